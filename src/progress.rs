@@ -1,0 +1,359 @@
+//! Plain data that a running job sends out, and the token by which it is told to stop.
+//!
+//! A job gets a [`Progress`] and calls [`Progress::emit`]; whoever started the job reads the other end
+//! of the channel. Progress bars, JSON lines and the dashboard are three readers of the same events.
+//!
+//! The order of events in one job:
+//!
+//! ```text
+//! Started
+//! └─ Phase (scan)      ─ Scanned, Warning*
+//! └─ Phase (extract)   ─ (ImageStarted, ImageDone | ImageSkipped)*, Checkpoint*
+//! └─ Phase (train)     ─ (Epoch* FoldDone?)*
+//! └─ Phase (evaluate)  ─ Evaluated
+//! └─ Phase (save)      ─ Saved
+//! └─ Phase (verify)    ─ Check*, Verified
+//! Finished | Failed | Cancelled
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Events that may wait for a reader; a job that is this far ahead of its reader waits for it.
+///
+/// At most some 300 bytes an event: 300 kB.
+const EVENT_CAPACITY: usize = 1024;
+
+/// The stations of a job that have a length of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Walking the folders.
+    Scan,
+    /// Pictures through the backbone.
+    Extract,
+    /// Epochs of the head.
+    Train,
+    /// Scoring a finished model on labelled pictures.
+    Evaluate,
+    /// Writing the saved model.
+    Save,
+    /// Reloading the saved model and comparing.
+    Verify,
+    /// New pictures through a saved model.
+    Predict,
+}
+
+impl Phase {
+    /// The phase as one lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Scan => "scan",
+            Phase::Extract => "extract",
+            Phase::Train => "train",
+            Phase::Evaluate => "evaluate",
+            Phase::Save => "save",
+            Phase::Verify => "verify",
+            Phase::Predict => "predict",
+        }
+    }
+}
+
+/// One epoch of a head's training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochStats {
+    /// 1-based number of this epoch.
+    pub epoch: usize,
+    /// Epochs asked for; early stopping can end before.
+    pub epochs: usize,
+    /// Learning rate at the last step of this epoch.
+    pub learning_rate: f32,
+    /// Mean cross-entropy over the training rows, in nats, as seen while training (with dropout).
+    pub loss: f32,
+    /// Share of training rows whose class came first, 0 to 1, as seen while training.
+    pub accuracy: f32,
+    /// Mean cross-entropy over the validation rows; none without validation rows.
+    pub val_loss: Option<f32>,
+    /// Share of validation rows whose class came first.
+    pub val_accuracy: Option<f32>,
+    /// The best epoch so far, 1-based.
+    pub best_epoch: usize,
+    /// Epochs without improvement that early stopping still allows; none if it is off.
+    pub patience_left: Option<usize>,
+}
+
+/// Something that happened in a job. Serialises to one JSON object with the tag `event`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A job began.
+    Started {
+        /// The job's name as on the command line, such as `fit`.
+        job: String,
+        /// Version of this program.
+        version: String,
+        /// Where its output will be, if it has any.
+        out: Option<PathBuf>,
+    },
+    /// A phase began.
+    Phase {
+        /// Which.
+        phase: Phase,
+        /// Steps it has: pictures, epochs or checks; none if not known.
+        total: Option<u64>,
+    },
+    /// A line worth showing that asks nothing of the user.
+    Info {
+        /// One sentence.
+        message: String,
+    },
+    /// Something that a user should know but that did not stop the job.
+    Warning {
+        /// One sentence: what, which file, what to do.
+        message: String,
+    },
+    /// The data set was walked.
+    Scanned {
+        /// Pictures in all.
+        images: usize,
+        /// Class name and number of pictures; empty for unlabelled data.
+        classes: Vec<(String, usize)>,
+    },
+    /// Rows that need not be computed, since an earlier run did.
+    Resumed {
+        /// Number of rows found valid.
+        rows: u64,
+    },
+    /// A worker took a picture.
+    ImageStarted {
+        /// 0-based number of the worker.
+        worker: usize,
+        /// The picture, relative to its data set.
+        path: PathBuf,
+    },
+    /// A picture's row was computed and written.
+    ImageDone {
+        /// 0-based number of the worker.
+        worker: usize,
+        /// The picture, relative to its data set.
+        path: PathBuf,
+        /// Rows finished so far, skipped and resumed ones included.
+        done: u64,
+        /// Rows in all.
+        total: u64,
+        /// Time to read, decode, resize and normalise, in microseconds.
+        decode_us: u64,
+        /// Time in the network, in microseconds.
+        infer_us: u64,
+        /// Time to write the row, in microseconds.
+        write_us: u64,
+    },
+    /// A picture could not be used; the job goes on without it.
+    ImageSkipped {
+        /// The picture, relative to its data set.
+        path: PathBuf,
+        /// Why, in one clause.
+        reason: String,
+        /// Rows finished so far, skipped and resumed ones included.
+        done: u64,
+        /// Rows in all.
+        total: u64,
+    },
+    /// All rows so far are safe on disk: a killed run goes on from here.
+    Checkpoint {
+        /// Rows that are safe.
+        rows: u64,
+    },
+    /// An epoch of the head ended.
+    Epoch {
+        /// 0-based fold of a cross-validation; none outside of one.
+        fold: Option<usize>,
+        /// What was measured.
+        #[serde(flatten)]
+        stats: EpochStats,
+    },
+    /// A fold of a cross-validation ended.
+    FoldDone {
+        /// 0-based number of the fold.
+        fold: usize,
+        /// Folds in all.
+        folds: usize,
+        /// Share of the fold's held-out rows whose class came first.
+        accuracy: f32,
+    },
+    /// A model was scored on labelled rows.
+    Evaluated {
+        /// Which rows: `training`, `validation`, `test` or `all`.
+        split: String,
+        /// Number of rows.
+        images: usize,
+        /// Share of rows whose class came first.
+        accuracy: f32,
+        /// Mean cross-entropy, in nats.
+        loss: f32,
+        /// Class names, in the order of the matrix.
+        classes: Vec<String>,
+        /// Counts: `confusion[truth][prediction]`.
+        confusion: Vec<Vec<u64>>,
+    },
+    /// A file got its final name.
+    Saved {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// One item of a verification.
+    Check {
+        /// What was compared, such as `probe probabilities`.
+        name: String,
+        /// Whether it held.
+        ok: bool,
+        /// Found and expected, in words.
+        detail: String,
+        /// Largest absolute difference, where numbers were compared.
+        max_abs_diff: Option<f32>,
+    },
+    /// A verification ended.
+    Verified {
+        /// The file.
+        path: PathBuf,
+        /// Whether every check held.
+        same_results: bool,
+        /// Largest absolute difference over all checks.
+        max_abs_diff: f32,
+    },
+    /// The job ended well.
+    Finished {
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+    /// The job ended with an error.
+    Failed {
+        /// The error in one sentence.
+        message: String,
+        /// The exit code that belongs to it.
+        exit_code: u8,
+    },
+    /// The job was stopped by its user.
+    Cancelled {
+        /// How to go on, in one sentence.
+        resume: String,
+    },
+}
+
+/// Tells every stage of a job to stop, cloneable and cheap to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for a stop. Asking twice changes nothing.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether a stop was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Holds a job back for as long as its user wants, cloneable like [`Cancel`].
+#[derive(Clone, Debug, Default)]
+pub struct Pause(Arc<AtomicBool>);
+
+impl Pause {
+    /// Holds the job (`true`) or lets it go on (`false`).
+    pub fn set(&self, paused: bool) {
+        self.0.store(paused, Ordering::Relaxed);
+    }
+
+    /// Tells whether the job is held.
+    pub fn is_paused(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The end of the event channel that a job holds, with its cancel and pause tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    events: Option<Sender<Event>>,
+    cancel: Cancel,
+    pause: Pause,
+}
+
+impl Progress {
+    /// Makes a channel: the job's end, and the reader's.
+    pub fn channel() -> (Progress, Receiver<Event>) {
+        let (sender, receiver) = bounded(EVENT_CAPACITY);
+        let progress = Progress {
+            events: Some(sender),
+            ..Progress::default()
+        };
+        (progress, receiver)
+    }
+
+    /// A progress that nobody reads.
+    pub fn silent() -> Progress {
+        Progress::default()
+    }
+
+    /// Sends an event; does nothing if nobody reads.
+    pub fn emit(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // A reader that went away must not stop the job.
+            let _ = events.send(event);
+        }
+    }
+
+    /// Sends an [`Event::Info`].
+    pub fn info(&self, message: impl Into<String>) {
+        self.emit(Event::Info {
+            message: message.into(),
+        });
+    }
+
+    /// Sends an [`Event::Warning`].
+    pub fn warn(&self, message: impl Into<String>) {
+        self.emit(Event::Warning {
+            message: message.into(),
+        });
+    }
+
+    /// Sends an [`Event::Phase`].
+    pub fn phase(&self, phase: Phase, total: Option<u64>) {
+        self.emit(Event::Phase { phase, total });
+    }
+
+    /// The token that stops this job.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The token that holds this job.
+    pub fn pause(&self) -> &Pause {
+        &self.pause
+    }
+
+    /// Waits while the job is paused, then tells whether it may go on.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if a stop was asked for.
+    pub fn checkpoint(&self) -> Result<()> {
+        while self.pause.is_paused() && !self.cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Room `saved_model`.
