@@ -25,6 +25,9 @@ pub mod error;
 /// What a running job tells, and how it is told to stop: events, counts, the cancel token.
 pub mod progress;
 
+/// Files that are whole or not there.
+pub mod disk;
+
 /// Pure maths of the head: dense layers, activations, losses, optimisers; forward and backward.
 pub mod nn;
 

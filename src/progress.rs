@@ -101,7 +101,7 @@ pub enum Event {
         /// Version of this program.
         version: String,
         /// Where its output will be, if it has any.
-        out: Option<PathBuf>,
+        out: Option<String>,
     },
     /// A phase began.
     Phase {
@@ -137,6 +137,7 @@ pub enum Event {
         /// 0-based number of the worker.
         worker: usize,
         /// The picture, relative to its data set.
+        #[serde(with = "lossy_path")]
         path: PathBuf,
     },
     /// A picture's row was computed and written.
@@ -144,6 +145,7 @@ pub enum Event {
         /// 0-based number of the worker.
         worker: usize,
         /// The picture, relative to its data set.
+        #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Rows finished so far, skipped and resumed ones included.
         done: u64,
@@ -159,6 +161,7 @@ pub enum Event {
     /// A picture could not be used; the job goes on without it.
     ImageSkipped {
         /// The picture, relative to its data set.
+        #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Why, in one clause.
         reason: String,
@@ -207,6 +210,7 @@ pub enum Event {
     /// A file got its final name.
     Saved {
         /// The file.
+        #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Its size.
         bytes: u64,
@@ -225,6 +229,7 @@ pub enum Event {
     /// A verification ended.
     Verified {
         /// The file.
+        #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Whether every check held.
         same_results: bool,
@@ -355,5 +360,20 @@ impl Progress {
             return Err(Error::Cancelled);
         }
         Ok(())
+    }
+}
+
+/// Paths as text: a byte that is not UTF-8 becomes `U+FFFD`, as in the rest of what people see.
+mod lossy_path {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&path.to_string_lossy())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        String::deserialize(deserializer).map(PathBuf::from)
     }
 }

@@ -1,1 +1,281 @@
-//! Room `backbone`.
+//! Pretrained convolutional networks: model cards, layers, cutting at a layer, running. The only room
+//! that knows tract and the ONNX format.
+//!
+//! ```text
+//! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
+//! ```
+
+mod card;
+mod classifier;
+mod cut;
+mod network;
+mod onnx;
+mod summary;
+mod zoo;
+
+use serde::{Deserialize, Serialize};
+
+pub use card::{ModelCard, Pool};
+pub use classifier::{Classifier, Prediction, top_k};
+pub(crate) use cut::flattened;
+pub use cut::{Tail, find_tail};
+pub use network::{Network, Session};
+pub(crate) use onnx::Attribute;
+pub use onnx::{OnnxGraph, OnnxNode};
+pub use summary::{Layer, Summary};
+pub use zoo::{DEFAULT_MODEL, FoundModel, find, hex_sha256, imagenet_labels, label_list};
+
+use crate::error::{Error, Result};
+use crate::pixels::{Layout, Picture, Preprocess, Preprocessor};
+
+/// Which base, and where it is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackboneParams {
+    /// Name of a base, or path of an ONNX file.
+    #[serde(default = "default_model")]
+    pub model: String,
+    /// Height and width of the input in pixels; by default what the model card says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+    /// The layer whose output is the feature; by default the last before the classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+    /// How feature maps are pooled; by default what the model card says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+}
+
+fn default_model() -> String {
+    DEFAULT_MODEL.to_owned()
+}
+
+impl Default for BackboneParams {
+    fn default() -> Self {
+        BackboneParams {
+            model: default_model(),
+            input_size: None,
+            cut: None,
+            pool: None,
+        }
+    }
+}
+
+/// All that decides what features a picture gets: two stores with the same identity can be compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackboneId {
+    /// Name of the base.
+    pub model: String,
+    /// SHA-256 of its ONNX file.
+    pub sha256: String,
+    /// The tensor at which it is cut.
+    pub cut: String,
+    /// How its maps are pooled.
+    pub pool: Pool,
+    /// Height and width of its input in pixels.
+    pub input_size: u32,
+    /// From a picture to its input tensor.
+    pub preprocess: Preprocess,
+}
+
+/// A headless base: a picture goes in, its features come out. Frozen: nothing changes its weights.
+pub struct Backbone {
+    id: BackboneId,
+    graph: OnnxGraph,
+    output: String,
+    feature_shape: Vec<usize>,
+    network: Network,
+    warnings: Vec<String>,
+}
+
+impl Backbone {
+    /// Finds the base, cuts it, and makes it ready to run.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
+    pub fn open(params: &BackboneParams) -> Result<Backbone> {
+        let found = find(&params.model)?;
+        let mut graph = found.graph;
+        let card = found.card;
+        let layout = card.preprocess.layout;
+        let size = input_size(&card, params.input_size)?;
+        let input_shape = input_shape(&graph, layout, size)?;
+        let (cut, default_pool) = match &params.cut {
+            Some(cut) => (cut::find_cut(&graph, cut)?, Pool::Avg),
+            None => (card.cut.clone(), card.pool),
+        };
+        let pool = params.pool.unwrap_or(default_pool);
+        graph.keep(std::slice::from_ref(&cut))?;
+        let shape = network::tensor_shapes(&graph, input_shape)?
+            .remove(&cut)
+            .filter(|shape| !shape.is_empty())
+            .ok_or_else(|| graph.fail(format!("the shape of `{cut}` at {size}x{size} cannot be found")))?;
+        let cut_layout = cut::layout_of(&graph, &cut, layout);
+        let (output, feature_shape) = cut::cut_at(&mut graph, &cut, &shape[1..], cut_layout, pool)?;
+        let [_, a, b, c] = input_shape;
+        graph.set_input_dims([a, b, c])?;
+        let network = Network::load(&graph, input_shape)?;
+        Ok(Backbone {
+            id: BackboneId {
+                model: card.name,
+                sha256: found.sha256,
+                cut,
+                pool,
+                input_size: size,
+                preprocess: card.preprocess,
+            },
+            graph,
+            output,
+            feature_shape,
+            network,
+            warnings: found.warnings,
+        })
+    }
+
+    /// What decides this base's features.
+    pub fn id(&self) -> &BackboneId {
+        &self.id
+    }
+
+    /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps.
+    pub fn feature_shape(&self) -> &[usize] {
+        &self.feature_shape
+    }
+
+    /// Number of values in one picture's features.
+    pub fn feature_len(&self) -> usize {
+        self.feature_shape.iter().product()
+    }
+
+    /// Sentences for the user on what had to be guessed.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The graph that ends in the features, and the name of its output tensor.
+    pub(crate) fn graph(&self) -> (&OnnxGraph, &str) {
+        (&self.graph, &self.output)
+    }
+
+    /// Makes what one worker needs to turn pictures into features.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network cannot be set up.
+    pub fn session(&self) -> Result<PictureSession> {
+        PictureSession::new(&self.network, &self.id.preprocess)
+    }
+}
+
+/// The input size that the user or else the card asks for.
+pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
+    const LARGEST: u32 = 4096;
+    let size = wanted.unwrap_or(card.input_size);
+    if size < card.min_size.max(1) || size > LARGEST {
+        return Err(Error::Parameter {
+            name: "input-size",
+            value: size.to_string(),
+            problem: format!("{} takes {} to {LARGEST} pixels", card.name, card.min_size.max(1)),
+        });
+    }
+    Ok(size)
+}
+
+/// The shape of the input tensor for square pictures of `size` pixels.
+pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Result<[usize; 4]> {
+    let (name, dims) = graph.input()?;
+    let channels = match layout {
+        Layout::Nchw => dims[1],
+        Layout::Nhwc => dims[3],
+    };
+    if channels.is_some_and(|c| c != 3) {
+        return Err(graph.fail(format!(
+            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
+            channels.unwrap_or(0)
+        )));
+    }
+    let size = size as usize;
+    Ok(match layout {
+        Layout::Nchw => [1, 3, size, size],
+        Layout::Nhwc => [1, size, size, 3],
+    })
+}
+
+/// One worker's way from a picture to the values of a network's first output.
+pub struct PictureSession {
+    preprocessor: Preprocessor,
+    background: [u8; 3],
+    session: Session,
+    input: Vec<f32>,
+    outputs: Vec<Vec<f32>>,
+}
+
+impl PictureSession {
+    pub(crate) fn new(network: &Network, preprocess: &Preprocess) -> Result<PictureSession> {
+        let [_, a, b, c] = network.input_shape();
+        let (height, width) = match preprocess.layout {
+            Layout::Nchw => (b, c),
+            Layout::Nhwc => (a, b),
+        };
+        Ok(PictureSession {
+            preprocessor: Preprocessor::new(preprocess, width as u32, height as u32),
+            background: preprocess.background,
+            session: network.session()?,
+            input: vec![0.0; a * b * c],
+            outputs: Vec::new(),
+        })
+    }
+
+    /// Resizes and normalises `picture` into the input tensor.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be resized.
+    pub fn prepare(&mut self, picture: &Picture) -> Result<()> {
+        self.preprocessor.tensor(picture, &mut self.input)
+    }
+
+    /// The colour on which transparent pictures are to be put before [`prepare`](Self::prepare).
+    pub fn background(&self) -> [u8; 3] {
+        self.background
+    }
+
+    /// Takes `tensor` as the input, as [`prepare`](Self::prepare) would have made it.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if its length is not the input's.
+    pub fn set_tensor(&mut self, tensor: &[f32]) -> Result<()> {
+        if tensor.len() != self.input.len() {
+            return Err(Error::Mismatch {
+                what: "input tensor".into(),
+                expected: format!("{} values", self.input.len()),
+                found: format!("{}", tensor.len()),
+                hint: "give a tensor of the network's input shape".into(),
+            });
+        }
+        self.input.copy_from_slice(tensor);
+        Ok(())
+    }
+
+    /// The input tensor, row-major in the network's layout.
+    pub fn tensor(&self) -> &[f32] {
+        &self.input
+    }
+
+    /// Runs the network on what [`prepare`](Self::prepare) made; returns the first output, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if an operator fails.
+    pub fn infer(&mut self) -> Result<&[f32]> {
+        self.session.run(&self.input, &mut self.outputs)?;
+        Ok(self.outputs.first().map_or(&[], Vec::as_slice))
+    }
+
+    /// [`prepare`](Self::prepare) and [`infer`](Self::infer).
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn run(&mut self, picture: &Picture) -> Result<&[f32]> {
+        self.prepare(picture)?;
+        self.infer()
+    }
+}

@@ -1,0 +1,124 @@
+//! The ImageNet classifier that a base was trained as.
+
+use super::zoo::{find, label_list};
+use super::{Network, PictureSession, cut, input_shape, input_size};
+use crate::error::Result;
+use crate::pixels::{Picture, Preprocess};
+
+/// A base with its own classifier.
+pub struct Classifier {
+    network: Network,
+    preprocess: Preprocess,
+    labels: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// One class of a prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// 0-based index of the class.
+    pub class: usize,
+    /// Its name.
+    pub label: String,
+    /// Its probability, 0 to 1.
+    pub probability: f32,
+}
+
+impl Classifier {
+    /// Opens a base with its classifier, by name or path.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] if it has no classifier.
+    pub fn open(model: &str, size: Option<u32>) -> Result<Classifier> {
+        let found = find(model)?;
+        let mut graph = found.graph;
+        let Some(logits) = found.card.logits.clone() else {
+            return Err(graph.fail(
+                "it has no classifier, only features; use one with logits, such as efficientnet-lite0, or train a head \
+                 with `tl-batch fit`",
+            ));
+        };
+        let logits = cut::find_cut(&graph, &logits)?;
+        graph.keep(&[logits])?;
+        let size = input_size(&found.card, size)?;
+        let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
+        let network = Network::load(&graph, shape)?;
+        let classes = network.output_shapes().first().map_or(0, |s| s.iter().product());
+        let list = match &found.card.labels {
+            Some(name) => Some(label_list(name).ok_or_else(|| graph.fail(format!("its card names an unknown label list `{name}`")))?),
+            None => imagenet_list(classes),
+        };
+        let labels = list.unwrap_or_else(|| (0..classes).map(|i| format!("class {i}")).collect());
+        if labels.len() != classes {
+            return Err(graph.fail(format!(
+                "it has {classes} classes but its label list has {}",
+                labels.len()
+            )));
+        }
+        Ok(Classifier {
+            network,
+            preprocess: found.card.preprocess,
+            labels,
+            warnings: found.warnings,
+        })
+    }
+
+    /// Class names in the order of the outputs.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Sentences for the user on what had to be guessed.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Makes what one worker needs to run this classifier.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] if the network cannot be set up.
+    pub fn session(&self) -> Result<PictureSession> {
+        PictureSession::new(&self.network, &self.preprocess)
+    }
+
+    /// The `k` most probable classes of `picture`, most probable first.
+    ///
+    /// # Errors
+    /// As [`PictureSession::run`].
+    pub fn classify(&self, session: &mut PictureSession, picture: &Picture, k: usize) -> Result<Vec<Prediction>> {
+        let logits = session.run(picture)?;
+        Ok(top_k(&softmax(logits), &self.labels, k))
+    }
+}
+
+/// The ImageNet labels for 1,000 classes, or for 1,001 with a leading `background`.
+fn imagenet_list(classes: usize) -> Option<Vec<String>> {
+    let mut labels = super::zoo::imagenet_labels();
+    if classes == labels.len() + 1 {
+        labels.insert(0, "background".to_owned());
+    }
+    (labels.len() == classes).then_some(labels)
+}
+
+/// exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x).
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exps: Vec<f32> = logits.iter().map(|x| (x - max).exp()).collect();
+    let sum: f32 = exps.iter().sum();
+    exps.iter().map(|e| e / sum).collect()
+}
+
+/// The `k` most probable classes, most probable first; of equal ones the lower index first.
+pub fn top_k(probabilities: &[f32], labels: &[String], k: usize) -> Vec<Prediction> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+    order
+        .into_iter()
+        .take(k)
+        .map(|class| Prediction {
+            class,
+            label: labels.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
+            probability: probabilities[class],
+        })
+        .collect()
+}

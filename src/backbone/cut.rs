@@ -1,0 +1,217 @@
+//! Where a graph ends: its logits, its features, and the pooling put behind a cut. Touches no file.
+
+use std::collections::HashMap;
+
+use super::card::Pool;
+use super::onnx::{Attribute, OnnxGraph, OnnxNode};
+use crate::error::{Error, Result};
+use crate::pixels::Layout;
+
+/// Operators that change no value's channel: a search for the features walks through them.
+const TRANSPARENT: [&str; 12] = [
+    "Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Softmax", "LogSoftmax", "Sigmoid",
+    "Relu", "Clip",
+];
+
+/// The two tensors at the end of an ImageNet classifier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tail {
+    /// The tensor before the softmax; none if the graph ends in feature maps.
+    pub logits: Option<String>,
+    /// The tensor that the classifier's last dense layer reads; without a classifier, the output.
+    pub features: String,
+}
+
+/// Finds the logits and the features of a graph by walking back from its first output.
+///
+/// The classifier is the last operator that multiplies by a weight matrix (`Gemm`, or `MatMul`, or a 1×1
+/// `Conv` that a global pooling follows, as in SqueezeNet) and whose output is not read by a convolution.
+///
+/// # Errors
+/// [`Error::Model`] if the graph has no output.
+pub fn find_tail(graph: &OnnxGraph) -> Result<Tail> {
+    let nodes = graph.nodes();
+    let weights = graph.weight_shapes();
+    let producers = producers(&nodes);
+    let output = graph
+        .outputs()
+        .into_iter()
+        .next()
+        .ok_or_else(|| graph.fail("it has no output"))?;
+    let mut logits = output.clone();
+    let mut tensor = output.clone();
+    let mut past_pool = false;
+    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i]) {
+        let reads_weight = node.inputs.iter().skip(1).any(|i| weights.contains_key(i));
+        let Some(input) = node.inputs.first().cloned() else {
+            break;
+        };
+        match node.op_type.as_str() {
+            "Softmax" | "LogSoftmax" => {
+                logits = input.clone();
+                tensor = input;
+            }
+            "Add" if reads_weight || weights.contains_key(&input) => {
+                tensor = node.inputs.iter().find(|i| !weights.contains_key(*i)).cloned().unwrap_or(input);
+            }
+            "Gemm" | "MatMul" if reads_weight => {
+                return Ok(Tail { logits: Some(logits), features: features_behind(&input, &nodes, &producers) });
+            }
+            "Conv" if past_pool && node.kernel_shape == [1, 1] => {
+                return Ok(Tail { logits: Some(logits), features: features_behind(&input, &nodes, &producers) });
+            }
+            "GlobalAveragePool" | "ReduceMean" | "AveragePool" => {
+                past_pool = true;
+                tensor = input;
+            }
+            op if TRANSPARENT.contains(&op) => tensor = input,
+            _ => break,
+        }
+    }
+    Ok(Tail { logits: None, features: output })
+}
+
+/// Walks back over dropout, which does nothing when a network is used.
+fn features_behind(tensor: &str, nodes: &[OnnxNode], producers: &HashMap<&str, usize>) -> String {
+    let mut tensor = tensor.to_owned();
+    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i])
+        && matches!(node.op_type.as_str(), "Dropout" | "Identity")
+    {
+        tensor = node.inputs[0].clone();
+    }
+    tensor
+}
+
+fn producers(nodes: &[OnnxNode]) -> HashMap<&str, usize> {
+    nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(i, node)| node.outputs.iter().map(move |o| (o.as_str(), i)))
+        .collect()
+}
+
+/// Finds the tensor that a user means by `cut`: the name of a tensor or node, a part of a node's name
+/// that no other node has, or `-3` for the third layer from the end.
+///
+/// # Errors
+/// [`Error::Parameter`] with the names that come close.
+pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
+    let nodes = graph.nodes();
+    let wrong = |problem: String| Error::Parameter {
+        name: "cut",
+        value: cut.to_owned(),
+        problem,
+    };
+    let output_of = |node: &OnnxNode| node.outputs.first().cloned().unwrap_or_default();
+    if let Some(count) = cut.strip_prefix('-').and_then(|n| n.parse::<usize>().ok()) {
+        return match nodes.len().checked_sub(count) {
+            Some(i) if count > 0 => Ok(output_of(&nodes[i])),
+            _ => Err(wrong(format!("{} has {} nodes", graph.name(), nodes.len()))),
+        };
+    }
+    if nodes.iter().any(|n| n.outputs.iter().any(|o| o == cut)) {
+        return Ok(cut.to_owned());
+    }
+    if let Some(node) = nodes.iter().find(|n| n.name == cut) {
+        return Ok(output_of(node));
+    }
+    let matching: Vec<&OnnxNode> = nodes.iter().filter(|n| n.name.contains(cut)).collect();
+    match matching[..] {
+        [node] => Ok(output_of(node)),
+        [] => Err(wrong(format!(
+            "{} has no layer of this name; `tl-batch summary` lists them",
+            graph.name()
+        ))),
+        _ => {
+            let names: Vec<_> = matching.iter().take(6).map(|n| n.name.as_str()).collect();
+            Err(wrong(format!(
+                "{} layers of {} match ({}{}); give the whole name",
+                matching.len(),
+                graph.name(),
+                names.join(", "),
+                if matching.len() > 6 { ", …" } else { "" }
+            )))
+        }
+    }
+}
+
+/// Tells whether a four-dimensional tensor has its channels second or last.
+///
+/// ONNX convolutions and poolings are channels first; a graph that was channels last in another format
+/// carries transpositions, and the last one before the tensor decides. With neither, the input's layout.
+pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layout {
+    let nodes = graph.nodes();
+    let producers = producers(&nodes);
+    let mut tensor = tensor.to_owned();
+    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i]) {
+        match node.op_type.as_str() {
+            "Transpose" if node.perm == [0, 2, 3, 1] => return Layout::Nhwc,
+            op if op == "Transpose" && node.perm == [0, 3, 1, 2] => return Layout::Nchw,
+            op if op.contains("Conv") || op.contains("Pool") => return Layout::Nchw,
+            _ => {}
+        }
+        match node.inputs.first() {
+            Some(input) => tensor = input.clone(),
+            None => break,
+        }
+    }
+    input_layout
+}
+
+/// Cuts `graph` at `tensor`, whose shape without the batch is `shape`, puts `pool` behind it, and makes
+/// the result the graph's one output. Returns its name and its shape without the batch: `[C]`, `[H·W·C]`
+/// or `[H, W, C]`.
+///
+/// # Errors
+/// [`Error::Model`] if the tensor has another rank than 2 or 4.
+pub fn cut_at(graph: &mut OnnxGraph, tensor: &str, shape: &[usize], layout: Layout, pool: Pool) -> Result<(String, Vec<usize>)> {
+    graph.keep(&[tensor.to_owned()])?;
+    let (output, shape) = match *shape {
+        [features] => (tensor.to_owned(), vec![features]),
+        [a, b, c] => {
+            let [h, w, channels] = match layout {
+                Layout::Nchw => [b, c, a],
+                Layout::Nhwc => [a, b, c],
+            };
+            match pool {
+                Pool::Avg | Pool::Max => {
+                    let op = if pool == Pool::Avg { "GlobalAveragePool" } else { "GlobalMaxPool" };
+                    let maps = transposed(graph, tensor, layout, Layout::Nchw);
+                    let pooled = graph.fresh_name("pooled");
+                    graph.add_node(op, &pooled, &[&maps], &[]);
+                    (flattened(graph, &pooled), vec![channels])
+                }
+                Pool::None => (transposed(graph, tensor, layout, Layout::Nhwc), vec![h, w, channels]),
+                Pool::Flatten => {
+                    let maps = transposed(graph, tensor, layout, Layout::Nhwc);
+                    (flattened(graph, &maps), vec![h * w * channels])
+                }
+            }
+        }
+        _ => {
+            return Err(graph.fail(format!(
+                "the tensor `{tensor}` has {} dimensions; features have two or four: choose another --cut",
+                shape.len() + 1
+            )));
+        }
+    };
+    graph.set_output(&output, &shape);
+    Ok((output, shape))
+}
+
+fn transposed(graph: &mut OnnxGraph, tensor: &str, from: Layout, to: Layout) -> String {
+    let perm = match (from, to) {
+        (Layout::Nchw, Layout::Nhwc) => vec![0, 2, 3, 1],
+        (Layout::Nhwc, Layout::Nchw) => vec![0, 3, 1, 2],
+        _ => return tensor.to_owned(),
+    };
+    let name = graph.fresh_name("feature_maps");
+    graph.add_node("Transpose", &name, &[tensor], &[("perm", Attribute::Ints(perm))]);
+    name
+}
+
+pub(crate) fn flattened(graph: &mut OnnxGraph, tensor: &str) -> String {
+    let name = graph.fresh_name("flat_features");
+    graph.add_node("Flatten", &name, &[tensor], &[("axis", Attribute::Int(1))]);
+    name
+}

@@ -1,0 +1,140 @@
+//! Running a graph: tract's plan, shared by all workers, and one session a worker.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+use super::onnx::OnnxGraph;
+use crate::error::{Error, Result};
+
+/// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
+pub struct Network {
+    plan: Arc<TypedRunnableModel>,
+    name: String,
+    input_shape: [usize; 4],
+    output_shapes: Vec<Vec<usize>>,
+}
+
+impl Network {
+    /// Prepares `graph` for an input of shape `input_shape`, batch included.
+    ///
+    /// # Errors
+    /// [`Error::Model`] with the operator and node that cannot be run.
+    pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
+        let plan = guarded(graph, || {
+            tract_onnx::onnx()
+                .model_for_proto_model(graph.proto())?
+                .with_input_fact(0, f32::fact(input_shape).into())?
+                .into_typed()?
+                .into_decluttered()?
+                .into_optimized()?
+                .into_runnable()
+        })?;
+        let output_shapes = plan
+            .model()
+            .output_outlets()
+            .iter()
+            .map(|&outlet| plan.model().outlet_fact(outlet)?.shape.eval_to_usize(&SymbolValues::default()).map(|s| s.to_vec()))
+            .collect::<TractResult<Vec<_>>>()
+            .map_err(|e| graph.fail(format!("its output has no fixed shape ({e:#})")))?;
+        Ok(Network {
+            plan,
+            name: graph.name().to_owned(),
+            input_shape,
+            output_shapes,
+        })
+    }
+
+    /// Shape of the input, batch included.
+    pub fn input_shape(&self) -> [usize; 4] {
+        self.input_shape
+    }
+
+    /// Shapes of the outputs, batch included.
+    pub fn output_shapes(&self) -> &[Vec<usize>] {
+        &self.output_shapes
+    }
+
+    /// Makes the state that one worker needs to run this network.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if tract cannot make it.
+    pub fn session(&self) -> Result<Session> {
+        let state = self.plan.spawn().map_err(|e| self.fail(&e))?;
+        Ok(Session {
+            state,
+            name: self.name.clone(),
+            input_shape: self.input_shape,
+        })
+    }
+
+    fn fail(&self, error: &TractError) -> Error {
+        Error::Model {
+            model: self.name.clone(),
+            problem: format!("cannot be run: {error:#}"),
+        }
+    }
+}
+
+/// One worker's state of a [`Network`].
+pub struct Session {
+    state: TypedSimpleState,
+    name: String,
+    input_shape: [usize; 4],
+}
+
+impl Session {
+    /// Runs one picture; `input` is f32 in the network's layout, row-major. Appends each output's values,
+    /// row-major, to `outputs`, which is emptied first.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the input has a wrong length or an operator fails.
+    pub fn run(&mut self, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
+        let tensor = Tensor::from_shape(&self.input_shape, input);
+        let results = tensor
+            .and_then(|t| self.state.run(tvec!(t.into())))
+            .and_then(|values| {
+                values
+                    .iter()
+                    .map(|v| Ok(v.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+                    .collect::<TractResult<Vec<_>>>()
+            })
+            .map_err(|e| Error::Model {
+                model: self.name.clone(),
+                problem: format!("cannot be run: {e:#}"),
+            })?;
+        *outputs = results;
+        Ok(())
+    }
+}
+
+/// Calls into tract for `graph`: an error, and a panic over a graph that it did not expect, become
+/// [`Error::Model`].
+pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(graph.fail(format!("cannot be run: {error:#}"))),
+        Err(_) => Err(graph.fail("cannot be run: it has a graph that the engine does not understand")),
+    }
+}
+
+/// Shapes of all tensors of `graph`, batch included, for an input of shape `input_shape`; tensors whose
+/// shape depends on values are left out.
+pub(super) fn tensor_shapes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<HashMap<String, Vec<usize>>> {
+    guarded(graph, || {
+        let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
+        let mut model = parsed.model;
+        model.set_input_fact(0, f32::fact(input_shape).into())?;
+        // Shapes are wanted for as many tensors as can be had: a tensor that cannot be analysed has none.
+        let _ = model.analyse(false);
+        let mut shapes = HashMap::new();
+        for (name, outlet) in parsed.outlets_by_name {
+            if let Some(shape) = model.outlet_fact(outlet)?.shape.as_concrete_finite()? {
+                shapes.insert(name, shape.to_vec());
+            }
+        }
+        Ok(shapes)
+    })
+}

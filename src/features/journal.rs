@@ -1,0 +1,317 @@
+//! An unfinished store: the folder `partial` inside the store's folder.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `plan.json` | what is to be computed, [`Plan`]; written first, never changed |
+//! | `features.npy` | room for a row for every picture of the plan, header included |
+//! | `journal.jsonl` | one [`Record`] a line for each row that is done |
+//! | `commit` | written when all final files stand in this folder, synced |
+//!
+//! A row counts only when its record is in the journal, and a record is appended only after the row was
+//! synced: a run that dies at any instant loses at most the rows since its last checkpoint. Once `commit`
+//! is there, the files are renamed into the store's folder, by this run or the next.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::npy::{self, Dtype};
+use super::store::{ERRORS, FEATURES, INDEX, META, SourceFacts};
+use crate::backbone::BackboneId;
+use crate::dataset::Split;
+use crate::disk::{rename_synced, write_atomic};
+use crate::error::{Error, Result};
+
+pub(super) const PARTIAL: &str = "partial";
+
+/// A new `partial` in the making, when the pictures changed since an unfinished run; it takes the rows of
+/// the old one, then its name.
+pub(super) const FRESH: &str = "partial.new";
+
+const PLAN: &str = "plan.json";
+const JOURNAL: &str = "journal.jsonl";
+const COMMIT: &str = "commit";
+
+/// The final files, in the order in which they get their names; `meta.json` last makes the store whole.
+const FINAL: [&str; 4] = [FEATURES, INDEX, ERRORS, META];
+
+/// A picture that is to get a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Planned {
+    pub path: PathBuf,
+    pub class: Option<usize>,
+    pub split: Option<Split>,
+    pub bytes: u64,
+    pub modified_ns: i64,
+}
+
+/// What an unfinished store is to become.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub format_version: u32,
+    pub backbone: BackboneId,
+    pub feature_shape: Vec<usize>,
+    pub dtype: Dtype,
+    /// Number of pictures.
+    pub pictures: usize,
+    /// SHA-256 over the pictures' paths, sizes and times.
+    pub digest: String,
+}
+
+/// SHA-256 over the pictures' paths, sizes and times, in their order.
+pub(super) fn digest(pictures: &[Planned]) -> String {
+    let mut hash = Sha256::new();
+    for picture in pictures {
+        let path = picture.path.as_os_str().as_encoded_bytes();
+        hash.update((path.len() as u64).to_le_bytes());
+        hash.update(path);
+        hash.update(picture.bytes.to_le_bytes());
+        hash.update(picture.modified_ns.to_le_bytes());
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// How one picture ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Its place in the plan.
+    pub slot: usize,
+    /// Its path, for runs with another plan; none if it is not UTF-8.
+    pub path: Option<String>,
+    /// Its facts, or why it has no row.
+    pub outcome: std::result::Result<SourceFacts, String>,
+}
+
+/// The folder of an unfinished store, open for writing.
+pub(super) struct Partial {
+    dir: PathBuf,
+    features: File,
+    journal: File,
+    row_bytes: usize,
+    pending: Vec<Record>,
+    /// One entry for each picture of the plan; none while it is to be done.
+    outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
+    /// The pictures' paths as far as the journal has them.
+    paths: Vec<Option<String>>,
+}
+
+impl Partial {
+    /// Starts an unfinished store in the folder `dir`, which is made, or replaced.
+    pub fn create(dir: PathBuf, plan: &Plan) -> Result<Partial> {
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(Error::io("replace", &dir))?;
+        }
+        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        let features_path = dir.join(FEATURES);
+        let row_bytes = plan.feature_shape.iter().product::<usize>() * plan.dtype.bytes();
+        let mut features = open_rw(&features_path)?;
+        let header = npy::header(plan.dtype, plan.pictures as u64, &plan.feature_shape);
+        let length = npy::HEADER_BYTES as u64 + (plan.pictures * row_bytes) as u64;
+        features
+            .write_all(&header)
+            .and_then(|()| features.set_len(length))
+            .map_err(Error::io("write", &features_path))?;
+        let journal = open_rw(&dir.join(JOURNAL))?;
+        let json = serde_json::to_vec_pretty(plan).unwrap_or_default();
+        write_atomic(&dir.join(PLAN), &json)?;
+        Ok(Partial {
+            dir,
+            features,
+            journal,
+            row_bytes,
+            pending: Vec::new(),
+            outcomes: vec![None; plan.pictures],
+            paths: vec![None; plan.pictures],
+        })
+    }
+
+    /// Opens the unfinished store in the folder `dir` to go on with it; none if there is no usable one.
+    pub fn open(dir: PathBuf) -> Result<Option<(Partial, Plan)>> {
+        let Ok(text) = fs::read(dir.join(PLAN)) else {
+            return Ok(None);
+        };
+        let Ok(plan) = serde_json::from_slice::<Plan>(&text) else {
+            return Ok(None);
+        };
+        let journal_path = dir.join(JOURNAL);
+        let mut journal = open_rw(&journal_path)?;
+        let mut text = Vec::new();
+        journal.read_to_end(&mut text).map_err(Error::io("read", &journal_path))?;
+        let mut outcomes = vec![None; plan.pictures];
+        let mut paths = vec![None; plan.pictures];
+        let mut valid = 0;
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            // The last line may be torn by a kill or a power cut: all before it stand.
+            let whole = line.ends_with(b"\n");
+            let Some(record) = serde_json::from_slice::<Record>(line).ok().filter(|r| whole && r.slot < outcomes.len())
+            else {
+                break;
+            };
+            valid += line.len() as u64;
+            outcomes[record.slot] = Some(record.outcome);
+            paths[record.slot] = record.path;
+        }
+        journal
+            .set_len(valid)
+            .and_then(|()| journal.seek(SeekFrom::Start(valid)))
+            .map_err(Error::io("write", &journal_path))?;
+        let row_bytes = plan.feature_shape.iter().product::<usize>() * plan.dtype.bytes();
+        let features_path = dir.join(FEATURES);
+        let features = open_rw(&features_path)?;
+        let length = features.metadata().map_err(Error::io("read", &features_path))?.len();
+        if length != npy::HEADER_BYTES as u64 + (plan.pictures * row_bytes) as u64 {
+            return Ok(None);
+        }
+        let partial = Partial {
+            dir,
+            features,
+            journal,
+            row_bytes,
+            pending: Vec::new(),
+            outcomes,
+            paths,
+        };
+        Ok(Some((partial, plan)))
+    }
+
+    /// Outcomes by place in the plan; none while a picture is to be done.
+    pub fn outcomes(&self) -> &[Option<std::result::Result<SourceFacts, String>>] {
+        &self.outcomes
+    }
+
+    /// Path and facts of each picture of the plan; empty where there is no row.
+    pub fn rows(&self) -> Vec<(PathBuf, SourceFacts)> {
+        let known = self.outcomes.iter().zip(&self.paths);
+        known
+            .map(|pair| match pair {
+                (Some(Ok(facts)), Some(path)) => (PathBuf::from(path), facts.clone()),
+                _ => (PathBuf::new(), SourceFacts::default()),
+            })
+            .collect()
+    }
+
+    /// Tells that the folder was renamed.
+    pub fn moved_to(&mut self, dir: PathBuf) {
+        self.dir = dir;
+    }
+
+    fn offset(&self, slot: usize) -> u64 {
+        npy::HEADER_BYTES as u64 + (slot * self.row_bytes) as u64
+    }
+
+    /// Reads a row's bytes.
+    pub fn read_row(&mut self, slot: usize, row: &mut Vec<u8>) -> Result<()> {
+        row.resize(self.row_bytes, 0);
+        let offset = self.offset(slot);
+        self.features
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.features.read_exact(row))
+            .map_err(Error::io("read", self.dir.join(FEATURES)))
+    }
+
+    /// Writes a row's bytes; it counts from the next [`checkpoint`](Self::checkpoint) on.
+    pub fn write_row(&mut self, slot: usize, path: &Path, row: &[u8], facts: SourceFacts) -> Result<()> {
+        let offset = self.offset(slot);
+        self.features
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.features.write_all(row))
+            .map_err(Error::io("write", self.dir.join(FEATURES)))?;
+        self.note(slot, path, Ok(facts));
+        Ok(())
+    }
+
+    /// Notes that a picture has no row; counts from the next [`checkpoint`](Self::checkpoint) on.
+    pub fn skip(&mut self, slot: usize, path: &Path, reason: String) {
+        self.note(slot, path, Err(reason));
+    }
+
+    fn note(&mut self, slot: usize, path: &Path, outcome: std::result::Result<SourceFacts, String>) {
+        self.outcomes[slot] = Some(outcome.clone());
+        let path = path.to_str().map(str::to_owned);
+        self.pending.push(Record { slot, path, outcome });
+    }
+
+    /// Syncs the rows, then their records.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.features
+            .sync_data()
+            .map_err(Error::io("write", self.dir.join(FEATURES)))?;
+        let mut lines = Vec::new();
+        for record in self.pending.drain(..) {
+            // A record of plain data always serialises.
+            lines.extend(serde_json::to_vec(&record).unwrap_or_default());
+            lines.push(b'\n');
+        }
+        self.journal
+            .write_all(&lines)
+            .and_then(|()| self.journal.sync_data())
+            .map_err(Error::io("write", self.dir.join(JOURNAL)))
+    }
+
+    /// Puts the final files together: drops the places of pictures without a row, writes the tables.
+    /// After this the store is finished as far as anybody can lose it.
+    pub fn commit(mut self, plan: &Plan, index: &[u8], errors: &[u8], meta: &[u8]) -> Result<()> {
+        self.checkpoint()?;
+        let kept: Vec<usize> = (0..plan.pictures)
+            .filter(|&slot| matches!(self.outcomes[slot], Some(Ok(_))))
+            .collect();
+        if kept.len() < plan.pictures {
+            self.compact(plan, &kept)?;
+        }
+        write_atomic(&self.dir.join(INDEX), index)?;
+        write_atomic(&self.dir.join(ERRORS), errors)?;
+        write_atomic(&self.dir.join(META), meta)?;
+        write_atomic(&self.dir.join(COMMIT), b"")
+    }
+
+    /// Copies the rows that are kept into a new file, which takes the name of the old.
+    fn compact(&mut self, plan: &Plan, kept: &[usize]) -> Result<()> {
+        let path = self.dir.join("compact.npy");
+        let file = File::create(&path).map_err(Error::io("write", &path))?;
+        let mut writer = std::io::BufWriter::new(file);
+        writer
+            .write_all(&npy::header(plan.dtype, kept.len() as u64, &plan.feature_shape))
+            .map_err(Error::io("write", &path))?;
+        let mut row = Vec::new();
+        for &slot in kept {
+            self.read_row(slot, &mut row)?;
+            writer.write_all(&row).map_err(Error::io("write", &path))?;
+        }
+        let file = writer.into_inner().map_err(|e| Error::io("write", &path)(e.into_error()))?;
+        file.sync_all().map_err(Error::io("write", &path))?;
+        // From here on `features.npy` does not fit the plan any more; a run that dies before `commit` is
+        // written finds that (see `open`) and starts over.
+        rename_synced(&path, &self.dir.join(FEATURES))
+    }
+}
+
+/// Finishes a store whose final files all stand in `partial`: renames them into `dir`.
+pub(super) fn roll_forward(dir: &Path) -> Result<()> {
+    let partial = dir.join(PARTIAL);
+    if !partial.join(COMMIT).exists() {
+        return Ok(());
+    }
+    for name in FINAL {
+        let from = partial.join(name);
+        if from.exists() {
+            rename_synced(&from, &dir.join(name))?;
+        }
+    }
+    fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))
+}
+
+fn open_rw(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(Error::io("open", path))
+}

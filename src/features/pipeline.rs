@@ -1,0 +1,335 @@
+//! The pipeline that fills a store: pictures through the base, rows to disk.
+//!
+//! ```text
+//! plan ─► worker 0..W (read, decode, resize, infer) ─► bounded channel ─► writer (rows, checkpoints)
+//! ```
+//!
+//! Each worker takes one picture at a time through all steps, so a row does not depend on the number of
+//! workers, and the writer puts it at its picture's place in the plan: the same data set gives the same
+//! bytes.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use half::f16;
+
+use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
+use super::npy::Dtype;
+use super::store::{FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta};
+use super::stream::{PipelineParams, Stream, modified_ns, stream};
+use super::table;
+use crate::backbone::Backbone;
+use crate::dataset::Dataset;
+use crate::disk::rename_synced;
+use crate::error::{Error, Result};
+use crate::progress::{Event, Phase, Progress};
+
+/// Longest time between checkpoints: what a killed run has to do again.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Fills the store in `out` with the features of `dataset`, going on with what is already there.
+///
+/// Rows of an unfinished run, and rows of a finished store whose pictures have not changed, are taken
+/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`.
+///
+/// # Errors
+/// [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
+/// [`Error::Image`] for a bad picture if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
+pub fn extract(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    out: &Path,
+    params: &PipelineParams,
+    progress: &Progress,
+) -> Result<FeatureStore> {
+    let _lock = lock(out)?;
+    journal::roll_forward(out)?;
+    let pictures = plan_pictures(dataset);
+    let plan = Plan {
+        format_version: FORMAT_VERSION,
+        backbone: backbone.id().clone(),
+        feature_shape: backbone.feature_shape().to_vec(),
+        dtype: params.dtype,
+        pictures: pictures.len(),
+        digest: journal::digest(&pictures),
+    };
+    let finished = open_finished(out, &plan)?;
+    if let Some(store) = finished.as_ref().filter(|s| is_current(s, &pictures, dataset)) {
+        progress.phase(Phase::Extract, Some(0));
+        progress.emit(Event::Resumed { rows: store.meta().rows });
+        return FeatureStore::open(out);
+    }
+    let mut partial = open_partial(out, &plan, &pictures, finished.as_ref())?;
+    drop(finished);
+    let resumed = partial.outcomes().iter().flatten().count();
+    progress.phase(Phase::Extract, Some(pictures.len() as u64));
+    if resumed > 0 {
+        progress.emit(Event::Resumed { rows: resumed as u64 });
+    }
+    fill(backbone, dataset, &pictures, &mut partial, params, progress)?;
+    finish(out, partial, &plan, &pictures, dataset)?;
+    FeatureStore::open(out)
+}
+
+/// Takes the store's lock, which ends with this process however it ends.
+fn lock(out: &Path) -> Result<File> {
+    let is_foreign = out.is_dir()
+        && !out.join(META).exists()
+        && !out.join(PARTIAL).exists()
+        && fs::read_dir(out)
+            .map_err(Error::io("read", out))?
+            .flatten()
+            .any(|entry| !matches!(entry.file_name().to_str(), Some(".lock" | "run.toml" | "events.jsonl")));
+    if is_foreign || out.is_file() {
+        return Err(Error::Store {
+            path: out.to_owned(),
+            problem: "this is something else than a feature store; give --out a new folder".into(),
+        });
+    }
+    fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let path = out.join(".lock");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: out.to_owned() }),
+        Err(fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+    }
+}
+
+fn plan_pictures(dataset: &Dataset) -> Vec<Planned> {
+    dataset
+        .samples
+        .iter()
+        .map(|sample| {
+            let facts = fs::metadata(dataset.root.join(&sample.path)).ok();
+            Planned {
+                path: sample.path.clone(),
+                class: sample.class,
+                split: sample.split,
+                bytes: facts.as_ref().map_or(0, fs::Metadata::len),
+                modified_ns: facts.as_ref().map_or(0, modified_ns),
+            }
+        })
+        .collect()
+}
+
+/// Opens the finished store in `out`, if there is one, and refuses it if its features are of another kind.
+fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
+    if !out.join(META).exists() {
+        return Ok(None);
+    }
+    let meta = read_meta(out)?;
+    refuse_other(out, (&meta.backbone, meta.dtype), plan)?;
+    FeatureStore::open(out).map(Some)
+}
+
+/// Says by name in what a store differs from what is asked for.
+fn refuse_other(out: &Path, (id, dtype): (&crate::backbone::BackboneId, Dtype), plan: &Plan) -> Result<()> {
+    let wanted = &plan.backbone;
+    let (what, expected, found) = if id.sha256 != wanted.sha256 {
+        ("model", wanted.model.clone(), id.model.clone())
+    } else if id.cut != wanted.cut {
+        ("cut", wanted.cut.clone(), id.cut.clone())
+    } else if id.pool != wanted.pool {
+        ("pool", wanted.pool.name().to_owned(), id.pool.name().to_owned())
+    } else if id.input_size != wanted.input_size {
+        ("input-size", wanted.input_size.to_string(), id.input_size.to_string())
+    } else if id.preprocess != wanted.preprocess {
+        ("preprocessing", format!("{:?}", wanted.preprocess), format!("{:?}", id.preprocess))
+    } else if dtype != plan.dtype {
+        ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
+    } else {
+        return Ok(());
+    };
+    Err(Error::Mismatch {
+        what: format!("{what} of the feature store {}", out.display()),
+        expected,
+        found,
+        hint: "give --out another folder, or --force to replace this one".into(),
+    })
+}
+
+/// Tells whether a finished store has a row for each picture as it is now, and nothing else.
+fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> bool {
+    let same = |row: &IndexRow, picture: &Planned| {
+        row.path == picture.path
+            && row.class == picture.class
+            && row.split == picture.split
+            && row.source.bytes == picture.bytes
+            && row.source.modified_ns == picture.modified_ns
+    };
+    store.meta().classes == dataset.classes
+        && store.index().len() == pictures.len()
+        && store.index().iter().zip(pictures).all(|(row, picture)| same(row, picture))
+}
+
+/// Opens the unfinished run in `out` if it was to become the same store; else starts one, with the rows
+/// that an unfinished or a finished run already has of pictures that have not changed.
+fn open_partial(out: &Path, plan: &Plan, pictures: &[Planned], finished: Option<&FeatureStore>) -> Result<Partial> {
+    let dir = out.join(PARTIAL);
+    let fresh_dir = out.join(FRESH);
+    if fresh_dir.exists() && !dir.exists() {
+        rename_synced(&fresh_dir, &dir)?;
+    }
+    let mut old = match Partial::open(dir.clone())? {
+        Some((partial, found)) if found == *plan => return Ok(partial),
+        Some((partial, found)) => {
+            refuse_other(out, (&found.backbone, found.dtype), plan)?;
+            Some(partial)
+        }
+        None => None,
+    };
+    let mut fresh = Partial::create(fresh_dir.clone(), plan)?;
+    if let Some(store) = finished {
+        let rows = store.index().iter().map(|row| (row.path.clone(), row.source.clone()));
+        let mut values = vec![0.0; store.meta().feature_len()];
+        take_over(&rows.collect::<Vec<_>>(), pictures, &mut fresh, |row, bytes| {
+            store.matrix().row_into(row, &mut values);
+            encode(&values, plan.dtype, bytes);
+            Ok(())
+        })?;
+    }
+    if let Some(partial) = &mut old {
+        let rows = partial.rows();
+        take_over(&rows, pictures, &mut fresh, |slot, bytes| partial.read_row(slot, bytes))?;
+    }
+    fresh.checkpoint()?;
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(Error::io("replace", &dir))?;
+    }
+    rename_synced(&fresh_dir, &dir)?;
+    fresh.moved_to(dir);
+    Ok(fresh)
+}
+
+/// Copies `rows` (path and facts; an empty path has no row) of pictures that are still the same;
+/// `read` gets a row's bytes by its place in `rows`.
+fn take_over(
+    rows: &[(PathBuf, SourceFacts)],
+    pictures: &[Planned],
+    fresh: &mut Partial,
+    mut read: impl FnMut(usize, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let places: HashMap<&Path, usize> = rows.iter().enumerate().map(|(i, (path, _))| (path.as_path(), i)).collect();
+    let mut bytes = Vec::new();
+    for (slot, picture) in pictures.iter().enumerate() {
+        let Some(&place) = places.get(picture.path.as_path()) else {
+            continue;
+        };
+        let source = &rows[place].1;
+        if source.bytes == picture.bytes && source.modified_ns == picture.modified_ns {
+            read(place, &mut bytes)?;
+            fresh.write_row(slot, &picture.path, &bytes, source.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the pictures that have no outcome yet, and writes their rows.
+fn fill(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    pictures: &[Planned],
+    partial: &mut Partial,
+    params: &PipelineParams,
+    progress: &Progress,
+) -> Result<()> {
+    let todo: Vec<usize> = (0..pictures.len()).filter(|&slot| partial.outcomes()[slot].is_none()).collect();
+    let paths: Vec<&Path> = todo.iter().map(|&slot| pictures[slot].path.as_path()).collect();
+    let total = pictures.len() as u64;
+    let mut done = total - todo.len() as u64;
+    let mut last_checkpoint = Instant::now();
+    let mut row = Vec::new();
+    let streamed = stream(
+        &Stream { root: &dataset.root, paths: &paths, params, progress },
+        || backbone.session(),
+        |outcome| {
+            done += 1;
+            let slot = todo[outcome.place];
+            let path = pictures[slot].path.clone();
+            match outcome.values {
+                Ok((facts, values)) => {
+                    let started = Instant::now();
+                    encode(&values, params.dtype, &mut row);
+                    partial.write_row(slot, &path, &row, facts)?;
+                    progress.emit(Event::ImageDone {
+                        worker: outcome.worker,
+                        path,
+                        done,
+                        total,
+                        decode_us: outcome.decode.as_micros() as u64,
+                        infer_us: outcome.infer.as_micros() as u64,
+                        write_us: started.elapsed().as_micros() as u64,
+                    });
+                }
+                Err(reason) => {
+                    partial.skip(slot, &path, reason.clone());
+                    progress.emit(Event::ImageSkipped { path, reason, done, total });
+                }
+            }
+            if last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+                partial.checkpoint()?;
+                progress.emit(Event::Checkpoint { rows: done });
+                last_checkpoint = Instant::now();
+            }
+            Ok(())
+        },
+    );
+    let safe = partial.checkpoint();
+    streamed.and(safe)
+}
+
+/// The little-endian bytes of a row.
+fn encode(values: &[f32], dtype: Dtype, row: &mut Vec<u8>) {
+    row.clear();
+    match dtype {
+        Dtype::Float32 => row.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+        Dtype::Float16 => row.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
+    }
+}
+
+fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], dataset: &Dataset) -> Result<()> {
+    let mut rows = Vec::new();
+    let mut errors = Vec::new();
+    for (picture, outcome) in pictures.iter().zip(partial.outcomes()) {
+        match outcome {
+            Some(Ok(source)) => rows.push(IndexRow {
+                path: picture.path.clone(),
+                class: picture.class,
+                split: picture.split,
+                source: source.clone(),
+            }),
+            Some(Err(reason)) => errors.push((picture.path.clone(), reason.clone())),
+            None => {}
+        }
+    }
+    if rows.is_empty() {
+        let reason = errors.first().map_or("there are none", |(_, reason)| reason.as_str());
+        return Err(Error::Dataset {
+            path: dataset.root.clone(),
+            problem: format!("none of its {} files is a picture that can be used; the first {reason}", pictures.len()),
+        });
+    }
+    let meta = StoreMeta {
+        format_version: FORMAT_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        dataset: dataset.root.to_string_lossy().into_owned(),
+        backbone: plan.backbone.clone(),
+        feature_shape: plan.feature_shape.clone(),
+        dtype: plan.dtype,
+        rows: rows.len() as u64,
+        errors: errors.len() as u64,
+        classes: dataset.classes.clone(),
+    };
+    let mut meta_json = serde_json::to_vec_pretty(&meta).unwrap_or_default();
+    meta_json.push(b'\n');
+    partial.commit(
+        plan,
+        &table::index_csv(&rows, &dataset.classes),
+        &table::errors_csv(&errors),
+        &meta_json,
+    )?;
+    journal::roll_forward(out)
+}

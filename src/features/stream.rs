@@ -1,0 +1,214 @@
+//! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use crossbeam::channel::{Sender, bounded};
+use serde::{Deserialize, Serialize};
+
+use super::npy::Dtype;
+use super::store::SourceFacts;
+use crate::backbone::{PictureSession, hex_sha256};
+use crate::error::{Error, Result};
+use crate::pixels::{DecodeLimits, Picture};
+use crate::progress::{Event, Progress};
+
+/// Outcomes that may wait for their reader, for each worker: with rows of 1,280 values, 20 kB.
+const OUTCOMES_PER_WORKER: usize = 4;
+
+/// A picture file larger than this is skipped, not read.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// How features are extracted and stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct PipelineParams {
+    /// Pictures in work at the same time; 0 means one a core.
+    pub workers: usize,
+    /// Type of the stored values.
+    pub dtype: Dtype,
+    /// Stop at the first picture that cannot be used, rather than skip it.
+    pub strict: bool,
+    /// Pictures with more pixels than this are skipped, in millions.
+    pub max_megapixels: u32,
+}
+
+impl Default for PipelineParams {
+    fn default() -> Self {
+        PipelineParams {
+            workers: 0,
+            dtype: Dtype::Float32,
+            strict: false,
+            max_megapixels: 100,
+        }
+    }
+}
+
+impl PipelineParams {
+    /// The number of workers, with 0 turned into the number of cores.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+    }
+
+    /// What a picture may cost to decode.
+    pub fn limits(&self) -> DecodeLimits {
+        DecodeLimits {
+            max_pixels: u64::from(self.max_megapixels) * 1_000_000,
+            ..DecodeLimits::default()
+        }
+    }
+}
+
+/// What is to be run.
+pub(crate) struct Stream<'a> {
+    /// Folder to which `paths` are relative.
+    pub root: &'a Path,
+    /// The pictures.
+    pub paths: &'a [&'a Path],
+    /// Workers, limits, strictness.
+    pub params: &'a PipelineParams,
+    /// Where [`Event::ImageStarted`] goes and a stop comes from.
+    pub progress: &'a Progress,
+}
+
+/// What became of one picture.
+pub(crate) struct Outcome {
+    /// Its place in [`Stream::paths`].
+    pub place: usize,
+    /// The worker that had it.
+    pub worker: usize,
+    /// Its facts and the network's first output, row-major; or why there is none.
+    pub values: std::result::Result<(SourceFacts, Vec<f32>), String>,
+    /// Time to read, decode, resize and normalise.
+    pub decode: Duration,
+    /// Time in the network.
+    pub infer: Duration,
+}
+
+/// Runs all pictures and hands each outcome to `sink`, in the order in which they are done.
+///
+/// Memory is bounded: one picture and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
+///
+/// # Errors
+/// The first error of `sink` or of a session; [`Error::Image`] for a bad picture if the parameters are
+/// strict; [`Error::Cancelled`] if a stop was asked for. What was handed to `sink` before stays handed.
+pub(crate) fn stream(
+    what: &Stream,
+    open_session: impl Fn() -> Result<PictureSession> + Sync,
+    mut sink: impl FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    let workers = what.params.worker_count().min(what.paths.len());
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
+    let work = |worker: usize, sender: Sender<Outcome>| -> Result<()> {
+        let mut session = open_session()?;
+        while !stop.load(Ordering::Relaxed) {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&path) = what.paths.get(place) else {
+                break;
+            };
+            what.progress.checkpoint()?;
+            what.progress.emit(Event::ImageStarted { worker, path: path.to_owned() });
+            let outcome = run_one(&mut session, what, place, worker)?;
+            if sender.send(outcome).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for worker in 0..workers {
+            let sender = sender.clone();
+            let work = &work;
+            let stop = &stop;
+            let handle = std::thread::Builder::new().name(format!("tl-worker-{worker}")).spawn_scoped(scope, move || {
+                let ended = work(worker, sender);
+                if ended.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                ended
+            });
+            handles.push(handle.map_err(Error::io("start a worker for", what.root))?);
+        }
+        drop(sender);
+        let mut result = receiver.iter().try_for_each(&mut sink);
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        // A worker that waits to send must see that nobody receives any more.
+        drop(receiver);
+        for handle in handles {
+            let ended = handle.join().unwrap_or_else(|_| {
+                Err(Error::Model {
+                    model: what.root.display().to_string(),
+                    problem: "a worker died; this is a fault of the program".into(),
+                })
+            });
+            result = result.and(ended);
+        }
+        result
+    })
+}
+
+/// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
+fn run_one(session: &mut PictureSession, what: &Stream, place: usize, worker: usize) -> Result<Outcome> {
+    let path = what.root.join(what.paths[place]);
+    let started = Instant::now();
+    let prepared = read_file(&path).and_then(|(bytes, modified_ns)| {
+        let picture = Picture::decode(&bytes, &path, &what.params.limits(), session.background())?;
+        session.prepare(&picture)?;
+        Ok(SourceFacts {
+            width: picture.width,
+            height: picture.height,
+            bytes: bytes.len() as u64,
+            modified_ns,
+            sha256: hex_sha256(&bytes),
+        })
+    });
+    let decode = started.elapsed();
+    let inferred = prepared.and_then(|facts| {
+        let values = session.infer()?;
+        if values.iter().all(|v| v.is_finite()) {
+            return Ok((facts, values.to_vec()));
+        }
+        Err(Error::Image { path: path.clone(), reason: "gives features that are not finite numbers".into() })
+    });
+    let values = match inferred {
+        Ok(values) => Ok(values),
+        Err(Error::Image { reason, .. }) if !what.params.strict => Err(reason),
+        Err(error) => return Err(error),
+    };
+    Ok(Outcome { place, worker, values, decode, infer: started.elapsed().saturating_sub(decode) })
+}
+
+/// Reads a picture's file: its bytes and the time of its last change.
+fn read_file(path: &Path) -> Result<(Vec<u8>, i64)> {
+    let bad = |reason: String| Error::Image { path: path.to_owned(), reason };
+    let unreadable = |e: std::io::Error| bad(format!("cannot be read: {e}"));
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    let facts = fs::metadata(path).map_err(unreadable)?;
+    if !facts.is_file() {
+        return Err(bad("is not a file".into()));
+    }
+    if facts.len() > MAX_FILE_BYTES {
+        return Err(bad(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20)));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok((bytes, modified_ns(&facts)))
+}
+
+/// Time of a file's last change in nanoseconds since 1970; 0 if the system does not tell.
+pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
+    let since = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+}
