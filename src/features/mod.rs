@@ -1,1 +1,5 @@
 //! Room `features`.
+
+pub mod matrix;
+
+pub use matrix::{Dtype, FeatureMatrix};
