@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::npy::{self, Dtype};
+use super::matrix::Dtype;
+use super::npy;
 use super::store::{ERRORS, FEATURES, INDEX, META, SourceFacts};
 use crate::backbone::BackboneId;
 use crate::dataset::Split;

@@ -1,4 +1,9 @@
 //! The feature store on disk and the pipeline that fills it.
+//!
+//! ```text
+//! Backbone + Dataset ─► pipeline::extract ─► journal (unfinished) ─► FeatureStore ─► FeatureMatrix
+//! ```
+
 mod journal;
 mod matrix;
 mod npy;
@@ -7,9 +12,8 @@ mod store;
 mod stream;
 mod table;
 
-pub use matrix::FeatureMatrix;
-pub use npy::Dtype;
+pub use matrix::{Dtype, FeatureMatrix};
 pub use pipeline::extract;
+pub use store::{FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};
-pub use store::{FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};

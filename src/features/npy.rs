@@ -1,39 +1,18 @@
 //! The header of a NumPy array file, as in the format's description (NEP 1, version 1.0 of the format).
 
-use serde::{Deserialize, Serialize};
-
-/// How a feature is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dtype {
-    /// IEEE 754 single precision, little-endian.
-    #[default]
-    Float32,
-    /// IEEE 754 half precision, little-endian: half the space, three decimal digits.
-    Float16,
-}
-
-impl Dtype {
-    /// Bytes of one value.
-    pub fn bytes(self) -> usize {
-        match self {
-            Dtype::Float32 => 4,
-            Dtype::Float16 => 2,
-        }
-    }
-
-    /// NumPy's name of the type.
-    fn descr(self) -> &'static str {
-        match self {
-            Dtype::Float32 => "<f4",
-            Dtype::Float16 => "<f2",
-        }
-    }
-}
+use super::matrix::Dtype;
 
 /// Where the values begin: the header is padded to this, whatever the shape, so that it can be rewritten
 /// in place.
 pub const HEADER_BYTES: usize = 128;
+
+/// NumPy's name of the type.
+fn descr(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "<f4",
+        Dtype::F16 => "<f2",
+    }
+}
 
 /// The header of an array of `rows` rows of shape `row_shape`, C order.
 ///
@@ -48,7 +27,7 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     let comma = if row_shape.is_empty() { "," } else { "" };
     let dict = format!(
         "{{'descr': '{}', 'fortran_order': False, 'shape': ({rows}{dims}{comma}), }}",
-        dtype.descr()
+        descr(dtype)
     );
     let mut header = [b' '; HEADER_BYTES];
     header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
@@ -68,7 +47,7 @@ mod tests {
     #[test]
     fn header_is_the_one_that_numpy_writes() {
         // numpy 2: numpy.lib.format.write_array_header_1_0 for (3, 1280) float32, up to its padding.
-        let header = header(Dtype::Float32, 3, &[1280]);
+        let header = header(Dtype::F32, 3, &[1280]);
         let text = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1280), }";
         assert_eq!(&header[..text.len()], text);
         assert!(header[text.len()..HEADER_BYTES - 1].iter().all(|&b| b == b' '));
@@ -77,7 +56,7 @@ mod tests {
 
     #[test]
     fn header_has_room_for_the_largest_shape() {
-        let header = header(Dtype::Float16, 999_999_999_999, &[999, 999, 99_999]);
+        let header = header(Dtype::F16, 999_999_999_999, &[999, 999, 99_999]);
         let text = String::from_utf8_lossy(&header[10..]);
         assert!(text.trim_end().ends_with('}'), "{text}");
     }

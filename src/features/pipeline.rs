@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use half::f16;
 
 use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
-use super::npy::Dtype;
+use super::matrix::Dtype;
 use super::store::{FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta};
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
@@ -285,8 +285,8 @@ fn fill(
 fn encode(values: &[f32], dtype: Dtype, row: &mut Vec<u8>) {
     row.clear();
     match dtype {
-        Dtype::Float32 => row.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-        Dtype::Float16 => row.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
+        Dtype::F32 => row.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+        Dtype::F16 => row.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
     }
 }
 

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use super::matrix::FeatureMatrix;
-use super::npy::{self, Dtype};
+use super::matrix::{Dtype, FeatureMatrix};
+use super::npy;
 use super::{journal, table};
 use crate::backbone::BackboneId;
 use crate::dataset::Split;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::npy::Dtype;
+use super::matrix::Dtype;
 use super::store::SourceFacts;
 use crate::backbone::{PictureSession, hex_sha256};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Default for PipelineParams {
     fn default() -> Self {
         PipelineParams {
             workers: 0,
-            dtype: Dtype::Float32,
+            dtype: Dtype::F32,
             strict: false,
             max_megapixels: 100,
         }

@@ -1,0 +1,232 @@
+//! Rows of features as training reads them: in memory, or mapped from a file. Touches no file itself:
+//! whoever opened the file hands over the mapping.
+
+use std::path::Path;
+
+use half::f16;
+use memmap2::Mmap;
+use ndarray::{Array2, ArrayViewMut2};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The type of the numbers of a mapped matrix; little-endian in both cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Dtype {
+    /// IEEE 754 binary32, 4 bytes.
+    #[default]
+    #[serde(rename = "float32")]
+    F32,
+    /// IEEE 754 binary16, 2 bytes: half the space, three decimal digits.
+    #[serde(rename = "float16")]
+    F16,
+}
+
+impl Dtype {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 => 2,
+        }
+    }
+}
+
+/// Features of `rows` pictures with `dim` numbers each, row-major, read as f32 a few rows at a time.
+///
+/// A mapped matrix stays on disk: a row costs memory only while it is read.
+#[derive(Debug)]
+pub struct FeatureMatrix {
+    rows: usize,
+    dim: usize,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Array(Array2<f32>),
+    Mapped {
+        mmap: Mmap,
+        byte_offset: usize,
+        dtype: Dtype,
+    },
+}
+
+impl FeatureMatrix {
+    /// Takes an array `[rows, dim]`.
+    pub fn from_array(array: Array2<f32>) -> FeatureMatrix {
+        let (rows, dim) = array.dim();
+        FeatureMatrix {
+            rows,
+            dim,
+            source: Source::Array(array),
+        }
+    }
+
+    /// Takes a mapped file that holds `rows` × `dim` numbers, row-major, from `byte_offset` on.
+    ///
+    /// Bytes after the last row are ignored. `path` is the file's name, for error messages only.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the file is too short for the rows, or if `byte_offset` is not a multiple
+    /// of the size of a number.
+    pub fn mapped(
+        path: &Path,
+        mmap: Mmap,
+        byte_offset: usize,
+        rows: usize,
+        dim: usize,
+        dtype: Dtype,
+    ) -> Result<FeatureMatrix> {
+        let broken = |problem: String| Error::Store {
+            path: path.to_path_buf(),
+            problem,
+        };
+        if !byte_offset.is_multiple_of(dtype.bytes()) {
+            return Err(broken(format!(
+                "the rows begin at byte {byte_offset}, which is not a multiple of {}; extract the features again",
+                dtype.bytes()
+            )));
+        }
+        let end = rows
+            .checked_mul(dim)
+            .and_then(|numbers| numbers.checked_mul(dtype.bytes()))
+            .and_then(|bytes| bytes.checked_add(byte_offset));
+        if end.is_none_or(|end| end > mmap.len()) {
+            return Err(broken(format!(
+                "{} bytes are too few for {rows} rows of {dim} numbers; extract the features again",
+                mmap.len()
+            )));
+        }
+        Ok(FeatureMatrix {
+            rows,
+            dim,
+            source: Source::Mapped {
+                mmap,
+                byte_offset,
+                dtype,
+            },
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers in a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Copies row `row` into `out`.
+    ///
+    /// # Panics
+    /// If `row` is not below [`rows`](Self::rows), or `out` is not [`dim`](Self::dim) long.
+    pub fn row_into(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.dim, "length of a row");
+        match &self.source {
+            Source::Array(array) => {
+                for (out, &value) in out.iter_mut().zip(array.row(row)) {
+                    *out = value;
+                }
+            }
+            Source::Mapped {
+                mmap,
+                byte_offset,
+                dtype,
+            } => {
+                let row_bytes = self.dim * dtype.bytes();
+                let begin = byte_offset + row * row_bytes;
+                let bytes = &mmap[begin..begin + row_bytes];
+                match dtype {
+                    Dtype::F32 => {
+                        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                            *out = f32::from_le_bytes(*bytes);
+                        }
+                    }
+                    Dtype::F16 => {
+                        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                            *out = f16::from_le_bytes(*bytes).to_f32();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the rows `indices` in that order into `out`, `[indices.len(), dim]`, row-major.
+    ///
+    /// # Panics
+    /// If an index is not below [`rows`](Self::rows), or `out` has another shape or layout.
+    pub fn gather(&self, indices: &[usize], out: &mut ArrayViewMut2<f32>) {
+        assert_eq!(out.dim(), (indices.len(), self.dim), "shape of the batch");
+        for (&index, mut row) in indices.iter().zip(out.rows_mut()) {
+            match row.as_slice_mut() {
+                Some(row) => self.row_into(index, row),
+                None => panic!("the batch is not row-major"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use ndarray::array;
+
+    use super::*;
+
+    fn map(bytes: &[u8]) -> Mmap {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        // SAFETY: the file has no name, so that nobody else can change it.
+        unsafe { Mmap::map(&file).unwrap() }
+    }
+
+    fn mapped(bytes: &[u8], offset: usize, rows: usize, dtype: Dtype) -> Result<FeatureMatrix> {
+        FeatureMatrix::mapped(Path::new("x.npy"), map(bytes), offset, rows, 2, dtype)
+    }
+
+    #[test]
+    fn gathers_the_same_rows_from_memory_and_from_both_mapped_types() {
+        let rows = array![[1.0f32, -2.5], [0.5, 1024.0], [-0.125, 0.0]];
+        let f32_bytes: Vec<u8> = [9u8; 8]
+            .into_iter()
+            .chain(rows.iter().flat_map(|value| value.to_le_bytes()))
+            .collect();
+        let f16_bytes: Vec<u8> = rows
+            .iter()
+            .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+            .collect();
+        let matrices = [
+            FeatureMatrix::from_array(rows.clone()),
+            mapped(&f32_bytes, 8, 3, Dtype::F32).unwrap(),
+            mapped(&f16_bytes, 0, 3, Dtype::F16).unwrap(),
+        ];
+        for matrix in &matrices {
+            assert_eq!((matrix.rows(), matrix.dim()), (3, 2));
+            let mut out = Array2::zeros((2, 2));
+            matrix.gather(&[2, 0], &mut out.view_mut());
+            assert_eq!(out, array![[-0.125, 0.0], [1.0, -2.5]]);
+        }
+    }
+
+    #[test]
+    fn rejects_a_file_that_is_too_short_and_an_offset_between_numbers() {
+        assert!(matches!(
+            mapped(&[0; 23], 0, 3, Dtype::F32),
+            Err(Error::Store { .. })
+        ));
+        assert!(matches!(
+            mapped(&[0; 32], 6, 3, Dtype::F32),
+            Err(Error::Store { .. })
+        ));
+        assert!(matches!(
+            mapped(&[0; 32], 0, usize::MAX, Dtype::F16),
+            Err(Error::Store { .. })
+        ));
+    }
+}

@@ -1,0 +1,152 @@
+//! Cross-validation of the head: how well its parameters do on rows that it was not trained on.
+
+use super::fit::fit;
+use super::head_params::{HeadParams, ValidHeadParams};
+use super::metrics::{ConfusionMatrix, first_of};
+use super::score::probabilities;
+use crate::error::{Error, Result};
+use crate::features::FeatureMatrix;
+use crate::progress::{Event, Progress};
+
+/// Results of a cross-validation: every row was predicted once, by a head that did not train on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossValidation {
+    /// Share of each fold's held-out rows whose class came first, 0 to 1.
+    pub fold_accuracy: Vec<f32>,
+    /// The class that came first, for each row of the matrix.
+    pub predictions: Vec<usize>,
+    /// Probability of that class, for each row of the matrix.
+    pub confidences: Vec<f32>,
+    /// Mean cross-entropy over all rows, in nats.
+    pub loss: f32,
+    /// All rows' classes against their predictions.
+    pub confusion: ConfusionMatrix,
+}
+
+impl CrossValidation {
+    /// Share of all rows whose class came first, 0 to 1.
+    pub fn accuracy(&self) -> f32 {
+        self.confusion.accuracy() as f32
+    }
+
+    /// Sample standard deviation (n − 1) of the folds' accuracies; 0 for one fold.
+    pub fn standard_deviation(&self) -> f32 {
+        let folds = self.fold_accuracy.len();
+        if folds < 2 {
+            return 0.0;
+        }
+        let mean = self.fold_accuracy.iter().sum::<f32>() / folds as f32;
+        let squares: f32 = self
+            .fold_accuracy
+            .iter()
+            .map(|accuracy| (accuracy - mean).powi(2))
+            .sum();
+        (squares / (folds - 1) as f32).sqrt()
+    }
+}
+
+/// Trains one head for each fold on the rows of all other folds, and predicts the fold's rows with it.
+///
+/// `fold_of` has the 0-based fold of each row of the matrix; every fold up to the largest has rows.
+/// Each head trains for all of `epochs`: early stopping is off, since stopping by the held-out rows
+/// would let them choose the head that is then measured on them. The held-out rows are only watched:
+/// the events show their loss and accuracy at each epoch.
+///
+/// Emits [`Event::Epoch`] with the fold in it, and [`Event::FoldDone`].
+///
+/// # Errors
+/// [`Error::Mismatch`] if there are less than two folds, a fold has no rows, or as for [`fit`];
+/// [`Error::Diverged`]; [`Error::Cancelled`].
+pub fn cross_validate(
+    matrix: &FeatureMatrix,
+    labels: &[usize],
+    classes: usize,
+    fold_of: &[usize],
+    params: &ValidHeadParams,
+    progress: &Progress,
+) -> Result<CrossValidation> {
+    let folds = count_folds(matrix, fold_of)?;
+    let params = HeadParams {
+        early_stopping: 0,
+        ..params.get().clone()
+    }
+    .check()?;
+    let mut result = CrossValidation {
+        fold_accuracy: Vec::with_capacity(folds),
+        predictions: vec![0; matrix.rows()],
+        confidences: vec![0.0; matrix.rows()],
+        loss: 0.0,
+        confusion: ConfusionMatrix::new(classes),
+    };
+    let mut loss = 0.0;
+    for fold in 0..folds {
+        let (held_out, training): (Vec<usize>, Vec<usize>) =
+            (0..matrix.rows()).partition(|&row| fold_of[row] == fold);
+        let fitted = fit(
+            matrix,
+            labels,
+            classes,
+            &training,
+            &held_out,
+            &params,
+            progress,
+            Some(fold),
+        )?;
+        let found = probabilities(&fitted.head, matrix, &held_out, progress)?;
+        let mut hits = 0;
+        for (&row, probabilities) in held_out.iter().zip(found.rows()) {
+            let prediction = first_of(probabilities);
+            result.predictions[row] = prediction;
+            result.confidences[row] = probabilities[prediction];
+            result.confusion.record(labels[row], prediction);
+            hits += usize::from(prediction == labels[row]);
+        }
+        if let Some(last) = fitted.history.last() {
+            loss += f64::from(last.val_loss.unwrap_or(0.0)) * held_out.len() as f64;
+        }
+        let accuracy = hits as f32 / held_out.len() as f32;
+        result.fold_accuracy.push(accuracy);
+        progress.emit(Event::FoldDone {
+            fold,
+            folds,
+            accuracy,
+        });
+    }
+    result.loss = (loss / matrix.rows() as f64) as f32;
+    Ok(result)
+}
+
+fn count_folds(matrix: &FeatureMatrix, fold_of: &[usize]) -> Result<usize> {
+    let mismatch = |what: String, expected: String, found: usize| Error::Mismatch {
+        what,
+        expected,
+        found: found.to_string(),
+        hint: "give --folds from 2 up to the pictures of the smallest class".to_string(),
+    };
+    if fold_of.len() != matrix.rows() {
+        return Err(mismatch(
+            "rows that have a fold".to_string(),
+            matrix.rows().to_string(),
+            fold_of.len(),
+        ));
+    }
+    let folds = fold_of
+        .iter()
+        .max()
+        .map_or(0, |&last| last.saturating_add(1));
+    if folds < 2 {
+        return Err(mismatch(
+            "folds".to_string(),
+            "at least 2".to_string(),
+            folds,
+        ));
+    }
+    match (0..folds).find(|fold| !fold_of.contains(fold)) {
+        None => Ok(folds),
+        Some(fold) => Err(mismatch(
+            format!("rows of fold {fold}"),
+            "at least 1".to_string(),
+            0,
+        )),
+    }
+}

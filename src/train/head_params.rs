@@ -1,0 +1,279 @@
+//! What a user can choose about the head and its training; plain data, checked before use.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// How the head is built and trained, as the flags and `--config run.toml` name it.
+///
+/// [`HeadParams::check`] turns it into [`ValidHeadParams`], which alone can be fitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HeadParams {
+    /// Passes over the training rows, at least 1.
+    pub epochs: usize,
+    /// Rows in a step, at least 1; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// The rule that turns gradients into steps.
+    pub optimizer: OptimizerName,
+    /// Highest learning rate of the schedule, above 0.
+    pub learning_rate: f32,
+    /// Momentum of `sgd`, from 0 to below 1; the Adams do not use it.
+    pub momentum: f32,
+    /// Whether the momentum of `sgd` looks ahead, as Nesterov's does.
+    pub nesterov: bool,
+    /// How the learning rate goes over the epochs.
+    pub schedule: ScheduleName,
+    /// For `step`: epochs from one drop of the learning rate to the next, at least 1.
+    pub step_epochs: usize,
+    /// For `step`: what the learning rate is multiplied by at a drop, above 0 and up to 1.
+    pub step_factor: f32,
+    /// Epochs in which the learning rate rises linearly from 0, from 0 to below `epochs`.
+    pub warmup_epochs: usize,
+    /// PyTorch's weight decay, at least 0: with `adamw` each step takes `learning rate × weight decay`
+    /// off the weights; with `adam` and `sgd` it adds to `l2`. Biases do not decay.
+    pub weight_decay: f32,
+    /// λ of a penalty `λ/2 · Σ w²` in the loss, at least 0, over the weights (not the biases) as
+    /// they are while training, thus on standardised features where `standardize` is on.
+    pub l2: f32,
+    /// Widths of the hidden layers, each at least 1; empty for one dense softmax layer.
+    pub hidden: Vec<usize>,
+    /// Share of the hidden activations (of the features, where there is no hidden layer) that are set
+    /// to 0 in a training step, from 0 to below 1.
+    pub dropout: f32,
+    /// Share of each one-hot target that is spread evenly over all classes, from 0 to below 1.
+    pub label_smoothing: f32,
+    /// Weights of the classes in the training loss.
+    pub class_weights: ClassWeights,
+    /// Whether features are standardised with the mean and deviation of the training rows. The
+    /// finished head has this folded into its first layer: it takes raw features.
+    pub standardize: bool,
+    /// Epochs without improvement after which training ends and the best epoch is restored; 0 trains
+    /// to the last epoch and keeps that.
+    pub early_stopping: usize,
+    /// What early stopping looks at.
+    pub monitor: Monitor,
+    /// Seed of the order of rows, the first weights and dropout.
+    pub seed: u64,
+}
+
+impl Default for HeadParams {
+    fn default() -> HeadParams {
+        HeadParams {
+            epochs: 100,
+            batch_size: 32,
+            optimizer: OptimizerName::Adam,
+            learning_rate: 1e-3,
+            momentum: 0.9,
+            nesterov: false,
+            schedule: ScheduleName::Cosine,
+            step_epochs: 30,
+            step_factor: 0.1,
+            warmup_epochs: 0,
+            weight_decay: 0.0,
+            l2: 0.01,
+            hidden: Vec::new(),
+            dropout: 0.0,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::None,
+            standardize: true,
+            early_stopping: 0,
+            monitor: Monitor::ValLoss,
+            seed: 0,
+        }
+    }
+}
+
+/// Names of the optimisers; see [`crate::nn::optimizer`] for their formulas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    /// Adam.
+    Adam,
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// Names of the learning-rate schedules; see [`crate::nn::schedule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleName {
+    /// The same at every step.
+    Constant,
+    /// Half a cosine from the full rate to 0.
+    Cosine,
+    /// Dropped by `step-factor` every `step-epochs` epochs.
+    Step,
+}
+
+/// Weights of the classes in the training loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// Every row counts 1.
+    None,
+    /// A row of class c counts n / (classes · n_c), with n training rows of which n_c are of class c:
+    /// scikit-learn's `class_weight="balanced"`.
+    Balanced,
+}
+
+/// What early stopping looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// Cross-entropy over the validation rows; lower is better.
+    ValLoss,
+    /// Accuracy over the validation rows; higher is better.
+    ValAccuracy,
+}
+
+/// Parameters that were found to be in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidHeadParams(HeadParams);
+
+impl ValidHeadParams {
+    /// The parameters.
+    pub fn get(&self) -> &HeadParams {
+        &self.0
+    }
+}
+
+impl HeadParams {
+    /// Checks every parameter against its range.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for the first that is out of range.
+    pub fn check(self) -> Result<ValidHeadParams> {
+        at_least_one("--epochs", self.epochs)?;
+        at_least_one("--batch-size", self.batch_size)?;
+        at_least_one("--step-epochs", self.step_epochs)?;
+        for &width in &self.hidden {
+            at_least_one("--hidden", width)?;
+        }
+        let rate = self.learning_rate;
+        ensure("--learning-rate", rate, rate > 0.0, "must be above 0")?;
+        let factor = self.step_factor;
+        ensure(
+            "--step-factor",
+            factor,
+            factor > 0.0 && factor <= 1.0,
+            "must be above 0 and at most 1",
+        )?;
+        for (name, value) in [("--weight-decay", self.weight_decay), ("--l2", self.l2)] {
+            ensure(name, value, value >= 0.0, "must be at least 0")?;
+        }
+        for (name, value) in [
+            ("--momentum", self.momentum),
+            ("--dropout", self.dropout),
+            ("--label-smoothing", self.label_smoothing),
+        ] {
+            ensure(
+                name,
+                value,
+                (0.0..1.0).contains(&value),
+                "must be at least 0 and below 1",
+            )?;
+        }
+        if self.warmup_epochs > 0 && self.warmup_epochs >= self.epochs {
+            return Err(Error::Parameter {
+                name: "--warmup-epochs",
+                value: self.warmup_epochs.to_string(),
+                problem: format!("must be below --epochs, which is {}", self.epochs),
+            });
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Error::Parameter {
+                name: "--nesterov",
+                value: "true".to_string(),
+                problem: "needs a --momentum above 0".to_string(),
+            });
+        }
+        Ok(ValidHeadParams(self))
+    }
+}
+
+fn at_least_one(name: &'static str, value: usize) -> Result<()> {
+    if value == 0 {
+        return Err(Error::Parameter {
+            name,
+            value: value.to_string(),
+            problem: "must be at least 1".to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Holds a number against its range; NaN and infinity are never in range.
+fn ensure(name: &'static str, value: f32, in_range: bool, problem: &str) -> Result<()> {
+    if in_range && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Parameter {
+        name,
+        value: value.to_string(),
+        problem: problem.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(change: impl FnOnce(&mut HeadParams)) -> &'static str {
+        let mut params = HeadParams::default();
+        change(&mut params);
+        match params.check() {
+            Err(Error::Parameter { name, .. }) => name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn accepts_its_defaults() {
+        assert!(HeadParams::default().check().is_ok());
+    }
+
+    #[test]
+    fn names_the_parameter_that_is_out_of_range() {
+        assert_eq!(rejected(|p| p.epochs = 0), "--epochs");
+        assert_eq!(rejected(|p| p.batch_size = 0), "--batch-size");
+        assert_eq!(rejected(|p| p.learning_rate = 0.0), "--learning-rate");
+        assert_eq!(rejected(|p| p.learning_rate = f32::NAN), "--learning-rate");
+        assert_eq!(
+            rejected(|p| p.learning_rate = f32::INFINITY),
+            "--learning-rate"
+        );
+        assert_eq!(rejected(|p| p.momentum = 1.0), "--momentum");
+        assert_eq!(rejected(|p| p.step_epochs = 0), "--step-epochs");
+        assert_eq!(rejected(|p| p.step_factor = 0.0), "--step-factor");
+        assert_eq!(rejected(|p| p.warmup_epochs = p.epochs), "--warmup-epochs");
+        assert_eq!(rejected(|p| p.weight_decay = -1.0), "--weight-decay");
+        assert_eq!(rejected(|p| p.l2 = -1.0), "--l2");
+        assert_eq!(rejected(|p| p.hidden = vec![64, 0]), "--hidden");
+        assert_eq!(rejected(|p| p.dropout = 1.0), "--dropout");
+        assert_eq!(rejected(|p| p.label_smoothing = -0.1), "--label-smoothing");
+        assert_eq!(
+            rejected(|p| {
+                p.nesterov = true;
+                p.momentum = 0.0;
+            }),
+            "--nesterov"
+        );
+    }
+
+    #[test]
+    fn reads_the_names_of_the_flags_and_no_others() {
+        let params: HeadParams = toml::from_str(
+            "batch-size = 8\noptimizer = \"adamw\"\nclass-weights = \"balanced\"\nmonitor = \"val-accuracy\"\nhidden = [256]",
+        )
+        .unwrap();
+        assert_eq!(params.batch_size, 8);
+        assert_eq!(params.class_weights, ClassWeights::Balanced);
+        assert_eq!(params.monitor, Monitor::ValAccuracy);
+        assert_eq!(params.hidden, [256]);
+        assert_eq!(params.epochs, HeadParams::default().epochs);
+        assert!(toml::from_str::<HeadParams>("batch_size = 8").is_err());
+    }
+}
