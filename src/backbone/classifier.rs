@@ -1,9 +1,10 @@
 //! The ImageNet classifier that a base was trained as.
 
 use super::zoo::{find, label_list};
+use super::onnx::Attribute;
 use super::{Network, PictureSession, cut, input_shape, input_size};
 use crate::error::Result;
-use crate::pixels::{Picture, Preprocess};
+use crate::pixels::Preprocess;
 
 /// A base with its own classifier.
 pub struct Classifier {
@@ -39,7 +40,11 @@ impl Classifier {
             ));
         };
         let logits = cut::find_cut(&graph, &logits)?;
-        graph.keep(&[logits])?;
+        graph.keep(std::slice::from_ref(&logits))?;
+        let flat = cut::flattened(&mut graph, &logits);
+        let output = graph.fresh_name("probabilities");
+        graph.add_node("Softmax", &output, &[&flat], &[("axis", Attribute::Int(1))]);
+        graph.set_output(&output, &[]);
         let size = input_size(&found.card, size)?;
         let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
         let network = Network::load(&graph, shape)?;
@@ -73,21 +78,12 @@ impl Classifier {
         &self.warnings
     }
 
-    /// Makes what one worker needs to run this classifier.
+    /// Makes what one worker needs to run this classifier; its output is one probability for each label.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if the network cannot be set up.
     pub fn session(&self) -> Result<PictureSession> {
         PictureSession::new(&self.network, &self.preprocess)
-    }
-
-    /// The `k` most probable classes of `picture`, most probable first.
-    ///
-    /// # Errors
-    /// As [`PictureSession::run`].
-    pub fn classify(&self, session: &mut PictureSession, picture: &Picture, k: usize) -> Result<Vec<Prediction>> {
-        let logits = session.run(picture)?;
-        Ok(top_k(&softmax(logits), &self.labels, k))
     }
 }
 
@@ -98,14 +94,6 @@ fn imagenet_list(classes: usize) -> Option<Vec<String>> {
         labels.insert(0, "background".to_owned());
     }
     (labels.len() == classes).then_some(labels)
-}
-
-/// exp(xᵢ − max x) / Σⱼ exp(xⱼ − max x).
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exps: Vec<f32> = logits.iter().map(|x| (x - max).exp()).collect();
-    let sum: f32 = exps.iter().sum();
-    exps.iter().map(|e| e / sum).collect()
 }
 
 /// The `k` most probable classes, most probable first; of equal ones the lower index first.

@@ -82,6 +82,7 @@ pub struct BackboneId {
 /// A headless base: a picture goes in, its features come out. Frozen: nothing changes its weights.
 pub struct Backbone {
     id: BackboneId,
+    source: String,
     graph: OnnxGraph,
     output: String,
     feature_shape: Vec<usize>,
@@ -125,6 +126,7 @@ impl Backbone {
                 input_size: size,
                 preprocess: card.preprocess,
             },
+            source: params.model.clone(),
             graph,
             output,
             feature_shape,
@@ -136,6 +138,19 @@ impl Backbone {
     /// What decides this base's features.
     pub fn id(&self) -> &BackboneId {
         &self.id
+    }
+
+    /// The name or path by which it was found.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Its layers up to the features.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the shapes cannot be found.
+    pub fn summary(&self) -> Result<Summary> {
+        Summary::of(&self.graph, self.network.input_shape(), self.id.preprocess.layout)
     }
 
     /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps.

@@ -32,11 +32,12 @@ impl Network {
                 .into_optimized()?
                 .into_runnable()
         })?;
-        let output_shapes = plan
-            .model()
-            .output_outlets()
-            .iter()
-            .map(|&outlet| plan.model().outlet_fact(outlet)?.shape.eval_to_usize(&SymbolValues::default()).map(|s| s.to_vec()))
+        let model = plan.model();
+        let output_shapes = (0..model.outputs.len())
+            .map(|i| {
+                let shape = &model.output_fact(i)?.shape;
+                shape.as_concrete().map(<[usize]>::to_vec).context("a free dimension")
+            })
             .collect::<TractResult<Vec<_>>>()
             .map_err(|e| graph.fail(format!("its output has no fixed shape ({e:#})")))?;
         Ok(Network {

@@ -104,6 +104,11 @@ impl Summary {
         })
     }
 
+    /// All parameters.
+    pub fn parameters(&self) -> u64 {
+        self.layers.iter().map(Layer::parameters).sum()
+    }
+
     /// Parameters that training would change.
     pub fn trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.trainable).sum()

@@ -69,7 +69,7 @@ pub fn extract(
         progress.emit(Event::Resumed { rows: resumed as u64 });
     }
     fill(backbone, dataset, &pictures, &mut partial, params, progress)?;
-    finish(out, partial, &plan, &pictures, dataset)?;
+    finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
 }
 
@@ -290,7 +290,7 @@ fn encode(values: &[f32], dtype: Dtype, row: &mut Vec<u8>) {
     }
 }
 
-fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], dataset: &Dataset) -> Result<()> {
+fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], dataset: &Dataset, backbone: &Backbone) -> Result<()> {
     let mut rows = Vec::new();
     let mut errors = Vec::new();
     for (picture, outcome) in pictures.iter().zip(partial.outcomes()) {
@@ -316,6 +316,7 @@ fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], datas
         format_version: FORMAT_VERSION,
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         dataset: dataset.root.to_string_lossy().into_owned(),
+        model: backbone.source().to_owned(),
         backbone: plan.backbone.clone(),
         feature_shape: plan.feature_shape.clone(),
         dtype: plan.dtype,

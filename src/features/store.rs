@@ -69,6 +69,8 @@ pub struct StoreMeta {
     pub program_version: String,
     /// The folder or CSV file that the pictures came from, as it was given.
     pub dataset: String,
+    /// Name or path of the base, as it was given.
+    pub model: String,
     /// What made the features.
     pub backbone: BackboneId,
     /// Shape of one row: `[D]` or `[H, W, C]`.
@@ -146,7 +148,7 @@ impl FeatureStore {
             ));
         }
         let rows = index.len();
-        let matrix = FeatureMatrix::mapped(map, npy::HEADER_BYTES, rows, meta.feature_len(), meta.dtype)?;
+        let matrix = FeatureMatrix::mapped(&features_path, map, npy::HEADER_BYTES, rows, meta.feature_len(), meta.dtype)?;
         Ok(FeatureStore {
             dir: dir.to_owned(),
             meta,

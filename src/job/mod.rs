@@ -1,1 +1,30 @@
-//! Room `job`.
+//! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
+//! rooms together, and returns what it found. Both programs start their work here and nowhere else.
+
+pub mod classify;
+
+pub mod evaluate;
+
+pub mod extract;
+
+pub mod fit;
+
+pub mod predict;
+
+pub mod summary;
+
+pub mod train;
+
+pub mod verify;
+
+mod envelope;
+
+pub use classify::{ClassifyConfig, classify};
+pub use envelope::run_job;
+pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
+pub use extract::{ExtractConfig, extract};
+pub use fit::{FitConfig, fit};
+pub use predict::{PictureResult, PredictConfig, predict};
+pub use summary::{SummaryConfig, summary};
+pub use train::{TrainConfig, TrainReport, train};
+pub use verify::{VerifyConfig, verify};

@@ -1,1 +1,179 @@
-//! Room `saved_model`.
+//! The one file that comes out: base and head together, with all that is needed to use it and to see that
+//! it still gives the same results.
+//!
+//! ```text
+//! Backbone + Head ─► compose ─► SavedModel (in memory) ─► write ─► file ─► open ─► verify, predict
+//! ```
+
+mod compose;
+mod probe;
+mod record;
+mod verify;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use compose::{OUTPUT, compose};
+pub use probe::{machine_kind, probe_picture};
+pub use record::{RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord};
+pub use verify::{Verification, verify};
+
+use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
+use crate::disk::write_atomic;
+use crate::error::{Error, Result};
+use crate::pixels::Layout;
+
+/// Keys of the file's metadata.
+const RECORD_KEY: &str = "tl.record";
+const CLASSES_KEY: &str = "classes";
+
+/// A saved model that is loaded and ready to run.
+pub struct SavedModel {
+    graph: OnnxGraph,
+    record: Record,
+    network: Network,
+}
+
+impl SavedModel {
+    /// Makes a model of a composed graph and its record, as loading the finished file would.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the graph cannot be run.
+    pub fn new(mut graph: OnnxGraph, record: Record) -> Result<SavedModel> {
+        let network = load(&graph, &record)?;
+        put_record(&mut graph, &record)?;
+        Ok(SavedModel { graph, record, network })
+    }
+
+    /// Opens the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Model`], with what to do.
+    pub fn open(path: &Path) -> Result<SavedModel> {
+        SavedModel::parse(&read(path)?, path)
+    }
+
+    /// Loads the bytes of the file `path`.
+    fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
+        let graph = OnnxGraph::parse(bytes, &path.display().to_string())?;
+        let record = read_record(&graph)?;
+        let network = load(&graph, &record)?;
+        Ok(SavedModel { graph, record, network })
+    }
+
+    /// Its metadata.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its graph.
+    pub fn graph(&self) -> &OnnxGraph {
+        &self.graph
+    }
+
+    /// Its class names in the order of the outputs.
+    pub fn classes(&self) -> &[String] {
+        &self.record.classes
+    }
+
+    /// Shape of its input, batch included.
+    pub fn input_shape(&self) -> [usize; 4] {
+        self.network.input_shape()
+    }
+
+    /// Makes what one worker needs to run it; its output is one probability for each class.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network cannot be set up.
+    pub fn session(&self) -> Result<PictureSession> {
+        PictureSession::new(&self.network, &self.record.backbone.preprocess)
+    }
+
+    /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it cannot be run.
+    pub fn set_reference(&mut self, images: Vec<ReferenceImage>) -> Result<()> {
+        let probe = self.session()?.run(&probe_picture())?.to_vec();
+        self.record.reference = Reference { machine: machine_kind(), probe, images };
+        put_record(&mut self.graph, &self.record)
+    }
+
+    /// Writes the model to `path`: the whole new file appears there, or nothing changes. Returns its size in
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<u64> {
+        let bytes = self.graph.to_bytes();
+        write_atomic(path, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+}
+
+/// Reads a saved model's bytes.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if !path.exists() {
+        return Err(Error::NotFound { what: "model", path: PathBuf::from(path) });
+    }
+    fs::read(path).map_err(Error::io("read", path))
+}
+
+fn put_record(graph: &mut OnnxGraph, record: &Record) -> Result<()> {
+    let json = |value: serde_json::Result<String>| value.map_err(|e| graph_fail(record, &e));
+    let text = json(serde_json::to_string(record))?;
+    let classes = json(serde_json::to_string(&record.classes))?;
+    graph.set_metadata(CLASSES_KEY, classes);
+    graph.set_metadata(RECORD_KEY, text);
+    Ok(())
+}
+
+fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
+    Error::Model {
+        model: record.backbone.model.clone(),
+        problem: format!("its record cannot be written: {error}"),
+    }
+}
+
+fn read_record(graph: &OnnxGraph) -> Result<Record> {
+    let text = graph.metadata(RECORD_KEY).ok_or_else(|| {
+        graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no classes and preprocessing")
+    })?;
+    let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
+    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
+    let version = value.get("record-version").and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(RECORD_VERSION)) {
+        return Err(graph.fail(format!(
+            "its record has version {}, this program reads version {RECORD_VERSION}; use the version of the program \
+             that saved it",
+            version.map_or("unknown".to_owned(), |v| v.to_string())
+        )));
+    }
+    serde_json::from_value(value).map_err(damaged)
+}
+
+fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
+    let size = record.backbone.input_size as usize;
+    let shape = match record.backbone.preprocess.layout {
+        Layout::Nchw => [1, 3, size, size],
+        Layout::Nhwc => [1, size, size, 3],
+    };
+    let network = Network::load(graph, shape)?;
+    let classes = network.output_shapes().first().map_or(0, |s| s.iter().product());
+    if classes != record.classes.len() {
+        return Err(graph.fail(format!(
+            "it has {classes} outputs but {} class names",
+            record.classes.len()
+        )));
+    }
+    Ok(network)
+}
+
+/// SHA-256 and size of a saved model's file.
+///
+/// # Errors
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn fingerprint(path: &Path) -> Result<(String, u64)> {
+    let bytes = read(path)?;
+    Ok((hex_sha256(&bytes), bytes.len() as u64))
+}

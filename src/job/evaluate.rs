@@ -1,0 +1,116 @@
+//! A saved model scored on labelled pictures.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::predict::in_order;
+use crate::dataset::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::features::PipelineParams;
+use crate::progress::{Event, Phase, Progress};
+use crate::saved_model::SavedModel;
+use crate::train::{ConfusionMatrix, first_of};
+
+/// Configuration of [`evaluate`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EvaluateConfig {
+    /// The saved model.
+    pub model: PathBuf,
+    /// Folder of pictures: class folders named as the model's classes.
+    pub dataset: PathBuf,
+    /// CSV file of paths and labels, in place of class folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Only the pictures of this split, where the data set gives splits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// How the pipeline runs.
+    #[serde(flatten)]
+    pub pipeline: PipelineParams,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Class names, in the order of the matrix.
+    pub classes: Vec<String>,
+    /// Mean cross-entropy in nats.
+    pub loss: f32,
+    /// Who was taken for whom.
+    pub confusion: ConfusionMatrix,
+    /// Pictures that could not be used.
+    pub skipped: usize,
+}
+
+/// Runs the saved model over the data set and compares its first classes with the labels.
+///
+/// # Errors
+/// [`Error::Mismatch`] if the data set has a class that the model does not know; those of
+/// [`SavedModel::open`] and [`Dataset::open`].
+pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
+    let model = SavedModel::open(&config.model)?;
+    progress.phase(Phase::Scan, None);
+    let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+    let class_of = match_classes(config, &dataset, model.classes())?;
+    let samples: Vec<_> = dataset
+        .samples
+        .iter()
+        .filter(|s| config.split.is_none() || s.split == config.split)
+        .filter_map(|s| Some((s.path.clone(), class_of[s.class?])))
+        .collect();
+    if samples.is_empty() {
+        return Err(Error::Dataset {
+            path: config.dataset.clone(),
+            problem: match config.split {
+                Some(split) => format!("it gives no pictures for {}; it has no such folder", split.name()),
+                None => "it has no labelled pictures; evaluation wants a folder for each class, or --labels".into(),
+            },
+        });
+    }
+    let paths: Vec<PathBuf> = samples.iter().map(|(path, _)| path.clone()).collect();
+    let mut confusion = ConfusionMatrix::new(model.classes().len());
+    let mut loss = 0.0_f64;
+    let skipped = in_order(&dataset.root, &paths, &config.pipeline, progress, || model.session(), |place, values| {
+        if let Ok(probabilities) = values {
+            let truth = samples[place].1;
+            confusion.record(truth, first_of(ndarray::aview1(&probabilities)));
+            // The smallest positive probability stands for 0, whose logarithm is not finite.
+            loss -= f64::from(probabilities[truth].max(f32::MIN_POSITIVE)).ln();
+        }
+        Ok(())
+    })?;
+    let images = confusion.total();
+    let evaluation = Evaluation {
+        classes: model.classes().to_vec(),
+        loss: (loss / images.max(1) as f64) as f32,
+        confusion,
+        skipped,
+    };
+    progress.emit(Event::Evaluated {
+        split: config.split.map_or("all", Split::name).to_owned(),
+        images: images as usize,
+        accuracy: evaluation.confusion.accuracy() as f32,
+        loss: evaluation.loss,
+        classes: evaluation.classes.clone(),
+        confusion: evaluation.confusion.to_rows(),
+    });
+    Ok(evaluation)
+}
+
+/// For each class of the data set, the class of the model that has its name.
+fn match_classes(config: &EvaluateConfig, dataset: &Dataset, known: &[String]) -> Result<Vec<usize>> {
+    dataset
+        .classes
+        .iter()
+        .map(|class| {
+            known.iter().position(|k| k == class).ok_or_else(|| Error::Mismatch {
+                what: format!("classes of {}", config.dataset.display()),
+                expected: known.join(", "),
+                found: class.clone(),
+                hint: "the folders must have the names of the model's classes".into(),
+            })
+        })
+        .collect()
+}

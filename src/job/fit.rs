@@ -1,0 +1,88 @@
+//! The whole road: images → features → head → saved model, verified.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::envelope::write_config;
+use super::extract::{self, ExtractConfig};
+use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output, config_path};
+use crate::backbone::BackboneParams;
+use crate::error::Result;
+use crate::features::PipelineParams;
+use crate::progress::Progress;
+use crate::train::HeadParams;
+
+/// Configuration of [`fit`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FitConfig {
+    /// Folder of pictures: class folders.
+    pub dataset: PathBuf,
+    /// CSV file of paths and labels, in place of class folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// The saved model, an ONNX file.
+    pub output: PathBuf,
+    /// Folder of the feature store; by default beside the output, ending `.features`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<PathBuf>,
+    /// Replace the output if it is there.
+    #[serde(default, skip_serializing)]
+    pub force: bool,
+    /// Cross-validate over this many folds first; 0 does not.
+    #[serde(default)]
+    pub folds: usize,
+    /// Which base, and where it is cut.
+    #[serde(flatten)]
+    pub backbone: BackboneParams,
+    /// How the pipeline runs.
+    #[serde(flatten)]
+    pub pipeline: PipelineParams,
+    /// How the pictures are divided.
+    #[serde(flatten)]
+    pub split: SplitParams,
+    /// The head and its training.
+    #[serde(flatten)]
+    pub head: HeadParams,
+}
+
+impl FitConfig {
+    /// Folder of the feature store.
+    pub fn store(&self) -> PathBuf {
+        self.features.clone().unwrap_or_else(|| self.output.with_extension("features"))
+    }
+}
+
+/// Extracts, trains, evaluates, saves, reloads and verifies, going on with what is already there.
+///
+/// # Errors
+/// Those of [`super::extract()`] and [`super::train()`].
+pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
+    check_output(&config.output, config.force)?;
+    config.head.clone().check()?;
+    let extract_config = ExtractConfig {
+        dataset: config.dataset.clone(),
+        labels: config.labels.clone(),
+        out: config.store(),
+        force: false,
+        backbone: config.backbone.clone(),
+        pipeline: config.pipeline.clone(),
+    };
+    let dataset = extract::open_dataset(&extract_config, progress)?;
+    dataset.require_classes(2)?;
+    let backbone = extract::open_backbone(&config.backbone, progress)?;
+    let store = extract::run(&extract_config, &dataset, &backbone, progress)?;
+    let train_config = TrainConfig {
+        features: config.store(),
+        output: config.output.clone(),
+        force: config.force,
+        folds: config.folds,
+        model: Some(config.backbone.model.clone()),
+        split: config.split.clone(),
+        head: config.head.clone(),
+    };
+    let report = train::run(&train_config, &store, &backbone, progress)?;
+    write_config(&config_path(&config.output), config)?;
+    Ok(report)
+}

@@ -1,0 +1,137 @@
+//! Labels and probabilities for new pictures.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::PictureSession;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::features::{Outcome, PipelineParams, Stream, stream};
+use crate::progress::{Event, Phase, Progress};
+use crate::saved_model::SavedModel;
+
+/// Configuration of [`predict`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PredictConfig {
+    /// The saved model.
+    pub model: PathBuf,
+    /// Pictures, and folders of pictures.
+    pub images: Vec<PathBuf>,
+    /// How the pipeline runs.
+    #[serde(flatten)]
+    pub pipeline: PipelineParams,
+}
+
+/// What a network said of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureResult {
+    /// The picture, as it was given or below the folder that was given.
+    pub path: PathBuf,
+    /// One value for each output, or why there is none.
+    pub values: std::result::Result<Vec<f32>, String>,
+}
+
+/// Runs the saved model over all pictures and hands each result to `sink`, in the order in which they
+/// were given; pictures of a folder are in path order. Returns the model's class names and the number of
+/// pictures that could not be used.
+///
+/// # Errors
+/// Those of [`SavedModel::open`] and [`Dataset::open`]; [`Error::Image`] if the parameters are strict;
+/// [`Error::Cancelled`]; the first error of `sink`.
+pub fn predict(
+    config: &PredictConfig,
+    progress: &Progress,
+    mut sink: impl FnMut(&[String], PictureResult) -> Result<()>,
+) -> Result<(Vec<String>, usize)> {
+    let model = SavedModel::open(&config.model)?;
+    let paths = list_pictures(&config.images, progress)?;
+    let classes = model.classes().to_vec();
+    let skipped = in_order(
+        Path::new(""),
+        &paths,
+        &config.pipeline,
+        progress,
+        || model.session(),
+        |place, values| sink(&classes, PictureResult { path: paths[place].clone(), values }),
+    )?;
+    Ok((classes, skipped))
+}
+
+/// The pictures given one by one and those below the folders given, in that order.
+pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Vec<PathBuf>> {
+    progress.phase(Phase::Scan, None);
+    let mut paths = Vec::new();
+    for path in given {
+        if path.is_dir() {
+            let dataset = Dataset::open(path, None)?;
+            paths.extend(dataset.samples.iter().map(|s| path.join(&s.path)));
+        } else if path.exists() {
+            paths.push(path.clone());
+        } else {
+            return Err(Error::NotFound { what: "picture", path: path.clone() });
+        }
+    }
+    progress.emit(Event::Scanned { images: paths.len(), classes: Vec::new() });
+    Ok(paths)
+}
+
+/// Streams pictures through a network and hands the values to `sink` by their place, places in order.
+/// Results that come early wait; there are never more of them than the workers have in work. Returns the
+/// number of pictures that could not be used.
+pub(super) fn in_order(
+    root: &Path,
+    paths: &[PathBuf],
+    params: &PipelineParams,
+    progress: &Progress,
+    open_session: impl Fn() -> Result<PictureSession> + Sync,
+    mut sink: impl FnMut(usize, std::result::Result<Vec<f32>, String>) -> Result<()>,
+) -> Result<usize> {
+    let total = paths.len() as u64;
+    progress.phase(Phase::Predict, Some(total));
+    let borrowed: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let mut early = BTreeMap::new();
+    let (mut next, mut done, mut skipped) = (0, 0, 0);
+    stream(&Stream { root, paths: &borrowed, params, progress }, open_session, |outcome| {
+        done += 1;
+        skipped += usize::from(outcome.values.is_err());
+        let place = outcome.place;
+        early.insert(place, tell(outcome, &paths[place], (done, total), progress));
+        while let Some(values) = early.remove(&next) {
+            sink(next, values)?;
+            next += 1;
+        }
+        Ok(())
+    })?;
+    Ok(skipped)
+}
+
+/// Emits what became of a picture, and returns its values.
+fn tell(
+    outcome: Outcome,
+    path: &Path,
+    (done, total): (u64, u64),
+    progress: &Progress,
+) -> std::result::Result<Vec<f32>, String> {
+    let path = path.to_owned();
+    match outcome.values {
+        Ok((_, values)) => {
+            progress.emit(Event::ImageDone {
+                worker: outcome.worker,
+                path,
+                done,
+                total,
+                decode_us: outcome.decode.as_micros() as u64,
+                infer_us: outcome.infer.as_micros() as u64,
+                write_us: 0,
+            });
+            Ok(values)
+        }
+        Err(reason) => {
+            progress.emit(Event::ImageSkipped { path, reason: reason.clone(), done, total });
+            Err(reason)
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Features on disk → a saved model.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::envelope::write_config;
+use super::extract::open_backbone;
+use crate::backbone::{Backbone, BackboneParams, PictureSession, hex_sha256};
+use crate::dataset::{self, Split};
+use crate::error::{Error, Result};
+use crate::features::{Dtype, FeatureStore};
+use crate::pixels::{DecodeLimits, Picture};
+use crate::progress::{Event, Phase, Progress};
+use crate::saved_model::{
+    RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification, compose, verify,
+};
+use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
+
+/// Pictures of the data set whose results are noted in the saved model.
+const REFERENCE_IMAGES: usize = 16;
+
+/// How the rows are divided where the data set does not divide them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct SplitParams {
+    /// Share of each class held out for validation, 0 to below 1.
+    pub validation_split: f64,
+    /// Share of each class held out for testing, 0 to below 1.
+    pub test_split: f64,
+}
+
+impl Default for SplitParams {
+    fn default() -> Self {
+        SplitParams { validation_split: 0.2, test_split: 0.0 }
+    }
+}
+
+/// Configuration of [`train`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainConfig {
+    /// Folder of the feature store.
+    pub features: PathBuf,
+    /// The saved model, an ONNX file.
+    pub output: PathBuf,
+    /// Replace the output if it is there.
+    #[serde(default, skip_serializing)]
+    pub force: bool,
+    /// Cross-validate over this many folds first; 0 does not.
+    #[serde(default)]
+    pub folds: usize,
+    /// Name or path of the base that made the features; by default what the store says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How the rows are divided.
+    #[serde(flatten)]
+    pub split: SplitParams,
+    /// The head and its training.
+    #[serde(flatten)]
+    pub head: HeadParams,
+}
+
+/// What training found.
+#[derive(Debug)]
+pub struct TrainReport {
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Parameters of the head.
+    pub head_parameters: usize,
+    /// Parameters of the frozen base.
+    pub base_parameters: u64,
+    /// The cross-validation, if one was asked for.
+    pub cross_validation: Option<CrossValidation>,
+    /// Scores on the training, validation and test rows; splits without rows are left out.
+    pub scores: Vec<(Split, Score)>,
+    /// 1-based epoch that the head was taken from.
+    pub best_epoch: usize,
+    /// The saved model.
+    pub output: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// What its verification found.
+    pub verification: Verification,
+}
+
+/// Trains a head on the store `config.features` and saves it with its base as `config.output`.
+///
+/// # Errors
+/// [`Error::OutputExists`]; those of the store, the base and the training; [`Error::NotSame`] if the saved
+/// file does not give the results of the trained model.
+pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
+    check_output(&config.output, config.force)?;
+    let store = FeatureStore::open(&config.features)?;
+    let id = &store.meta().backbone;
+    let params = BackboneParams {
+        model: config.model.clone().unwrap_or_else(|| store.meta().model.clone()),
+        input_size: Some(id.input_size),
+        cut: Some(id.cut.clone()),
+        pool: Some(id.pool),
+    };
+    let backbone = open_backbone(&params, progress)?;
+    if backbone.id().sha256 != id.sha256 {
+        return Err(Error::Mismatch {
+            what: format!("base of the feature store {}", config.features.display()),
+            expected: format!("{} with SHA-256 {}", id.model, id.sha256),
+            found: backbone.id().sha256.clone(),
+            hint: "give the base that made the features with --model".into(),
+        });
+    }
+    run(config, &store, &backbone, progress)
+}
+
+pub(super) fn run(
+    config: &TrainConfig,
+    store: &FeatureStore,
+    backbone: &Backbone,
+    progress: &Progress,
+) -> Result<TrainReport> {
+    let params = config.head.clone().check()?;
+    let labels = store.labels()?;
+    let classes = &store.meta().classes;
+    require_two_classes(store, &labels)?;
+    let cross_validation = match config.folds {
+        0 => None,
+        folds => Some(cross_validate(config, store, &labels, folds, progress)?),
+    };
+    let rows = partition(store, &labels, &config.split, config.head.seed)?;
+    progress.phase(Phase::Train, Some(config.head.epochs as u64));
+    let fitted = train::fit(
+        store.matrix(),
+        &labels,
+        classes.len(),
+        &rows.training,
+        &rows.validation,
+        &params,
+        progress,
+        None,
+    )?;
+    let scores = score(&fitted, store, &labels, &rows, progress)?;
+    progress.phase(Phase::Save, None);
+    let record = Record {
+        record_version: RECORD_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        classes: classes.clone(),
+        backbone: backbone.id().clone(),
+        feature_shape: backbone.feature_shape().to_vec(),
+        training: TrainingRecord {
+            dataset: store.meta().dataset.clone(),
+            head: config.head.clone(),
+            validation_split: config.split.validation_split,
+            test_split: config.split.test_split,
+            training_images: rows.training.len(),
+            validation_images: rows.validation.len(),
+            test_images: rows.test.len(),
+            history: fitted.history.clone(),
+            best_epoch: fitted.best_epoch,
+        },
+        reference: Reference::default(),
+    };
+    let mut model = SavedModel::new(compose(backbone, &fitted.head)?, record)?;
+    let chosen = choose_references(store, &labels, &rows);
+    let references = run_references(&model, store, &chosen, progress)?;
+    compare_with_head(&fitted, store, &references, config, progress)?;
+    model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
+    let bytes = model.write(&config.output)?;
+    write_config(&config_path(&config.output), config)?;
+    progress.emit(Event::Saved { path: config.output.clone(), bytes });
+    let verification = verify(&config.output, Some(Path::new(&store.meta().dataset)), progress)?;
+    if !verification.same_results {
+        return Err(Error::NotSame {
+            path: config.output.clone(),
+            problem: format!("these differ: {}", verification.failed.join(", ")),
+        });
+    }
+    Ok(TrainReport {
+        classes: classes.clone(),
+        head_parameters: fitted.head.parameters(),
+        base_parameters: backbone.summary()?.parameters(),
+        cross_validation,
+        scores,
+        best_epoch: fitted.best_epoch,
+        output: config.output.clone(),
+        bytes,
+        verification,
+    })
+}
+
+/// Where a run writes its configuration: beside the model, ending `.run.toml`.
+pub(super) fn config_path(output: &Path) -> PathBuf {
+    output.with_extension("run.toml")
+}
+
+/// Refuses an output that is there already, or that cannot be one.
+pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
+    if output.is_dir() || (output.exists() && !force) {
+        return Err(Error::OutputExists { path: output.to_owned() });
+    }
+    let folder = crate::disk::parent(output);
+    if !folder.is_dir() {
+        return Err(Error::NotFound { what: "output folder", path: folder.to_owned() });
+    }
+    Ok(())
+}
+
+fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Result<()> {
+    let present: HashSet<usize> = labels.iter().copied().collect();
+    if present.len() >= 2 {
+        return Ok(());
+    }
+    let names: Vec<&str> = store.meta().classes.iter().map(String::as_str).collect();
+    Err(Error::Dataset {
+        path: PathBuf::from(&store.meta().dataset),
+        problem: format!(
+            "it has pictures of {} class ({}); training wants two or more, each in a folder of its own",
+            present.len(),
+            names.join(", ")
+        ),
+    })
+}
+
+fn cross_validate(
+    config: &TrainConfig,
+    store: &FeatureStore,
+    labels: &[usize],
+    folds: usize,
+    progress: &Progress,
+) -> Result<CrossValidation> {
+    if folds < 2 || folds > labels.len() {
+        return Err(Error::Parameter {
+            name: "folds",
+            value: folds.to_string(),
+            problem: format!("give 2 to {} folds, or 0 for none", labels.len()),
+        });
+    }
+    progress.phase(Phase::Train, Some((folds * config.head.epochs) as u64));
+    let fold_of = dataset::stratified_folds(labels, folds, config.head.seed);
+    train::cross_validate(
+        store.matrix(),
+        labels,
+        store.meta().classes.len(),
+        &fold_of,
+        &config.head.clone().check()?,
+        progress,
+    )
+}
+
+/// Row numbers of the three splits.
+struct Rows {
+    training: Vec<usize>,
+    validation: Vec<usize>,
+    test: Vec<usize>,
+}
+
+/// Divides the rows: as the data set says, else stratified and seeded. A data set that gives training and
+/// test pictures but none for validation has them held out of the training pictures.
+fn partition(store: &FeatureStore, labels: &[usize], split: &SplitParams, seed: u64) -> Result<Rows> {
+    let given: Vec<Option<Split>> = store.index().iter().map(|row| row.split).collect();
+    let has_validation = given.contains(&Some(Split::Validation));
+    let has_given = given.iter().any(Option::is_some);
+    let test_split = if has_given { 0.0 } else { split.test_split };
+    let validation_split = if has_validation { 0.0 } else { split.validation_split };
+    let free: Vec<usize> =
+        (0..labels.len()).filter(|&row| matches!(given[row], None | Some(Split::Training))).collect();
+    let free_labels: Vec<usize> = free.iter().map(|&row| labels[row]).collect();
+    let drawn = dataset::stratified_split(&free_labels, validation_split, test_split, seed)?;
+    let mut splits: Vec<Split> = given.iter().map(|g| g.unwrap_or(Split::Training)).collect();
+    for (&row, &split) in free.iter().zip(&drawn) {
+        splits[row] = split;
+    }
+    let rows_of = |wanted| (0..splits.len()).filter(|&row| splits[row] == wanted).collect();
+    Ok(Rows {
+        training: rows_of(Split::Training),
+        validation: rows_of(Split::Validation),
+        test: rows_of(Split::Test),
+    })
+}
+
+fn score(
+    fitted: &Fitted,
+    store: &FeatureStore,
+    labels: &[usize],
+    rows: &Rows,
+    progress: &Progress,
+) -> Result<Vec<(Split, Score)>> {
+    progress.phase(Phase::Evaluate, None);
+    let splits = [(Split::Training, &rows.training), (Split::Validation, &rows.validation), (Split::Test, &rows.test)];
+    let mut scores = Vec::new();
+    for (split, rows) in splits.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        let score = train::evaluate(&fitted.head, store.matrix(), labels, rows, progress)?;
+        progress.emit(Event::Evaluated {
+            split: split.name().to_owned(),
+            images: score.rows,
+            accuracy: score.accuracy,
+            loss: score.loss,
+            classes: store.meta().classes.clone(),
+            confusion: score.confusion.to_rows(),
+        });
+        scores.push((split, score));
+    }
+    Ok(scores)
+}
+
+/// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.
+fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
+    let classes = store.meta().classes.len();
+    let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    for &row in rows.validation.iter().chain(&rows.test).chain(&rows.training) {
+        by_class[labels[row]].push(row);
+    }
+    let deepest = by_class.iter().map(Vec::len).max().unwrap_or(0);
+    (0..deepest)
+        .flat_map(|i| by_class.iter().filter_map(move |rows| rows.get(i).copied()))
+        .take(REFERENCE_IMAGES)
+        .collect()
+}
+
+/// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
+fn run_references(
+    model: &SavedModel,
+    store: &FeatureStore,
+    chosen: &[usize],
+    progress: &Progress,
+) -> Result<Vec<(usize, ReferenceImage)>> {
+    let mut session = model.session()?;
+    let root = Path::new(&store.meta().dataset);
+    let mut references = Vec::new();
+    for &row in chosen {
+        progress.checkpoint()?;
+        let entry = &store.index()[row];
+        let Some(name) = entry.path.to_str() else {
+            continue;
+        };
+        let path = root.join(&entry.path);
+        let bytes = fs::read(&path).ok().filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
+        if let Some(bytes) = bytes {
+            let probabilities = run_picture(&mut session, &bytes, &path)?;
+            references.push((
+                row,
+                ReferenceImage { path: name.to_owned(), sha256: entry.source.sha256.clone(), probabilities },
+            ));
+        }
+    }
+    Ok(references)
+}
+
+fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
+    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.background())?;
+    Ok(session.run(&picture)?.to_vec())
+}
+
+/// Compares the trained head on the stored features with the composed model on the pictures themselves:
+/// two ways that must lead to the same probabilities.
+fn compare_with_head(
+    fitted: &Fitted,
+    store: &FeatureStore,
+    references: &[(usize, ReferenceImage)],
+    config: &TrainConfig,
+    progress: &Progress,
+) -> Result<()> {
+    let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
+    if rows.is_empty() {
+        progress.info("no picture of the data set is at hand to compare with; the probe stands for them");
+        return Ok(());
+    }
+    // float32: sums are formed in another order. float16: features were rounded to three digits.
+    let tolerance = match store.meta().dtype {
+        Dtype::F32 => 1e-4,
+        Dtype::F16 => 2e-2,
+    };
+    let from_head = train::probabilities(&fitted.head, store.matrix(), &rows, progress)?;
+    let diffs = from_head
+        .rows()
+        .into_iter()
+        .zip(references)
+        .flat_map(|(row, (_, image))| row.to_vec().into_iter().zip(image.probabilities.clone()))
+        .map(|(a, b)| (a - b).abs());
+    let largest = diffs.fold(0.0, f32::max);
+    progress.emit(Event::Check {
+        name: "trained head on stored features".into(),
+        ok: largest <= tolerance,
+        detail: format!("largest difference {largest:.1e} over {} pictures", rows.len()),
+        max_abs_diff: Some(largest),
+    });
+    if largest <= tolerance {
+        return Ok(());
+    }
+    Err(Error::NotSame {
+        path: config.output.clone(),
+        problem: format!(
+            "on {} pictures it differs from the trained head by up to {largest:.1e}; if the pictures changed, extract \
+             their features again",
+            rows.len()
+        ),
+    })
+}

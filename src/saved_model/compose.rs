@@ -1,0 +1,52 @@
+//! Base and head as one ONNX graph.
+
+use crate::backbone::{Attribute, Backbone, OnnxGraph, flattened};
+use crate::error::{Error, Result};
+use crate::train::Head;
+
+/// Name of the output tensor of a saved model.
+pub const OUTPUT: &str = "probabilities";
+
+/// Puts `head` and a softmax behind the features of `backbone`.
+///
+/// The result takes what the base takes, with a free batch `N`, and gives `probabilities`,
+/// f32 `[N, classes]`, each row with the sum 1.
+///
+/// # Errors
+/// [`Error::Mismatch`] if the head was trained on features of another length.
+pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
+    if head.inputs() != backbone.feature_len() {
+        return Err(Error::Mismatch {
+            what: format!("features of the head for {}", backbone.id().model),
+            expected: backbone.feature_len().to_string(),
+            found: head.inputs().to_string(),
+            hint: "train the head on features of this base, cut and input size".into(),
+        });
+    }
+    let (features, output) = backbone.graph();
+    let mut graph = features.clone();
+    let mut tensor = output.to_owned();
+    if backbone.feature_shape().len() > 1 {
+        tensor = flattened(&mut graph, &tensor);
+    }
+    let last = head.layers().len().saturating_sub(1);
+    for (i, layer) in head.layers().iter().enumerate() {
+        let dense = graph.fresh_name("dense");
+        let (kernel, bias) = (format!("{dense}/kernel"), format!("{dense}/bias"));
+        let (inputs, outputs) = layer.weights.dim();
+        graph.add_weight(&kernel, &[inputs, outputs], layer.weights.iter().copied());
+        graph.add_weight(&bias, &[outputs], layer.bias.iter().copied());
+        graph.add_node("Gemm", &dense, &[&tensor, &kernel, &bias], &[]);
+        tensor = dense;
+        if i < last {
+            let relu = format!("{tensor}_relu");
+            graph.add_node("Relu", &relu, &[&tensor], &[]);
+            tensor = relu;
+        }
+    }
+    let output = graph.fresh_name(OUTPUT);
+    graph.add_node("Softmax", &output, &[&tensor], &[("axis", Attribute::Int(1))]);
+    graph.set_output(&output, &[head.classes()]);
+    graph.sign(&format!("{}-transfer", backbone.id().model));
+    Ok(graph)
+}

@@ -1,0 +1,78 @@
+//! What a saved model carries in its metadata, as JSON, beside what any ONNX runtime reads.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::BackboneId;
+use crate::progress::EpochStats;
+use crate::train::HeadParams;
+
+/// Version of [`Record`]; a file of another version is refused.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The metadata of a saved model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// [`RECORD_VERSION`].
+    pub record_version: u32,
+    /// Version of the program that wrote it.
+    pub program_version: String,
+    /// Class names in the order of the outputs.
+    pub classes: Vec<String>,
+    /// The base, its cut, and from a picture to the input tensor.
+    pub backbone: BackboneId,
+    /// Shape of the features between base and head: `[D]` or `[H, W, C]`.
+    pub feature_shape: Vec<usize>,
+    /// How the head came about.
+    pub training: TrainingRecord,
+    /// What the model gives, for comparison wherever it is loaded.
+    pub reference: Reference,
+}
+
+/// How a head came about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainingRecord {
+    /// The data set, as it was given.
+    pub dataset: String,
+    /// Parameters of the head and its training.
+    pub head: HeadParams,
+    /// Share of each class held out for validation, where the data set gives no split.
+    pub validation_split: f64,
+    /// Share of each class held out for testing, where the data set gives no split.
+    pub test_split: f64,
+    /// Number of training pictures.
+    pub training_images: usize,
+    /// Number of validation pictures.
+    pub validation_images: usize,
+    /// Number of test pictures.
+    pub test_images: usize,
+    /// What each epoch measured.
+    pub history: Vec<EpochStats>,
+    /// 1-based epoch that the head was taken from.
+    pub best_epoch: usize,
+}
+
+/// Outputs that were noted when the model was saved.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reference {
+    /// The kind of machine that noted them: on the same kind, outputs are the same to the bit.
+    pub machine: String,
+    /// Probabilities for the built-in probe picture.
+    pub probe: Vec<f32>,
+    /// Probabilities for some pictures of the data set.
+    pub images: Vec<ReferenceImage>,
+}
+
+/// Outputs for one picture of the data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReferenceImage {
+    /// The picture, relative to the data set.
+    pub path: String,
+    /// SHA-256 of its file, to know it again.
+    pub sha256: String,
+    /// Probabilities in the order of the classes.
+    pub probabilities: Vec<f32>,
+}

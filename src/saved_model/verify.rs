@@ -1,0 +1,143 @@
+//! Seeing that a saved model gives the results that it gave when it was saved.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{ReferenceImage, SavedModel, machine_kind, probe_picture, read};
+use crate::backbone::{PictureSession, hex_sha256};
+use crate::error::Result;
+use crate::pixels::{DecodeLimits, Picture};
+use crate::progress::{Event, Phase, Progress};
+
+/// Largest difference of a probability that is taken for the same on another kind of machine, where
+/// sums are formed in another order.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verification {
+    /// Whether every check held.
+    pub same_results: bool,
+    /// Largest absolute difference of any probability.
+    pub max_abs_diff: f32,
+    /// Names of the checks that did not hold.
+    pub failed: Vec<String>,
+    /// Pictures of the data set that were compared.
+    pub images: usize,
+}
+
+/// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Pictures are
+/// looked for below `dataset`, or where the record says; those that are not there are left out.
+///
+/// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
+/// to [`TOLERANCE`]. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
+///
+/// # Errors
+/// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
+pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Result<Verification> {
+    progress.phase(Phase::Verify, None);
+    let mut checks = Checks { progress, failed: Vec::new(), max_abs_diff: 0.0, exact: true };
+    let bytes = read(path)?;
+    checks.note("file", true, format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes)));
+    let model = SavedModel::parse(&bytes, path)?;
+    let [_, a, b, c] = model.input_shape();
+    checks.note(
+        "reload",
+        true,
+        format!("input (None, {a}, {b}, {c}), {} classes: {}", model.classes().len(), model.classes().join(", ")),
+    );
+    let reference = &model.record().reference;
+    checks.exact = reference.machine == machine_kind();
+    checks.note(
+        "machine",
+        true,
+        if checks.exact {
+            format!("the kind that saved it ({}): compared to the bit", reference.machine)
+        } else {
+            format!("{}, saved on {}: compared to {TOLERANCE}", machine_kind(), reference.machine)
+        },
+    );
+    let mut session = model.session()?;
+    let probe = session.run(&probe_picture())?;
+    checks.compare("probe", probe, &reference.probe);
+    let root = dataset.map_or_else(|| PathBuf::from(&model.record().training.dataset), Path::to_owned);
+    let mut images = 0;
+    for image in &reference.images {
+        progress.checkpoint()?;
+        if let Some(found) = run_image(&mut session, &root, image)? {
+            images += 1;
+            checks.compare(&image.path, &found, &image.probabilities);
+        }
+    }
+    let (absent, all) = (reference.images.len() - images, reference.images.len());
+    if absent > 0 {
+        progress.info(format!(
+            "{absent} of {all} reference pictures are not in {} as they were; the probe stands for them",
+            root.display()
+        ));
+    }
+    let verification = Verification {
+        same_results: checks.failed.is_empty(),
+        max_abs_diff: checks.max_abs_diff,
+        failed: checks.failed,
+        images,
+    };
+    progress.emit(Event::Verified {
+        path: path.to_owned(),
+        same_results: verification.same_results,
+        max_abs_diff: verification.max_abs_diff,
+    });
+    Ok(verification)
+}
+
+/// Runs a reference picture; none if it is not there or not the same file any more.
+fn run_image(session: &mut PictureSession, root: &Path, image: &ReferenceImage) -> Result<Option<Vec<f32>>> {
+    let path = root.join(&image.path);
+    let Ok(bytes) = fs::read(&path) else {
+        return Ok(None);
+    };
+    if hex_sha256(&bytes) != image.sha256 {
+        return Ok(None);
+    }
+    let picture = Picture::decode(&bytes, &path, &DecodeLimits::default(), session.background())?;
+    Ok(Some(session.run(&picture)?.to_vec()))
+}
+
+struct Checks<'a> {
+    progress: &'a Progress,
+    failed: Vec<String>,
+    max_abs_diff: f32,
+    exact: bool,
+}
+
+impl Checks<'_> {
+    fn note(&mut self, name: &str, ok: bool, detail: String) {
+        self.progress.emit(Event::Check { name: name.to_owned(), ok, detail, max_abs_diff: None });
+    }
+
+    fn compare(&mut self, name: &str, found: &[f32], expected: &[f32]) {
+        let diff = max_abs_diff(found, expected);
+        let ok = if self.exact { found == expected } else { diff <= TOLERANCE };
+        self.max_abs_diff = self.max_abs_diff.max(diff);
+        if !ok {
+            self.failed.push(name.to_owned());
+        }
+        self.progress.emit(Event::Check {
+            name: name.to_owned(),
+            ok,
+            detail: format!("largest difference {diff:.1e} over {} probabilities", expected.len()),
+            max_abs_diff: Some(diff),
+        });
+    }
+}
+
+/// Largest absolute difference; infinite for different lengths or where a number is not one.
+fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (x - y).abs())
+        .fold(0.0, |max, d| if d.is_nan() { f32::INFINITY } else { max.max(d) })
+}
