@@ -43,9 +43,14 @@ impl Classifier {
         let size = input_size(&found.card, size)?;
         let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
         let network = Network::load(&graph, shape)?;
-        let classes = network.output_shapes().first().map_or(0, |s| s.iter().product());
+        let classes = network
+            .output_shapes()
+            .first()
+            .map_or(0, |s| s.iter().product());
         let list = match &found.card.labels {
-            Some(name) => Some(label_list(name).ok_or_else(|| graph.fail(format!("its card names an unknown label list `{name}`")))?),
+            Some(name) => Some(label_list(name).ok_or_else(|| {
+                graph.fail(format!("its card names an unknown label list `{name}`"))
+            })?),
             None => imagenet_list(classes),
         };
         let labels = list.unwrap_or_else(|| (0..classes).map(|i| format!("class {i}")).collect());
@@ -85,7 +90,12 @@ impl Classifier {
     ///
     /// # Errors
     /// As [`PictureSession::run`].
-    pub fn classify(&self, session: &mut PictureSession, picture: &Picture, k: usize) -> Result<Vec<Prediction>> {
+    pub fn classify(
+        &self,
+        session: &mut PictureSession,
+        picture: &Picture,
+        k: usize,
+    ) -> Result<Vec<Prediction>> {
         let logits = session.run(picture)?;
         Ok(top_k(&softmax(logits), &self.labels, k))
     }
@@ -111,13 +121,20 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 /// The `k` most probable classes, most probable first; of equal ones the lower index first.
 pub fn top_k(probabilities: &[f32], labels: &[String], k: usize) -> Vec<Prediction> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| {
+        probabilities[b]
+            .total_cmp(&probabilities[a])
+            .then(a.cmp(&b))
+    });
     order
         .into_iter()
         .take(k)
         .map(|class| Prediction {
             class,
-            label: labels.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
+            label: labels
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| format!("class {class}")),
             probability: probabilities[class],
         })
         .collect()

@@ -36,7 +36,13 @@ impl Network {
             .model()
             .output_outlets()
             .iter()
-            .map(|&outlet| plan.model().outlet_fact(outlet)?.shape.eval_to_usize(&SymbolValues::default()).map(|s| s.to_vec()))
+            .map(|&outlet| {
+                plan.model()
+                    .outlet_fact(outlet)?
+                    .shape
+                    .eval_to_usize(&SymbolValues::default())
+                    .map(|s| s.to_vec())
+            })
             .collect::<TractResult<Vec<_>>>()
             .map_err(|e| graph.fail(format!("its output has no fixed shape ({e:#})")))?;
         Ok(Network {
@@ -98,7 +104,12 @@ impl Session {
             .and_then(|values| {
                 values
                     .iter()
-                    .map(|v| Ok(v.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+                    .map(|v| {
+                        Ok(v.cast_to::<f32>()?
+                            .try_as_plain_ram()?
+                            .as_slice::<f32>()?
+                            .to_vec())
+                    })
                     .collect::<TractResult<Vec<_>>>()
             })
             .map_err(|e| Error::Model {
@@ -116,13 +127,18 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(graph.fail(format!("cannot be run: {error:#}"))),
-        Err(_) => Err(graph.fail("cannot be run: it has a graph that the engine does not understand")),
+        Err(_) => {
+            Err(graph.fail("cannot be run: it has a graph that the engine does not understand"))
+        }
     }
 }
 
 /// Shapes of all tensors of `graph`, batch included, for an input of shape `input_shape`; tensors whose
 /// shape depends on values are left out.
-pub(super) fn tensor_shapes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<HashMap<String, Vec<usize>>> {
+pub(super) fn tensor_shapes(
+    graph: &OnnxGraph,
+    input_shape: [usize; 4],
+) -> Result<HashMap<String, Vec<usize>>> {
     guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;
