@@ -1,7 +1,7 @@
 //! The ImageNet classifier that a base was trained as.
 
-use super::zoo::{find, label_list};
 use super::onnx::Attribute;
+use super::zoo::{find, label_list};
 use super::{Network, PictureSession, cut, input_shape, input_size};
 use crate::error::Result;
 use crate::pixels::Preprocess;
@@ -48,9 +48,14 @@ impl Classifier {
         let size = input_size(&found.card, size)?;
         let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
         let network = Network::load(&graph, shape)?;
-        let classes = network.output_shapes().first().map_or(0, |s| s.iter().product());
+        let classes = network
+            .output_shapes()
+            .first()
+            .map_or(0, |s| s.iter().product());
         let list = match &found.card.labels {
-            Some(name) => Some(label_list(name).ok_or_else(|| graph.fail(format!("its card names an unknown label list `{name}`")))?),
+            Some(name) => Some(label_list(name).ok_or_else(|| {
+                graph.fail(format!("its card names an unknown label list `{name}`"))
+            })?),
             None => imagenet_list(classes),
         };
         let labels = list.unwrap_or_else(|| (0..classes).map(|i| format!("class {i}")).collect());
@@ -99,13 +104,20 @@ fn imagenet_list(classes: usize) -> Option<Vec<String>> {
 /// The `k` most probable classes, most probable first; of equal ones the lower index first.
 pub fn top_k(probabilities: &[f32], labels: &[String], k: usize) -> Vec<Prediction> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| {
+        probabilities[b]
+            .total_cmp(&probabilities[a])
+            .then(a.cmp(&b))
+    });
     order
         .into_iter()
         .take(k)
         .map(|class| Prediction {
             class,
-            label: labels.get(class).cloned().unwrap_or_else(|| format!("class {class}")),
+            label: labels
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| format!("class {class}")),
             probability: probabilities[class],
         })
         .collect()

@@ -9,8 +9,18 @@ use crate::pixels::Layout;
 
 /// Operators that change no value's channel: a search for the features walks through them.
 const TRANSPARENT: [&str; 12] = [
-    "Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Softmax", "LogSoftmax", "Sigmoid",
-    "Relu", "Clip",
+    "Identity",
+    "Dropout",
+    "Cast",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Softmax",
+    "LogSoftmax",
+    "Sigmoid",
+    "Relu",
+    "Clip",
 ];
 
 /// The two tensors at the end of an ImageNet classifier.
@@ -52,13 +62,24 @@ pub fn find_tail(graph: &OnnxGraph) -> Result<Tail> {
                 tensor = input;
             }
             "Add" if reads_weight || weights.contains_key(&input) => {
-                tensor = node.inputs.iter().find(|i| !weights.contains_key(*i)).cloned().unwrap_or(input);
+                tensor = node
+                    .inputs
+                    .iter()
+                    .find(|i| !weights.contains_key(*i))
+                    .cloned()
+                    .unwrap_or(input);
             }
             "Gemm" | "MatMul" if reads_weight => {
-                return Ok(Tail { logits: Some(logits), features: features_behind(&input, &nodes, &producers) });
+                return Ok(Tail {
+                    logits: Some(logits),
+                    features: features_behind(&input, &nodes, &producers),
+                });
             }
             "Conv" if past_pool && node.kernel_shape == [1, 1] => {
-                return Ok(Tail { logits: Some(logits), features: features_behind(&input, &nodes, &producers) });
+                return Ok(Tail {
+                    logits: Some(logits),
+                    features: features_behind(&input, &nodes, &producers),
+                });
             }
             "GlobalAveragePool" | "ReduceMean" | "AveragePool" => {
                 past_pool = true;
@@ -68,7 +89,10 @@ pub fn find_tail(graph: &OnnxGraph) -> Result<Tail> {
             _ => break,
         }
     }
-    Ok(Tail { logits: None, features: output })
+    Ok(Tail {
+        logits: None,
+        features: output,
+    })
 }
 
 /// Walks back over dropout, which does nothing when a network is used.
@@ -164,7 +188,13 @@ pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layou
 ///
 /// # Errors
 /// [`Error::Model`] if the tensor has another rank than 2 or 4.
-pub fn cut_at(graph: &mut OnnxGraph, tensor: &str, shape: &[usize], layout: Layout, pool: Pool) -> Result<(String, Vec<usize>)> {
+pub fn cut_at(
+    graph: &mut OnnxGraph,
+    tensor: &str,
+    shape: &[usize],
+    layout: Layout,
+    pool: Pool,
+) -> Result<(String, Vec<usize>)> {
     graph.keep(&[tensor.to_owned()])?;
     let (output, shape) = match *shape {
         [features] => (tensor.to_owned(), vec![features]),
@@ -175,13 +205,20 @@ pub fn cut_at(graph: &mut OnnxGraph, tensor: &str, shape: &[usize], layout: Layo
             };
             match pool {
                 Pool::Avg | Pool::Max => {
-                    let op = if pool == Pool::Avg { "GlobalAveragePool" } else { "GlobalMaxPool" };
+                    let op = if pool == Pool::Avg {
+                        "GlobalAveragePool"
+                    } else {
+                        "GlobalMaxPool"
+                    };
                     let maps = transposed(graph, tensor, layout, Layout::Nchw);
                     let pooled = graph.fresh_name("pooled");
                     graph.add_node(op, &pooled, &[&maps], &[]);
                     (flattened(graph, &pooled), vec![channels])
                 }
-                Pool::None => (transposed(graph, tensor, layout, Layout::Nhwc), vec![h, w, channels]),
+                Pool::None => (
+                    transposed(graph, tensor, layout, Layout::Nhwc),
+                    vec![h, w, channels],
+                ),
                 Pool::Flatten => {
                     let maps = transposed(graph, tensor, layout, Layout::Nhwc);
                     (flattened(graph, &maps), vec![h * w * channels])
@@ -206,7 +243,12 @@ fn transposed(graph: &mut OnnxGraph, tensor: &str, from: Layout, to: Layout) -> 
         _ => return tensor.to_owned(),
     };
     let name = graph.fresh_name("feature_maps");
-    graph.add_node("Transpose", &name, &[tensor], &[("perm", Attribute::Ints(perm))]);
+    graph.add_node(
+        "Transpose",
+        &name,
+        &[tensor],
+        &[("perm", Attribute::Ints(perm))],
+    );
     name
 }
 

@@ -111,7 +111,11 @@ impl Backbone {
         let shape = network::tensor_shapes(&graph, input_shape)?
             .remove(&cut)
             .filter(|shape| !shape.is_empty())
-            .ok_or_else(|| graph.fail(format!("the shape of `{cut}` at {size}x{size} cannot be found")))?;
+            .ok_or_else(|| {
+                graph.fail(format!(
+                    "the shape of `{cut}` at {size}x{size} cannot be found"
+                ))
+            })?;
         let cut_layout = cut::layout_of(&graph, &cut, layout);
         let (output, feature_shape) = cut::cut_at(&mut graph, &cut, &shape[1..], cut_layout, pool)?;
         let [_, a, b, c] = input_shape;
@@ -150,7 +154,11 @@ impl Backbone {
     /// # Errors
     /// [`Error::Model`] if the shapes cannot be found.
     pub fn summary(&self) -> Result<Summary> {
-        Summary::of(&self.graph, self.network.input_shape(), self.id.preprocess.layout)
+        Summary::of(
+            &self.graph,
+            self.network.input_shape(),
+            self.id.preprocess.layout,
+        )
     }
 
     /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps.
@@ -190,7 +198,11 @@ pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
         return Err(Error::Parameter {
             name: "input-size",
             value: size.to_string(),
-            problem: format!("{} takes {} to {LARGEST} pixels", card.name, card.min_size.max(1)),
+            problem: format!(
+                "{} takes {} to {LARGEST} pixels",
+                card.name,
+                card.min_size.max(1)
+            ),
         });
     }
     Ok(size)

@@ -34,12 +34,9 @@ impl Network {
         })?;
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
-            .map(|i| {
-                let shape = &model.output_fact(i)?.shape;
-                shape.as_concrete().map(<[usize]>::to_vec).context("a free dimension")
-            })
-            .collect::<TractResult<Vec<_>>>()
-            .map_err(|e| graph.fail(format!("its output has no fixed shape ({e:#})")))?;
+            .map(|i| Some(model.output_fact(i).ok()?.shape.as_concrete()?.to_vec()))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| graph.fail("its output has no fixed shape; give --input-size"))?;
         Ok(Network {
             plan,
             name: graph.name().to_owned(),
@@ -99,7 +96,12 @@ impl Session {
             .and_then(|values| {
                 values
                     .iter()
-                    .map(|v| Ok(v.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+                    .map(|v| {
+                        Ok(v.cast_to::<f32>()?
+                            .try_as_plain_ram()?
+                            .as_slice::<f32>()?
+                            .to_vec())
+                    })
                     .collect::<TractResult<Vec<_>>>()
             })
             .map_err(|e| Error::Model {
@@ -117,13 +119,18 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(graph.fail(format!("cannot be run: {error:#}"))),
-        Err(_) => Err(graph.fail("cannot be run: it has a graph that the engine does not understand")),
+        Err(_) => {
+            Err(graph.fail("cannot be run: it has a graph that the engine does not understand"))
+        }
     }
 }
 
 /// Shapes of all tensors of `graph`, batch included, for an input of shape `input_shape`; tensors whose
 /// shape depends on values are left out.
-pub(super) fn tensor_shapes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<HashMap<String, Vec<usize>>> {
+pub(super) fn tensor_shapes(
+    graph: &OnnxGraph,
+    input_shape: [usize; 4],
+) -> Result<HashMap<String, Vec<usize>>> {
     guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;

@@ -246,7 +246,9 @@ impl OnnxGraph {
             index += 1;
             needed_nodes.contains(&(index - 1))
         });
-        graph.initializer.retain(|t| needed.contains(t.name.as_str()));
+        graph
+            .initializer
+            .retain(|t| needed.contains(t.name.as_str()));
         graph.input.retain(|i| needed.contains(i.name.as_str()));
         graph.value_info.clear();
         graph.quantization_annotation.clear();
@@ -309,7 +311,12 @@ impl OnnxGraph {
     }
 
     /// Adds a float32 weight tensor with `values` in row-major order.
-    pub(crate) fn add_weight(&mut self, name: &str, dims: &[usize], values: impl Iterator<Item = f32>) {
+    pub(crate) fn add_weight(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        values: impl Iterator<Item = f32>,
+    ) {
         self.graph_mut().initializer.push(pb::TensorProto {
             name: name.to_owned(),
             dims: dims.iter().map(|&d| d as i64).collect(),
@@ -373,7 +380,12 @@ impl OnnxNode {
             },
             op_type: node.op_type.clone(),
             inputs: node.input.clone(),
-            outputs: node.output.iter().filter(|o| !o.is_empty()).cloned().collect(),
+            outputs: node
+                .output
+                .iter()
+                .filter(|o| !o.is_empty())
+                .cloned()
+                .collect(),
             group: attribute("group").map_or(1, |a| a.i),
             kernel_shape: ints("kernel_shape"),
             perm: ints("perm"),

@@ -80,7 +80,9 @@ impl Summary {
             }
             let (trainable, non_trainable) = count_parameters(node, &weights, &mut counted);
             let previous = layers.last_mut().filter(|layer| {
-                node.inputs.contains(&layer.tensor) && readers.get(&layer.tensor) == Some(&1) && joins(node, &layer.kind, &weights)
+                node.inputs.contains(&layer.tensor)
+                    && readers.get(&layer.tensor) == Some(&1)
+                    && joins(node, &layer.kind, &weights)
             });
             match previous {
                 Some(layer) => {
@@ -132,14 +134,31 @@ fn count_readers(nodes: &[OnnxNode]) -> HashMap<String, usize> {
 fn is_plumbing(node: &OnnxNode) -> bool {
     matches!(
         node.op_type.as_str(),
-        "Constant" | "Shape" | "Gather" | "Unsqueeze" | "Squeeze" | "Cast" | "Identity" | "ConstantOfShape" | "Range"
+        "Constant"
+            | "Shape"
+            | "Gather"
+            | "Unsqueeze"
+            | "Squeeze"
+            | "Cast"
+            | "Identity"
+            | "ConstantOfShape"
+            | "Range"
     )
 }
 
 fn is_activation(op_type: &str) -> bool {
     matches!(
         op_type,
-        "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" | "Softmax" | "Elu" | "Selu"
+        "Relu"
+            | "Clip"
+            | "LeakyRelu"
+            | "Sigmoid"
+            | "HardSigmoid"
+            | "HardSwish"
+            | "Tanh"
+            | "Softmax"
+            | "Elu"
+            | "Selu"
     )
 }
 
@@ -153,12 +172,26 @@ fn joins(node: &OnnxNode, previous_kind: &str, weights: &HashMap<String, Vec<usi
 }
 
 /// Counts a node's weights, trainable and not, each weight at its first reader only.
-fn count_parameters(node: &OnnxNode, weights: &HashMap<String, Vec<usize>>, counted: &mut HashSet<String>) -> (u64, u64) {
+fn count_parameters(
+    node: &OnnxNode,
+    weights: &HashMap<String, Vec<usize>>,
+    counted: &mut HashSet<String>,
+) -> (u64, u64) {
     let (mut trainable, mut non_trainable) = (0, 0);
     let has_parameters = matches!(
         node.op_type.as_str(),
-        "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "BatchNormalization" | "InstanceNormalization" | "LayerNormalization"
-            | "PRelu" | "Add" | "Mul" | "Sub" | "Div"
+        "Conv"
+            | "ConvTranspose"
+            | "Gemm"
+            | "MatMul"
+            | "BatchNormalization"
+            | "InstanceNormalization"
+            | "LayerNormalization"
+            | "PRelu"
+            | "Add"
+            | "Mul"
+            | "Sub"
+            | "Div"
     );
     if !has_parameters {
         return (0, 0);

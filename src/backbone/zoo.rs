@@ -17,7 +17,10 @@ pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
 /// Cards of the bases that this program knows by name.
 const CARDS: [(&str, &str); 2] = [
-    (DEFAULT_MODEL, include_str!("../../models/efficientnet-lite0.toml")),
+    (
+        DEFAULT_MODEL,
+        include_str!("../../models/efficientnet-lite0.toml"),
+    ),
     ("vgg16", include_str!("../../models/vgg16.toml")),
 ];
 
@@ -89,7 +92,13 @@ fn model_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     folders.extend(std::env::var_os("TL_MODELS").map(PathBuf::from));
     if let Ok(program) = std::env::current_exe() {
-        folders.extend(program.ancestors().skip(1).take(4).map(|dir| dir.join("models")));
+        folders.extend(
+            program
+                .ancestors()
+                .skip(1)
+                .take(4)
+                .map(|dir| dir.join("models")),
+        );
     }
     folders.push(PathBuf::from("models"));
     let data = std::env::var_os("XDG_DATA_HOME")
@@ -180,9 +189,17 @@ fn guess_card(graph: &OnnxGraph, path: &Path, warnings: &mut Vec<String>) -> Res
         [_, _, _, Some(3)] if dims[1] != Some(3) => Layout::Nhwc,
         _ => Layout::Nchw,
     };
-    let height = if layout == Layout::Nchw { dims[2] } else { dims[1] };
+    let height = if layout == Layout::Nchw {
+        dims[2]
+    } else {
+        dims[1]
+    };
     let tail = find_tail(graph)?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     warnings.push(format!(
         "{} has no card ({} beside it); its pictures are prepared as torchvision's networks want them (RGB, 0 to \
          1, ImageNet mean and deviation), which is a guess",
@@ -192,12 +209,18 @@ fn guess_card(graph: &OnnxGraph, path: &Path, warnings: &mut Vec<String>) -> Res
     Ok(ModelCard {
         title: stem.clone(),
         name: stem,
-        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file: path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         sha256: String::new(),
         bytes: 0,
         source: String::new(),
         license: String::new(),
-        input_size: height.and_then(|h| u32::try_from(h).ok()).unwrap_or(USUAL_INPUT_SIZE),
+        input_size: height
+            .and_then(|h| u32::try_from(h).ok())
+            .unwrap_or(USUAL_INPUT_SIZE),
         min_size: 1,
         cut: tail.features,
         pool: Pool::Avg,
@@ -212,5 +235,8 @@ fn guess_card(graph: &OnnxGraph, path: &Path, warnings: &mut Vec<String>) -> Res
 
 /// SHA-256 of `bytes` in lower-case hexadecimal.
 pub fn hex_sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

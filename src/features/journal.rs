@@ -140,14 +140,18 @@ impl Partial {
         let journal_path = dir.join(JOURNAL);
         let mut journal = open_rw(&journal_path)?;
         let mut text = Vec::new();
-        journal.read_to_end(&mut text).map_err(Error::io("read", &journal_path))?;
+        journal
+            .read_to_end(&mut text)
+            .map_err(Error::io("read", &journal_path))?;
         let mut outcomes = vec![None; plan.pictures];
         let mut paths = vec![None; plan.pictures];
         let mut valid = 0;
         for line in text.split_inclusive(|&b| b == b'\n') {
             // The last line may be torn by a kill or a power cut: all before it stand.
             let whole = line.ends_with(b"\n");
-            let Some(record) = serde_json::from_slice::<Record>(line).ok().filter(|r| whole && r.slot < outcomes.len())
+            let Some(record) = serde_json::from_slice::<Record>(line)
+                .ok()
+                .filter(|r| whole && r.slot < outcomes.len())
             else {
                 break;
             };
@@ -162,7 +166,10 @@ impl Partial {
         let row_bytes = plan.feature_shape.iter().product::<usize>() * plan.dtype.bytes();
         let features_path = dir.join(FEATURES);
         let features = open_rw(&features_path)?;
-        let length = features.metadata().map_err(Error::io("read", &features_path))?.len();
+        let length = features
+            .metadata()
+            .map_err(Error::io("read", &features_path))?
+            .len();
         if length != npy::HEADER_BYTES as u64 + (plan.pictures * row_bytes) as u64 {
             return Ok(None);
         }
@@ -214,7 +221,13 @@ impl Partial {
     }
 
     /// Writes a row's bytes; it counts from the next [`checkpoint`](Self::checkpoint) on.
-    pub fn write_row(&mut self, slot: usize, path: &Path, row: &[u8], facts: SourceFacts) -> Result<()> {
+    pub fn write_row(
+        &mut self,
+        slot: usize,
+        path: &Path,
+        row: &[u8],
+        facts: SourceFacts,
+    ) -> Result<()> {
         let offset = self.offset(slot);
         self.features
             .seek(SeekFrom::Start(offset))
@@ -229,10 +242,19 @@ impl Partial {
         self.note(slot, path, Err(reason));
     }
 
-    fn note(&mut self, slot: usize, path: &Path, outcome: std::result::Result<SourceFacts, String>) {
+    fn note(
+        &mut self,
+        slot: usize,
+        path: &Path,
+        outcome: std::result::Result<SourceFacts, String>,
+    ) {
         self.outcomes[slot] = Some(outcome.clone());
         let path = path.to_str().map(str::to_owned);
-        self.pending.push(Record { slot, path, outcome });
+        self.pending.push(Record {
+            slot,
+            path,
+            outcome,
+        });
     }
 
     /// Syncs the rows, then their records.
@@ -277,14 +299,20 @@ impl Partial {
         let file = File::create(&path).map_err(Error::io("write", &path))?;
         let mut writer = std::io::BufWriter::new(file);
         writer
-            .write_all(&npy::header(plan.dtype, kept.len() as u64, &plan.feature_shape))
+            .write_all(&npy::header(
+                plan.dtype,
+                kept.len() as u64,
+                &plan.feature_shape,
+            ))
             .map_err(Error::io("write", &path))?;
         let mut row = Vec::new();
         for &slot in kept {
             self.read_row(slot, &mut row)?;
             writer.write_all(&row).map_err(Error::io("write", &path))?;
         }
-        let file = writer.into_inner().map_err(|e| Error::io("write", &path)(e.into_error()))?;
+        let file = writer
+            .into_inner()
+            .map_err(|e| Error::io("write", &path)(e.into_error()))?;
         file.sync_all().map_err(Error::io("write", &path))?;
         // From here on `features.npy` does not fit the plan any more; a run that dies before `commit` is
         // written finds that (see `open`) and starts over.

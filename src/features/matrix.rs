@@ -162,10 +162,10 @@ impl FeatureMatrix {
     /// If an index is not below [`rows`](Self::rows), or `out` has another shape or layout.
     pub fn gather(&self, indices: &[usize], out: &mut ArrayViewMut2<f32>) {
         assert_eq!(out.dim(), (indices.len(), self.dim), "shape of the batch");
+        assert!(out.is_standard_layout(), "the batch must be row-major");
         for (&index, mut row) in indices.iter().zip(out.rows_mut()) {
-            match row.as_slice_mut() {
-                Some(row) => self.row_into(index, row),
-                None => panic!("the batch is not row-major"),
+            if let Some(row) = row.as_slice_mut() {
+                self.row_into(index, row);
             }
         }
     }

@@ -48,9 +48,14 @@ mod tests {
     fn header_is_the_one_that_numpy_writes() {
         // numpy 2: numpy.lib.format.write_array_header_1_0 for (3, 1280) float32, up to its padding.
         let header = header(Dtype::F32, 3, &[1280]);
-        let text = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1280), }";
+        let text =
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1280), }";
         assert_eq!(&header[..text.len()], text);
-        assert!(header[text.len()..HEADER_BYTES - 1].iter().all(|&b| b == b' '));
+        assert!(
+            header[text.len()..HEADER_BYTES - 1]
+                .iter()
+                .all(|&b| b == b' ')
+        );
         assert_eq!(header[HEADER_BYTES - 1], b'\n');
     }
 

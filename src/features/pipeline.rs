@@ -17,7 +17,9 @@ use half::f16;
 
 use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
-use super::store::{FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta};
+use super::store::{
+    FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta,
+};
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
 use crate::backbone::Backbone;
@@ -56,9 +58,14 @@ pub fn extract(
         digest: journal::digest(&pictures),
     };
     let finished = open_finished(out, &plan)?;
-    if let Some(store) = finished.as_ref().filter(|s| is_current(s, &pictures, dataset)) {
+    if let Some(store) = finished
+        .as_ref()
+        .filter(|s| is_current(s, &pictures, dataset))
+    {
         progress.phase(Phase::Extract, Some(0));
-        progress.emit(Event::Resumed { rows: store.meta().rows });
+        progress.emit(Event::Resumed {
+            rows: store.meta().rows,
+        });
         return FeatureStore::open(out);
     }
     let mut partial = open_partial(out, &plan, &pictures, finished.as_ref())?;
@@ -66,7 +73,9 @@ pub fn extract(
     let resumed = partial.outcomes().iter().flatten().count();
     progress.phase(Phase::Extract, Some(pictures.len() as u64));
     if resumed > 0 {
-        progress.emit(Event::Resumed { rows: resumed as u64 });
+        progress.emit(Event::Resumed {
+            rows: resumed as u64,
+        });
     }
     fill(backbone, dataset, &pictures, &mut partial, params, progress)?;
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
@@ -81,7 +90,12 @@ fn lock(out: &Path) -> Result<File> {
         && fs::read_dir(out)
             .map_err(Error::io("read", out))?
             .flatten()
-            .any(|entry| !matches!(entry.file_name().to_str(), Some(".lock" | "run.toml" | "events.jsonl")));
+            .any(|entry| {
+                !matches!(
+                    entry.file_name().to_str(),
+                    Some(".lock" | "run.toml" | "events.jsonl")
+                )
+            });
     if is_foreign || out.is_file() {
         return Err(Error::Store {
             path: out.to_owned(),
@@ -93,7 +107,9 @@ fn lock(out: &Path) -> Result<File> {
     let file = File::create(&path).map_err(Error::io("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: out.to_owned() }),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse {
+            path: out.to_owned(),
+        }),
         Err(fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
     }
 }
@@ -126,18 +142,34 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
 }
 
 /// Says by name in what a store differs from what is asked for.
-fn refuse_other(out: &Path, (id, dtype): (&crate::backbone::BackboneId, Dtype), plan: &Plan) -> Result<()> {
+fn refuse_other(
+    out: &Path,
+    (id, dtype): (&crate::backbone::BackboneId, Dtype),
+    plan: &Plan,
+) -> Result<()> {
     let wanted = &plan.backbone;
     let (what, expected, found) = if id.sha256 != wanted.sha256 {
         ("model", wanted.model.clone(), id.model.clone())
     } else if id.cut != wanted.cut {
         ("cut", wanted.cut.clone(), id.cut.clone())
     } else if id.pool != wanted.pool {
-        ("pool", wanted.pool.name().to_owned(), id.pool.name().to_owned())
+        (
+            "pool",
+            wanted.pool.name().to_owned(),
+            id.pool.name().to_owned(),
+        )
     } else if id.input_size != wanted.input_size {
-        ("input-size", wanted.input_size.to_string(), id.input_size.to_string())
+        (
+            "input-size",
+            wanted.input_size.to_string(),
+            id.input_size.to_string(),
+        )
     } else if id.preprocess != wanted.preprocess {
-        ("preprocessing", format!("{:?}", wanted.preprocess), format!("{:?}", id.preprocess))
+        (
+            "preprocessing",
+            format!("{:?}", wanted.preprocess),
+            format!("{:?}", id.preprocess),
+        )
     } else if dtype != plan.dtype {
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
     } else {
@@ -162,12 +194,21 @@ fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> 
     };
     store.meta().classes == dataset.classes
         && store.index().len() == pictures.len()
-        && store.index().iter().zip(pictures).all(|(row, picture)| same(row, picture))
+        && store
+            .index()
+            .iter()
+            .zip(pictures)
+            .all(|(row, picture)| same(row, picture))
 }
 
 /// Opens the unfinished run in `out` if it was to become the same store; else starts one, with the rows
 /// that an unfinished or a finished run already has of pictures that have not changed.
-fn open_partial(out: &Path, plan: &Plan, pictures: &[Planned], finished: Option<&FeatureStore>) -> Result<Partial> {
+fn open_partial(
+    out: &Path,
+    plan: &Plan,
+    pictures: &[Planned],
+    finished: Option<&FeatureStore>,
+) -> Result<Partial> {
     let dir = out.join(PARTIAL);
     let fresh_dir = out.join(FRESH);
     if fresh_dir.exists() && !dir.exists() {
@@ -183,17 +224,27 @@ fn open_partial(out: &Path, plan: &Plan, pictures: &[Planned], finished: Option<
     };
     let mut fresh = Partial::create(fresh_dir.clone(), plan)?;
     if let Some(store) = finished {
-        let rows = store.index().iter().map(|row| (row.path.clone(), row.source.clone()));
+        let rows = store
+            .index()
+            .iter()
+            .map(|row| (row.path.clone(), row.source.clone()));
         let mut values = vec![0.0; store.meta().feature_len()];
-        take_over(&rows.collect::<Vec<_>>(), pictures, &mut fresh, |row, bytes| {
-            store.matrix().row_into(row, &mut values);
-            encode(&values, plan.dtype, bytes);
-            Ok(())
-        })?;
+        take_over(
+            &rows.collect::<Vec<_>>(),
+            pictures,
+            &mut fresh,
+            |row, bytes| {
+                store.matrix().row_into(row, &mut values);
+                encode(&values, plan.dtype, bytes);
+                Ok(())
+            },
+        )?;
     }
     if let Some(partial) = &mut old {
         let rows = partial.rows();
-        take_over(&rows, pictures, &mut fresh, |slot, bytes| partial.read_row(slot, bytes))?;
+        take_over(&rows, pictures, &mut fresh, |slot, bytes| {
+            partial.read_row(slot, bytes)
+        })?;
     }
     fresh.checkpoint()?;
     if dir.exists() {
@@ -212,7 +263,11 @@ fn take_over(
     fresh: &mut Partial,
     mut read: impl FnMut(usize, &mut Vec<u8>) -> Result<()>,
 ) -> Result<()> {
-    let places: HashMap<&Path, usize> = rows.iter().enumerate().map(|(i, (path, _))| (path.as_path(), i)).collect();
+    let places: HashMap<&Path, usize> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, (path, _))| (path.as_path(), i))
+        .collect();
     let mut bytes = Vec::new();
     for (slot, picture) in pictures.iter().enumerate() {
         let Some(&place) = places.get(picture.path.as_path()) else {
@@ -236,14 +291,24 @@ fn fill(
     params: &PipelineParams,
     progress: &Progress,
 ) -> Result<()> {
-    let todo: Vec<usize> = (0..pictures.len()).filter(|&slot| partial.outcomes()[slot].is_none()).collect();
-    let paths: Vec<&Path> = todo.iter().map(|&slot| pictures[slot].path.as_path()).collect();
+    let todo: Vec<usize> = (0..pictures.len())
+        .filter(|&slot| partial.outcomes()[slot].is_none())
+        .collect();
+    let paths: Vec<&Path> = todo
+        .iter()
+        .map(|&slot| pictures[slot].path.as_path())
+        .collect();
     let total = pictures.len() as u64;
     let mut done = total - todo.len() as u64;
     let mut last_checkpoint = Instant::now();
     let mut row = Vec::new();
     let streamed = stream(
-        &Stream { root: &dataset.root, paths: &paths, params, progress },
+        &Stream {
+            root: &dataset.root,
+            paths: &paths,
+            params,
+            progress,
+        },
         || backbone.session(),
         |outcome| {
             done += 1;
@@ -266,7 +331,12 @@ fn fill(
                 }
                 Err(reason) => {
                     partial.skip(slot, &path, reason.clone());
-                    progress.emit(Event::ImageSkipped { path, reason, done, total });
+                    progress.emit(Event::ImageSkipped {
+                        path,
+                        reason,
+                        done,
+                        total,
+                    });
                 }
             }
             if last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
@@ -290,7 +360,14 @@ fn encode(values: &[f32], dtype: Dtype, row: &mut Vec<u8>) {
     }
 }
 
-fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], dataset: &Dataset, backbone: &Backbone) -> Result<()> {
+fn finish(
+    out: &Path,
+    partial: Partial,
+    plan: &Plan,
+    pictures: &[Planned],
+    dataset: &Dataset,
+    backbone: &Backbone,
+) -> Result<()> {
     let mut rows = Vec::new();
     let mut errors = Vec::new();
     for (picture, outcome) in pictures.iter().zip(partial.outcomes()) {
@@ -306,10 +383,15 @@ fn finish(out: &Path, partial: Partial, plan: &Plan, pictures: &[Planned], datas
         }
     }
     if rows.is_empty() {
-        let reason = errors.first().map_or("there are none", |(_, reason)| reason.as_str());
+        let reason = errors
+            .first()
+            .map_or("there are none", |(_, reason)| reason.as_str());
         return Err(Error::Dataset {
             path: dataset.root.clone(),
-            problem: format!("none of its {} files is a picture that can be used; the first {reason}", pictures.len()),
+            problem: format!(
+                "none of its {} files is a picture that can be used; the first {reason}",
+                pictures.len()
+            ),
         });
     }
     let meta = StoreMeta {

@@ -148,7 +148,14 @@ impl FeatureStore {
             ));
         }
         let rows = index.len();
-        let matrix = FeatureMatrix::mapped(&features_path, map, npy::HEADER_BYTES, rows, meta.feature_len(), meta.dtype)?;
+        let matrix = FeatureMatrix::mapped(
+            &features_path,
+            map,
+            npy::HEADER_BYTES,
+            rows,
+            meta.feature_len(),
+            meta.dtype,
+        )?;
         Ok(FeatureStore {
             dir: dir.to_owned(),
             meta,
@@ -209,9 +216,11 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
         problem,
     };
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
-    let version = value.get("format-version").and_then(serde_json::Value::as_u64);
+    let value: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
+    let version = value
+        .get("format-version")
+        .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(FORMAT_VERSION)) {
         return Err(fail(format!(
             "it has format version {}, this program reads version {FORMAT_VERSION}; extract again into a new folder",

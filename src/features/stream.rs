@@ -115,7 +115,10 @@ pub(crate) fn stream(
                 break;
             };
             what.progress.checkpoint()?;
-            what.progress.emit(Event::ImageStarted { worker, path: path.to_owned() });
+            what.progress.emit(Event::ImageStarted {
+                worker,
+                path: path.to_owned(),
+            });
             let outcome = run_one(&mut session, what, place, worker)?;
             if sender.send(outcome).is_err() {
                 break;
@@ -129,13 +132,15 @@ pub(crate) fn stream(
             let sender = sender.clone();
             let work = &work;
             let stop = &stop;
-            let handle = std::thread::Builder::new().name(format!("tl-worker-{worker}")).spawn_scoped(scope, move || {
-                let ended = work(worker, sender);
-                if ended.is_err() {
-                    stop.store(true, Ordering::Relaxed);
-                }
-                ended
-            });
+            let handle = std::thread::Builder::new()
+                .name(format!("tl-worker-{worker}"))
+                .spawn_scoped(scope, move || {
+                    let ended = work(worker, sender);
+                    if ended.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    ended
+                });
             handles.push(handle.map_err(Error::io("start a worker for", what.root))?);
         }
         drop(sender);
@@ -159,7 +164,12 @@ pub(crate) fn stream(
 }
 
 /// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
-fn run_one(session: &mut PictureSession, what: &Stream, place: usize, worker: usize) -> Result<Outcome> {
+fn run_one(
+    session: &mut PictureSession,
+    what: &Stream,
+    place: usize,
+    worker: usize,
+) -> Result<Outcome> {
     let path = what.root.join(what.paths[place]);
     let started = Instant::now();
     let prepared = read_file(&path).and_then(|(bytes, modified_ns)| {
@@ -179,19 +189,31 @@ fn run_one(session: &mut PictureSession, what: &Stream, place: usize, worker: us
         if values.iter().all(|v| v.is_finite()) {
             return Ok((facts, values.to_vec()));
         }
-        Err(Error::Image { path: path.clone(), reason: "gives features that are not finite numbers".into() })
+        Err(Error::Image {
+            path: path.clone(),
+            reason: "gives features that are not finite numbers".into(),
+        })
     });
     let values = match inferred {
         Ok(values) => Ok(values),
         Err(Error::Image { reason, .. }) if !what.params.strict => Err(reason),
         Err(error) => return Err(error),
     };
-    Ok(Outcome { place, worker, values, decode, infer: started.elapsed().saturating_sub(decode) })
+    Ok(Outcome {
+        place,
+        worker,
+        values,
+        decode,
+        infer: started.elapsed().saturating_sub(decode),
+    })
 }
 
 /// Reads a picture's file: its bytes and the time of its last change.
 fn read_file(path: &Path) -> Result<(Vec<u8>, i64)> {
-    let bad = |reason: String| Error::Image { path: path.to_owned(), reason };
+    let bad = |reason: String| Error::Image {
+        path: path.to_owned(),
+        reason,
+    };
     let unreadable = |e: std::io::Error| bad(format!("cannot be read: {e}"));
     // Looked at before it is opened: opening a FIFO would wait for its writer.
     let facts = fs::metadata(path).map_err(unreadable)?;
@@ -203,12 +225,19 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, i64)> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
     let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     Ok((bytes, modified_ns(&facts)))
 }
 
 /// Time of a file's last change in nanoseconds since 1970; 0 if the system does not tell.
 pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
-    let since = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+    let since = facts
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since
+        .and_then(|d| i64::try_from(d.as_nanos()).ok())
+        .unwrap_or(0)
 }

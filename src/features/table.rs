@@ -27,7 +27,10 @@ const ERROR_COLUMNS: [&str; 2] = ["path", "reason"];
 pub(super) fn index_csv(rows: &[IndexRow], classes: &[String]) -> Vec<u8> {
     let mut records = vec![ByteRecord::from(INDEX_COLUMNS.to_vec())];
     for (i, row) in rows.iter().enumerate() {
-        let class = row.class.and_then(|c| classes.get(c)).map_or("", String::as_str);
+        let class = row
+            .class
+            .and_then(|c| classes.get(c))
+            .map_or("", String::as_str);
         let source = &row.source;
         let mut record = ByteRecord::new();
         record.push_field(i.to_string().as_bytes());
@@ -70,9 +73,7 @@ pub(super) fn read_index(path: &Path, classes: &[String]) -> Result<Vec<IndexRow
     read_records(path, INDEX_COLUMNS.len())?
         .iter()
         .enumerate()
-        .map(|(i, record)| {
-            parse_row(record, classes).ok_or_else(|| damaged(path, i + 2))
-        })
+        .map(|(i, record)| parse_row(record, classes).ok_or_else(|| damaged(path, i + 2)))
         .collect()
 }
 

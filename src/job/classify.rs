@@ -63,6 +63,14 @@ pub fn classify(
         &config.pipeline,
         progress,
         || classifier.session(),
-        |place, values| sink(classifier.labels(), PictureResult { path: paths[place].clone(), values }),
+        |place, values| {
+            sink(
+                classifier.labels(),
+                PictureResult {
+                    path: paths[place].clone(),
+                    values,
+                },
+            )
+        },
     )
 }

@@ -30,9 +30,16 @@ pub fn run_job<T>(
     });
     let result = job();
     progress.emit(match &result {
-        Ok(_) => Event::Finished { seconds: started.elapsed().as_secs_f64() },
-        Err(Error::Cancelled) => Event::Cancelled { resume: resume.to_owned() },
-        Err(error) => Event::Failed { message: error.to_string(), exit_code: error.exit_code() },
+        Ok(_) => Event::Finished {
+            seconds: started.elapsed().as_secs_f64(),
+        },
+        Err(Error::Cancelled) => Event::Cancelled {
+            resume: resume.to_owned(),
+        },
+        Err(error) => Event::Failed {
+            message: error.to_string(),
+            exit_code: error.exit_code(),
+        },
     });
     result
 }

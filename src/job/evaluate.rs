@@ -72,15 +72,22 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     let paths: Vec<PathBuf> = samples.iter().map(|(path, _)| path.clone()).collect();
     let mut confusion = ConfusionMatrix::new(model.classes().len());
     let mut loss = 0.0_f64;
-    let skipped = in_order(&dataset.root, &paths, &config.pipeline, progress, || model.session(), |place, values| {
-        if let Ok(probabilities) = values {
-            let truth = samples[place].1;
-            confusion.record(truth, first_of(ndarray::aview1(&probabilities)));
-            // The smallest positive probability stands for 0, whose logarithm is not finite.
-            loss -= f64::from(probabilities[truth].max(f32::MIN_POSITIVE)).ln();
-        }
-        Ok(())
-    })?;
+    let skipped = in_order(
+        &dataset.root,
+        &paths,
+        &config.pipeline,
+        progress,
+        || model.session(),
+        |place, values| {
+            if let Ok(probabilities) = values {
+                let truth = samples[place].1;
+                confusion.record(truth, first_of(ndarray::aview1(&probabilities)));
+                // The smallest positive probability stands for 0, whose logarithm is not finite.
+                loss -= f64::from(probabilities[truth].max(f32::MIN_POSITIVE)).ln();
+            }
+            Ok(())
+        },
+    )?;
     let images = confusion.total();
     let evaluation = Evaluation {
         classes: model.classes().to_vec(),
@@ -100,17 +107,24 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
 }
 
 /// For each class of the data set, the class of the model that has its name.
-fn match_classes(config: &EvaluateConfig, dataset: &Dataset, known: &[String]) -> Result<Vec<usize>> {
+fn match_classes(
+    config: &EvaluateConfig,
+    dataset: &Dataset,
+    known: &[String],
+) -> Result<Vec<usize>> {
     dataset
         .classes
         .iter()
         .map(|class| {
-            known.iter().position(|k| k == class).ok_or_else(|| Error::Mismatch {
-                what: format!("classes of {}", config.dataset.display()),
-                expected: known.join(", "),
-                found: class.clone(),
-                hint: "the folders must have the names of the model's classes".into(),
-            })
+            known
+                .iter()
+                .position(|k| k == class)
+                .ok_or_else(|| Error::Mismatch {
+                    what: format!("classes of {}", config.dataset.display()),
+                    expected: known.join(", "),
+                    found: class.clone(),
+                    hint: "the folders must have the names of the model's classes".into(),
+                })
         })
         .collect()
 }

@@ -53,7 +53,8 @@ pub(super) fn run(
     if config.force {
         remove_store(config)?;
     }
-    let store = crate::features::extract(backbone, dataset, &config.out, &config.pipeline, progress)?;
+    let store =
+        crate::features::extract(backbone, dataset, &config.out, &config.pipeline, progress)?;
     write_config(&config.out.join("run.toml"), config)?;
     let skipped = store.meta().errors;
     if skipped > 0 {
@@ -72,7 +73,10 @@ pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Resul
     for (path, reason) in &dataset.skipped {
         progress.warn(format!("{} {reason}", path.display()));
     }
-    progress.emit(Event::Scanned { images: dataset.samples.len(), classes: class_counts(&dataset) });
+    progress.emit(Event::Scanned {
+        images: dataset.samples.len(),
+        classes: class_counts(&dataset),
+    });
     Ok(dataset)
 }
 
@@ -101,7 +105,9 @@ fn remove_store(config: &ExtractConfig) -> Result<()> {
     if !out.join("meta.json").exists() && !out.join("partial").exists() {
         return Err(Error::Store {
             path: out.clone(),
-            problem: "this is no feature store, so --force does not remove it; give --out another folder".into(),
+            problem:
+                "this is no feature store, so --force does not remove it; give --out another folder"
+                    .into(),
         });
     }
     fs::remove_dir_all(out).map_err(Error::io("remove", out))

@@ -50,7 +50,9 @@ pub struct FitConfig {
 impl FitConfig {
     /// Folder of the feature store.
     pub fn store(&self) -> PathBuf {
-        self.features.clone().unwrap_or_else(|| self.output.with_extension("features"))
+        self.features
+            .clone()
+            .unwrap_or_else(|| self.output.with_extension("features"))
     }
 }
 

@@ -55,7 +55,15 @@ pub fn predict(
         &config.pipeline,
         progress,
         || model.session(),
-        |place, values| sink(&classes, PictureResult { path: paths[place].clone(), values }),
+        |place, values| {
+            sink(
+                &classes,
+                PictureResult {
+                    path: paths[place].clone(),
+                    values,
+                },
+            )
+        },
     )?;
     Ok((classes, skipped))
 }
@@ -71,10 +79,16 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
         } else if path.exists() {
             paths.push(path.clone());
         } else {
-            return Err(Error::NotFound { what: "picture", path: path.clone() });
+            return Err(Error::NotFound {
+                what: "picture",
+                path: path.clone(),
+            });
         }
     }
-    progress.emit(Event::Scanned { images: paths.len(), classes: Vec::new() });
+    progress.emit(Event::Scanned {
+        images: paths.len(),
+        classes: Vec::new(),
+    });
     Ok(paths)
 }
 
@@ -94,17 +108,26 @@ pub(super) fn in_order(
     let borrowed: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let mut early = BTreeMap::new();
     let (mut next, mut done, mut skipped) = (0, 0, 0);
-    stream(&Stream { root, paths: &borrowed, params, progress }, open_session, |outcome| {
-        done += 1;
-        skipped += usize::from(outcome.values.is_err());
-        let place = outcome.place;
-        early.insert(place, tell(outcome, &paths[place], (done, total), progress));
-        while let Some(values) = early.remove(&next) {
-            sink(next, values)?;
-            next += 1;
-        }
-        Ok(())
-    })?;
+    stream(
+        &Stream {
+            root,
+            paths: &borrowed,
+            params,
+            progress,
+        },
+        open_session,
+        |outcome| {
+            done += 1;
+            skipped += usize::from(outcome.values.is_err());
+            let place = outcome.place;
+            early.insert(place, tell(outcome, &paths[place], (done, total), progress));
+            while let Some(values) = early.remove(&next) {
+                sink(next, values)?;
+                next += 1;
+            }
+            Ok(())
+        },
+    )?;
     Ok(skipped)
 }
 
@@ -130,7 +153,12 @@ fn tell(
             Ok(values)
         }
         Err(reason) => {
-            progress.emit(Event::ImageSkipped { path, reason: reason.clone(), done, total });
+            progress.emit(Event::ImageSkipped {
+                path,
+                reason: reason.clone(),
+                done,
+                total,
+            });
             Err(reason)
         }
     }

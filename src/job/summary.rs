@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, BackboneParams, Layer, Summary, find, input_shape, input_size};
 use crate::error::{Error, Result};
 
-
 /// Configuration of [`summary`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -37,7 +36,11 @@ pub fn summary(config: &SummaryConfig) -> Result<Summary> {
         return Summary::of(&found.graph, shape, layout);
     }
     if config.hidden.contains(&0) {
-        return Err(Error::Parameter { name: "hidden", value: "0".into(), problem: "a layer has 1 or more units".into() });
+        return Err(Error::Parameter {
+            name: "hidden",
+            value: "0".into(),
+            problem: "a layer has 1 or more units".into(),
+        });
     }
     let backbone = Backbone::open(&config.backbone)?;
     let mut summary = backbone.summary()?;
@@ -76,10 +79,13 @@ fn head_layers(backbone: &Backbone, config: &SummaryConfig) -> Vec<Layer> {
         layers.push(row("flatten".into(), "Flatten", inputs, 0));
     }
     for (i, &units) in config.hidden.iter().chain([&config.head]).enumerate() {
-        let name = if i == 0 { "dense".to_owned() } else { format!("dense_{i}") };
+        let name = if i == 0 {
+            "dense".to_owned()
+        } else {
+            format!("dense_{i}")
+        };
         layers.push(row(name, "Dense", units, (inputs + 1) * units));
         inputs = units;
     }
     layers
 }
-

@@ -15,7 +15,8 @@ use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{
-    RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification, compose, verify,
+    RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
+    compose, verify,
 };
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
@@ -34,7 +35,10 @@ pub struct SplitParams {
 
 impl Default for SplitParams {
     fn default() -> Self {
-        SplitParams { validation_split: 0.2, test_split: 0.0 }
+        SplitParams {
+            validation_split: 0.2,
+            test_split: 0.0,
+        }
     }
 }
 
@@ -96,7 +100,10 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     let store = FeatureStore::open(&config.features)?;
     let id = &store.meta().backbone;
     let params = BackboneParams {
-        model: config.model.clone().unwrap_or_else(|| store.meta().model.clone()),
+        model: config
+            .model
+            .clone()
+            .unwrap_or_else(|| store.meta().model.clone()),
         input_size: Some(id.input_size),
         cut: Some(id.cut.clone()),
         pool: Some(id.pool),
@@ -167,8 +174,15 @@ pub(super) fn run(
     model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
     let bytes = model.write(&config.output)?;
     write_config(&config_path(&config.output), config)?;
-    progress.emit(Event::Saved { path: config.output.clone(), bytes });
-    let verification = verify(&config.output, Some(Path::new(&store.meta().dataset)), progress)?;
+    progress.emit(Event::Saved {
+        path: config.output.clone(),
+        bytes,
+    });
+    let verification = verify(
+        &config.output,
+        Some(Path::new(&store.meta().dataset)),
+        progress,
+    )?;
     if !verification.same_results {
         return Err(Error::NotSame {
             path: config.output.clone(),
@@ -196,11 +210,16 @@ pub(super) fn config_path(output: &Path) -> PathBuf {
 /// Refuses an output that is there already, or that cannot be one.
 pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     if output.is_dir() || (output.exists() && !force) {
-        return Err(Error::OutputExists { path: output.to_owned() });
+        return Err(Error::OutputExists {
+            path: output.to_owned(),
+        });
     }
     let folder = crate::disk::parent(output);
     if !folder.is_dir() {
-        return Err(Error::NotFound { what: "output folder", path: folder.to_owned() });
+        return Err(Error::NotFound {
+            what: "output folder",
+            path: folder.to_owned(),
+        });
     }
     Ok(())
 }
@@ -256,21 +275,35 @@ struct Rows {
 
 /// Divides the rows: as the data set says, else stratified and seeded. A data set that gives training and
 /// test pictures but none for validation has them held out of the training pictures.
-fn partition(store: &FeatureStore, labels: &[usize], split: &SplitParams, seed: u64) -> Result<Rows> {
+fn partition(
+    store: &FeatureStore,
+    labels: &[usize],
+    split: &SplitParams,
+    seed: u64,
+) -> Result<Rows> {
     let given: Vec<Option<Split>> = store.index().iter().map(|row| row.split).collect();
     let has_validation = given.contains(&Some(Split::Validation));
     let has_given = given.iter().any(Option::is_some);
     let test_split = if has_given { 0.0 } else { split.test_split };
-    let validation_split = if has_validation { 0.0 } else { split.validation_split };
-    let free: Vec<usize> =
-        (0..labels.len()).filter(|&row| matches!(given[row], None | Some(Split::Training))).collect();
+    let validation_split = if has_validation {
+        0.0
+    } else {
+        split.validation_split
+    };
+    let free: Vec<usize> = (0..labels.len())
+        .filter(|&row| matches!(given[row], None | Some(Split::Training)))
+        .collect();
     let free_labels: Vec<usize> = free.iter().map(|&row| labels[row]).collect();
     let drawn = dataset::stratified_split(&free_labels, validation_split, test_split, seed)?;
     let mut splits: Vec<Split> = given.iter().map(|g| g.unwrap_or(Split::Training)).collect();
     for (&row, &split) in free.iter().zip(&drawn) {
         splits[row] = split;
     }
-    let rows_of = |wanted| (0..splits.len()).filter(|&row| splits[row] == wanted).collect();
+    let rows_of = |wanted| {
+        (0..splits.len())
+            .filter(|&row| splits[row] == wanted)
+            .collect()
+    };
     Ok(Rows {
         training: rows_of(Split::Training),
         validation: rows_of(Split::Validation),
@@ -286,7 +319,11 @@ fn score(
     progress: &Progress,
 ) -> Result<Vec<(Split, Score)>> {
     progress.phase(Phase::Evaluate, None);
-    let splits = [(Split::Training, &rows.training), (Split::Validation, &rows.validation), (Split::Test, &rows.test)];
+    let splits = [
+        (Split::Training, &rows.training),
+        (Split::Validation, &rows.validation),
+        (Split::Test, &rows.test),
+    ];
     let mut scores = Vec::new();
     for (split, rows) in splits.into_iter().filter(|(_, rows)| !rows.is_empty()) {
         let score = train::evaluate(&fitted.head, store.matrix(), labels, rows, progress)?;
@@ -307,7 +344,12 @@ fn score(
 fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
     let classes = store.meta().classes.len();
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); classes];
-    for &row in rows.validation.iter().chain(&rows.test).chain(&rows.training) {
+    for &row in rows
+        .validation
+        .iter()
+        .chain(&rows.test)
+        .chain(&rows.training)
+    {
         by_class[labels[row]].push(row);
     }
     let deepest = by_class.iter().map(Vec::len).max().unwrap_or(0);
@@ -334,12 +376,18 @@ fn run_references(
             continue;
         };
         let path = root.join(&entry.path);
-        let bytes = fs::read(&path).ok().filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
+        let bytes = fs::read(&path)
+            .ok()
+            .filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
         if let Some(bytes) = bytes {
             let probabilities = run_picture(&mut session, &bytes, &path)?;
             references.push((
                 row,
-                ReferenceImage { path: name.to_owned(), sha256: entry.source.sha256.clone(), probabilities },
+                ReferenceImage {
+                    path: name.to_owned(),
+                    sha256: entry.source.sha256.clone(),
+                    probabilities,
+                },
             ));
         }
     }
@@ -362,7 +410,9 @@ fn compare_with_head(
 ) -> Result<()> {
     let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
     if rows.is_empty() {
-        progress.info("no picture of the data set is at hand to compare with; the probe stands for them");
+        progress.info(
+            "no picture of the data set is at hand to compare with; the probe stands for them",
+        );
         return Ok(());
     }
     // float32: sums are formed in another order. float16: features were rounded to three digits.
@@ -381,7 +431,10 @@ fn compare_with_head(
     progress.emit(Event::Check {
         name: "trained head on stored features".into(),
         ok: largest <= tolerance,
-        detail: format!("largest difference {largest:.1e} over {} pictures", rows.len()),
+        detail: format!(
+            "largest difference {largest:.1e} over {} pictures",
+            rows.len()
+        ),
         max_abs_diff: Some(largest),
     });
     if largest <= tolerance {

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn softmax_gives_what_scipy_gives_and_survives_large_logits() {
-        // scipy.special.softmax([1, 2, 3]) of SciPy 1.14.
+        // scipy.special.softmax([1, 2, 3]) of SciPy 1.17.1.
         let expected = [0.090_030_57, 0.244_728_47, 0.665_240_96];
         for shift in [0.0, 1000.0, -1000.0] {
             let logits = array![[1.0f32, 2.0, 3.0]] + shift;

@@ -41,7 +41,7 @@ mod tests {
             (he_uniform(300, 100, &mut rng), 2.0 / 300.0),
         ] {
             assert!((weights.var(0.0) / variance - 1.0).abs() < 0.03);
-            let limit = (3.0 * variance as f32).sqrt();
+            let limit = (3.0 * variance).sqrt();
             assert!(weights.iter().all(|weight| weight.abs() <= limit));
         }
     }

@@ -196,7 +196,7 @@ mod tests {
             weight_decay,
         };
         for (rule, expected) in [
-            (sgd(false), [0.8480240, -1.7732980]),
+            (sgd(false), [0.848_024, -1.773_298]),
             (sgd(true), [0.8019061, -1.7276598]),
             (Rule::Adam { weight_decay }, [0.8024038, -1.8440237]),
             (Rule::AdamW { weight_decay }, [0.8143973, -1.8319604]),

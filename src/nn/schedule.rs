@@ -81,8 +81,8 @@ mod tests {
 
     #[test]
     fn cosine_gives_the_rates_of_pytorch() {
-        // torch.optim.lr_scheduler.CosineAnnealingLR(T_max=8) from 0.1:
-        // 0.05 · (1 + cos(π t / 8)) for t = 0 … 7.
+        // The closed form in the documentation of torch.optim.lr_scheduler.CosineAnnealingLR, with
+        // T_max = 8 from 0.1, in NumPy: 0.05 · (1 + cos(π t / 8)) for t = 0 … 7.
         let expected = [
             0.1,
             0.096_193_98,

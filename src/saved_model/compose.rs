@@ -45,7 +45,12 @@ pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
         }
     }
     let output = graph.fresh_name(OUTPUT);
-    graph.add_node("Softmax", &output, &[&tensor], &[("axis", Attribute::Int(1))]);
+    graph.add_node(
+        "Softmax",
+        &output,
+        &[&tensor],
+        &[("axis", Attribute::Int(1))],
+    );
     graph.set_output(&output, &[head.classes()]);
     graph.sign(&format!("{}-transfer", backbone.id().model));
     Ok(graph)

@@ -42,7 +42,11 @@ impl SavedModel {
     pub fn new(mut graph: OnnxGraph, record: Record) -> Result<SavedModel> {
         let network = load(&graph, &record)?;
         put_record(&mut graph, &record)?;
-        Ok(SavedModel { graph, record, network })
+        Ok(SavedModel {
+            graph,
+            record,
+            network,
+        })
     }
 
     /// Opens the file `path`.
@@ -58,7 +62,11 @@ impl SavedModel {
         let graph = OnnxGraph::parse(bytes, &path.display().to_string())?;
         let record = read_record(&graph)?;
         let network = load(&graph, &record)?;
-        Ok(SavedModel { graph, record, network })
+        Ok(SavedModel {
+            graph,
+            record,
+            network,
+        })
     }
 
     /// Its metadata.
@@ -95,7 +103,11 @@ impl SavedModel {
     /// [`Error::Model`] if it cannot be run.
     pub fn set_reference(&mut self, images: Vec<ReferenceImage>) -> Result<()> {
         let probe = self.session()?.run(&probe_picture())?.to_vec();
-        self.record.reference = Reference { machine: machine_kind(), probe, images };
+        self.record.reference = Reference {
+            machine: machine_kind(),
+            probe,
+            images,
+        };
         put_record(&mut self.graph, &self.record)
     }
 
@@ -114,7 +126,10 @@ impl SavedModel {
 /// Reads a saved model's bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
-        return Err(Error::NotFound { what: "model", path: PathBuf::from(path) });
+        return Err(Error::NotFound {
+            what: "model",
+            path: PathBuf::from(path),
+        });
     }
     fs::read(path).map_err(Error::io("read", path))
 }
@@ -141,7 +156,9 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
     })?;
     let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
     let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
-    let version = value.get("record-version").and_then(serde_json::Value::as_u64);
+    let version = value
+        .get("record-version")
+        .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(RECORD_VERSION)) {
         return Err(graph.fail(format!(
             "its record has version {}, this program reads version {RECORD_VERSION}; use the version of the program \
@@ -159,7 +176,10 @@ fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
         Layout::Nhwc => [1, size, size, 3],
     };
     let network = Network::load(graph, shape)?;
-    let classes = network.output_shapes().first().map_or(0, |s| s.iter().product());
+    let classes = network
+        .output_shapes()
+        .first()
+        .map_or(0, |s| s.iter().product());
     if classes != record.classes.len() {
         return Err(graph.fail(format!(
             "it has {classes} outputs but {} class names",

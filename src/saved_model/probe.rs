@@ -24,7 +24,12 @@ pub fn probe_picture() -> Picture {
             rgb.push(((y * 192 / HEIGHT) + (noise >> 26)) as u8);
         }
     }
-    Picture { width: WIDTH, height: HEIGHT, rgb, warnings: Vec::new() }
+    Picture {
+        width: WIDTH,
+        height: HEIGHT,
+        rgb,
+        warnings: Vec::new(),
+    }
 }
 
 /// The kind of this machine: processor family and the instruction sets that decide which kernels run.

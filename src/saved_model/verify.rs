@@ -36,15 +36,28 @@ pub struct Verification {
 /// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
 pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Result<Verification> {
     progress.phase(Phase::Verify, None);
-    let mut checks = Checks { progress, failed: Vec::new(), max_abs_diff: 0.0, exact: true };
+    let mut checks = Checks {
+        progress,
+        failed: Vec::new(),
+        max_abs_diff: 0.0,
+        exact: true,
+    };
     let bytes = read(path)?;
-    checks.note("file", true, format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes)));
+    checks.note(
+        "file",
+        true,
+        format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes)),
+    );
     let model = SavedModel::parse(&bytes, path)?;
     let [_, a, b, c] = model.input_shape();
     checks.note(
         "reload",
         true,
-        format!("input (None, {a}, {b}, {c}), {} classes: {}", model.classes().len(), model.classes().join(", ")),
+        format!(
+            "input (None, {a}, {b}, {c}), {} classes: {}",
+            model.classes().len(),
+            model.classes().join(", ")
+        ),
     );
     let reference = &model.record().reference;
     checks.exact = reference.machine == machine_kind();
@@ -52,15 +65,25 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
         "machine",
         true,
         if checks.exact {
-            format!("the kind that saved it ({}): compared to the bit", reference.machine)
+            format!(
+                "the kind that saved it ({}): compared to the bit",
+                reference.machine
+            )
         } else {
-            format!("{}, saved on {}: compared to {TOLERANCE}", machine_kind(), reference.machine)
+            format!(
+                "{}, saved on {}: compared to {TOLERANCE}",
+                machine_kind(),
+                reference.machine
+            )
         },
     );
     let mut session = model.session()?;
     let probe = session.run(&probe_picture())?;
     checks.compare("probe", probe, &reference.probe);
-    let root = dataset.map_or_else(|| PathBuf::from(&model.record().training.dataset), Path::to_owned);
+    let root = dataset.map_or_else(
+        || PathBuf::from(&model.record().training.dataset),
+        Path::to_owned,
+    );
     let mut images = 0;
     for image in &reference.images {
         progress.checkpoint()?;
@@ -91,7 +114,11 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
 }
 
 /// Runs a reference picture; none if it is not there or not the same file any more.
-fn run_image(session: &mut PictureSession, root: &Path, image: &ReferenceImage) -> Result<Option<Vec<f32>>> {
+fn run_image(
+    session: &mut PictureSession,
+    root: &Path,
+    image: &ReferenceImage,
+) -> Result<Option<Vec<f32>>> {
     let path = root.join(&image.path);
     let Ok(bytes) = fs::read(&path) else {
         return Ok(None);
@@ -99,7 +126,12 @@ fn run_image(session: &mut PictureSession, root: &Path, image: &ReferenceImage) 
     if hex_sha256(&bytes) != image.sha256 {
         return Ok(None);
     }
-    let picture = Picture::decode(&bytes, &path, &DecodeLimits::default(), session.background())?;
+    let picture = Picture::decode(
+        &bytes,
+        &path,
+        &DecodeLimits::default(),
+        session.background(),
+    )?;
     Ok(Some(session.run(&picture)?.to_vec()))
 }
 
@@ -112,12 +144,21 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn note(&mut self, name: &str, ok: bool, detail: String) {
-        self.progress.emit(Event::Check { name: name.to_owned(), ok, detail, max_abs_diff: None });
+        self.progress.emit(Event::Check {
+            name: name.to_owned(),
+            ok,
+            detail,
+            max_abs_diff: None,
+        });
     }
 
     fn compare(&mut self, name: &str, found: &[f32], expected: &[f32]) {
         let diff = max_abs_diff(found, expected);
-        let ok = if self.exact { found == expected } else { diff <= TOLERANCE };
+        let ok = if self.exact {
+            found == expected
+        } else {
+            diff <= TOLERANCE
+        };
         self.max_abs_diff = self.max_abs_diff.max(diff);
         if !ok {
             self.failed.push(name.to_owned());
@@ -125,7 +166,10 @@ impl Checks<'_> {
         self.progress.emit(Event::Check {
             name: name.to_owned(),
             ok,
-            detail: format!("largest difference {diff:.1e} over {} probabilities", expected.len()),
+            detail: format!(
+                "largest difference {diff:.1e} over {} probabilities",
+                expected.len()
+            ),
             max_abs_diff: Some(diff),
         });
     }
@@ -139,5 +183,11 @@ fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
     a.iter()
         .zip(b)
         .map(|(x, y)| (x - y).abs())
-        .fold(0.0, |max, d| if d.is_nan() { f32::INFINITY } else { max.max(d) })
+        .fold(0.0, |max, d| {
+            if d.is_nan() {
+                f32::INFINITY
+            } else {
+                max.max(d)
+            }
+        })
 }

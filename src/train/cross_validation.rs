@@ -150,3 +150,80 @@ fn count_folds(matrix: &FeatureMatrix, fold_of: &[usize]) -> Result<usize> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// Two classes in turn, apart by the first of two features.
+    fn data(rows: usize) -> (FeatureMatrix, Vec<usize>) {
+        let array = Array2::from_shape_fn((rows, 2), |(row, feature)| match feature {
+            0 => (row % 2) as f32 * 4.0 + (row % 3) as f32 * 0.1,
+            _ => (row % 5) as f32,
+        });
+        (
+            FeatureMatrix::from_array(array),
+            (0..rows).map(|row| row % 2).collect(),
+        )
+    }
+
+    fn params() -> ValidHeadParams {
+        HeadParams {
+            epochs: 30,
+            learning_rate: 0.05,
+            early_stopping: 2,
+            ..HeadParams::default()
+        }
+        .check()
+        .unwrap()
+    }
+
+    #[test]
+    fn predicts_each_row_with_a_head_that_did_not_see_it() {
+        // Row 0 alone has the label of the other class: a head that saw it could not be told apart,
+        // one that did not must miss it and nothing else.
+        let (matrix, mut labels) = data(40);
+        labels[0] = 1;
+        let fold_of: Vec<usize> = (0..40).map(|row| row / 2 % 4).collect();
+        let (progress, events) = Progress::channel();
+        let found = cross_validate(&matrix, &labels, 2, &fold_of, &params(), &progress).unwrap();
+        assert_eq!(
+            found.predictions,
+            (0..40).map(|row| row % 2).collect::<Vec<_>>()
+        );
+        assert_eq!(found.fold_accuracy, [0.9, 1.0, 1.0, 1.0]);
+        assert_eq!(found.accuracy(), 39.0 / 40.0);
+        assert!((found.standard_deviation() - 0.05).abs() < 1e-6);
+        assert_eq!(found.confusion.to_rows(), [[19, 0], [1, 20]]);
+        assert!(found.confidences.iter().all(|&p| (0.5..=1.0).contains(&p)));
+        assert!(found.loss > 0.0 && found.loss < 0.5);
+
+        let events: Vec<Event> = events.try_iter().collect();
+        let epochs = events
+            .iter()
+            .filter(|event| matches!(event, Event::Epoch { .. }));
+        assert_eq!(epochs.count(), 4 * 30);
+        let done = events
+            .iter()
+            .filter(|event| matches!(event, Event::FoldDone { .. }));
+        assert_eq!(done.count(), 4);
+    }
+
+    #[test]
+    fn rejects_folds_that_cannot_be() {
+        let (matrix, labels) = data(4);
+        for fold_of in [vec![0, 0, 0, 0], vec![0, 1, 0], vec![0, 2, 0, 2]] {
+            let found = cross_validate(
+                &matrix,
+                &labels,
+                2,
+                &fold_of,
+                &params(),
+                &Progress::silent(),
+            );
+            assert!(matches!(found, Err(Error::Mismatch { .. })), "{fold_of:?}");
+        }
+    }
+}

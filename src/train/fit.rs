@@ -1,23 +1,12 @@
 //! The training loop of the head.
 
-use ndarray::{Array, Array2, Dimension};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_pcg::Pcg32;
-
 use super::head::Head;
-use super::head_params::{
-    ClassWeights, HeadParams, Monitor, OptimizerName, ScheduleName, ValidHeadParams,
-};
-use super::metrics::first_of;
+use super::head_params::{Monitor, ValidHeadParams};
 use super::score::{Score, check_labels, check_rows, evaluate};
 use super::standardizer::Standardizer;
+use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
-use crate::nn::loss::cross_entropy_sum;
-use crate::nn::{
-    CrossEntropy, Curve, Dense, Optimizer, Parameter, Rule, Schedule, initializer, l2, mlp,
-};
 use crate::progress::{EpochStats, Event, Progress};
 
 /// A trained head and how it came about.
@@ -175,222 +164,263 @@ impl Best {
     }
 }
 
-/// What was seen of the training rows in an epoch.
-struct Seen {
-    learning_rate: f32,
-    loss: f32,
-    accuracy: f32,
-}
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, s};
 
-/// Everything that changes or is reused from step to step.
-struct Trainer<'a> {
-    matrix: &'a FeatureMatrix,
-    labels: &'a [usize],
-    /// Rows in the order of the present epoch.
-    order: Vec<usize>,
-    params: &'a HeadParams,
-    standardizer: Standardizer,
-    layers: Vec<Dense>,
-    loss: CrossEntropy,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    step: u64,
-    order_rng: Pcg32,
-    dropout_rng: Pcg32,
-}
+    use super::*;
+    use crate::train::head_params::{ClassWeights, HeadParams, OptimizerName};
+    use crate::train::log_loss;
 
-impl<'a> Trainer<'a> {
-    fn new(
-        matrix: &'a FeatureMatrix,
-        labels: &'a [usize],
-        classes: usize,
-        training: &[usize],
-        params: &'a HeadParams,
-        standardizer: Standardizer,
-    ) -> Trainer<'a> {
-        // One stream for each use: dropout does not change the order of the rows.
-        let mut seeds = Pcg32::seed_from_u64(params.seed);
-        let mut weights_rng = Pcg32::from_rng(&mut seeds);
-        let order_rng = Pcg32::from_rng(&mut seeds);
-        let dropout_rng = Pcg32::from_rng(&mut seeds);
-        let class_weights = match params.class_weights {
-            ClassWeights::None => None,
-            ClassWeights::Balanced => Some(balanced(labels, training, classes)),
+    /// Rows around one centre for each of three classes, classes in turn; 5 features.
+    fn blobs(rows: usize, spread: f32) -> (FeatureMatrix, Vec<usize>) {
+        let mut state = 1u32;
+        let mut noise = || {
+            // Numerical Recipes' linear congruential generator.
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         };
-        Trainer {
-            matrix,
-            labels,
-            order: training.to_vec(),
-            params,
-            standardizer,
-            layers: first_layers(matrix.dim(), &params.hidden, classes, &mut weights_rng),
-            loss: CrossEntropy {
-                label_smoothing: params.label_smoothing,
-                class_weights,
-            },
-            optimizer: Optimizer::new(rule(params)),
-            schedule: schedule(params, training.len()),
-            step: 0,
-            order_rng,
-            dropout_rng,
+        let array = Array2::from_shape_fn((rows, 5), |(row, feature)| {
+            let centre = if row % 3 == feature { 10.0 } else { 5.0 };
+            centre + spread * noise()
+        });
+        (
+            FeatureMatrix::from_array(array),
+            (0..rows).map(|row| row % 3).collect(),
+        )
+    }
+
+    fn params(change: impl FnOnce(&mut HeadParams)) -> ValidHeadParams {
+        let mut params = HeadParams {
+            epochs: 20,
+            learning_rate: 0.05,
+            ..HeadParams::default()
+        };
+        change(&mut params);
+        params.check().unwrap()
+    }
+
+    fn run(
+        data: &(FeatureMatrix, Vec<usize>),
+        training: &[usize],
+        validation: &[usize],
+        params: &ValidHeadParams,
+    ) -> Result<Fitted> {
+        let silent = Progress::silent();
+        fit(
+            &data.0, &data.1, 3, training, validation, params, &silent, None,
+        )
+    }
+
+    fn range(begin: usize, end: usize) -> Vec<usize> {
+        (begin..end).collect()
+    }
+
+    #[test]
+    fn learns_to_tell_classes_apart_with_every_optimizer_and_with_hidden_layers() {
+        let data = blobs(150, 2.0);
+        let cases = [
+            params(|_| {}),
+            params(|p| p.optimizer = OptimizerName::AdamW),
+            params(|p| p.optimizer = OptimizerName::Sgd),
+            params(|p| {
+                p.hidden = vec![16, 8];
+                p.dropout = 0.1;
+                p.label_smoothing = 0.1;
+                p.class_weights = ClassWeights::Balanced;
+            }),
+        ];
+        for case in &cases {
+            let fitted = run(&data, &range(0, 90), &range(90, 150), case).unwrap();
+            let last = fitted.history.last().unwrap();
+            assert_eq!(last.val_accuracy, Some(1.0), "{case:?}");
+            assert_eq!((fitted.history.len(), fitted.best_epoch), (20, 20));
         }
     }
 
-    /// Takes every training row once.
-    fn epoch(&mut self, epoch: usize, progress: &Progress) -> Result<Seen> {
-        self.order.shuffle(&mut self.order_rng);
-        let order = std::mem::take(&mut self.order);
-        let mut loss = 0.0;
-        let mut hits = 0;
-        let mut learning_rate = 0.0;
-        for rows in order.chunks(self.params.batch_size) {
-            progress.checkpoint()?;
-            learning_rate = self.schedule.rate(self.step);
-            let labels: Vec<usize> = rows.iter().map(|&row| self.labels[row]).collect();
-            let (objective, logits) = self.train_batch(rows, &labels, learning_rate);
-            if !objective.is_finite() {
-                return Err(Error::Diverged {
-                    epoch,
-                    loss: objective,
-                });
-            }
-            loss += cross_entropy_sum(logits.view(), &labels);
-            hits += logits
-                .rows()
-                .into_iter()
-                .zip(&labels)
-                .filter(|(logits, label)| first_of(*logits) == **label)
-                .count();
-            self.step += 1;
-        }
-        let rows = order.len() as f64;
-        self.order = order;
-        Ok(Seen {
-            learning_rate,
-            loss: (loss / rows) as f32,
-            accuracy: (hits as f64 / rows) as f32,
-        })
+    #[test]
+    fn gives_the_same_bits_for_the_same_seed() {
+        let data = blobs(60, 5.0);
+        let fitted = |seed| {
+            let params = params(|p| {
+                p.hidden = vec![8];
+                p.dropout = 0.3;
+                p.seed = seed;
+            });
+            run(&data, &range(0, 60), &[], &params).unwrap()
+        };
+        assert_eq!(fitted(1).head, fitted(1).head);
+        assert_eq!(fitted(1).history, fitted(1).history);
+        assert_ne!(fitted(1).head, fitted(2).head);
     }
 
-    /// One step; returns the loss with its penalty, and the logits, both from before the step.
-    fn train_batch(
-        &mut self,
-        rows: &[usize],
-        labels: &[usize],
-        learning_rate: f32,
-    ) -> (f32, Array2<f32>) {
-        let mut features = Array2::zeros((rows.len(), self.matrix.dim()));
-        self.matrix.gather(rows, &mut features.view_mut());
-        if self.params.standardize {
-            self.standardizer.apply(&mut features);
-        }
-        let trace = mlp::forward_training(
-            &self.layers,
-            features,
-            self.params.dropout,
-            &mut self.dropout_rng,
-        );
-        let (mut objective, gradient) = self.loss.with_gradient(trace.logits.view(), labels);
-        let mut gradients = mlp::backward(&self.layers, &trace, gradient);
-        if self.params.l2 > 0.0 {
-            objective += l2::penalty(&self.layers, self.params.l2);
-            l2::add_gradient(&self.layers, self.params.l2, &mut gradients);
-        }
-        let mut parameters = Vec::with_capacity(2 * self.layers.len());
-        for (layer, gradient) in self.layers.iter_mut().zip(&gradients) {
-            parameters.extend(parameter(&mut layer.weights, &gradient.weights, true));
-            parameters.extend(parameter(&mut layer.bias, &gradient.bias, false));
-        }
-        self.optimizer.step(learning_rate, &mut parameters);
-        (objective, trace.logits)
+    #[test]
+    fn early_stopping_restores_the_best_epoch() {
+        // Broad clouds and a hidden layer: the validation loss rises again.
+        let data = blobs(90, 9.0);
+        let (training, validation) = (range(0, 30), range(30, 90));
+        let params = params(|p| {
+            p.hidden = vec![64];
+            p.epochs = 200;
+            p.early_stopping = 5;
+            p.l2 = 0.0;
+        });
+        let fitted = run(&data, &training, &validation, &params).unwrap();
+        let losses: Vec<f32> = fitted.history.iter().filter_map(|e| e.val_loss).collect();
+        let least = losses.iter().copied().fold(f32::INFINITY, f32::min);
+        assert_eq!(losses[fitted.best_epoch - 1], least);
+        assert_eq!(losses.len(), fitted.best_epoch + 5);
+        assert!(losses.len() < 200);
+        assert_eq!(fitted.history.last().unwrap().patience_left, Some(0));
+
+        let silent = Progress::silent();
+        let score = evaluate(&fitted.head, &data.0, &data.1, &validation, &silent).unwrap();
+        assert_eq!(score.loss, least);
     }
 
-    /// The head as it is now, on raw features.
-    fn head(&self) -> Result<Head> {
-        let mut layers = self.layers.clone();
-        if let Some(first) = layers.first_mut()
-            && self.params.standardize
+    #[test]
+    fn early_stopping_can_watch_the_accuracy() {
+        let data = blobs(90, 9.0);
+        let params = params(|p| {
+            p.early_stopping = 3;
+            p.monitor = Monitor::ValAccuracy;
+        });
+        let fitted = run(&data, &range(0, 30), &range(30, 90), &params).unwrap();
+        let found = |e: &EpochStats| e.val_accuracy.unwrap();
+        let most = fitted.history.iter().map(found).fold(0.0, f32::max);
+        let first = fitted.history.iter().find(|e| found(e) == most).unwrap();
+        assert_eq!(fitted.best_epoch, first.epoch);
+    }
+
+    #[test]
+    fn emits_an_event_for_each_epoch() {
+        let data = blobs(30, 2.0);
+        let (progress, events) = Progress::channel();
+        let params = params(|p| p.epochs = 3);
+        let rows = range(0, 30);
+        let fitted = fit(&data.0, &data.1, 3, &rows, &[], &params, &progress, Some(4)).unwrap();
+        let expected: Vec<Event> = fitted
+            .history
+            .iter()
+            .map(|&stats| Event::Epoch {
+                fold: Some(4),
+                stats,
+            })
+            .collect();
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(fitted.history[2].epoch, 3);
+        assert_eq!(fitted.history[2].val_loss, None);
+        assert_eq!(fitted.history[2].best_epoch, 3);
+    }
+
+    #[test]
+    fn the_first_loss_of_a_linear_head_is_that_of_guessing() {
+        let data = blobs(30, 2.0);
+        let params = params(|p| {
+            p.epochs = 1;
+            p.batch_size = 30;
+        });
+        let fitted = run(&data, &range(0, 30), &[], &params).unwrap();
+        assert!((fitted.history[0].loss - 3.0f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn standardising_does_not_change_what_the_head_takes() {
+        // Features shifted and scaled by powers of two standardise to the same numbers.
+        let (matrix, labels) = blobs(60, 3.0);
+        let mut raw = Array2::zeros((60, 5));
+        matrix.gather(&range(0, 60), &mut raw.view_mut());
+        let moved = raw.mapv(|value| value * 8.0 - 64.0);
+        let params = params(|_| {});
+        let fitted = |array: &Array2<f32>| {
+            let data = (FeatureMatrix::from_array(array.clone()), labels.clone());
+            run(&data, &range(0, 60), &[], &params).unwrap().head
+        };
+        let expected = fitted(&raw).probabilities(raw.view());
+        let found = fitted(&moved).probabilities(moved.view());
+        assert!(log_loss(expected.view(), &labels) < 0.5);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn names_the_row_with_a_number_that_is_not_finite() {
+        for (row, training, validation) in
+            [(4, range(0, 30), vec![]), (33, range(0, 30), range(30, 36))]
         {
-            *first = self.standardizer.fold(first);
+            for value in [f32::NAN, f32::INFINITY] {
+                let (matrix, labels) = blobs(36, 2.0);
+                let mut array = Array2::zeros((36, 5));
+                matrix.gather(&range(0, 36), &mut array.view_mut());
+                array.slice_mut(s![row, 3]).fill(value);
+                let data = (FeatureMatrix::from_array(array), labels);
+                let error = run(&data, &training, &validation, &params(|_| {})).unwrap_err();
+                let text = error.to_string();
+                assert!(text.contains(&format!("row {row}")), "{text}");
+                assert!(text.contains("column 3"), "{text}");
+            }
         }
-        Head::new(layers)
     }
-}
 
-/// The tensor as flat slices; none if it is not contiguous, which layers made here always are.
-fn parameter<'a, D: Dimension>(
-    values: &'a mut Array<f32, D>,
-    gradient: &'a Array<f32, D>,
-    decays: bool,
-) -> Option<Parameter<'a>> {
-    Some(Parameter {
-        values: values.as_slice_mut()?,
-        gradient: gradient.as_slice()?,
-        decays,
-    })
-}
-
-fn first_layers(inputs: usize, hidden: &[usize], classes: usize, rng: &mut Pcg32) -> Vec<Dense> {
-    let mut layers = Vec::with_capacity(hidden.len() + 1);
-    let mut width = inputs;
-    for &next in hidden {
-        layers.push(Dense::without_bias(initializer::he_uniform(
-            width, next, rng,
-        )));
-        width = next;
+    #[test]
+    fn tells_that_training_diverged() {
+        let data = blobs(30, 2.0);
+        let params = params(|p| {
+            p.optimizer = OptimizerName::Sgd;
+            p.learning_rate = 1e30;
+            p.l2 = 1.0;
+        });
+        let error = run(&data, &range(0, 30), &[], &params).unwrap_err();
+        assert!(matches!(error, Error::Diverged { .. }), "{error}");
     }
-    let last = if hidden.is_empty() {
-        Array2::zeros((width, classes))
-    } else {
-        initializer::glorot_uniform(width, classes, rng)
-    };
-    layers.push(Dense::without_bias(last));
-    layers
-}
 
-/// scikit-learn's `compute_class_weight("balanced")`, with 0 for a class without rows.
-fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
-    let mut counts = vec![0usize; classes];
-    for &row in training {
-        counts[labels[row]] += 1;
+    #[test]
+    fn stops_when_asked() {
+        let data = blobs(30, 2.0);
+        let progress = Progress::silent();
+        progress.cancel().cancel();
+        let rows = range(0, 30);
+        let error = fit(
+            &data.0,
+            &data.1,
+            3,
+            &rows,
+            &[],
+            &params(|_| {}),
+            &progress,
+            None,
+        );
+        assert!(matches!(error, Err(Error::Cancelled)));
     }
-    let present = counts.iter().filter(|&&count| count > 0).count();
-    counts
-        .iter()
-        .map(|&count| match count {
-            0 => 0.0,
-            count => training.len() as f32 / (present * count) as f32,
-        })
-        .collect()
-}
 
-fn rule(params: &HeadParams) -> Rule {
-    let weight_decay = params.weight_decay;
-    match params.optimizer {
-        OptimizerName::Adam => Rule::Adam { weight_decay },
-        OptimizerName::AdamW => Rule::AdamW { weight_decay },
-        OptimizerName::Sgd => Rule::Sgd {
-            momentum: params.momentum,
-            nesterov: params.nesterov,
-            weight_decay,
-        },
+    #[test]
+    fn rejects_rows_labels_and_classes_that_do_not_fit() {
+        let (matrix, labels) = blobs(30, 2.0);
+        let params = params(|_| {});
+        let silent = Progress::silent();
+        let rejects = |labels: &[usize], classes, training: &[usize], validation: &[usize]| {
+            let found = fit(
+                &matrix, labels, classes, training, validation, &params, &silent, None,
+            );
+            assert!(matches!(found, Err(Error::Mismatch { .. })), "{found:?}");
+        };
+        rejects(&labels, 1, &[0], &[]);
+        rejects(&labels, 3, &[], &[]);
+        rejects(&labels, 2, &[0, 2], &[]);
+        rejects(&labels, 3, &[0, 30], &[]);
+        rejects(&labels, 3, &[0], &[30]);
+        rejects(&labels[..29], 3, &[0], &[]);
     }
-}
 
-fn schedule(params: &HeadParams, rows: usize) -> Schedule {
-    let steps =
-        |epochs: usize| (epochs as u64).saturating_mul(rows.div_ceil(params.batch_size) as u64);
-    Schedule {
-        peak: params.learning_rate,
-        curve: match params.schedule {
-            ScheduleName::Constant => Curve::Constant,
-            ScheduleName::Cosine => Curve::Cosine,
-            ScheduleName::Step => Curve::Step {
-                every: steps(params.step_epochs),
-                factor: params.step_factor,
-            },
-        },
-        warmup_steps: steps(params.warmup_epochs),
-        total_steps: steps(params.epochs),
+    #[test]
+    fn one_row_and_a_class_without_rows_are_enough() {
+        let data = blobs(30, 2.0);
+        let params = params(|p| p.class_weights = ClassWeights::Balanced);
+        for training in [vec![0], vec![0, 1]] {
+            let fitted = run(&data, &training, &[], &params).unwrap();
+            let loss = fitted.history.last().unwrap().loss;
+            assert!(loss.is_finite(), "{loss}");
+        }
     }
 }

@@ -58,6 +58,12 @@ pub struct HeadParams {
 }
 
 impl Default for HeadParams {
+    /// One dense softmax layer on standardised features, 100 epochs of Adam in batches of 32, the
+    /// learning rate falling from 0.001 along half a cosine, an L2 penalty of 0.01.
+    ///
+    /// These sit in the middle of a plateau: between a third and three times this learning rate, a
+    /// tenth and ten times this penalty, and half and three times these epochs, the cross-validated
+    /// accuracy on 223 pictures of five classes stays within its noise.
     fn default() -> HeadParams {
         HeadParams {
             epochs: 100,

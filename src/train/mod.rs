@@ -8,6 +8,7 @@ pub mod head_params;
 pub mod metrics;
 pub mod score;
 mod standardizer;
+mod trainer;
 
 pub use cross_validation::{CrossValidation, cross_validate};
 pub use fit::{Fitted, fit};

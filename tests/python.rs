@@ -1,0 +1,28 @@
+//! Finding the Python with the references.
+
+use std::path::{Path, PathBuf};
+
+/// The Python of `TL_PYTHON`, or of the environment that `scripts/venv` makes; none, with a note on
+/// stderr, if neither is there.
+///
+/// # Panics
+/// If neither is there and `TL_REQUIRE_PYTHON` is set: then no comparison may be skipped.
+pub fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("TL_PYTHON").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python"),
+        PathBuf::from,
+    );
+    if python.exists() {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
+        "{} does not exist; run scripts/venv",
+        python.display()
+    );
+    eprintln!(
+        "skipped: {} does not exist; run scripts/venv",
+        python.display()
+    );
+    None
+}
