@@ -131,6 +131,13 @@ pub enum Error {
         loss: f32,
     },
 
+    /// Pictures that the user named could not be used; the others were.
+    #[error("{pictures} of the pictures could not be used; see above")]
+    Unusable {
+        /// How many.
+        pictures: usize,
+    },
+
     /// The user asked for a stop.
     #[error("stopped")]
     Cancelled,
@@ -154,7 +161,10 @@ impl Error {
             Error::Io { .. } => 1,
             Error::Parameter { .. } | Error::Config { .. } => 2,
             Error::NotFound { what: "model", .. } => 4,
-            Error::NotFound { .. } | Error::Dataset { .. } | Error::Image { .. } => 3,
+            Error::NotFound { .. }
+            | Error::Dataset { .. }
+            | Error::Image { .. }
+            | Error::Unusable { .. } => 3,
             Error::Model { .. } | Error::Mismatch { .. } | Error::Store { .. } => 4,
             Error::OutputExists { .. } | Error::InUse { .. } => 5,
             Error::NotSame { .. } => 6,

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Serialize;
+
 use super::cut::layout_of;
 use super::network::tensor_shapes;
 use super::onnx::{OnnxGraph, OnnxNode};
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::pixels::Layout;
 
 /// One row of a summary: a layer as a person thinks of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// The name of its first node.
     pub name: String,

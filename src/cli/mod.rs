@@ -1,1 +1,271 @@
-//! Room `cli`.
+//! The headless face: turns the command line into a job's configuration, and a job's events and results
+//! into text. Results go to standard output, all else to standard error.
+
+mod args;
+mod layers;
+mod output;
+mod render;
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+use serde::Serialize;
+
+use self::args::{
+    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs, PipelineArgs,
+    PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+};
+use self::layers::configuration;
+use self::output::{Out, ResultWriter};
+use self::render::{Manner, Verbosity};
+use crate::error::{Error, Result};
+use crate::features::PipelineParams;
+use crate::job::{
+    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, PredictConfig, SummaryConfig,
+    TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job, summary, train,
+    verify,
+};
+use crate::progress::Progress;
+use crate::report::{printable, summary_table};
+
+/// Runs `tl-batch` with the arguments of this process; returns its exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let quiet = cli.quiet;
+    match run(cli) {
+        Ok(()) => 0,
+        Err(Error::Cancelled) => {
+            if !quiet {
+                complain("stopped; run the same command again to go on");
+            }
+            Error::Cancelled.exit_code()
+        }
+        Err(error) if output::is_closed(&error) => 0,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            error.exit_code()
+        }
+    }
+}
+
+fn complain(line: &str) {
+    // Whoever closed standard error does not want to be told.
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let face = Face {
+        verbosity: match (cli.quiet, cli.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        },
+        json: cli.json,
+    };
+    match cli.command {
+        Command::Fit(args) => run_fit(&face, &args),
+        Command::Extract(args) => run_extract(&face, &args),
+        Command::Train(args) => run_train(&face, &args),
+        Command::Predict(args) => run_predict(&face, args),
+        Command::Evaluate(args) => run_evaluate(&face, &args),
+        Command::Verify(args) => run_verify(&face, args),
+        Command::Classify(args) => run_classify(&face, args),
+        Command::Summary(args) => run_summary(&face, &args),
+        Command::Completions(args) => run_completions(args.shell),
+        Command::Man(args) => run_man(&args),
+    }
+}
+
+/// What the global flags ask for.
+struct Face {
+    verbosity: Verbosity,
+    json: bool,
+}
+
+impl Face {
+    /// Runs a job with its events shown, until it ends or the user stops it.
+    fn show<T>(
+        &self,
+        name: &str,
+        out: Option<&Path>,
+        events_to_stdout: bool,
+        job: impl FnOnce(&Progress) -> Result<T>,
+    ) -> Result<T> {
+        let (progress, events) = Progress::channel();
+        let cancel = progress.cancel().clone();
+        ctrlc::set_handler(move || {
+            if cancel.is_cancelled() {
+                // Asked twice: the user does not want to wait for the last pictures.
+                std::process::exit(i32::from(Error::Cancelled.exit_code()));
+            }
+            cancel.cancel();
+        })
+        .map_err(|e| Error::io("watch", "for Ctrl-C")(std::io::Error::other(e)))?;
+        let manner = Manner {
+            verbosity: if self.json && !events_to_stdout {
+                Verbosity::Quiet
+            } else {
+                self.verbosity
+            },
+            json: self.json && events_to_stdout,
+            every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
+        };
+        let renderer =
+            render::spawn(events, manner).map_err(Error::io("start", "the progress display"))?;
+        let resume = "run the same command again to go on";
+        let result = run_job(name, out, resume, &progress, || job(&progress));
+        drop(progress);
+        // The renderer ends when the last sender is gone; it has nothing to fail with.
+        let _ = renderer.join();
+        result
+    }
+}
+
+fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
+    let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let report = face.show("fit", Some(&config.output), true, |progress| {
+        fit(&config, progress)
+    })?;
+    output::train_report(face.json, &report)
+}
+
+fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
+    let mut config: ExtractConfig = configuration("extract", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let store = face.show("extract", Some(&config.out), true, |progress| {
+        extract(&config, progress)
+    })?;
+    output::store(face.json, &store)
+}
+
+fn run_train(face: &Face, args: &TrainArgs) -> Result<()> {
+    let mut config: TrainConfig = configuration("train", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let report = face.show("train", Some(&config.output), true, |progress| {
+        train(&config, progress)
+    })?;
+    output::train_report(face.json, &report)
+}
+
+fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
+    let config = PredictConfig {
+        model: args.model,
+        images: args.images,
+        pipeline: pipeline("predict", &args.pipeline)?,
+    };
+    let format = if face.json { "jsonl" } else { &args.format };
+    let mut writer = ResultWriter::new(format, args.top, 0);
+    let (_, skipped) = face.show("predict", None, false, |progress| {
+        let result = predict(&config, progress, |classes, result| {
+            writer.write(classes, &result)
+        })?;
+        writer.finish()?;
+        Ok(result)
+    })?;
+    complain_of_skipped(skipped)
+}
+
+fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
+    if args.save_plot.is_some() && args.images.len() > 1 {
+        return Err(Error::Parameter {
+            name: "--save-plot",
+            value: args.images.len().to_string(),
+            problem: "it takes one picture at a time".into(),
+        });
+    }
+    let config = ClassifyConfig {
+        images: args.images.clone(),
+        ..configuration_of_classify(&args)?
+    };
+    let format = if face.json { "jsonl" } else { &args.format };
+    let mut writer = ResultWriter::new(format, args.top, usize::from(args.background));
+    let skipped = face.show("classify", None, false, |progress| {
+        let skipped = classify(&config, progress, |labels, result| {
+            if args.plot {
+                writer.plot(&result)?;
+            }
+            if let Some(path) = &args.save_plot {
+                writer.save_plot(labels, &result, path)?;
+            }
+            writer.write(labels, &result)
+        })?;
+        writer.finish()?;
+        Ok(skipped)
+    })?;
+    complain_of_skipped(skipped)
+}
+
+fn configuration_of_classify(args: &ClassifyArgs) -> Result<ClassifyConfig> {
+    #[derive(Serialize)]
+    struct WithImages<'a> {
+        images: &'a [String],
+        #[serde(flatten)]
+        args: &'a ClassifyArgs,
+    }
+    configuration("classify", &WithImages { images: &[], args }, None)
+}
+
+/// Pictures that a user named and that could not be used make the command fail at its end.
+fn complain_of_skipped(skipped: usize) -> Result<()> {
+    match skipped {
+        0 => Ok(()),
+        n => Err(Error::Unusable { pictures: n }),
+    }
+}
+
+fn run_evaluate(face: &Face, args: &EvaluateArgs) -> Result<()> {
+    let config: EvaluateConfig = configuration("evaluate", args, None)?;
+    let evaluation = face.show("evaluate", None, true, |progress| {
+        evaluate(&config, progress)
+    })?;
+    output::evaluation(face.json, &evaluation)
+}
+
+fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
+    let config = VerifyConfig {
+        model: args.model,
+        dataset: args.dataset,
+    };
+    // The items are the result here: they are said unless the user wants quiet.
+    let said = if face.verbosity == Verbosity::Quiet {
+        Verbosity::Quiet
+    } else {
+        Verbosity::Verbose
+    };
+    let detailed = Face {
+        verbosity: said,
+        json: face.json,
+    };
+    let verification = detailed.show("verify", None, true, |progress| verify(&config, progress))?;
+    output::verification(face.json, &verification)
+}
+
+fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
+    let config: SummaryConfig = configuration("summary", args, None)?;
+    let summary = summary(&config)?;
+    let mut out = Out::new();
+    if face.json {
+        for layer in &summary.layers {
+            out.json(layer)?;
+        }
+        return Ok(());
+    }
+    out.text(&summary_table(&summary))
+}
+
+fn run_completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tl-batch", &mut script);
+    Out::new().bytes(&script)
+}
+
+fn run_man(args: &ManArgs) -> Result<()> {
+    std::fs::create_dir_all(&args.dir).map_err(Error::io("create", &args.dir))?;
+    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(Error::io("write", &args.dir))
+}
+
+fn pipeline(command: &str, args: &PipelineArgs) -> Result<PipelineParams> {
+    configuration(command, args, None)
+}

@@ -87,6 +87,15 @@ pub struct Picture {
 }
 impl Picture {
     /// .
+    pub fn open(path: &Path, l: &DecodeLimits, b: [u8; 3]) -> Result<Picture> {
+        Self::decode(
+            &std::fs::read(path).map_err(Error::io("read", path))?,
+            path,
+            l,
+            b,
+        )
+    }
+    /// .
     pub fn decode(bytes: &[u8], path: &Path, _l: &DecodeLimits, _b: [u8; 3]) -> Result<Picture> {
         let img = image::load_from_memory(bytes)
             .map_err(|e| Error::Image {

@@ -1,1 +1,10 @@
-//! Room `report`.
+//! What people look at afterwards: tables and pictures. Pure text, but for `plot`.
+
+mod metrics;
+pub mod plot;
+mod printable;
+mod summary;
+
+pub use metrics::{confusion_table, metrics_table, scores_table};
+pub use printable::printable;
+pub use summary::summary_table;

@@ -1,0 +1,177 @@
+//! A job's configuration from three layers: the defaults, a `--config` file, the flags.
+
+use std::fs;
+use std::path::Path;
+
+use clap::CommandFactory;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::args::Cli;
+use crate::error::{Error, Result};
+
+/// Puts the flags over the configuration file `file` of the command `command`, and that over the
+/// defaults.
+///
+/// # Errors
+/// [`Error::Config`] for a name that the command has no flag for, or a value of a wrong type.
+pub(super) fn configuration<T: DeserializeOwned>(
+    command: &str,
+    flags: &impl Serialize,
+    file: Option<&Path>,
+) -> Result<T> {
+    let shown = file.unwrap_or_else(|| Path::new("from the command line"));
+    let fail = |problem: String| Error::Config {
+        path: shown.to_owned(),
+        problem,
+    };
+    let mut table = match file {
+        Some(path) => read(path, command)?,
+        None => Table::new(),
+    };
+    let flags = Value::try_from(flags).map_err(|e| fail(e.to_string()))?;
+    if let Value::Table(flags) = flags {
+        table.extend(flags);
+    }
+    Value::Table(table)
+        .try_into()
+        .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))
+}
+
+fn read(path: &Path, command: &str) -> Result<Table> {
+    let fail = |problem: String| Error::Config {
+        path: path.to_owned(),
+        problem,
+    };
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let table: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| fail(e.to_string().trim().replace('\n', " ")))?;
+    let names = names_of(command);
+    match table.keys().find(|key| !names.contains(key)) {
+        Some(key) => Err(fail(format!(
+            "`{key}` is no setting of `tl-batch {command}`; see `tl-batch {command} --help`"
+        ))),
+        None => Ok(table),
+    }
+}
+
+/// Names of a command's flags and arguments, which are the names of its settings.
+fn names_of(command: &str) -> Vec<String> {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(command);
+    command
+        .iter()
+        .flat_map(|c| c.get_arguments())
+        .map(|argument| argument.get_id().as_str().replace('_', "-"))
+        .filter(|name| !matches!(name.as_str(), "config" | "force"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Command, FitArgs};
+    use crate::job::FitConfig;
+
+    fn fit_args(line: &str) -> FitArgs {
+        match Cli::parse_from(line.split(' ')).command {
+            Command::Fit(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn config_file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn flags_override_the_file_and_the_file_overrides_the_defaults() {
+        let file =
+            config_file("dataset = 'a'\noutput = 'o.onnx'\nepochs = 7\nlearning-rate = 0.5\n");
+        let args = fit_args("tl-batch fit b --epochs 9 --config x");
+        let config: FitConfig = configuration("fit", &args, Some(file.path())).unwrap();
+        assert_eq!(config.dataset, Path::new("b"));
+        assert_eq!(config.output, Path::new("o.onnx"));
+        assert_eq!(config.head.epochs, 9);
+        assert_eq!(config.head.learning_rate, 0.5);
+        assert_eq!(config.head.batch_size, 32);
+    }
+
+    #[test]
+    fn a_name_that_is_no_flag_is_refused_by_name() {
+        let file = config_file("epoch = 7\n");
+        let args = fit_args("tl-batch fit b -o o.onnx");
+        let error = configuration::<FitConfig>("fit", &args, Some(file.path())).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`epoch` is no setting of `tl-batch fit`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_is_refused() {
+        let file = config_file("epochs = 'many'\n");
+        let args = fit_args("tl-batch fit b -o o.onnx");
+        let error = configuration::<FitConfig>("fit", &args, Some(file.path())).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let args = fit_args(
+            "tl-batch fit b -o o.onnx --hidden 8,4 --pool max --learning-rate 0.3 --dtype float16",
+        );
+        let config: FitConfig = configuration("fit", &args, None).unwrap();
+        let file = config_file(&toml::to_string(&config).unwrap());
+        let again: FitConfig = configuration(
+            "fit",
+            &fit_args("tl-batch fit --config x"),
+            Some(file.path()),
+        )
+        .unwrap();
+        assert_eq!(again, config);
+    }
+
+    /// The defaults stand in the configuration structs; help must not say otherwise.
+    #[test]
+    fn help_states_the_true_defaults() {
+        let defaults: FitConfig =
+            configuration("fit", &fit_args("tl-batch fit b -o o.onnx"), None).unwrap();
+        let defaults = Value::try_from(&defaults).unwrap();
+        let cli = Cli::command();
+        let mut checked = 0;
+        for argument in cli.find_subcommand("fit").unwrap().get_arguments() {
+            let help = argument
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let Some((_, stated)) = help.split_once("[default: ") else {
+                continue;
+            };
+            let stated = stated.trim_end_matches('.').trim_end_matches(']');
+            let name = argument.get_id().as_str().replace('_', "-");
+            let Some(value) = defaults.get(&name) else {
+                continue;
+            };
+            let same = match value {
+                Value::String(text) => text == stated,
+                Value::Float(number) => (stated.parse::<f64>().unwrap() - number).abs() < 1e-7,
+                Value::Array(list) => list.is_empty() && stated == "none",
+                other => other.to_string() == stated,
+            };
+            assert!(same, "--{name}: help says {stated}, the default is {value}");
+            checked += 1;
+        }
+        assert!(checked > 20, "only {checked} defaults were found");
+    }
+}

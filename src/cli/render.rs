@@ -1,0 +1,288 @@
+//! A job's events as a person reads them on standard error, or a program on standard output.
+
+use std::io::{IsTerminal, Write};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Receiver;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress::{EpochStats, Event, Phase};
+use crate::report::printable;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub verbosity: Verbosity,
+    /// JSON lines on standard output, nothing else.
+    pub json: bool,
+    /// Every epoch gets a line; else about ten of them.
+    pub every_epoch: bool,
+}
+
+/// Lines about progress come at most this often where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows events until the job lets go of its end of the channel.
+pub(super) fn spawn(events: Receiver<Event>, manner: Manner) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("tl-render".into())
+        .spawn(move || {
+            let mut renderer = Renderer::new(manner);
+            for event in events {
+                renderer.show(&event);
+            }
+            renderer.clear();
+        })
+}
+
+struct Renderer {
+    manner: Manner,
+    bar: Option<ProgressBar>,
+    on_terminal: bool,
+    phase: Option<Phase>,
+    phase_started: Instant,
+    last_line: Instant,
+    /// Rows that were there when the phase began: they do not count for the rate.
+    resumed: u64,
+    skipped: u64,
+}
+
+impl Renderer {
+    fn new(manner: Manner) -> Renderer {
+        Renderer {
+            manner,
+            bar: None,
+            on_terminal: std::io::stderr().is_terminal(),
+            phase: None,
+            phase_started: Instant::now(),
+            last_line: Instant::now(),
+            resumed: 0,
+            skipped: 0,
+        }
+    }
+
+    fn show(&mut self, event: &Event) {
+        if self.manner.json {
+            if let Ok(line) = serde_json::to_string(event) {
+                // A reader that went away is no reason to stop the job.
+                let _ = writeln!(std::io::stdout().lock(), "{line}");
+            }
+            return;
+        }
+        match event {
+            Event::Warning { message } => {
+                self.say(Verbosity::Normal, &format!("warning: {message}"))
+            }
+            Event::Info { message } => self.say(Verbosity::Normal, message),
+            Event::Scanned { images, classes } => {
+                self.say(Verbosity::Normal, &scanned(*images, classes))
+            }
+            Event::Phase { phase, total } => self.begin(*phase, *total),
+            Event::Resumed { rows } => {
+                self.resumed = *rows;
+                self.say(
+                    Verbosity::Normal,
+                    &format!("{rows} pictures are done already"),
+                );
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*rows);
+                    bar.reset_eta();
+                }
+            }
+            Event::ImageDone { done, total, .. } => self.count(*done, *total),
+            Event::ImageSkipped {
+                path,
+                reason,
+                done,
+                total,
+            } => {
+                self.skipped += 1;
+                self.say(
+                    Verbosity::Normal,
+                    &format!("skipped {}: {reason}", path.display()),
+                );
+                self.count(*done, *total);
+            }
+            Event::Epoch { fold, stats } => self.epoch(*fold, stats),
+            Event::FoldDone {
+                fold,
+                folds,
+                accuracy,
+            } => {
+                self.say(
+                    Verbosity::Normal,
+                    &format!("fold {}/{folds} - accuracy: {accuracy:.4}", fold + 1),
+                );
+            }
+            Event::Check {
+                name, ok, detail, ..
+            } => {
+                let level = if *ok {
+                    Verbosity::Verbose
+                } else {
+                    Verbosity::Quiet
+                };
+                self.say(
+                    level,
+                    &format!("{} {name}: {detail}", if *ok { "  ok " } else { "DIFFERS" }),
+                );
+            }
+            Event::Finished { seconds } => {
+                self.say(
+                    Verbosity::Normal,
+                    &format!("done in {}", duration(*seconds)),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, phase: Phase, total: Option<u64>) {
+        self.clear();
+        self.phase = Some(phase);
+        self.phase_started = Instant::now();
+        self.last_line = Instant::now();
+        self.resumed = 0;
+        self.skipped = 0;
+        let shown = matches!(phase, Phase::Extract | Phase::Predict | Phase::Train);
+        if shown && self.on_terminal && self.manner.verbosity > Verbosity::Quiet {
+            let bar = ProgressBar::new(total.unwrap_or(0));
+            let template = match phase {
+                Phase::Train => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",
+                _ => "{prefix:>8} [{bar:30}] {pos}/{len} images  {per_sec}  ETA {eta}  {msg}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                let per_sec = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                    let _ = write!(w, "{:.1} images/s", state.per_sec());
+                };
+                bar.set_style(style.progress_chars("=> ").with_key("per_sec", per_sec));
+            }
+            bar.set_prefix(phase.name());
+            self.bar = Some(bar);
+        }
+    }
+
+    /// A picture is done: the bar moves, or now and then a line is written.
+    fn count(&mut self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            if self.skipped > 0 {
+                bar.set_message(format!("{} skipped", self.skipped));
+            }
+            return;
+        }
+        if self.last_line.elapsed() < LINE_INTERVAL && done < total {
+            return;
+        }
+        self.last_line = Instant::now();
+        let seconds = self.phase_started.elapsed().as_secs_f64().max(1e-6);
+        let rate = done.saturating_sub(self.resumed) as f64 / seconds;
+        let phase = self.phase.map_or("", Phase::name);
+        let skipped = if self.skipped > 0 {
+            format!(", {} skipped", self.skipped)
+        } else {
+            String::new()
+        };
+        let eta = match done < total && rate > 0.0 {
+            true => format!(", ETA {}", duration((total - done) as f64 / rate)),
+            false => String::new(),
+        };
+        self.say(
+            Verbosity::Normal,
+            &format!("{phase}: {done}/{total} images, {rate:.1} images/s{eta}{skipped}"),
+        );
+    }
+
+    fn epoch(&mut self, fold: Option<usize>, stats: &EpochStats) {
+        let line = epoch_line(stats);
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(line.clone());
+        }
+        let every = if self.manner.every_epoch {
+            1
+        } else {
+            stats.epochs.div_ceil(10)
+        };
+        let wanted =
+            stats.epoch == 1 || stats.epoch % every.max(1) == 0 || stats.epoch == stats.epochs;
+        if fold.is_none() && wanted || self.manner.verbosity == Verbosity::Verbose {
+            let fold = fold.map_or(String::new(), |f| format!("fold {} ", f + 1));
+            self.say(
+                Verbosity::Normal,
+                &format!("{fold}Epoch {}/{} - {line}", stats.epoch, stats.epochs),
+            );
+        }
+    }
+
+    /// Writes a line to standard error, above the bar if there is one.
+    fn say(&self, level: Verbosity, line: &str) {
+        if level > self.manner.verbosity {
+            return;
+        }
+        let line = printable(line);
+        match &self.bar {
+            Some(bar) => bar.suspend(|| write_line(&line)),
+            None => write_line(&line),
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn write_line(line: &str) {
+    // Whoever closed standard error does not want to be told.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// One epoch as Keras prints it.
+fn epoch_line(stats: &EpochStats) -> String {
+    let mut line = format!("loss: {:.4} - accuracy: {:.4}", stats.loss, stats.accuracy);
+    if let (Some(loss), Some(accuracy)) = (stats.val_loss, stats.val_accuracy) {
+        line += &format!(" - val_loss: {loss:.4} - val_accuracy: {accuracy:.4}");
+    }
+    line
+}
+
+fn scanned(images: usize, classes: &[(String, usize)]) -> String {
+    const SHOWN: usize = 12;
+    if classes.is_empty() {
+        return format!("{images} pictures");
+    }
+    let mut names: Vec<String> = classes
+        .iter()
+        .take(SHOWN)
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    if classes.len() > SHOWN {
+        names.push(format!("and {} more", classes.len() - SHOWN));
+    }
+    format!(
+        "{images} pictures in {} classes: {}",
+        classes.len(),
+        names.join(", ")
+    )
+}
+
+/// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}

@@ -1,0 +1,96 @@
+//! Scores as tables.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::printable;
+use crate::dataset::Split;
+use crate::train::{ClassScores, ConfusionMatrix, Score};
+
+/// Widest class name in a column's head.
+const HEAD_CHARS: usize = 12;
+
+/// One line a split: pictures, loss, accuracy.
+pub fn scores_table(scores: &[(Split, Score)]) -> String {
+    let mut table = plain(&["split", "images", "loss", "accuracy"]);
+    for (split, score) in scores {
+        table.add_row([
+            split.name().to_owned(),
+            score.rows.to_string(),
+            format!("{:.4}", score.loss),
+            format!("{:.4}", score.accuracy),
+        ]);
+    }
+    finish(table)
+}
+
+/// Precision, recall, F1 and support of each class, then accuracy and the averages, as scikit-learn's
+/// `classification_report` defines and orders them.
+pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> String {
+    let mut table = plain(&["class", "precision", "recall", "f1-score", "support"]);
+    let row = |name: &str, scores: &ClassScores| {
+        [
+            printable(name),
+            format!("{:.3}", scores.precision),
+            format!("{:.3}", scores.recall),
+            format!("{:.3}", scores.f1),
+            scores.support.to_string(),
+        ]
+    };
+    for (name, scores) in classes.iter().zip(confusion.class_scores()) {
+        table.add_row(row(name, &scores));
+    }
+    let accuracy = format!("{:.3}", confusion.accuracy());
+    table.add_row([
+        "accuracy",
+        "",
+        "",
+        &accuracy,
+        &confusion.total().to_string(),
+    ]);
+    table.add_row(row("macro avg", &confusion.macro_average()));
+    table.add_row(row("weighted avg", &confusion.weighted_average()));
+    finish(table)
+}
+
+/// Counts of who was taken for whom: a line for each true class, a column for each predicted one.
+pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> String {
+    let heads: Vec<String> = classes.iter().map(|name| short(name)).collect();
+    let mut columns = vec!["true \\ predicted"];
+    columns.extend(heads.iter().map(String::as_str));
+    let mut table = plain(&columns);
+    for (name, counts) in classes.iter().zip(confusion.to_rows()) {
+        let counts = counts.iter().map(|&n| {
+            if n == 0 {
+                "·".to_owned()
+            } else {
+                n.to_string()
+            }
+        });
+        table.add_row(std::iter::once(printable(name)).chain(counts));
+    }
+    finish(table)
+}
+
+fn short(name: &str) -> String {
+    let name = printable(name);
+    match name.char_indices().nth(HEAD_CHARS) {
+        Some((i, _)) => format!("{}…", &name[..i]),
+        None => name,
+    }
+}
+
+fn plain(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(columns);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn finish(table: Table) -> String {
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
