@@ -89,6 +89,19 @@ pub struct EpochStats {
     pub patience_left: Option<usize>,
 }
 
+/// One item of a verification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was compared, such as `probe`.
+    pub name: String,
+    /// Whether it held.
+    pub ok: bool,
+    /// What was found, in words.
+    pub detail: String,
+    /// Largest absolute difference, where numbers were compared.
+    pub max_abs_diff: Option<f32>,
+}
+
 /// Something that happened in a job. Serialises to one JSON object with the tag `event`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -216,16 +229,7 @@ pub enum Event {
         bytes: u64,
     },
     /// One item of a verification.
-    Check {
-        /// What was compared, such as `probe probabilities`.
-        name: String,
-        /// Whether it held.
-        ok: bool,
-        /// Found and expected, in words.
-        detail: String,
-        /// Largest absolute difference, where numbers were compared.
-        max_abs_diff: Option<f32>,
-    },
+    Check(Check),
     /// A verification ended.
     Verified {
         /// The file.

@@ -1,7 +1,22 @@
-//! Tests of the library through its public surface, in one binary.
+//! Tests of the library through its public surface and of the programs, in one binary.
+
+/// The direction of use between the rooms.
+mod architecture;
 
 /// The head against scikit-learn.
 mod head;
 
+/// Running the headless program as its user does.
+mod program;
+
 /// Finding the Python with the references.
 mod python;
+
+/// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
+mod reference;
+
+/// The whole road through the headless program, and what goes wrong on the way.
+mod road;
+
+/// The feature store: killed runs, resumed runs, other readers.
+mod store;

@@ -198,18 +198,6 @@ impl OnnxGraph {
             .collect()
     }
 
-    /// Value of a scalar float32 weight.
-    pub(crate) fn scalar(&self, name: &str) -> Option<f32> {
-        let graph = self.proto.graph.as_ref()?;
-        let tensor = graph.initializer.iter().find(|t| t.name == name)?;
-        if tensor.data_type != DataType::Float as i32 {
-            return None;
-        }
-        let raw = tensor.raw_data.first_chunk::<4>();
-        raw.map(|b| f32::from_le_bytes(*b))
-            .or(tensor.float_data.first().copied())
-    }
-
     /// Keeps what is needed to compute `tensors` and makes them the outputs.
     ///
     /// # Errors

@@ -109,6 +109,7 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
+            long: matches!(name, "fit" | "extract" | "train" | "evaluate"),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
         };
         let renderer =
@@ -228,18 +229,9 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
         model: args.model,
         dataset: args.dataset,
     };
-    // The items are the result here: they are said unless the user wants quiet.
-    let said = if face.verbosity == Verbosity::Quiet {
-        Verbosity::Quiet
-    } else {
-        Verbosity::Verbose
-    };
-    let detailed = Face {
-        verbosity: said,
-        json: face.json,
-    };
-    let verification = detailed.show("verify", None, true, |progress| verify(&config, progress))?;
-    output::verification(face.json, &verification)
+    let verification = face.show("verify", None, true, |progress| verify(&config, progress))?;
+    output::verification(face.json, face.verbosity, &verification)?;
+    verification.require_same(&config.model)
 }
 
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {

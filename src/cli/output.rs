@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::error::{Error, Result};
 use crate::features::FeatureStore;
 use crate::job::{Evaluation, PictureResult, TrainReport};
 use crate::pixels::{DecodeLimits, Picture};
-use crate::report::{confusion_table, metrics_table, plot, printable, scores_table};
+use crate::report::{confusion_table, grouped, metrics_table, plot, printable, scores_table};
 use crate::saved_model::Verification;
 
 /// More classes than this make a confusion matrix too wide for a terminal.
@@ -78,8 +79,8 @@ pub(super) fn train_report(json: bool, report: &TrainReport) -> Result<()> {
         "\nsaved {}: {:.1} MB, {} parameters frozen, {} trained\n",
         printable(&report.output.to_string_lossy()),
         report.bytes as f64 / 1e6,
-        report.base_parameters,
-        report.head_parameters
+        grouped(report.base_parameters),
+        grouped(report.head_parameters as u64)
     );
     text += &same_results(&report.verification);
     Out::new().text(&text)
@@ -98,12 +99,22 @@ fn same_results(verification: &Verification) -> String {
     )
 }
 
-/// The result of `verify`.
-pub(super) fn verification(json: bool, verification: &Verification) -> Result<()> {
+/// The result of `verify`: every item, then the verdict.
+pub(super) fn verification(
+    json: bool,
+    verbosity: Verbosity,
+    verification: &Verification,
+) -> Result<()> {
     if json {
         return Ok(());
     }
-    Out::new().text(&same_results(verification))
+    let mut text = String::new();
+    if verbosity > Verbosity::Quiet {
+        for check in &verification.checks {
+            text += &format!("{}\n", printable(&check_line(check)));
+        }
+    }
+    Out::new().text(&(text + &same_results(verification)))
 }
 
 /// The result of `extract`.

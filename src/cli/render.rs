@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::progress::{EpochStats, Event, Phase};
+use crate::progress::{Check, EpochStats, Event, Phase};
 use crate::report::printable;
 
 /// How much is said.
@@ -24,6 +24,8 @@ pub(super) struct Manner {
     pub verbosity: Verbosity,
     /// JSON lines on standard output, nothing else.
     pub json: bool,
+    /// The job is one that people wait for: its end and its figures are told, however short it was.
+    pub long: bool,
     /// Every epoch gets a line; else about ten of them.
     pub every_epoch: bool,
 }
@@ -83,7 +85,7 @@ impl Renderer {
                 self.say(Verbosity::Normal, &format!("warning: {message}"))
             }
             Event::Info { message } => self.say(Verbosity::Normal, message),
-            Event::Scanned { images, classes } => {
+            Event::Scanned { images, classes } if self.manner.long => {
                 self.say(Verbosity::Normal, &scanned(*images, classes))
             }
             Event::Phase { phase, total } => self.begin(*phase, *total),
@@ -123,20 +125,15 @@ impl Renderer {
                     &format!("fold {}/{folds} - accuracy: {accuracy:.4}", fold + 1),
                 );
             }
-            Event::Check {
-                name, ok, detail, ..
-            } => {
-                let level = if *ok {
+            Event::Check(check) => {
+                let level = if check.ok {
                     Verbosity::Verbose
                 } else {
                     Verbosity::Quiet
                 };
-                self.say(
-                    level,
-                    &format!("{} {name}: {detail}", if *ok { "  ok " } else { "DIFFERS" }),
-                );
+                self.say(level, &check_line(check));
             }
-            Event::Finished { seconds } => {
+            Event::Finished { seconds } if self.manner.long => {
                 self.say(
                     Verbosity::Normal,
                     &format!("done in {}", duration(*seconds)),
@@ -180,7 +177,8 @@ impl Renderer {
             }
             return;
         }
-        if self.last_line.elapsed() < LINE_INTERVAL && done < total {
+        let ended = done == total && self.manner.long;
+        if self.last_line.elapsed() < LINE_INTERVAL && !ended {
             return;
         }
         self.last_line = Instant::now();
@@ -246,6 +244,16 @@ impl Renderer {
 fn write_line(line: &str) {
     // Whoever closed standard error does not want to be told.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// One item of a verification.
+pub(super) fn check_line(check: &Check) -> String {
+    format!(
+        "{} {}: {}",
+        if check.ok { "  ok   " } else { "DIFFERS" },
+        check.name,
+        check.detail
+    )
 }
 
 /// One epoch as Keras prints it.

@@ -13,7 +13,7 @@ use crate::dataset::{self, Split};
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture};
-use crate::progress::{Event, Phase, Progress};
+use crate::progress::{Check, Event, Phase, Progress};
 use crate::saved_model::{
     RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
     compose, verify,
@@ -21,7 +21,7 @@ use crate::saved_model::{
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
 /// Pictures of the data set whose results are noted in the saved model.
-const REFERENCE_IMAGES: usize = 16;
+const REFERENCE_IMAGES: usize = 8;
 
 /// How the rows are divided where the data set does not divide them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,12 +183,7 @@ pub(super) fn run(
         Some(Path::new(&store.meta().dataset)),
         progress,
     )?;
-    if !verification.same_results {
-        return Err(Error::NotSame {
-            path: config.output.clone(),
-            problem: format!("these differ: {}", verification.failed.join(", ")),
-        });
-    }
+    verification.require_same(&config.output)?;
     Ok(TrainReport {
         classes: classes.clone(),
         head_parameters: fitted.head.parameters(),
@@ -428,7 +423,7 @@ fn compare_with_head(
         .flat_map(|(row, (_, image))| row.to_vec().into_iter().zip(image.probabilities.clone()))
         .map(|(a, b)| (a - b).abs());
     let largest = diffs.fold(0.0, f32::max);
-    progress.emit(Event::Check {
+    progress.emit(Event::Check(Check {
         name: "trained head on stored features".into(),
         ok: largest <= tolerance,
         detail: format!(
@@ -436,7 +431,7 @@ fn compare_with_head(
             rows.len()
         ),
         max_abs_diff: Some(largest),
-    });
+    }));
     if largest <= tolerance {
         return Ok(());
     }

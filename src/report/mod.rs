@@ -7,4 +7,5 @@ mod summary;
 
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::printable;
+pub(crate) use summary::grouped;
 pub use summary::summary_table;

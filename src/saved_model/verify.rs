@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{ReferenceImage, SavedModel, machine_kind, probe_picture, read};
 use crate::backbone::{PictureSession, hex_sha256};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pixels::{DecodeLimits, Picture};
-use crate::progress::{Event, Phase, Progress};
+use crate::progress::{Check, Event, Phase, Progress};
 
 /// Largest difference of a probability that is taken for the same on another kind of machine, where
 /// sums are formed in another order.
@@ -20,10 +20,32 @@ pub struct Verification {
     pub same_results: bool,
     /// Largest absolute difference of any probability.
     pub max_abs_diff: f32,
-    /// Names of the checks that did not hold.
-    pub failed: Vec<String>,
+    /// Every item, in the order in which it was looked at.
+    pub checks: Vec<Check>,
     /// Pictures of the data set that were compared.
     pub images: usize,
+}
+
+impl Verification {
+    /// Makes a difference an error, for the model `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotSame`] with the names of the checks that did not hold.
+    pub fn require_same(&self, path: &Path) -> Result<()> {
+        if self.same_results {
+            return Ok(());
+        }
+        let failed: Vec<&str> = self
+            .checks
+            .iter()
+            .filter(|c| !c.ok)
+            .map(|c| c.name.as_str())
+            .collect();
+        Err(Error::NotSame {
+            path: path.to_owned(),
+            problem: format!("these differ: {}", failed.join(", ")),
+        })
+    }
 }
 
 /// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Pictures are
@@ -38,21 +60,18 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
     progress.phase(Phase::Verify, None);
     let mut checks = Checks {
         progress,
-        failed: Vec::new(),
-        max_abs_diff: 0.0,
+        checks: Vec::new(),
         exact: true,
     };
     let bytes = read(path)?;
     checks.note(
         "file",
-        true,
         format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes)),
     );
     let model = SavedModel::parse(&bytes, path)?;
     let [_, a, b, c] = model.input_shape();
     checks.note(
         "reload",
-        true,
         format!(
             "input (None, {a}, {b}, {c}), {} classes: {}",
             model.classes().len(),
@@ -63,7 +82,6 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
     checks.exact = reference.machine == machine_kind();
     checks.note(
         "machine",
-        true,
         if checks.exact {
             format!(
                 "the kind that saved it ({}): compared to the bit",
@@ -99,10 +117,14 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
             root.display()
         ));
     }
+    let checks = checks.checks;
     let verification = Verification {
-        same_results: checks.failed.is_empty(),
-        max_abs_diff: checks.max_abs_diff,
-        failed: checks.failed,
+        same_results: checks.iter().all(|check| check.ok),
+        max_abs_diff: checks
+            .iter()
+            .filter_map(|check| check.max_abs_diff)
+            .fold(0.0, f32::max),
+        checks,
         images,
     };
     progress.emit(Event::Verified {
@@ -137,16 +159,20 @@ fn run_image(
 
 struct Checks<'a> {
     progress: &'a Progress,
-    failed: Vec<String>,
-    max_abs_diff: f32,
+    checks: Vec<Check>,
     exact: bool,
 }
 
 impl Checks<'_> {
-    fn note(&mut self, name: &str, ok: bool, detail: String) {
-        self.progress.emit(Event::Check {
+    fn push(&mut self, check: Check) {
+        self.progress.emit(Event::Check(check.clone()));
+        self.checks.push(check);
+    }
+
+    fn note(&mut self, name: &str, detail: String) {
+        self.push(Check {
             name: name.to_owned(),
-            ok,
+            ok: true,
             detail,
             max_abs_diff: None,
         });
@@ -154,18 +180,13 @@ impl Checks<'_> {
 
     fn compare(&mut self, name: &str, found: &[f32], expected: &[f32]) {
         let diff = max_abs_diff(found, expected);
-        let ok = if self.exact {
-            found == expected
-        } else {
-            diff <= TOLERANCE
-        };
-        self.max_abs_diff = self.max_abs_diff.max(diff);
-        if !ok {
-            self.failed.push(name.to_owned());
-        }
-        self.progress.emit(Event::Check {
+        self.push(Check {
             name: name.to_owned(),
-            ok,
+            ok: if self.exact {
+                found == expected
+            } else {
+                diff <= TOLERANCE
+            },
             detail: format!(
                 "largest difference {diff:.1e} over {} probabilities",
                 expected.len()

@@ -1,0 +1,97 @@
+//! The direction of use between the rooms of `src/`: a room imports only rooms above it in `lib.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::program::repository;
+
+/// Rooms in the order of `lib.rs`.
+fn rooms() -> Vec<String> {
+    let lib = fs::read_to_string(repository("src/lib.rs")).unwrap();
+    lib.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Rooms that `text` names after `crate::`, in code that is not a test.
+fn used(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or("");
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
+}
+
+#[test]
+fn a_room_uses_only_rooms_above_it() {
+    let rooms = rooms();
+    assert!(rooms.len() > 10, "{rooms:?}");
+    let mut wrong = Vec::new();
+    for (place, room) in rooms.iter().enumerate() {
+        let mut files = Vec::new();
+        let folder = repository("src").join(room);
+        if folder.is_dir() {
+            sources(&folder, &mut files);
+        } else {
+            files.push(folder.with_extension("rs"));
+        }
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for other in used(&text) {
+                if rooms[place + 1..].contains(&other) {
+                    wrong.push(format!("{} uses {other}", file.display()));
+                }
+            }
+        }
+    }
+    // The two faces do not know each other.
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn foreign_crates_stay_in_their_rooms() {
+    let homes = [
+        ("tract_onnx", "backbone"),
+        ("prost", "backbone"),
+        ("fast_image_resize", "pixels"),
+        ("walkdir", "dataset"),
+        ("indicatif", "cli"),
+        ("ratatui", "tui"),
+    ];
+    let mut files = Vec::new();
+    sources(&repository("src"), &mut files);
+    let mut wrong = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let relative = file.strip_prefix(repository("src")).unwrap();
+        for (name, room) in homes {
+            let uses = text.lines().any(|l| l.trim_start().starts_with(&format!("use {name}")));
+            if uses && !relative.starts_with(room) {
+                wrong.push(format!("{} uses {name}", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn programs_are_thin() {
+    for program in ["tl-batch", "tl-tui"] {
+        let text = fs::read_to_string(repository("src/bin").join(format!("{program}.rs"))).unwrap();
+        assert!(text.lines().count() < 60, "{program}");
+    }
+}
