@@ -3,5 +3,8 @@
 /// The head against scikit-learn.
 mod head;
 
+/// Decoding and resizing against Pillow.
+mod pixels;
+
 /// Finding the Python with the references.
 mod python;

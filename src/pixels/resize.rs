@@ -33,13 +33,39 @@ pub enum Filter {
     Lanczos,
 }
 
-impl Filter {
-    fn algorithm(self) -> ResizeAlg {
-        match self {
-            Filter::Nearest => ResizeAlg::Nearest,
-            Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-            Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
-            Filter::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
+/// A part of a picture in pixels from its top left corner: [`left`, `right`) x [`top`, `bottom`), fractional.
+///
+/// Pillow holds these as 32-bit floats; so do we, for the same nearest pixels.
+struct Part {
+    left: f32,
+    top: f32,
+    right: f32,
+    bottom: f32,
+}
+
+impl Part {
+    fn whole(picture: &Picture) -> Part {
+        Part {
+            left: 0.0,
+            top: 0.0,
+            right: picture.width as f32,
+            bottom: picture.height as f32,
+        }
+    }
+
+    /// The largest centred part of `picture` with the proportions of `width` x `height`.
+    fn centred(picture: &Picture, width: u32, height: u32) -> Part {
+        let (from_width, from_height) = (f64::from(picture.width), f64::from(picture.height));
+        let (width, height) = (f64::from(width), f64::from(height));
+        let factor = (from_width / width).min(from_height / height);
+        let (part_width, part_height) = (width * factor, height * factor);
+        let left = ((from_width - part_width) / 2.0).max(0.0);
+        let top = ((from_height - part_height) / 2.0).max(0.0);
+        Part {
+            left: left as f32,
+            top: top as f32,
+            right: (left + part_width).min(from_width) as f32,
+            bottom: (top + part_height).min(from_height) as f32,
         }
     }
 }
@@ -47,7 +73,7 @@ impl Filter {
 /// Resizes pictures by one rule; keeps its buffers between calls.
 pub(crate) struct Resampler {
     rule: ResizeRule,
-    options: ResizeOptions,
+    filter: Filter,
     background: [u8; 3],
     resizer: Resizer,
 }
@@ -56,9 +82,7 @@ impl Resampler {
     pub(crate) fn new(rule: ResizeRule, filter: Filter, background: [u8; 3]) -> Resampler {
         Resampler {
             rule,
-            options: ResizeOptions::new()
-                .resize_alg(filter.algorithm())
-                .use_alpha(false),
+            filter,
             background,
             resizer: Resizer::new(),
         }
@@ -70,22 +94,15 @@ impl Resampler {
     /// [`Error::Mismatch`] if the picture's `rgb` does not hold its `width` x `height` pixels, or if a
     /// size is 0.
     pub(crate) fn resize(&mut self, picture: &Picture, width: u32, height: u32) -> Result<Picture> {
+        let pixels = u64::from(picture.width) * u64::from(picture.height);
+        if pixels == 0 || pixels * 3 != picture.rgb.len() as u64 || width == 0 || height == 0 {
+            return Err(mismatch(picture, width, height));
+        }
         let rgb = match self.rule {
-            ResizeRule::Stretch => self.resample(picture, &self.options.clone(), width, height)?,
+            ResizeRule::Stretch => self.resample(picture, &Part::whole(picture), width, height)?,
             ResizeRule::Crop => {
-                let (from_width, from_height) =
-                    (f64::from(picture.width), f64::from(picture.height));
-                let factor = (from_width / f64::from(width)).min(from_height / f64::from(height));
-                // Rounding may carry a product over the edge by its last bit.
-                let part_width = (f64::from(width) * factor).min(from_width);
-                let part_height = (f64::from(height) * factor).min(from_height);
-                let options = self.options.crop(
-                    (from_width - part_width) / 2.0,
-                    (from_height - part_height) / 2.0,
-                    part_width,
-                    part_height,
-                );
-                self.resample(picture, &options, width, height)?
+                let part = Part::centred(picture, width, height);
+                self.resample(picture, &part, width, height)?
             }
             ResizeRule::Pad => self.pad(picture, width, height)?,
         };
@@ -105,7 +122,7 @@ impl Resampler {
         };
         let (inner_width, inner_height) =
             (inner(picture.width, width), inner(picture.height, height));
-        let inner = self.resample(picture, &self.options.clone(), inner_width, inner_height)?;
+        let inner = self.resample(picture, &Part::whole(picture), inner_width, inner_height)?;
         let mut rgb = self.background.repeat(width as usize * height as usize);
         let left = ((width - inner_width) / 2) as usize * 3;
         let top = ((height - inner_height) / 2) as usize;
@@ -119,23 +136,58 @@ impl Resampler {
     fn resample(
         &mut self,
         picture: &Picture,
-        options: &ResizeOptions,
+        part: &Part,
         width: u32,
         height: u32,
     ) -> Result<Vec<u8>> {
-        let pixels = u64::from(picture.width) * u64::from(picture.height);
-        if pixels == 0 || pixels * 3 != picture.rgb.len() as u64 || width == 0 || height == 0 {
-            return Err(mismatch(picture, width, height));
-        }
-        let fail = |_| mismatch(picture, width, height);
-        let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3)
-            .map_err(fail)?;
+        let filter = match self.filter {
+            Filter::Nearest => return Ok(nearest(picture, part, width, height)),
+            Filter::Bilinear => FilterType::Bilinear,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Lanczos => FilterType::Lanczos3,
+        };
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(filter))
+            .use_alpha(false);
+        // Rows first, then columns, as Pillow does: what overshoots 0 to 255 in between is cut there, so
+        // the order shows at hard edges. One call would take the columns first; and in fast_image_resize
+        // 6.1 it reads outside of its buffer for some fractional crops.
+        let mut rows = Image::new(width, picture.height, PixelType::U8x3);
         let mut target = Image::new(width, height, PixelType::U8x3);
+        let (left, right) = (f64::from(part.left), f64::from(part.right));
+        let (top, bottom) = (f64::from(part.top), f64::from(part.bottom));
+        let across = options.crop(left, 0.0, right - left, f64::from(picture.height));
+        let down = options.crop(0.0, top, f64::from(width), bottom - top);
+        let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3)
+            .map_err(|_| mismatch(picture, width, height))?;
         self.resizer
-            .resize(&source, &mut target, options)
+            .resize(&source, &mut rows, &across)
+            .and_then(|()| self.resizer.resize(&rows, &mut target, &down))
             .map_err(|_| mismatch(picture, width, height))?;
         Ok(target.into_vec())
     }
+}
+
+/// For each pixel, the one of `part` that lies under its centre.
+fn nearest(picture: &Picture, part: &Part, width: u32, height: u32) -> Vec<u8> {
+    // Steps are added up, as Pillow does: where a centre lies on an edge, rounding decides.
+    let places = |from: f32, to: f32, count: u32, most: u32| {
+        let step = f64::from(to - from) / f64::from(count);
+        std::iter::successors(Some(f64::from(from) + step * 0.5), move |at| {
+            Some(at + step)
+        })
+        .map(move |at| (at as usize).min(most as usize - 1))
+        .take(count as usize)
+    };
+    let columns: Vec<usize> = places(part.left, part.right, width, picture.width).collect();
+    let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
+    for y in places(part.top, part.bottom, height, picture.height) {
+        for x in &columns {
+            let at = (y * picture.width as usize + x) * 3;
+            rgb.extend_from_slice(&picture.rgb[at..at + 3]);
+        }
+    }
+    rgb
 }
 
 fn mismatch(picture: &Picture, width: u32, height: u32) -> Error {
