@@ -32,7 +32,11 @@ fn used(text: &str) -> BTreeSet<String> {
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
         .collect()
 }
 
@@ -79,7 +83,9 @@ fn foreign_crates_stay_in_their_rooms() {
         let text = fs::read_to_string(file).unwrap();
         let relative = file.strip_prefix(repository("src")).unwrap();
         for (name, room) in homes {
-            let uses = text.lines().any(|l| l.trim_start().starts_with(&format!("use {name}")));
+            let uses = text
+                .lines()
+                .any(|l| l.trim_start().starts_with(&format!("use {name}")));
             if uses && !relative.starts_with(room) {
                 wrong.push(format!("{} uses {name}", relative.display()));
             }

@@ -17,7 +17,9 @@ pub struct Said {
 
 impl Workplace {
     pub fn new() -> Workplace {
-        Workplace { dir: tempfile::tempdir().unwrap() }
+        Workplace {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -40,7 +42,11 @@ impl Workplace {
     }
 
     pub fn spawn(&self, line: &str) -> Child {
-        self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        self.command(line)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Copies the data set `tiny` here, `times` times over, as `name`.

@@ -33,7 +33,10 @@ fn read_npy(path: &Path) -> Vec<f32> {
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     assert!(String::from_utf8_lossy(&bytes[10..10 + header]).contains("'<f4'"));
-    bytes[10 + header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    bytes[10 + header..]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect()
 }
 
 fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) -> String {
@@ -43,7 +46,11 @@ fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) 
         .args(words)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -56,12 +63,21 @@ fn tiny_pictures() -> Vec<PathBuf> {
 /// |a − b| ≤ 1e-3 + 1e-4·|b| for all values.
 fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
-    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() - 1e-4 * b.abs()).fold(0.0, f32::max);
+    let worst = ours
+        .iter()
+        .zip(theirs)
+        .map(|(a, b)| (a - b).abs() - 1e-4 * b.abs())
+        .fold(0.0, f32::max);
     assert!(worst <= 1e-3, "{what}: {worst} over the tolerance");
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| f64::from(*p) * f64::from(*q)).sum::<f64>();
+    let dot = |x: &[f32], y: &[f32]| {
+        x.iter()
+            .zip(y)
+            .map(|(p, q)| f64::from(*p) * f64::from(*q))
+            .sum::<f64>()
+    };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
@@ -114,8 +130,14 @@ fn our_features(base: &Base) -> Option<(Vec<f32>, Vec<f32>, Vec<usize>)> {
     };
     let file = repository("models").join(format!("{}.onnx", base.file));
     if !file.exists() {
-        assert!(std::env::var_os("TL_REQUIRE_PYTHON").is_none(), "run scripts/build-models");
-        eprintln!("skipped: {} does not exist; run scripts/build-models", file.display());
+        assert!(
+            std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
+            "run scripts/build-models"
+        );
+        eprintln!(
+            "skipped: {} does not exist; run scripts/build-models",
+            file.display()
+        );
         return None;
     }
     let backbone = Backbone::open(&params).unwrap();
@@ -135,8 +157,16 @@ fn features_agree_with_onnx_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.npy"), dir.path().join("out.npy"));
     for base in &BASES {
-        let Some((tensors, features, shape)) = our_features(base) else { continue };
-        assert_eq!(shape.iter().product::<usize>(), base.features, "{} {}", base.model, base.cut);
+        let Some((tensors, features, shape)) = our_features(base) else {
+            continue;
+        };
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            base.features,
+            "{} {}",
+            base.model,
+            base.cut
+        );
         if base.pool == Pool::None {
             assert_eq!(shape, [4, 4, 512]);
         }
@@ -146,13 +176,29 @@ fn features_agree_with_onnx_runtime() {
 
         // The same input tensors: only the networks differ.
         write_npy(&input, &[24, 3, side, side], &tensors);
-        let with_input = [model.as_path(), Path::new(base.cut), &output, Path::new("--input"), &input];
+        let with_input = [
+            model.as_path(),
+            Path::new(base.cut),
+            &output,
+            Path::new("--input"),
+            &input,
+        ];
         run_python(&python, "features.py", &with_input, &pool);
-        assert_close(&features, &read_npy(&output), &format!("{} at {}", base.model, base.cut));
+        assert_close(
+            &features,
+            &read_npy(&output),
+            &format!("{} at {}", base.model, base.cut),
+        );
 
         // The same files: decoding and resizing differ, too.
         let card = repository("models").join(format!("{}.toml", base.model));
-        let mut arguments = vec![model.as_path(), Path::new(base.cut), &output, Path::new("--card"), &card];
+        let mut arguments = vec![
+            model.as_path(),
+            Path::new(base.cut),
+            &output,
+            Path::new("--card"),
+            &card,
+        ];
         let pictures = tiny_pictures();
         arguments.extend(pictures.iter().map(PathBuf::as_path));
         run_python(&python, "features.py", &arguments, &pool);
@@ -164,7 +210,12 @@ fn features_agree_with_onnx_runtime() {
             .collect();
         let least = cosines.iter().copied().fold(1.0, f64::min);
         let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-        assert!(least >= 0.999 && mean >= 0.9995, "{} at {}: {least} {mean}", base.model, base.cut);
+        assert!(
+            least >= 0.999 && mean >= 0.9995,
+            "{} at {}: {least} {mean}",
+            base.model,
+            base.cut
+        );
     }
 }
 
@@ -173,7 +224,11 @@ fn onnx_runtime_runs_a_saved_model_and_agrees() {
     let Some(python) = python() else { return };
     let work = Workplace::new();
     let tiny = repository("datasets/tiny");
-    let vgg = if repository("models/vgg16-conv-base.onnx").exists() { "vgg16" } else { "efficientnet-lite0" };
+    let vgg = if repository("models/vgg16-conv-base.onnx").exists() {
+        "vgg16"
+    } else {
+        "efficientnet-lite0"
+    };
     for (name, flags) in [
         ("linear.onnx", "--epochs 20".to_owned()),
         ("hidden.onnx", "--epochs 5 --hidden 12,7".to_owned()),
@@ -185,7 +240,8 @@ fn onnx_runtime_runs_a_saved_model_and_agrees() {
         let mut session = model.session().unwrap();
         let (mut tensors, mut ours) = (Vec::new(), Vec::new());
         for path in tiny_pictures().iter().step_by(4) {
-            let picture = Picture::open(path, &DecodeLimits::default(), session.background()).unwrap();
+            let picture =
+                Picture::open(path, &DecodeLimits::default(), session.background()).unwrap();
             ours.extend_from_slice(session.run(&picture).unwrap());
             tensors.extend_from_slice(session.tensor());
         }
@@ -193,12 +249,24 @@ fn onnx_runtime_runs_a_saved_model_and_agrees() {
         // A batch of 6: the saved file has a free batch axis.
         write_npy(&work.path("in.npy"), &[6, c, h, w], &tensors);
         let out = work.path("out");
-        let said = run_python(&python, "run_model.py", &[&work.path(name), &work.path("in.npy"), &out], &[]);
+        let said = run_python(
+            &python,
+            "run_model.py",
+            &[&work.path(name), &work.path("in.npy"), &out],
+            &[],
+        );
         let theirs = read_npy(&out.join("probabilities.npy"));
-        let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = ours
+            .iter()
+            .zip(&theirs)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert_eq!(ours.len(), theirs.len());
         assert!(worst <= 1e-4, "{name}: {worst}");
-        assert!(said.contains(r#"[\"fish\",\"hammer\",\"windmill\"]"#), "class names are in the metadata: {said}");
+        assert!(
+            said.contains(r#"[\"fish\",\"hammer\",\"windmill\"]"#),
+            "class names are in the metadata: {said}"
+        );
     }
 }
 
@@ -211,22 +279,39 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
         run_python(&python, "make_small_model.py", &[&model], &[variant]);
         let said = work.run(&format!("summary {}", model.display()));
         assert!(said.stdout.contains("Total params: "), "{}", said.stderr);
-        let params =
-            BackboneParams { model: model.display().to_string(), input_size: Some(32), ..BackboneParams::default() };
+        let params = BackboneParams {
+            model: model.display().to_string(),
+            input_size: Some(32),
+            ..BackboneParams::default()
+        };
         let backbone = Backbone::open(&params).unwrap();
         assert_eq!(backbone.feature_shape(), [8], "{variant}");
         assert!(backbone.warnings()[0].contains("has no card"), "{variant}");
         let mut session = backbone.session().unwrap();
-        let picture =
-            Picture::open(&tiny_pictures()[0], &DecodeLimits::default(), session.background()).unwrap();
+        let picture = Picture::open(
+            &tiny_pictures()[0],
+            &DecodeLimits::default(),
+            session.background(),
+        )
+        .unwrap();
         let ours = session.run(&picture).unwrap().to_vec();
-        let shape = if variant == "nhwc-fixed" { [1, 32, 32, 3] } else { [1, 3, 32, 32] };
+        let shape = if variant == "nhwc-fixed" {
+            [1, 32, 32, 3]
+        } else {
+            [1, 3, 32, 32]
+        };
         write_npy(&work.path("in.npy"), &shape, session.tensor());
         let (input, output) = (work.path("in.npy"), work.path("out.npy"));
         run_python(
             &python,
             "features.py",
-            &[&model, Path::new("features"), &output, Path::new("--input"), &input],
+            &[
+                &model,
+                Path::new("features"),
+                &output,
+                Path::new("--input"),
+                &input,
+            ],
             &[],
         );
         assert_close(&ours, &read_npy(&output), variant);
@@ -235,7 +320,11 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
             repository("datasets/tiny").display(),
             model.display()
         ));
-        assert!(said.stdout.ends_with("same results: TRUE\n"), "{variant}: {}", said.stderr);
+        assert!(
+            said.stdout.ends_with("same results: TRUE\n"),
+            "{variant}: {}",
+            said.stderr
+        );
     }
 }
 
@@ -264,23 +353,52 @@ const VGG16_SUMMARY: [(&str, &str, &str); 18] = [
 #[test]
 fn the_summary_of_vgg16_is_the_textbooks_line_by_line() {
     if !repository("models/vgg16-conv-base.onnx").exists() {
-        assert!(std::env::var_os("TL_REQUIRE_PYTHON").is_none(), "run scripts/build-models");
+        assert!(
+            std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
+            "run scripts/build-models"
+        );
         eprintln!("skipped: models/vgg16-conv-base.onnx does not exist; run scripts/build-models");
         return;
     }
     let said = Workplace::new().run("summary vgg16 --input 150");
-    let lines: Vec<Vec<&str>> = said.stdout.lines().map(|l| l.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect()).collect();
-    let first = lines.iter().position(|l| l.first() == Some(&VGG16_SUMMARY[0].0)).unwrap();
+    let lines: Vec<Vec<&str>> = said
+        .stdout
+        .lines()
+        .map(|l| {
+            l.split("  ")
+                .map(str::trim)
+                .filter(|w| !w.is_empty())
+                .collect()
+        })
+        .collect();
+    let first = lines
+        .iter()
+        .position(|l| l.first() == Some(&VGG16_SUMMARY[0].0))
+        .unwrap();
     for (line, (layer, shape, count)) in lines[first..].iter().zip(VGG16_SUMMARY) {
         assert_eq!(line[..], [layer, shape, count]);
     }
-    assert_eq!(lines[first - 1], vec!["image (InputLayer)", "[(None, 150, 150, 3)]", "0"]);
-    assert!(said.stdout.contains("Total params: 14,714,688\nTrainable params: 14,714,688\nNon-trainable params: 0\n"));
+    assert_eq!(
+        lines[first - 1],
+        vec!["image (InputLayer)", "[(None, 150, 150, 3)]", "0"]
+    );
+    assert!(said.stdout.contains(
+        "Total params: 14,714,688\nTrainable params: 14,714,688\nNon-trainable params: 0\n"
+    ));
 }
 
 #[test]
 fn a_head_of_three_classes_has_the_textbooks_parameters() {
     let said = Workplace::new().run("summary efficientnet-lite0 --head 3");
-    assert!(said.stdout.contains("dense (Dense)                    (None, 3)                 3,843"), "{}", said.stdout);
-    assert!(said.stdout.contains("Trainable params: 3,843\n"), "{}", said.stdout);
+    assert!(
+        said.stdout
+            .contains("dense (Dense)                    (None, 3)                 3,843"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout.contains("Trainable params: 3,843\n"),
+        "{}",
+        said.stdout
+    );
 }

@@ -13,10 +13,23 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
     let work = Workplace::new();
     let said = work.run(&format!("fit {} -o tiny.onnx", tiny()));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stdout.ends_with("same results: TRUE\n"), "{}", said.stdout);
+    assert!(
+        said.stdout.ends_with("same results: TRUE\n"),
+        "{}",
+        said.stdout
+    );
     assert!(said.stdout.contains("3,843 trained"), "{}", said.stdout);
-    assert!(said.stdout.contains("validation        6"), "{}", said.stdout);
-    for file in ["tiny.onnx", "tiny.run.toml", "tiny.features/features.npy", "tiny.features/meta.json"] {
+    assert!(
+        said.stdout.contains("validation        6"),
+        "{}",
+        said.stdout
+    );
+    for file in [
+        "tiny.onnx",
+        "tiny.run.toml",
+        "tiny.features/features.npy",
+        "tiny.features/meta.json",
+    ] {
         assert!(work.path(file).exists(), "{file}");
     }
 
@@ -31,29 +44,59 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
     let lines: Vec<&str> = said.stdout.lines().collect();
     assert_eq!(lines[0], "path,rank,class,label,probability,error");
     assert_eq!(lines.len(), 9);
-    assert!(lines[1..].iter().all(|line| line.contains(",1,0,fish,0.")), "{}", said.stdout);
+    assert!(
+        lines[1..].iter().all(|line| line.contains(",1,0,fish,0.")),
+        "{}",
+        said.stdout
+    );
 
-    let said = work.run(&format!("predict tiny.onnx {}/hammer/hammer1.jpg --json", tiny()));
+    let said = work.run(&format!(
+        "predict tiny.onnx {}/hammer/hammer1.jpg --json",
+        tiny()
+    ));
     let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(json["label"], "hammer");
 
     let said = work.run("fit --config tiny.run.toml");
-    assert_eq!(said.code, Some(5), "an existing output is not replaced: {}", said.stderr);
+    assert_eq!(
+        said.code,
+        Some(5),
+        "an existing output is not replaced: {}",
+        said.stderr
+    );
     let before = fs::read(work.path("tiny.onnx")).unwrap();
     let said = work.run("fit --config tiny.run.toml --force");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stderr.contains("24 pictures are done already"), "{}", said.stderr);
-    assert!(fs::read(work.path("tiny.onnx")).unwrap() == before, "the same settings give the same bytes");
+    assert!(
+        said.stderr.contains("24 pictures are done already"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        fs::read(work.path("tiny.onnx")).unwrap() == before,
+        "the same settings give the same bytes"
+    );
 }
 
 #[test]
 fn extract_and_train_lead_to_the_same_model_as_fit() {
     let work = Workplace::new();
-    assert_eq!(work.run(&format!("fit {} -o fit.onnx --epochs 5", tiny())).code, Some(0));
-    assert_eq!(work.run(&format!("extract {} --out store", tiny())).code, Some(0));
+    assert_eq!(
+        work.run(&format!("fit {} -o fit.onnx --epochs 5", tiny()))
+            .code,
+        Some(0)
+    );
+    assert_eq!(
+        work.run(&format!("extract {} --out store", tiny())).code,
+        Some(0)
+    );
     let said = work.run("train store -o train.onnx --epochs 5");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stderr.contains("Epoch 5/5 - loss: "), "every epoch is told: {}", said.stderr);
+    assert!(
+        said.stderr.contains("Epoch 5/5 - loss: "),
+        "every epoch is told: {}",
+        said.stderr
+    );
     assert!(said.stderr.contains(" - val_accuracy: "), "{}", said.stderr);
     assert!(fs::read(work.path("fit.onnx")).unwrap() == fs::read(work.path("train.onnx")).unwrap());
 }
@@ -61,7 +104,11 @@ fn extract_and_train_lead_to_the_same_model_as_fit() {
 #[test]
 fn a_changed_weight_is_found_by_verify() {
     let work = Workplace::new();
-    assert_eq!(work.run(&format!("fit {} -o m.onnx --epochs 2", tiny())).code, Some(0));
+    assert_eq!(
+        work.run(&format!("fit {} -o m.onnx --epochs 2", tiny()))
+            .code,
+        Some(0)
+    );
     let mut bytes = fs::read(work.path("m.onnx")).unwrap();
     let name = b"dense/kernel";
     let weight = bytes.windows(name.len()).rposition(|w| w == name).unwrap();
@@ -72,8 +119,16 @@ fn a_changed_weight_is_found_by_verify() {
     fs::write(work.path("m.onnx"), bytes).unwrap();
     let said = work.run("verify m.onnx");
     assert_eq!(said.code, Some(6), "{} {}", said.stdout, said.stderr);
-    assert!(said.stdout.contains("same results: FALSE"), "{}", said.stdout);
-    assert!(said.stderr.contains("these differ: probe"), "{}", said.stderr);
+    assert!(
+        said.stdout.contains("same results: FALSE"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stderr.contains("these differ: probe"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -83,28 +138,55 @@ fn grace_hopper_wears_a_military_uniform() {
     let said = work.run(&format!("classify {} --format csv", picture.display()));
     let first = said.stdout.lines().nth(1).unwrap().to_owned();
     assert!(first.contains(",1,652,military uniform,0.4"), "{first}");
-    let said = work.run(&format!("classify {} --background --top 1 --format csv", picture.display()));
-    assert!(said.stdout.contains(",1,653,military uniform,0.4"), "{}", said.stdout);
+    let said = work.run(&format!(
+        "classify {} --background --top 1 --format csv",
+        picture.display()
+    ));
+    assert!(
+        said.stdout.contains(",1,653,military uniform,0.4"),
+        "{}",
+        said.stdout
+    );
 }
 
 #[test]
 fn a_bad_picture_is_listed_and_skipped_unless_strict() {
     let work = Workplace::new();
     work.copy_tiny("photos", 1);
-    fs::write(work.path("photos/fish/broken.jpg"), b"<html>not found</html>").unwrap();
+    fs::write(
+        work.path("photos/fish/broken.jpg"),
+        b"<html>not found</html>",
+    )
+    .unwrap();
     let said = work.run("fit photos -o m.onnx --epochs 2");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stderr.contains("skipped fish/broken.jpg: is not a picture"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("skipped fish/broken.jpg: is not a picture"),
+        "{}",
+        said.stderr
+    );
     let errors = fs::read_to_string(work.path("m.features/errors.csv")).unwrap();
-    assert!(errors.starts_with("path,reason\nfish/broken.jpg,"), "{errors}");
+    assert!(
+        errors.starts_with("path,reason\nfish/broken.jpg,"),
+        "{errors}"
+    );
 
     let said = work.run("extract photos --out strict --strict");
     assert_eq!(said.code, Some(3), "{}", said.stderr);
     assert!(said.stderr.contains("broken.jpg"), "{}", said.stderr);
 
     let said = work.run("predict m.onnx photos/fish/broken.jpg photos/fish/fish1-0.jpg");
-    assert_eq!(said.code, Some(3), "a picture that was named and cannot be used fails the command");
-    assert!(said.stdout.contains("fish1-0.jpg: "), "the others are labelled: {}", said.stdout);
+    assert_eq!(
+        said.code,
+        Some(3),
+        "a picture that was named and cannot be used fails the command"
+    );
+    assert!(
+        said.stdout.contains("fish1-0.jpg: "),
+        "the others are labelled: {}",
+        said.stdout
+    );
 }
 
 #[test]
@@ -112,46 +194,116 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
     let work = Workplace::new();
     fs::create_dir_all(work.path("empty")).unwrap();
     fs::create_dir_all(work.path("one/cat")).unwrap();
-    fs::copy(repository("datasets/tiny/fish/fish1.jpg"), work.path("one/cat/a.jpg")).unwrap();
+    fs::copy(
+        repository("datasets/tiny/fish/fish1.jpg"),
+        work.path("one/cat/a.jpg"),
+    )
+    .unwrap();
     fs::write(work.path("text.onnx"), b"no model").unwrap();
     fs::write(work.path("taken.onnx"), b"").unwrap();
     fs::write(work.path("wrong.toml"), b"epoch = 3\n").unwrap();
     let tiny = tiny();
     let cases = [
-        ("fit nowhere -o m.onnx".to_owned(), 3, "data set nowhere does not exist"),
-        ("fit empty -o m.onnx".to_owned(), 3, "no pictures were found in it"),
-        ("fit one -o m.onnx".to_owned(), 3, "it has pictures of 1 class only (cat)"),
-        (format!("fit {tiny} -o taken.onnx"), 5, "taken.onnx exists already; give --force"),
-        (format!("fit {tiny} -o no/such/m.onnx"), 3, "output folder no/such does not exist"),
-        (format!("fit {tiny} -o m.onnx --model nonesuch"), 4, "no base of this name is known"),
-        (format!("fit {tiny} -o m.onnx --model text.onnx"), 4, "no ONNX file"),
-        (format!("fit {tiny} -o m.onnx --model gone.onnx"), 4, "model gone.onnx does not exist"),
-        (format!("fit {tiny} -o m.onnx --cut nonesuch"), 2, "no layer of this name"),
-        (format!("fit {tiny} -o m.onnx --validation-split 1.5"), 2, "it must be a share from 0 to below 1"),
+        (
+            "fit nowhere -o m.onnx".to_owned(),
+            3,
+            "data set nowhere does not exist",
+        ),
+        (
+            "fit empty -o m.onnx".to_owned(),
+            3,
+            "no pictures were found in it",
+        ),
+        (
+            "fit one -o m.onnx".to_owned(),
+            3,
+            "it has pictures of 1 class only (cat)",
+        ),
+        (
+            format!("fit {tiny} -o taken.onnx"),
+            5,
+            "taken.onnx exists already; give --force",
+        ),
+        (
+            format!("fit {tiny} -o no/such/m.onnx"),
+            3,
+            "output folder no/such does not exist",
+        ),
+        (
+            format!("fit {tiny} -o m.onnx --model nonesuch"),
+            4,
+            "no base of this name is known",
+        ),
+        (
+            format!("fit {tiny} -o m.onnx --model text.onnx"),
+            4,
+            "no ONNX file",
+        ),
+        (
+            format!("fit {tiny} -o m.onnx --model gone.onnx"),
+            4,
+            "model gone.onnx does not exist",
+        ),
+        (
+            format!("fit {tiny} -o m.onnx --cut nonesuch"),
+            2,
+            "no layer of this name",
+        ),
+        (
+            format!("fit {tiny} -o m.onnx --validation-split 1.5"),
+            2,
+            "it must be a share from 0 to below 1",
+        ),
         (format!("fit {tiny} -o m.onnx --epochs 0"), 2, "epochs"),
-        (format!("fit {tiny} -o m.onnx --config wrong.toml"), 2, "`epoch` is no setting of `tl-batch fit`"),
-        ("train empty -o m.onnx".to_owned(), 4, "there is no meta.json in it"),
+        (
+            format!("fit {tiny} -o m.onnx --config wrong.toml"),
+            2,
+            "`epoch` is no setting of `tl-batch fit`",
+        ),
+        (
+            "train empty -o m.onnx".to_owned(),
+            4,
+            "there is no meta.json in it",
+        ),
         ("verify text.onnx".to_owned(), 4, "no ONNX file"),
         ("predict text.onnx one".to_owned(), 4, "no ONNX file"),
-        ("classify nowhere.jpg".to_owned(), 3, "picture nowhere.jpg does not exist"),
+        (
+            "classify nowhere.jpg".to_owned(),
+            3,
+            "picture nowhere.jpg does not exist",
+        ),
     ];
     let mut wrong = Vec::new();
     for (line, code, sentence) in cases {
         let said = work.run(&line);
-        if said.code != Some(code) || !said.stderr.contains(sentence) || said.stderr.contains("panicked") {
+        if said.code != Some(code)
+            || !said.stderr.contains(sentence)
+            || said.stderr.contains("panicked")
+        {
             wrong.push(format!("{line}: {:?}, {}", said.code, said.stderr));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(!work.path("m.onnx").exists(), "nothing half-written under the final name");
+    assert!(
+        !work.path("m.onnx").exists(),
+        "nothing half-written under the final name"
+    );
 }
 
 #[test]
 fn an_imagenet_base_itself_is_no_saved_model() {
     let work = Workplace::new();
-    let said = work.run(&format!("verify {}", repository("models/efficientnet-lite0.onnx").display()));
+    let said = work.run(&format!(
+        "verify {}",
+        repository("models/efficientnet-lite0.onnx").display()
+    ));
     assert_eq!(said.code, Some(4));
-    assert!(said.stderr.contains("was not saved by `tl-batch fit` or `train`"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("was not saved by `tl-batch fit` or `train`"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -160,10 +312,19 @@ fn a_store_of_another_base_is_refused_with_the_difference() {
     let base = repository("models/efficientnet-lite0.onnx");
     fs::copy(&base, work.path("other.onnx")).unwrap();
     fs::copy(base.with_extension("toml"), work.path("other.toml")).unwrap();
-    assert_eq!(work.run(&format!("extract {} --out store", tiny())).code, Some(0));
+    assert_eq!(
+        work.run(&format!("extract {} --out store", tiny())).code,
+        Some(0)
+    );
     let cases = [
-        ("--cut top_relu6", "cut of the feature store store: expected top_relu6, found features"),
-        ("--input-size 192", "input-size of the feature store store: expected 192, found 224"),
+        (
+            "--cut top_relu6",
+            "cut of the feature store store: expected top_relu6, found features",
+        ),
+        (
+            "--input-size 192",
+            "input-size of the feature store store: expected 192, found 224",
+        ),
         ("--dtype float16", "dtype of the feature store store"),
     ];
     for (flags, sentence) in cases {
@@ -171,9 +332,20 @@ fn a_store_of_another_base_is_refused_with_the_difference() {
         assert_eq!(said.code, Some(4), "{flags}: {}", said.stderr);
         assert!(said.stderr.contains(sentence), "{flags}: {}", said.stderr);
     }
-    let said = work.run(&format!("extract {} --out store --model ./other.onnx", tiny()));
-    assert_eq!(said.code, Some(0), "the same weights under another path are the same base: {}", said.stderr);
-    let said = work.run(&format!("extract {} --out store --dtype float16 --force", tiny()));
+    let said = work.run(&format!(
+        "extract {} --out store --model ./other.onnx",
+        tiny()
+    ));
+    assert_eq!(
+        said.code,
+        Some(0),
+        "the same weights under another path are the same base: {}",
+        said.stderr
+    );
+    let said = work.run(&format!(
+        "extract {} --out store --dtype float16 --force",
+        tiny()
+    ));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
@@ -192,12 +364,19 @@ fn json_gives_one_object_a_line_and_nothing_else() {
     let said = work.run(&format!("fit {} -o m.onnx --epochs 3 --json", tiny()));
     assert_eq!(said.code, Some(0));
     assert_eq!(said.stderr, "");
-    let events: Vec<serde_json::Value> = said.stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let events: Vec<serde_json::Value> = said
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     let count = |name: &str| events.iter().filter(|e| e["event"] == name).count();
     assert_eq!(events[0]["event"], "started");
     assert_eq!(count("image_done"), 24);
     assert_eq!(count("epoch"), 3);
-    assert_eq!(events.iter().rfind(|e| e["event"] == "verified").unwrap()["same_results"], true);
+    assert_eq!(
+        events.iter().rfind(|e| e["event"] == "verified").unwrap()["same_results"],
+        true
+    );
     assert_eq!(events.last().unwrap()["event"], "finished");
 }
 
@@ -205,12 +384,20 @@ fn json_gives_one_object_a_line_and_nothing_else() {
 fn split_folders_label_files_and_hidden_layers_are_wired_through() {
     let work = Workplace::new();
     let mut list = String::from("path,label,split\n");
-    for (class, split) in [("fish", "train"), ("hammer", "train"), ("fish", "test"), ("hammer", "test")] {
+    for (class, split) in [
+        ("fish", "train"),
+        ("hammer", "train"),
+        ("fish", "test"),
+        ("hammer", "test"),
+    ] {
         let from = repository("datasets/tiny").join(class);
         let to = work.path("photos").join(split).join(class);
         fs::create_dir_all(&to).unwrap();
         let half = if split == "train" { 0..4 } else { 4..8 };
-        let mut files: Vec<_> = fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut files: Vec<_> = fs::read_dir(from)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         files.sort();
         for file in &files[half] {
             let name = file.file_name().unwrap().to_str().unwrap();
@@ -219,14 +406,29 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
         }
     }
     fs::write(work.path("labels.csv"), list).unwrap();
-    let said = work.run("fit photos -o a.onnx --hidden 16 --dropout 0.2 --folds 2 --early-stopping 3 --pool max");
+    let said = work.run(
+        "fit photos -o a.onnx --hidden 16 --dropout 0.2 --folds 2 --early-stopping 3 --pool max",
+    );
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stdout.contains("2-fold cross-validation: accuracy "), "{}", said.stdout);
-    assert!(said.stdout.contains("test              8"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("2-fold cross-validation: accuracy "),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout.contains("test              8"),
+        "{}",
+        said.stdout
+    );
     // (1280 + 1) * 16 + (16 + 1) * 2
     assert!(said.stdout.contains("20,530 trained"), "{}", said.stdout);
     let said = work.run("evaluate a.onnx photos --split test");
     assert!(said.stdout.contains("over 8 pictures"), "{}", said.stdout);
     let said = work.run("fit photos --labels labels.csv -o b.onnx --epochs 3");
-    assert!(said.stdout.contains("the fish"), "{} {}", said.stdout, said.stderr);
+    assert!(
+        said.stdout.contains("the fish"),
+        "{} {}",
+        said.stdout,
+        said.stderr
+    );
 }

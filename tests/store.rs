@@ -12,13 +12,18 @@ use crate::python::python;
 
 /// The files that must not depend on how a run went.
 fn contents(store: &Path) -> Vec<Vec<u8>> {
-    ["features.npy", "index.csv", "errors.csv", "meta.json"].map(|f| fs::read(store.join(f)).unwrap()).into()
+    ["features.npy", "index.csv", "errors.csv", "meta.json"]
+        .map(|f| fs::read(store.join(f)).unwrap())
+        .into()
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(120), "waited too long for {what}");
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "waited too long for {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -28,8 +33,14 @@ fn bytes_do_not_depend_on_the_number_of_workers() {
     let work = Workplace::new();
     work.copy_tiny("photos", 1);
     fs::write(work.path("photos/fish/empty.jpg"), b"").unwrap();
-    assert_eq!(work.run("extract photos --out one --workers 1").code, Some(0));
-    assert_eq!(work.run("extract photos --out five --workers 5").code, Some(0));
+    assert_eq!(
+        work.run("extract photos --out one --workers 1").code,
+        Some(0)
+    );
+    assert_eq!(
+        work.run("extract photos --out five --workers 5").code,
+        Some(0)
+    );
     assert!(contents(&work.path("one")) == contents(&work.path("five")));
 }
 
@@ -45,14 +56,18 @@ fn a_run_killed_at_any_instant_ends_with_the_bytes_of_an_undisturbed_one() {
         let mut child = work.spawn("extract photos --out killed");
         let journal = work.path("killed/partial/journal.jsonl");
         wait_for("the journal to grow", || {
-            fs::metadata(&journal).is_ok_and(|m| m.len() >= journal_bytes) || child.try_wait().unwrap().is_some()
+            fs::metadata(&journal).is_ok_and(|m| m.len() >= journal_bytes)
+                || child.try_wait().unwrap().is_some()
         });
         // SIGKILL: nothing of the process can tidy up.
         child.kill().unwrap();
         child.wait().unwrap();
         resumed += usize::from(fs::metadata(&journal).is_ok_and(|m| m.len() > 0));
     }
-    assert!(resumed > 0, "no run was killed between its first checkpoint and its end");
+    assert!(
+        resumed > 0,
+        "no run was killed between its first checkpoint and its end"
+    );
     // A power cut can tear the last line of the journal.
     let journal = work.path("killed/partial/journal.jsonl");
     if let Ok(bytes) = fs::read(&journal) {
@@ -68,19 +83,33 @@ fn a_run_killed_at_any_instant_ends_with_the_bytes_of_an_undisturbed_one() {
 fn ctrl_c_stops_cleanly_and_says_how_to_go_on() {
     let work = Workplace::new();
     work.copy_tiny("photos", 20);
-    let child = work.command("extract photos --out store").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = work
+        .command("extract photos --out store")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     wait_for("the first checkpoint", || {
         fs::metadata(work.path("store/partial/journal.jsonl")).is_ok_and(|m| m.len() > 0)
     });
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("stopped; run the same command again to go on"), "{said}");
+    assert!(
+        said.contains("stopped; run the same command again to go on"),
+        "{said}"
+    );
     let said = work.run("extract photos --out store");
     assert_eq!(said.code, Some(0));
-    assert!(said.stderr.contains("pictures are done already"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("pictures are done already"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -93,7 +122,11 @@ fn only_new_and_changed_pictures_are_computed_again() {
     fs::copy(&fish, work.path("photos/hammer/hammer1-0.jpg")).unwrap();
     fs::remove_file(work.path("photos/windmill/windmill1-0.jpg")).unwrap();
     let said = work.run("extract photos --out store --json");
-    let done = said.stdout.lines().filter(|l| l.contains("\"image_done\"")).count();
+    let done = said
+        .stdout
+        .lines()
+        .filter(|l| l.contains("\"image_done\""))
+        .count();
     assert_eq!(done, 2, "one is new, one was changed: {}", said.stdout);
     assert_eq!(work.run("extract photos --out fresh").code, Some(0));
     assert!(contents(&work.path("store")) == contents(&work.path("fresh")));
@@ -104,10 +137,16 @@ fn a_second_run_on_the_same_store_is_refused() {
     let work = Workplace::new();
     work.copy_tiny("photos", 20);
     let mut first = work.spawn("extract photos --out store");
-    wait_for("the first run to start", || work.path("store/partial/plan.json").exists());
+    wait_for("the first run to start", || {
+        work.path("store/partial/plan.json").exists()
+    });
     let said = work.run("extract photos --out store");
     assert_eq!(said.code, Some(5), "{}", said.stderr);
-    assert!(said.stderr.contains("store is in use by another run"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("store is in use by another run"),
+        "{}",
+        said.stderr
+    );
     first.kill().unwrap();
     first.wait().unwrap();
 }
@@ -119,11 +158,24 @@ fn a_store_without_its_meta_or_of_another_version_is_refused() {
     assert_eq!(work.run("extract photos --out store").code, Some(0));
     let meta = work.path("store/meta.json");
     let text = fs::read_to_string(&meta).unwrap();
-    fs::write(&meta, text.replace("\"format-version\": 1", "\"format-version\": 99")).unwrap();
-    let error = FeatureStore::open(&work.path("store")).err().unwrap().to_string();
-    assert!(error.contains("format version 99, this program reads version 1"), "{error}");
+    fs::write(
+        &meta,
+        text.replace("\"format-version\": 1", "\"format-version\": 99"),
+    )
+    .unwrap();
+    let error = FeatureStore::open(&work.path("store"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("format version 99, this program reads version 1"),
+        "{error}"
+    );
     fs::remove_file(meta).unwrap();
-    let error = FeatureStore::open(&work.path("store")).err().unwrap().to_string();
+    let error = FeatureStore::open(&work.path("store"))
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("there is no meta.json in it"), "{error}");
 }
 
@@ -135,13 +187,21 @@ fn numpy_and_a_csv_reader_open_the_store_without_us() {
     fs::write(work.path("photos/fish/bad, \"quoted\".jpg"), b"").unwrap();
     for (flags, dtype) in [("", "float32"), (" --dtype float16", "float16")] {
         let store = format!("store-{dtype}");
-        assert_eq!(work.run(&format!("extract photos --out {store}{flags}")).code, Some(0));
+        assert_eq!(
+            work.run(&format!("extract photos --out {store}{flags}"))
+                .code,
+            Some(0)
+        );
         let output = Command::new(&python)
             .arg(repository("tests/python/open_store.py"))
             .arg(work.path(&store))
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(facts["shape"], serde_json::json!([24, 1280]));
         assert_eq!(facts["dtype"], dtype);
@@ -149,7 +209,10 @@ fn numpy_and_a_csv_reader_open_the_store_without_us() {
         assert_eq!(facts["rows_in_order"], true);
         assert_eq!(facts["finite"], true);
         assert_eq!(facts["index_rows"], 24);
-        assert_eq!(facts["classes"], serde_json::json!(["fish", "hammer", "windmill"]));
+        assert_eq!(
+            facts["classes"],
+            serde_json::json!(["fish", "hammer", "windmill"])
+        );
         let ours = FeatureStore::open(&work.path(&store)).unwrap();
         let mut row = vec![0.0; 1280];
         let mut sum = 0.0_f64;

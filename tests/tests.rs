@@ -9,6 +9,9 @@ mod head;
 /// Running the headless program as its user does.
 mod program;
 
+/// Decoding and resizing against Pillow.
+mod pixels;
+
 /// Finding the Python with the references.
 mod python;
 

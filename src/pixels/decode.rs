@@ -1,0 +1,361 @@
+//! From bytes to decoded pixels.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
+
+use super::Picture;
+use super::format::{format_name, jpeg_is_cut_off, sniff};
+
+/// What decoding one picture may cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Most pixels (width x height); read from the header, before anything is decoded.
+    pub max_pixels: u64,
+    /// Most bytes of the decoded pixels as the file stores them, before they become 8-bit RGB.
+    pub max_bytes: u64,
+}
+
+impl Default for DecodeLimits {
+    /// 100 megapixels, 512 MiB.
+    fn default() -> Self {
+        DecodeLimits {
+            max_pixels: 100_000_000,
+            max_bytes: 512 << 20,
+        }
+    }
+}
+
+/// Decodes `bytes`; the error is one clause that reads after the path.
+pub(crate) fn decode(
+    bytes: &[u8],
+    path: &Path,
+    limits: &DecodeLimits,
+    background: [u8; 3],
+) -> Result<Picture, String> {
+    let format = sniff(bytes)?;
+    if format == ImageFormat::Jpeg && jpeg_is_cut_off(bytes) {
+        return Err(cut_off(format));
+    }
+    // A panic of a decoder on one odd file must not end a run over thousands.
+    let (mut image, orientation) =
+        catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format, limits))).unwrap_or_else(
+            |_| Err(format!("is {} that cannot be decoded", format_name(format))),
+        )?;
+    let mut warnings = Vec::new();
+    if ImageFormat::from_path(path).is_ok_and(|named| named != format) {
+        warnings.push(format!(
+            "is {}, though its name ends otherwise",
+            format_name(format)
+        ));
+    }
+    image = DynamicImage::ImageRgb8(to_rgb8(image, background)?);
+    image.apply_orientation(orientation);
+    let rgb = image.into_rgb8();
+    Ok(Picture {
+        width: rgb.width(),
+        height: rgb.height(),
+        rgb: rgb.into_raw(),
+        warnings,
+    })
+}
+
+fn decode_as(
+    bytes: &[u8],
+    format: ImageFormat,
+    limits: &DecodeLimits,
+) -> Result<(DynamicImage, Orientation), String> {
+    let fail = |error: ImageError| describe(error, format, limits);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // The header alone is read here; the limits are checked below, with the numbers in the message.
+    reader.no_limits();
+    let mut decoder = reader.into_decoder().map_err(fail)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(format!(
+            "is {width} x {height} pixels, so there is nothing to see"
+        ));
+    }
+    if pixels > limits.max_pixels {
+        return Err(format!(
+            "is {width} x {height} pixels, {:.0} megapixels; the limit is {:.0} megapixels",
+            pixels as f64 / 1e6,
+            limits.max_pixels as f64 / 1e6
+        ));
+    }
+    if decoder.total_bytes() > limits.max_bytes {
+        return Err(too_much_memory(limits));
+    }
+    let mut library_limits = Limits::no_limits();
+    library_limits.max_alloc = Some(limits.max_bytes);
+    decoder.set_limits(library_limits).map_err(fail)?;
+    // An orientation that cannot be read is one that is not there.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
+    Ok((image, orientation))
+}
+
+/// Brings every kind of pixel that the decoders give to 8-bit RGB.
+fn to_rgb8(image: DynamicImage, background: [u8; 3]) -> Result<RgbImage, String> {
+    Ok(match image {
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageRgb8(_) => image.into_rgb8(),
+        DynamicImage::ImageLuma16(grey) => {
+            let (width, height) = grey.dimensions();
+            let bytes = grey.iter().map(|&v| to_8_bits(v)).collect();
+            let grey = GrayImage::from_raw(width, height, bytes).unwrap_or_default();
+            DynamicImage::ImageLuma8(grey).into_rgb8()
+        }
+        DynamicImage::ImageRgb16(rgb) => {
+            let (width, height) = rgb.dimensions();
+            let bytes = rgb.iter().map(|&v| to_8_bits(v)).collect();
+            RgbImage::from_raw(width, height, bytes).unwrap_or_default()
+        }
+        DynamicImage::ImageLumaA8(_) | DynamicImage::ImageRgba8(_) => {
+            let rgba = image.into_rgba8();
+            composite(
+                rgba.width(),
+                rgba.height(),
+                rgba.iter().copied(),
+                background,
+            )
+        }
+        DynamicImage::ImageLumaA16(_) | DynamicImage::ImageRgba16(_) => {
+            let rgba = image.into_rgba16();
+            let values = rgba.iter().map(|&v| to_8_bits(v));
+            composite(rgba.width(), rgba.height(), values, background)
+        }
+        _ => {
+            return Err(
+                "has floating-point pixels, which are not supported; convert it to 8 bits".into(),
+            );
+        }
+    })
+}
+
+/// round(v / 257): 0 stays 0, 65,535 becomes 255.
+fn to_8_bits(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
+}
+
+/// The picture over a plain background: round((v · a + background · (255 − a)) / 255).
+fn composite(
+    width: u32,
+    height: u32,
+    rgba: impl Iterator<Item = u8>,
+    background: [u8; 3],
+) -> RgbImage {
+    let mut rgba = rgba;
+    RgbImage::from_fn(width, height, |_, _| {
+        let mut next = || u32::from(rgba.next().unwrap_or(0));
+        let colour = [next(), next(), next()];
+        let alpha = next();
+        image::Rgb(std::array::from_fn(|c| {
+            let under = u32::from(background[c]);
+            ((colour[c] * alpha + under * (255 - alpha) + 127) / 255) as u8
+        }))
+    })
+}
+
+fn cut_off(format: ImageFormat) -> String {
+    format!(
+        "is cut off: its {} data ends too early; copy it again",
+        format_name(format)
+    )
+}
+
+fn too_much_memory(limits: &DecodeLimits) -> String {
+    format!(
+        "takes more than {} MiB to decode; make it smaller",
+        limits.max_bytes >> 20
+    )
+}
+
+/// One clause about an error of the decoder.
+fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> String {
+    let name = format_name(format);
+    match error {
+        ImageError::Limits(_) => too_much_memory(limits),
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => cut_off(format),
+        ImageError::Unsupported(e) => {
+            format!("is {name} of a kind that is not supported ({e}); save it anew")
+        }
+        error => {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            let text = cause.to_string();
+            let lower = text.to_ascii_lowercase();
+            if [
+                "unexpected end",
+                "eof",
+                "failed to fill whole buffer",
+                "exhausted",
+            ]
+            .iter()
+            .any(|sign| lower.contains(sign))
+            {
+                return cut_off(format);
+            }
+            let text = text.trim().trim_end_matches('.').replace('\n', " ");
+            format!("is broken {name} ({text})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Rgb, Rgba};
+
+    fn encode(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn ramp() -> DynamicImage {
+        DynamicImage::ImageRgb8(RgbImage::from_fn(64, 48, |x, y| {
+            Rgb([(x * 4) as u8, (y * 5) as u8, (x ^ y) as u8])
+        }))
+    }
+
+    fn read(bytes: &[u8], name: &str) -> Result<Picture, String> {
+        decode(bytes, Path::new(name), &DecodeLimits::default(), [255; 3])
+    }
+
+    #[test]
+    fn every_truncated_file_is_an_error_and_never_a_panic() {
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::Gif,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+        ] {
+            let bytes = encode(ramp(), format);
+            assert!(read(&bytes, "a").is_ok(), "{format:?}");
+            for length in (0..bytes.len() * 9 / 10).step_by(37) {
+                let reason = read(&bytes[..length], "a").unwrap_err();
+                assert!(!reason.is_empty() && !reason.contains('\n'), "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_half_jpeg_and_a_half_png_are_called_cut_off() {
+        for (format, name) in [(ImageFormat::Jpeg, "JPEG"), (ImageFormat::Png, "PNG")] {
+            let bytes = encode(ramp(), format);
+            assert_eq!(
+                read(&bytes[..bytes.len() / 2], "a").unwrap_err(),
+                format!("is cut off: its {name} data ends too early; copy it again")
+            );
+        }
+    }
+
+    #[test]
+    fn broken_bytes_in_the_middle_never_panic() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let bytes = encode(ramp(), format);
+            for at in (0..bytes.len()).step_by(11) {
+                let mut broken = bytes.clone();
+                broken[at] ^= 0x5a;
+                let _ = decode(&broken, Path::new("a"), &DecodeLimits::default(), [0; 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn html_with_the_name_of_a_jpeg_is_not_a_picture() {
+        assert_eq!(
+            read(b"<!DOCTYPE html><title>404</title>", "cat.jpg").unwrap_err(),
+            "is not a picture (it starts like HTML)"
+        );
+    }
+
+    #[test]
+    fn the_content_says_the_format_and_a_wrong_name_is_a_warning() {
+        let bytes = encode(ramp(), ImageFormat::Png);
+        let picture = read(&bytes, "cat.jpg").unwrap();
+        assert_eq!(picture.rgb, ramp().into_rgb8().into_raw());
+        assert_eq!(picture.warnings, ["is PNG, though its name ends otherwise"]);
+        assert!(read(&bytes, "cat.PNG").unwrap().warnings.is_empty());
+        assert!(read(&bytes, "cat").unwrap().warnings.is_empty());
+    }
+
+    /// A PNG of which the header alone is there, with its right checksum.
+    fn png_header(width: u32, height: u32) -> Vec<u8> {
+        let mut chunk = b"IHDR".to_vec();
+        chunk.extend(width.to_be_bytes());
+        chunk.extend(height.to_be_bytes());
+        chunk.extend([8, 2, 0, 0, 0]);
+        // CRC-32 of the PNG specification, annex D, bit by bit.
+        let crc = !chunk.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |c, _| {
+                (c >> 1) ^ if c & 1 == 1 { 0xedb8_8320 } else { 0 }
+            })
+        });
+        let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+        bytes.extend(chunk);
+        bytes.extend(crc.to_be_bytes());
+        bytes.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+        bytes
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_header() {
+        assert_eq!(
+            read(&png_header(30_000, 30_000), "bomb.png").unwrap_err(),
+            "is 30000 x 30000 pixels, 900 megapixels; the limit is 100 megapixels"
+        );
+    }
+
+    #[test]
+    fn decoded_bytes_are_limited() {
+        let limits = DecodeLimits {
+            max_bytes: 1 << 20,
+            ..DecodeLimits::default()
+        };
+        assert_eq!(
+            decode(&png_header(1000, 1000), Path::new("a"), &limits, [0; 3]).unwrap_err(),
+            "takes more than 1 MiB to decode; make it smaller"
+        );
+    }
+
+    #[test]
+    fn sixteen_bits_are_rounded_to_eight() {
+        for (value, expected) in [
+            (0, 0),
+            (128, 0),
+            (129, 1),
+            (257, 1),
+            (65_406, 254),
+            (65_535, 255),
+        ] {
+            assert_eq!(to_8_bits(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn alpha_is_composited_on_the_background() {
+        let image = ImageBuffer::from_fn(3, 1, |x, _| {
+            Rgba([200u8, 100, 0, [0, 128, 255][x as usize]])
+        });
+        let bytes = encode(DynamicImage::ImageRgba8(image), ImageFormat::Png);
+        let picture = decode(
+            &bytes,
+            Path::new("a"),
+            &DecodeLimits::default(),
+            [0, 100, 255],
+        )
+        .unwrap();
+        assert_eq!(picture.rgb, [0, 100, 255, 100, 100, 127, 200, 100, 0]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Pictures against Pillow: the same files, decoded and resized, give the same pixels.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+use tl::pixels::{DecodeLimits, Filter, Picture, Preprocess, Preprocessor, ResizeRule};
+
+use crate::python::python;
+
+/// The background of `pillow_reference.py`.
+const BACKGROUND: [u8; 3] = [250, 120, 10];
+
+#[derive(Deserialize)]
+struct Cases {
+    decode: Vec<Expected>,
+    resize: Vec<Resized>,
+}
+
+/// What Pillow makes of a file.
+#[derive(Deserialize)]
+struct Expected {
+    file: String,
+    pixels: String,
+    width: u32,
+    height: u32,
+}
+
+#[derive(Deserialize)]
+struct Resized {
+    resize: ResizeRule,
+    filter: Filter,
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+/// How far the levels (0 to 255) of two pictures may be from each other.
+struct Tolerance {
+    mean: f64,
+    max: u8,
+}
+
+/// Runs `tests/python/pillow_reference.py`; none without a Python.
+fn pillow(folder: &Path) -> Option<Cases> {
+    let python = python()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(python)
+        .arg(root.join("tests/python/pillow_reference.py"))
+        .arg(folder)
+        .arg(root.join("datasets/tiny/fish/fish1.jpg"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let cases = std::fs::read(folder.join("cases.json")).unwrap();
+    Some(serde_json::from_slice(&cases).unwrap())
+}
+
+/// What is wrong with `found`; none if it is as expected.
+fn difference(
+    found: &Picture,
+    expected: &Expected,
+    folder: &Path,
+    tolerance: &Tolerance,
+) -> Option<String> {
+    if (found.width, found.height) != (expected.width, expected.height) {
+        return Some(format!(
+            "{} x {}, not {} x {}",
+            found.width, found.height, expected.width, expected.height
+        ));
+    }
+    let pixels = std::fs::read(folder.join(&expected.pixels)).unwrap();
+    assert_eq!(found.rgb.len(), pixels.len());
+    let distances = || found.rgb.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b));
+    let max = distances().max().unwrap();
+    let mean = distances().map(f64::from).sum::<f64>() / pixels.len() as f64;
+    if std::env::var_os("SHOW").is_some() {
+        println!("{} {mean:.4} {max}", expected.file);
+    }
+    (mean > tolerance.mean || max > tolerance.max)
+        .then(|| format!("mean difference {mean:.3}, largest {max}"))
+}
+
+fn decode_tolerance(_file: &str) -> Tolerance {
+    Tolerance { mean: 0.0, max: 0 }
+}
+
+#[test]
+fn decoded_pixels_are_those_of_pillow() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(cases) = pillow(folder.path()) else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for expected in &cases.decode {
+        let path = folder.path().join(&expected.file);
+        let problem = match Picture::open(&path, &DecodeLimits::default(), BACKGROUND) {
+            Ok(found) => difference(
+                &found,
+                expected,
+                folder.path(),
+                &decode_tolerance(&expected.file),
+            ),
+            Err(error) => Some(error.to_string()),
+        };
+        wrong.extend(problem.map(|problem| format!("{}: {problem}", expected.file)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn resized_pixels_are_those_of_pillow() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(cases) = pillow(folder.path()) else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for case in &cases.resize {
+        let path = folder.path().join(&case.expected.file);
+        let picture = Picture::open(&path, &DecodeLimits::default(), BACKGROUND).unwrap();
+        let preprocess = Preprocess {
+            resize: case.resize,
+            filter: case.filter,
+            background: BACKGROUND,
+            ..Preprocess::torch()
+        };
+        let (width, height) = (case.expected.width, case.expected.height);
+        let found = Preprocessor::new(&preprocess, width, height)
+            .resize(&picture)
+            .unwrap();
+        let tolerance = Tolerance { mean: 0.5, max: 2 };
+        if let Some(problem) = difference(&found, &case.expected, folder.path(), &tolerance) {
+            wrong.push(format!(
+                "{} {:?} {:?} to {width} x {height}: {problem}",
+                case.expected.file, case.resize, case.filter
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
