@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
-pub(crate) use cut::flattened;
+pub(crate) use cut::{find_cut, flattened};
 pub use cut::{Tail, find_tail};
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use summary::{Layer, Summary};
-pub use zoo::{DEFAULT_MODEL, FoundModel, find, hex_sha256, imagenet_labels, label_list};
+pub use zoo::{DEFAULT_MODEL, FoundModel, cards, find, hex_sha256, imagenet_labels, label_list};
 
 use crate::error::{Error, Result};
 use crate::pixels::{Layout, Picture, Preprocess, Preprocessor};

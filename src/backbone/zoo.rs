@@ -1,6 +1,7 @@
 //! Finding a base by name or path: the one inside the program, and folders of cards.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,33 @@ pub fn find(model: &str) -> Result<FoundModel> {
             known.join(", ")
         ),
     })
+}
+
+/// Cards of all bases that can be named: those that this program knows, and those in the folders in which
+/// bases are looked for, by name. A card that cannot be read is left out.
+pub fn cards() -> Vec<ModelCard> {
+    let mut cards: Vec<ModelCard> = CARDS
+        .iter()
+        .filter_map(|(name, text)| ModelCard::parse(text, name).ok())
+        .collect();
+    for folder in model_folders() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths
+            .iter()
+            .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+        {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let card = ModelCard::parse(&text, &path.display().to_string());
+            cards.extend(card.ok());
+        }
+    }
+    let mut seen = HashSet::new();
+    cards.retain(|card| seen.insert(card.name.clone()));
+    cards
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up

@@ -9,6 +9,12 @@ pub mod extract;
 
 pub mod fit;
 
+pub mod labeller;
+
+pub mod layers;
+
+pub mod overview;
+
 pub mod predict;
 
 pub mod summary;
@@ -19,12 +25,18 @@ pub mod verify;
 
 mod envelope;
 
+mod record;
+
 pub use classify::{ClassifyConfig, classify};
-pub use envelope::run_job;
+pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
 pub use fit::{FitConfig, fit};
+pub use labeller::{Labeller, Labels};
+pub use layers::{BaseLayers, layers};
+pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
+pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};

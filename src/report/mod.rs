@@ -6,6 +6,6 @@ mod printable;
 mod summary;
 
 pub use metrics::{confusion_table, metrics_table, scores_table};
-pub use printable::printable;
+pub use printable::{duration, printable};
 pub(crate) use summary::grouped;
 pub use summary::summary_table;
