@@ -59,6 +59,8 @@ pub enum Answer {
     OutputExists(PathBuf),
     /// The job could not even begin.
     Refused(String),
+    /// What is followed is told as it happens from now on.
+    CaughtUp,
     /// A line for the log from outside of a job.
     Note(String),
 }

@@ -53,6 +53,8 @@ pub enum Action {
     Filter,
     /// Verify the saved model.
     Verify,
+    /// Label the whole data set with the saved model.
+    Evaluate,
     /// Answers to a question.
     Yes,
     Rename,
@@ -231,6 +233,7 @@ static BINDINGS: &[Binding] = &[
     // Predict.
     on(&[Char('/')], On::These(&[PREDICT]), Action::TypePath, "type a path", "type or paste the path of a picture"),
     on(&[Char('t')], On::These(&[PREDICT]), Action::NextSplit, "split", "pictures of the next split"),
+    on(&[Char('e')], On::These(&[PREDICT]), Action::Evaluate, "score all", "label all pictures of the data set with the saved model"),
     on(&[Esc], On::These(&[PREDICT]), Action::Back, "all", "all pictures of the split again"),
     // Verify.
     on(&[Char('v'), Enter], On::These(&[VERIFY]), Action::Verify, "verify", "reload the saved model and compare again"),
