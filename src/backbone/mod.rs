@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
-pub(crate) use cut::{find_cut, flattened};
 pub use cut::{Tail, find_tail};
+pub(crate) use cut::{find_cut, flattened};
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};

@@ -21,9 +21,9 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig, SummaryConfig,
-    TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job, summary, train,
-    verify,
+    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
+    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job,
+    summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{printable, summary_table};
@@ -123,27 +123,21 @@ impl Face {
 fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(&config.card(), true, |progress| {
-        fit(&config, progress)
-    })?;
+    let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)
 }
 
 fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
     let mut config: ExtractConfig = configuration("extract", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let store = face.show(&config.card(), true, |progress| {
-        extract(&config, progress)
-    })?;
+    let store = face.show(&config.card(), true, |progress| extract(&config, progress))?;
     output::store(face.json, &store)
 }
 
 fn run_train(face: &Face, args: &TrainArgs) -> Result<()> {
     let mut config: TrainConfig = configuration("train", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(&config.card(), true, |progress| {
-        train(&config, progress)
-    })?;
+    let report = face.show(&config.card(), true, |progress| train(&config, progress))?;
     output::train_report(face.json, &report)
 }
 
@@ -226,7 +220,9 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
         model: args.model,
         dataset: args.dataset,
     };
-    let verification = face.show(&JobCard::new("verify", &config), true, |progress| verify(&config, progress))?;
+    let verification = face.show(&JobCard::new("verify", &config), true, |progress| {
+        verify(&config, progress)
+    })?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
 }

@@ -34,7 +34,11 @@ impl Loaded {
         let background = self.session.background();
         let picture = Picture::open(path, &DecodeLimits::default(), background)?;
         let values = self.session.run(&picture)?;
-        Ok((picture.width, picture.height, top_k(values, &self.labels, k)))
+        Ok((
+            picture.width,
+            picture.height,
+            top_k(values, &self.labels, k),
+        ))
     }
 }
 

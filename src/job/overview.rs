@@ -155,12 +155,7 @@ pub enum Finding {
 
 /// Looks into every file of a data set, headers only, and hands what is odd to `sink`. A picture whose
 /// shorter side has fewer than `least_side` pixels is small. Stops quietly if a stop is asked for.
-pub fn audit(
-    overview: &Overview,
-    least_side: u32,
-    cancel: &Cancel,
-    mut sink: impl FnMut(Finding),
-) {
+pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();
     for picture in &overview.pictures {
         if cancel.is_cancelled() {
@@ -175,10 +170,7 @@ pub fn audit(
             Err(Error::Image { reason, .. }) => {
                 sink(Finding::Unreadable(picture.path.clone(), reason));
             }
-            Err(error) => sink(Finding::Unreadable(
-                picture.path.clone(),
-                error.to_string(),
-            )),
+            Err(error) => sink(Finding::Unreadable(picture.path.clone(), error.to_string())),
         }
         if let Ok(facts) = fs::metadata(&path) {
             by_size.entry(facts.len()).or_default().push(&picture.path);

@@ -269,7 +269,11 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!(tail.poll().unwrap().len(), 1, "the next run's record is new");
+        assert_eq!(
+            tail.poll().unwrap().len(),
+            1,
+            "the next run's record is new"
+        );
     }
 
     #[test]

@@ -34,7 +34,11 @@ mod tests {
 
     #[test]
     fn durations_have_the_unit_that_is_read_at_a_glance() {
-        let cases = [(4.23, "4.2 s"), (185.0, "3 min 05 s"), (7620.0, "2 h 07 min")];
+        let cases = [
+            (4.23, "4.2 s"),
+            (185.0, "3 min 05 s"),
+            (7620.0, "2 h 07 min"),
+        ];
         for (seconds, text) in cases {
             assert_eq!(duration(seconds), text);
         }

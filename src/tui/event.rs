@@ -10,9 +10,7 @@ use ratatui_image::protocol::Protocol;
 
 use super::state::Screen;
 use crate::backbone::{BackboneParams, ModelCard};
-use crate::job::{
-    BaseLayers, EvaluateConfig, Finding, FitConfig, Labels, Overview, VerifyConfig,
-};
+use crate::job::{BaseLayers, EvaluateConfig, Finding, FitConfig, Labels, Overview, VerifyConfig};
 use crate::progress;
 
 /// Something that happened.

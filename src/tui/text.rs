@@ -37,7 +37,11 @@ pub fn fit_end(text: &str, width: usize) -> String {
         })
         .collect();
     let kept: String = kept.into_iter().rev().collect();
-    if width == 0 { kept } else { format!("…{kept}") }
+    if width == 0 {
+        kept
+    } else {
+        format!("…{kept}")
+    }
 }
 
 /// `text` in exactly `width` cells, to the left.
@@ -51,6 +55,43 @@ pub fn left(text: &str, width: usize) -> String {
 pub fn right(text: &str, width: usize) -> String {
     let text = fit(text, width);
     " ".repeat(width - text.width()) + &text
+}
+
+/// `text` in lines of at most `width` cells, broken at blanks where there are some.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        let mut line = String::new();
+        for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
+            let mut word = word.to_owned();
+            if !line.is_empty() && line.width() + 1 + word.width() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            // A word that is longer than a line, such as a path, is broken anywhere.
+            while word.width() > width {
+                let mut used = 0;
+                let end = word
+                    .char_indices()
+                    .find(|(_, c)| {
+                        used += c.width().unwrap_or(0);
+                        used > width
+                    })
+                    .map_or(word.len(), |(i, _)| i);
+                if end == 0 {
+                    break;
+                }
+                lines.push(word[..end].to_owned());
+                word = word.split_off(end);
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += &word;
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// A path as text that a terminal can show.
@@ -89,6 +130,14 @@ mod tests {
         assert_eq!(fit("abc", 0), "");
         assert_eq!(left("写", 4), "写  ");
         assert_eq!(right("1", 3), "  1");
+    }
+
+    #[test]
+    fn text_is_wrapped_at_blanks_and_long_words_anywhere() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("a\n\nb", 8), ["a", "", "b"]);
+        assert_eq!(wrap("to /a/long/path", 6), ["to", "/a/lon", "g/path"]);
+        assert_eq!(wrap("写真", 1), ["写真"]);
     }
 
     #[test]

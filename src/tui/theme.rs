@@ -56,9 +56,17 @@ impl Theme {
         };
         let term = text("TERM");
         let many = matches!(text("COLORTERM").as_str(), "truecolor" | "24bit")
-            || ["256", "direct", "kitty", "ghostty", "alacritty", "wezterm", "foot"]
-                .iter()
-                .any(|word| term.contains(word));
+            || [
+                "256",
+                "direct",
+                "kitty",
+                "ghostty",
+                "alacritty",
+                "wezterm",
+                "foot",
+            ]
+            .iter()
+            .any(|word| term.contains(word));
         let depth = if !text("NO_COLOR").is_empty() {
             Depth::None
         } else if many && term != "linux" {
@@ -74,7 +82,11 @@ impl Theme {
         );
         Theme {
             depth,
-            ground: ground.unwrap_or(if is_light { Ground::Light } else { Ground::Dark }),
+            ground: ground.unwrap_or(if is_light {
+                Ground::Light
+            } else {
+                Ground::Dark
+            }),
             font: if term == "linux" {
                 Font::Console
             } else {
@@ -142,7 +154,8 @@ impl Theme {
 
     /// It is not as it should be.
     pub fn bad(&self) -> Style {
-        self.colour(203, 160, Color::Red).add_modifier(Modifier::BOLD)
+        self.colour(203, 160, Color::Red)
+            .add_modifier(Modifier::BOLD)
     }
 
     /// The training curve.
@@ -241,7 +254,11 @@ impl Theme {
     /// A bar of the length `share` (0 to 1) of `width` cells: the filled part and the rest.
     pub fn bar(&self, share: f64, width: usize) -> (String, String) {
         const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+        let share = if share.is_finite() {
+            share.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
         match self.font {
             Font::Full => {
                 let eighths = (share * width as f64 * 8.0).round() as usize;
@@ -328,8 +345,18 @@ mod tests {
     fn without_colours_no_style_has_one() {
         let plain = theme(&[("NO_COLOR", "1")]);
         let styles = [
-            plain.title(), plain.accent(), plain.faint(), plain.rule(), plain.good(), plain.warn(), plain.bad(),
-            plain.training(), plain.validation(), plain.selected(), plain.key(), plain.heat(0.7, true),
+            plain.title(),
+            plain.accent(),
+            plain.faint(),
+            plain.rule(),
+            plain.good(),
+            plain.warn(),
+            plain.bad(),
+            plain.training(),
+            plain.validation(),
+            plain.selected(),
+            plain.key(),
+            plain.heat(0.7, true),
         ];
         for style in styles {
             assert_eq!((style.fg, style.bg), (None, None));

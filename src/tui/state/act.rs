@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::log::Weight;
 use super::start::Choice;
 use super::{Form, Over, Screen, State};
 use crate::job::{EvaluateConfig, FitConfig, VerifyConfig};
@@ -450,13 +449,17 @@ impl State {
         if config.backbone != self.config.backbone && config.features == self.config.features {
             config.features = self.store_for(&config);
         }
-        let data_set_changed = (&config.dataset, &config.labels, &config.split, config.head.seed)
-            != (
-                &self.config.dataset,
-                &self.config.labels,
-                &self.config.split,
-                self.config.head.seed,
-            );
+        let data_set_changed = (
+            &config.dataset,
+            &config.labels,
+            &config.split,
+            config.head.seed,
+        ) != (
+            &self.config.dataset,
+            &self.config.labels,
+            &self.config.split,
+            self.config.head.seed,
+        );
         let base_changed = config.backbone != self.config.backbone;
         self.config = config;
         if data_set_changed {
@@ -508,11 +511,6 @@ impl State {
             }
             None => self.notify("this run has no settings of a whole road"),
         }
-    }
-
-    /// Notes a line that has no other place.
-    pub fn note(&mut self, text: String) {
-        self.log.add(self.now, Weight::Warning, text);
     }
 }
 

@@ -175,7 +175,10 @@ mod tests {
         data.finding(&Finding::Duplicates(vec!["a/1".into(), "a/2".into()]));
         assert_eq!(
             data.findings,
-            ["the same picture in two classes: a/1, b/1", "the same picture: a/1, a/2"]
+            [
+                "the same picture in two classes: a/1, b/1",
+                "the same picture: a/1, a/2"
+            ]
         );
         assert_eq!((data.groups(), data.pictures()), (2, 2));
         data.act(Action::Right, 5);

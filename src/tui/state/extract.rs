@@ -121,7 +121,11 @@ impl Extract {
                     worker.path = None;
                     worker.done += 1;
                 }
-                for (sum, us) in self.spent_us.iter_mut().zip([decode_us, infer_us, write_us]) {
+                for (sum, us) in self
+                    .spent_us
+                    .iter_mut()
+                    .zip([decode_us, infer_us, write_us])
+                {
                     *sum += us;
                 }
             }
@@ -195,7 +199,14 @@ impl Extract {
             return self.mean_rate(now);
         }
         // The present second is not over.
-        let recent: Vec<u64> = self.rates.iter().rev().skip(1).take(RECENT).copied().collect();
+        let recent: Vec<u64> = self
+            .rates
+            .iter()
+            .rev()
+            .skip(1)
+            .take(RECENT)
+            .copied()
+            .collect();
         Some(recent.iter().sum::<u64>() as f64 / recent.len() as f64)
     }
 
@@ -263,7 +274,10 @@ mod tests {
             extract.tick(Duration::from_secs(second), paused);
         }
         extract.event(Duration::from_secs(51), &done(12), true);
-        assert_eq!(extract.worked(Duration::from_secs(51)), Duration::from_secs(5));
+        assert_eq!(
+            extract.worked(Duration::from_secs(51)),
+            Duration::from_secs(5)
+        );
     }
 
     #[test]

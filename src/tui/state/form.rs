@@ -221,7 +221,10 @@ mod tests {
     fn values_of_every_type_are_taken() {
         let mut form = form();
         assert_eq!(set(&mut form, "epochs", "7").unwrap().head.epochs, 7);
-        assert_eq!(set(&mut form, "hidden", "64, 8").unwrap().head.hidden, [64, 8]);
+        assert_eq!(
+            set(&mut form, "hidden", "64, 8").unwrap().head.hidden,
+            [64, 8]
+        );
         assert_eq!(set(&mut form, "l2", "1").unwrap().head.l2, 1.0);
         assert_eq!(
             set(&mut form, "dataset", "12").unwrap().dataset,
@@ -240,7 +243,10 @@ mod tests {
         assert!(form.problem.is_some());
         assert_eq!(form.selected().unwrap().text, "100");
         assert_eq!(set(&mut form, "dropout", "2"), None);
-        assert!(form.problem.as_ref().unwrap().contains("dropout"), "{form:?}");
+        assert!(
+            form.problem.as_ref().unwrap().contains("dropout"),
+            "{form:?}"
+        );
     }
 
     #[test]

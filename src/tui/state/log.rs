@@ -75,9 +75,7 @@ impl Log {
                 Weight::Info,
                 format!("{images} pictures in {} classes", classes.len()),
             ),
-            Event::Resumed { rows } => {
-                (Weight::Info, format!("{rows} pictures are done already"))
-            }
+            Event::Resumed { rows } => (Weight::Info, format!("{rows} pictures are done already")),
             Event::ImageSkipped { path, reason, .. } => (
                 Weight::Warning,
                 format!("skipped {}: {reason}", path_text(path)),
@@ -109,7 +107,11 @@ impl Log {
                 ),
             ),
             Event::Check(check) => (
-                if check.ok { Weight::Info } else { Weight::Error },
+                if check.ok {
+                    Weight::Info
+                } else {
+                    Weight::Error
+                },
                 format!(
                     "{} {}: {}",
                     if check.ok { "ok" } else { "DIFFERS" },

@@ -22,7 +22,7 @@ use std::time::Duration;
 use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
-pub use act::update;
+pub use act::{default_output, update};
 
 use self::data::Data;
 use self::extract::Extract;
@@ -344,8 +344,8 @@ impl State {
         let config = self.runs.latest().and_then(|run| run.config.clone());
         if let (Some(_), Some(config)) = (&self.attached, config) {
             let is_other = self.config.dataset != config.dataset || self.data.overview.is_none();
-            let is_other_base = self.config.backbone != config.backbone
-                || self.model.layers.is_none();
+            let is_other_base =
+                self.config.backbone != config.backbone || self.model.layers.is_none();
             self.config = config;
             if is_other {
                 self.open_data_set();
@@ -390,7 +390,9 @@ impl State {
         match answer {
             Answer::Folder(folder) => self.start.list(folder),
             Answer::Bases(bases) => {
-                let present = bases.iter().position(|b| b.name == self.config.backbone.model);
+                let present = bases
+                    .iter()
+                    .position(|b| b.name == self.config.backbone.model);
                 self.start.base.at = present.unwrap_or(0);
                 self.start.bases = bases;
             }

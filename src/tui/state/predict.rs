@@ -127,8 +127,7 @@ impl Predict {
         self.order = (0..pictures.len())
             .filter(|&i| {
                 self.cell.is_none_or(|(truth, prediction)| {
-                    pictures[i].class == Some(truth)
-                        && pictures[i].prediction() == Some(prediction)
+                    pictures[i].class == Some(truth) && pictures[i].prediction() == Some(prediction)
                 })
             })
             .collect();

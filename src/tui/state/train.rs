@@ -84,8 +84,7 @@ impl Train {
                     self.begin(*fold);
                 }
                 self.epochs.push(*stats);
-                self.class_history
-                    .resize(class_accuracy.len(), Vec::new());
+                self.class_history.resize(class_accuracy.len(), Vec::new());
                 for (history, share) in self.class_history.iter_mut().zip(class_accuracy) {
                     history.push(*share);
                 }
@@ -140,14 +139,21 @@ impl Train {
         let Some(confusion) = self.confusion() else {
             return (0, 0);
         };
-        let cells = confusion.counts.iter().enumerate().flat_map(|(truth, row)| {
-            row.iter()
-                .enumerate()
-                .filter(move |(prediction, _)| *prediction != truth)
-                .map(move |(prediction, &count)| (count, (truth, prediction)))
-        });
+        let cells = confusion
+            .counts
+            .iter()
+            .enumerate()
+            .flat_map(|(truth, row)| {
+                row.iter()
+                    .enumerate()
+                    .filter(move |(prediction, _)| *prediction != truth)
+                    .map(move |(prediction, &count)| (count, (truth, prediction)))
+            });
         cells
-            .fold((0, (0, 0)), |most, next| if next.0 > most.0 { next } else { most })
+            .fold(
+                (0, (0, 0)),
+                |most, next| if next.0 > most.0 { next } else { most },
+            )
             .1
     }
 

@@ -6,13 +6,13 @@ use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Widget, Wrap};
+use ratatui::widgets::Widget;
 use ratatui_image::Image;
 
 use crate::tui::event::{PictureKey, Seen, Target};
 use crate::tui::state::State;
 use crate::tui::state::cursor::Cursor;
-use crate::tui::text::{fit, path_text};
+use crate::tui::text::{fit, path_text, wrap};
 use crate::tui::theme::{Font, Mark, Theme};
 
 /// A terminal from this size on has room for frames around panels.
@@ -49,12 +49,11 @@ impl Canvas<'_, '_> {
 
     /// Writes text over several lines, wrapped at words. Returns the number of lines.
     pub fn wrapped(&mut self, area: Rect, text: &str, style: Style) -> u16 {
-        let paragraph = Paragraph::new(text.to_owned())
-            .style(style)
-            .wrap(Wrap { trim: true });
-        let lines = wrapped_lines(text, area.width);
-        paragraph.render(area, self.frame.buffer_mut());
-        lines.min(area.height)
+        let lines = wrap(text, area.width.into());
+        for (row, line) in lines.iter().enumerate().take(area.height.into()) {
+            self.line(area, row as u16, Span::styled(line.clone(), style));
+        }
+        (lines.len() as u16).min(area.height)
     }
 
     /// Draws a panel with a title, and something on its right; returns the inside.
@@ -224,19 +223,18 @@ impl Canvas<'_, '_> {
     /// A faint word in the middle of `area`.
     pub fn say(&mut self, area: Rect, text: &str) {
         let width = usize::from(area.width).saturating_sub(2);
-        let lines = wrapped_lines(text, width as u16).min(area.height);
-        let place = Rect {
-            x: area.x + 1,
-            y: area.y + (area.height - lines) / 2,
-            width: area.width.saturating_sub(2),
-            height: lines,
-        };
+        let lines = wrap(text, width);
+        let first = usize::from(area.height).saturating_sub(lines.len()) / 2;
         let style = self.theme.faint();
-        Paragraph::new(text.to_owned())
-            .style(style)
-            .centered()
-            .wrap(Wrap { trim: true })
-            .render(place, self.frame.buffer_mut());
+        for (row, line) in lines.into_iter().enumerate() {
+            let line = Span::styled(line, style);
+            let place = Rect {
+                x: area.x + (area.width.saturating_sub(line.width() as u16)) / 2,
+                width: (line.width() as u16).min(area.width),
+                ..area
+            };
+            self.line(place, (first + row) as u16, line);
+        }
     }
 
     /// Puts a style over what is drawn.
@@ -250,11 +248,9 @@ impl Canvas<'_, '_> {
     }
 }
 
-/// Lines that `text` takes at `width` cells, wrapped at words.
+/// Lines that `text` takes at `width` cells.
 pub(super) fn wrapped_lines(text: &str, width: u16) -> u16 {
-    Paragraph::new(text.to_owned())
-        .wrap(Wrap { trim: true })
-        .line_count(width.max(1)) as u16
+    wrap(text, width.into()).len() as u16
 }
 
 /// Columns of `area` from the left with these widths, one cell apart; the last gets the rest.
@@ -262,7 +258,11 @@ pub(super) fn columns<const N: usize>(area: Rect, widths: [u16; N]) -> [Rect; N]
     let mut x = area.x;
     std::array::from_fn(|i| {
         let left = area.right().saturating_sub(x);
-        let width = if i + 1 == N { left } else { widths[i].min(left) };
+        let width = if i + 1 == N {
+            left
+        } else {
+            widths[i].min(left)
+        };
         let column = Rect { x, width, ..area };
         x = (x + width + 1).min(area.right());
         column
@@ -274,7 +274,11 @@ pub(super) fn rows<const N: usize>(area: Rect, heights: [u16; N]) -> [Rect; N] {
     let mut y = area.y;
     std::array::from_fn(|i| {
         let left = area.bottom().saturating_sub(y);
-        let height = if i + 1 == N { left } else { heights[i].min(left) };
+        let height = if i + 1 == N {
+            left
+        } else {
+            heights[i].min(left)
+        };
         let row = Rect { y, height, ..area };
         y += height;
         row

@@ -32,7 +32,10 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         }
         Some(Err(problem)) => {
             let inner = canvas.panel(area, &name(&state.config.dataset), "");
-            canvas.say(inner, &format!("{problem}\n\npress o to choose another folder"));
+            canvas.say(
+                inner,
+                &format!("{problem}\n\npress o to choose another folder"),
+            );
         }
         None => {
             let inner = canvas.panel(area, "Data", "");
@@ -73,10 +76,7 @@ fn draw_classes(canvas: &mut Canvas, area: Rect, overview: &Overview) {
         Target::Row,
         |canvas, class, width| {
             let split = overview.counts[class];
-            let splits = right(
-                &format!("{} / {} / {}", split[0], split[1], split[2]),
-                16,
-            );
+            let splits = right(&format!("{} / {} / {}", split[0], split[1], split[2]), 16);
             let number = right(&grouped(counts[class] as u64), 7);
             let name_width = (width / 4).clamp(8, 24);
             let bar_width = width.saturating_sub(name_width + 1 + 7 + 1 + 16);
@@ -116,7 +116,11 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
             false => "none: every file looks like a picture, none is there twice",
         };
         let mark = Span::styled(format!("{} ", theme.mark(Mark::Good)), theme.good());
-        canvas.line(inner, 0, Line::from(vec![mark, Span::raw(fit(text, width))]));
+        canvas.line(
+            inner,
+            0,
+            Line::from(vec![mark, Span::raw(fit(text, width))]),
+        );
     }
     let room = usize::from(inner.height);
     let more = warnings.len() > room;
@@ -141,7 +145,11 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
         .and_then(|o| o.classes.get(data.cursor.at))
         .map_or("pictures", String::as_str);
     let len = data.pictures();
-    let place = format!("{} of {}", grouped((data.picture + 1).min(len) as u64), grouped(len as u64));
+    let place = format!(
+        "{} of {}",
+        grouped((data.picture + 1).min(len) as u64),
+        grouped(len as u64)
+    );
     let inner = canvas.panel(area, &printable(class), &place);
     if inner.height < 4 || len == 0 {
         return;
@@ -181,7 +189,10 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
         } else {
             " "
         };
-        let caption = fit(&name(&picture.path), usize::from(cell.width).saturating_sub(2));
+        let caption = fit(
+            &name(&picture.path),
+            usize::from(cell.width).saturating_sub(2),
+        );
         let line = Line::from(Span::styled(format!("{mark}{caption}"), style));
         canvas.line(cell, cell.height - 1, line);
         canvas.seen.targets.push((cell, Target::SideRow(number)));

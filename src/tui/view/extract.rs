@@ -196,7 +196,11 @@ fn draw_time(canvas: &mut Canvas, area: Rect) {
     let Some(shares) = canvas.state.extract.shares() else {
         return;
     };
-    for (row, (what, share)) in ["decode", "inference", "write"].iter().zip(shares).enumerate() {
+    for (row, (what, share)) in ["decode", "inference", "write"]
+        .iter()
+        .zip(shares)
+        .enumerate()
+    {
         let width = usize::from(inner.width).saturating_sub(11 + 6);
         let [full, rest] = canvas.bar(share, width, theme.accent());
         canvas.line(

@@ -140,7 +140,10 @@ fn tabs(canvas: &mut Canvas, area: Rect) {
             Span::styled(screen.name(), if here { style } else { Default::default() }),
         ];
         if let Some(mark) = mark(canvas.state, screen) {
-            spans.push(Span::styled(format!(" {}", theme.mark(mark)), style_of(canvas, mark)));
+            spans.push(Span::styled(
+                format!(" {}", theme.mark(mark)),
+                style_of(canvas, mark),
+            ));
         }
         spans.push(Span::styled(" ", style));
         let line = Line::from(spans);
