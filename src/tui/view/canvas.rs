@@ -59,6 +59,11 @@ impl Canvas<'_, '_> {
     /// Draws a panel with a title, and something on its right; returns the inside.
     pub fn panel(&mut self, area: Rect, title: &str, right: &str) -> Rect {
         let roomy = self.state.size.0 >= ROOMY.0 && self.state.size.1 >= ROOMY.1;
+        self.framed(area, title, right, roomy)
+    }
+
+    /// Draws a panel with a frame all around, or with a line above alone; returns the inside.
+    pub fn framed(&mut self, area: Rect, title: &str, right: &str, roomy: bool) -> Rect {
         let rule = self.theme.rule();
         let [tl, tr, bl, br] = match self.theme.font {
             Font::Full => ["╭", "╮", "╰", "╯"],

@@ -146,7 +146,13 @@ fn draw_speed(canvas: &mut Canvas, area: Rect) {
     let inner = canvas.panel(area, "Images/s over time", &format!("at most {most}"));
     let width = usize::from(inner.width);
     let skip = rates.len().saturating_sub(width);
-    let shown: Vec<u64> = rates.iter().skip(skip).copied().collect();
+    // While there are few seconds, each gets more than a column.
+    let columns = (width / rates.len().max(1)).clamp(1, 8);
+    let shown: Vec<u64> = rates
+        .iter()
+        .skip(skip)
+        .flat_map(|&rate| std::iter::repeat_n(rate, columns))
+        .collect();
     Sparkline::default()
         .data(&shown)
         .max(most.max(1))

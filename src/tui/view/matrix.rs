@@ -132,11 +132,10 @@ fn draw_cell(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     let all: u64 = row.iter().sum();
     let share = count as f64 / all.max(1) as f64;
     let text = format!(
-        "{count} of {all} {} taken for {} ({}){}",
+        "{count} of {all}, {}: {} taken for {}",
+        percent(share),
         printable(name),
         printable(taken),
-        percent(share),
-        if count > 0 { "; Enter shows them" } else { "" }
     );
     canvas.line(area, 0, Span::styled(text, theme.strong()));
 }

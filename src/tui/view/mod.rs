@@ -30,7 +30,7 @@ use ratatui::text::{Line, Span};
 
 use self::canvas::{Canvas, rows};
 use super::event::{Seen, Target};
-use super::keys;
+use super::keys::{self, Action};
 use super::state::runs::Status;
 use super::state::{Over, Screen, State};
 use super::theme::Mark;
@@ -171,23 +171,43 @@ fn style_of(canvas: &Canvas, mark: Mark) -> ratatui::style::Style {
     }
 }
 
-/// The keys that do something here, as many as fit.
+/// The keys that do something here, as many as fit; help and the way out always do.
 fn draw_hints(canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
-    let mut spans: Vec<Span> = Vec::new();
-    let mut width = 1;
     let place = canvas.state.place();
+    let busy = canvas.state.running().is_some();
     let hints: Vec<_> = keys::bindings(place)
         .filter(|b| !b.hint.is_empty())
-        .map(|b| (b.first_key(), hint_of(canvas.state, b)))
+        .filter(|b| match b.action {
+            Action::Pause | Action::Cancel => busy,
+            Action::Run => !busy,
+            _ => true,
+        })
+        .map(|b| {
+            let width = b.first_key().chars().count() + b.hint.chars().count() + 3;
+            (b, width)
+        })
         .collect();
-    for (key, hint) in hints {
-        let more = key.chars().count() + hint.chars().count() + 3;
-        if width + more > usize::from(area.width) {
-            continue;
+    let is_needed = |action| matches!(action, Action::Help | Action::Quit);
+    let needed: usize = hints
+        .iter()
+        .filter(|(b, _)| is_needed(b.action))
+        .map(|(_, width)| width)
+        .sum();
+    let mut room = usize::from(area.width).saturating_sub(needed);
+    let mut spans: Vec<Span> = Vec::new();
+    for (binding, width) in hints {
+        if !is_needed(binding.action) {
+            if width > room {
+                continue;
+            }
+            room -= width;
         }
-        width += more;
-        spans.push(Span::styled(format!(" {key}"), theme.key()));
+        let hint = hint_of(canvas.state, binding);
+        spans.push(Span::styled(
+            format!(" {}", binding.first_key()),
+            theme.key(),
+        ));
         spans.push(Span::styled(format!(" {hint} "), theme.faint()));
     }
     canvas.line(area, 0, Line::from(spans));
@@ -195,7 +215,7 @@ fn draw_hints(canvas: &mut Canvas, area: Rect) {
 
 fn hint_of(state: &State, binding: &keys::Binding) -> &'static str {
     match binding.action {
-        keys::Action::Pause if state.paused => "go on",
+        Action::Pause if state.paused => "go on",
         _ => binding.hint,
     }
 }

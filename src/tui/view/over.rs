@@ -1,6 +1,7 @@
 //! What lies over a screen: keys, settings, questions.
 
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 
@@ -57,18 +58,9 @@ fn window(canvas: &mut Canvas, body: Rect, width: u16, height: u16, title: &str)
         width,
         height,
     };
+    canvas.restyle(body, Style::reset().patch(canvas.theme.faint()));
     Clear.render(area, canvas.frame.buffer_mut());
-    // Without frames the panel needs an edge of its own below.
-    let inner = canvas.panel(area, title, "");
-    let rule = "─".repeat(usize::from(area.width));
-    if inner.bottom() == area.bottom() {
-        let style = canvas.theme.rule();
-        canvas.line(area, area.height - 1, Span::styled(rule, style));
-    }
-    Rect {
-        height: area.bottom().saturating_sub(inner.y + 1),
-        ..inner
-    }
+    canvas.framed(area, title, "", true)
 }
 
 fn ask(canvas: &mut Canvas, body: Rect, title: &str, question: &str) {
@@ -89,7 +81,7 @@ fn ask(canvas: &mut Canvas, body: Rect, title: &str, question: &str) {
 }
 
 fn draw_line(canvas: &mut Canvas, body: Rect, title: &str, text: &str) {
-    let inner = window(canvas, body, body.width.min(100) - 4, 4, title);
+    let inner = window(canvas, body, body.width.min(100) - 4, 3, title);
     let shown = fit_end(&printable(text), usize::from(inner.width).saturating_sub(2));
     let end = inner.x + Span::raw(&shown).width() as u16;
     canvas.line(inner, 0, Span::raw(shown));
@@ -112,7 +104,7 @@ fn draw_help(canvas: &mut Canvas, body: Rect, top: usize) {
     lines.push(Line::default());
     lines.push(title("Every screen"));
     lines.extend(keys::common_bindings().map(entry));
-    let width = 76.min(body.width);
+    let width = 80.min(body.width);
     let inner = window(canvas, body, width, lines.len() as u16 + 2, "Keys");
     let height = usize::from(inner.height);
     let top = top.min(lines.len().saturating_sub(height));

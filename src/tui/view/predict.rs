@@ -33,7 +33,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         canvas.say(inner, text);
         return;
     }
-    let [list, side] = columns(area, [area.width * 9 / 20, 0]);
+    let [list, side] = columns(area, [area.width * 2 / 5, 0]);
     draw_list(canvas, list);
     let bars = if side.height >= 27 { 8 } else { 6 };
     let [picture, below] = rows(side, [side.height.saturating_sub(bars), bars]);
@@ -157,7 +157,7 @@ fn draw_own(canvas: &mut Canvas, area: Rect) {
 }
 
 fn draw_imagenet(canvas: &mut Canvas, area: Rect) {
-    let inner = canvas.panel(area, "ImageNet classifier", "");
+    let inner = canvas.panel(area, "ImageNet", "");
     let asked = canvas.state.selected_picture();
     match asked.and_then(|path| canvas.state.predict.labels(&path)) {
         Some(Ok(labels)) => bars(canvas, inner, &shares(&labels.imagenet), None),
@@ -173,12 +173,25 @@ fn shares(predictions: &[Prediction]) -> Vec<(String, f32)> {
         .collect()
 }
 
+/// ImageNet's labels list synonyms; the first is enough here.
+fn first_name(label: &str) -> &str {
+    label.split(',').next().unwrap_or(label)
+}
+
 /// A line for each class; the true one is marked.
 fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Option<&str>) {
     let theme = canvas.theme;
     let width = usize::from(area.width);
-    let names = (width / 2).clamp(6, 24);
-    let bar_width = width.saturating_sub(names + 1 + 5);
+    let longest = classes
+        .iter()
+        .map(|(class, _)| first_name(class).chars().count())
+        .max();
+    let bar_width = (width / 4).max(4);
+    let names = width
+        .saturating_sub(bar_width + 1 + 6)
+        .min(longest.unwrap_or(0) + 2)
+        .max(6);
+    let bar_width = width.saturating_sub(names + 1 + 6);
     for (row, (class, share)) in classes.iter().take(area.height.into()).enumerate() {
         let is_truth = truth == Some(class);
         let mark = if is_truth {
@@ -192,7 +205,7 @@ fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Optio
             theme.faint()
         };
         let [full, rest] = canvas.bar(f64::from(*share), bar_width, style);
-        let text = left(&fit(&printable(class), names - 2), names - 2);
+        let text = left(&fit(&printable(first_name(class)), names - 2), names - 2);
         canvas.line(
             area,
             row as u16,
@@ -202,7 +215,7 @@ fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Optio
                 Span::raw(" "),
                 full,
                 rest,
-                Span::styled(right(&percent(f64::from(*share)), 5), theme.strong()),
+                Span::styled(right(&percent(f64::from(*share)), 6), theme.strong()),
             ]),
         );
     }

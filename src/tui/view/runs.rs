@@ -29,7 +29,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         );
         return;
     }
-    let about = 7.min(area.height / 2);
+    let about = 8.min(area.height / 2);
     let [list, detail] = rows(area, [area.height - about, about]);
     let inner = canvas.panel(list, "Runs", &runs.all.len().to_string());
     let [head, list] = rows(inner, [1, 0]);
@@ -135,15 +135,17 @@ fn cells(canvas: &Canvas, number: usize, run: &Run) -> [String; 10] {
 }
 
 fn columns(width: usize, cells: &[String; 10]) -> String {
+    // Where it is narrow, the split is left out: the panel below names it.
+    let split = if width >= 100 { 11 } else { 0 };
     let base = width
-        .saturating_sub(2 + 10 + 7 + 7 + 11 + 9 + 8 + 10 + 6)
-        .max(6);
+        .saturating_sub(2 + 11 + 8 + 7 + split + 9 + 8 + 10 + 6)
+        .clamp(6, 40);
     left(&cells[0], 2)
-        + &left(&cells[1], 10)
+        + &left(&cells[1], 11)
         + &left(&cells[2], base)
-        + &right(&cells[3], 7)
+        + &right(&cells[3], 8)
         + &right(&cells[4], 7)
-        + &right(&cells[5], 11)
+        + &right(&cells[5], split)
         + &right(&cells[6], 9)
         + &right(&cells[7], 8)
         + &right(&cells[8], 10)
@@ -176,6 +178,15 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
             format!(
                 "rate {}, l2 {}, batch {}, dropout {}, best epoch {}",
                 head.learning_rate, head.l2, head.batch_size, head.dropout, run.best_epoch
+            ),
+        ));
+    }
+    for score in &run.scores {
+        lines.push((
+            "score",
+            format!(
+                "{}: accuracy {:.4}, loss {:.4} on {} pictures",
+                score.split, score.accuracy, score.loss, score.images
             ),
         ));
     }

@@ -54,7 +54,10 @@ fn draw_folders(canvas: &mut Canvas, area: Rect) {
         &path_text(&folder.path),
         usize::from(area.width).saturating_sub(20),
     );
-    let count = format!("{} folders", folder.entries.len());
+    let count = match folder.entries.len() {
+        1 => "1 folder".to_owned(),
+        len => format!("{len} folders"),
+    };
     let inner = canvas.panel(area, &title, &count);
     if let Some(problem) = &folder.problem {
         canvas.say(inner, problem);
@@ -65,7 +68,7 @@ fn draw_folders(canvas: &mut Canvas, area: Rect) {
         return;
     }
     let active = start.side == Side::Folders;
-    let name_width = (usize::from(inner.width) / 2).max(12);
+    let name_width = (usize::from(inner.width).saturating_sub(28)).clamp(12, 40);
     canvas.list(
         inner,
         folder.entries.len(),

@@ -93,7 +93,7 @@ fn run_line(canvas: &Canvas, run: &Run) -> Line<'static> {
 fn verdict(run: &Run) -> String {
     let mut text = String::new();
     if let Some(score) = run.score() {
-        text += &format!(", {} accuracy {:.3}", score.split, score.accuracy);
+        text += &format!(", {} {:.3}", score.split, score.accuracy);
     }
     match run.same_results {
         Some(true) => text += ", same results: TRUE",

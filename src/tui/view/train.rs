@@ -110,7 +110,7 @@ fn draw_classes(canvas: &mut Canvas, area: Rect) {
     let len = train.classes.len();
     let width = usize::from(inner.width);
     let names = (width / 3).clamp(6, 20);
-    let curve = if live && width >= 34 { width / 5 } else { 0 };
+    let curve = if live && width >= 44 { width / 4 } else { 0 };
     let bars = width.saturating_sub(names + 1 + curve + usize::from(curve > 0) + 6);
     let window = Cursor { at: train.cell.0 }.window(len, inner.height.into());
     for (row, class) in window.enumerate() {

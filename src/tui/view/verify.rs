@@ -99,13 +99,15 @@ fn draw_verdict(canvas: &mut Canvas, area: Rect) {
     let verify = &canvas.state.verify;
     let theme = canvas.theme;
     let inner = canvas.panel(area, "Verdict", "");
-    let numbers = verify
+    let differences: Vec<f32> = verify
         .checks
         .iter()
-        .filter(|c| c.max_abs_diff.is_some())
-        .count();
+        .filter_map(|c| c.max_abs_diff)
+        .collect();
+    let largest = differences.iter().copied().fold(0.0, f32::max);
+    let numbers = differences.len();
     let line = match (&verify.verdict, &verify.problem) {
-        (Some((same, difference)), _) => {
+        (Some((same, _)), _) => {
             let (mark, word, style) = if *same {
                 (Mark::Good, "TRUE", theme.good())
             } else {
@@ -114,7 +116,7 @@ fn draw_verdict(canvas: &mut Canvas, area: Rect) {
             vec![
                 Span::styled(format!("{} same results: {word}", theme.mark(mark)), style),
                 Span::styled(
-                    format!("   largest difference {difference:.1e} over {numbers} comparisons"),
+                    format!("   largest difference {largest:.1e} in {numbers} comparisons"),
                     theme.faint(),
                 ),
             ]
