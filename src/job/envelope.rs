@@ -31,8 +31,11 @@ impl JobCard {
     pub fn new(name: &'static str, config: &impl Serialize) -> JobCard {
         JobCard {
             name,
-            // A configuration is plain data: what JSON cannot hold is not in it.
-            config: serde_json::to_value(config).unwrap_or_default(),
+            // By way of text, which has 0.01 where the nearest float32 is 0.0099999998. A configuration is plain
+            // data: what JSON cannot hold is not in it.
+            config: serde_json::to_string(config)
+                .and_then(|text| serde_json::from_str(&text))
+                .unwrap_or_default(),
             resume: "run the same command again to go on".to_owned(),
             ..JobCard::default()
         }

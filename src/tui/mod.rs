@@ -71,3 +71,6 @@ fn complain(line: &str) {
     // Whoever closed standard error does not want to be told.
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
 }
+
+#[cfg(test)]
+mod tests;
