@@ -75,6 +75,8 @@ fn foreign_crates_stay_in_their_rooms() {
         ("walkdir", "dataset"),
         ("indicatif", "cli"),
         ("ratatui", "tui"),
+        ("ratatui_image", "tui"),
+        ("unicode_width", "tui"),
     ];
     let mut files = Vec::new();
     sources(&repository("src"), &mut files);

@@ -13,6 +13,7 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode,
+    supports_keyboard_enhancement,
 };
 use ratatui::crossterm::{cursor, event, execute};
 use ratatui_image::picker::{Picker, ProtocolType};
@@ -77,7 +78,12 @@ fn pick(wish: &str, state: &State) -> Option<Picker> {
         "iterm2" => forced(ProtocolType::Iterm2),
         _ if state.theme.depth == super::theme::Depth::None => None,
         _ if console => Some(Picker::halfblocks()),
-        _ => Some(Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks())),
+        // A terminal that does not answer questions would leave the asking thread with the user's keys, so it
+        // is tried with a harmless one first.
+        _ => match supports_keyboard_enhancement() {
+            Ok(_) => Some(Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks())),
+            Err(_) => Some(Picker::halfblocks()),
+        },
     }
 }
 

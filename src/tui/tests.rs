@@ -180,7 +180,7 @@ fn text(backend: &TestBackend) -> String {
 fn states_of(screen: Screen, size: (u16, u16)) -> String {
     let running_until = |event: &progress::Event| match screen {
         Screen::Train | Screen::Runs | Screen::Predict => {
-            matches!(event, progress::Event::Epoch { stats, .. } if stats.epoch == 10)
+            matches!(event, progress::Event::Epoch { stats, .. } if stats.epoch == 5)
         }
         Screen::Verify | Screen::Log => {
             matches!(event, progress::Event::Check(check) if check.name == "probe")
@@ -307,7 +307,7 @@ fn what_lies_over_a_screen() {
 fn a_terminal_that_is_too_small_is_told_so_and_every_size_is_safe() {
     let mut player = Player::opened(THEME);
     player.play(FIT);
-    assert!(player.screen(59, 20).contains("wants 60×20 or more"));
+    assert!(player.screen(59, 20).contains("too small: 59×20"));
     for screen in Screen::NUMBERED.into_iter().chain([Screen::Start]) {
         player.state.screen = screen;
         for size in [(1, 1), (60, 20), (61, 50), (200, 20), (200, 60), (400, 100)] {

@@ -137,6 +137,8 @@ impl Extract {
             } => {
                 self.count(*done, *total, live);
                 self.skipped_count += 1;
+                // There is nothing to see of it.
+                self.shown.take_if(|(shown, _)| shown == path);
                 if self.skipped.len() < LISTED {
                     self.skipped.push((path.clone(), reason.clone()));
                 }

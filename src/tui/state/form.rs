@@ -165,6 +165,9 @@ fn as_value(field: &Field) -> Value {
         "hidden" => format!("x = [{text}]"),
         _ => format!("x = {text}"),
     };
+    if let (Ok(yes), "true" | "false") = (text.parse(), text.as_str()) {
+        return Value::Boolean(yes);
+    }
     let parsed = (!TEXTS.contains(&name) && field.setting.choices.is_empty())
         .then(|| written.parse::<Table>().ok()?.remove("x"))
         .flatten();

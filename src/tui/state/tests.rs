@@ -121,7 +121,7 @@ fn an_output_that_is_there_is_renamed_or_replaced_as_the_user_says() {
 
 #[test]
 fn the_screen_follows_the_job_until_the_user_goes_elsewhere() {
-    let mut player = extracting();
+    let player = extracting();
     assert_eq!(player.state.screen, Screen::Extract);
     let mut player = finished();
     assert_eq!(player.state.screen, Screen::Verify);

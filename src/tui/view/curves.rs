@@ -58,9 +58,23 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
     let training = points(&|s| Some(pick(s).0));
     let validation = points(&|s| pick(s).1);
     let bounds = bounds(&training, &validation, measure, log);
-    let epochs = train.epochs[last].epochs.max(2) as f64;
+    // While it runs there is room for the epochs to come; early stopping may leave some out.
+    let stats = &train.epochs[last];
+    let epochs = if train.running {
+        stats.epochs
+    } else {
+        stats.epoch
+    }
+    .max(2) as f64;
     let best = train.epochs[last].best_epoch as f64;
-    let best_line = [(best, bounds[0]), (best, bounds[1])];
+    // The best epoch as a dotted line: two dots for each line of cells.
+    let dots = usize::from(inner.height) * 2;
+    let best_line: Points = (0..=dots)
+        .map(|i| {
+            let share = i as f64 / dots as f64;
+            (best, bounds[0] + share * (bounds[1] - bounds[0]))
+        })
+        .collect();
     let curve = |points, style: Style| {
         Dataset::default()
             .data(points)
@@ -69,7 +83,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
             .style(style)
     };
     let mut sets = vec![
-        curve(&best_line[..], theme.rule()),
+        curve(&best_line[..], theme.rule()).graph_type(GraphType::Scatter),
         curve(&training, theme.training()),
     ];
     if !validation.is_empty() {
@@ -128,9 +142,9 @@ fn label(value: f64) -> String {
 /// Which curve is which, in the corner that both leave free.
 fn legend(canvas: &mut Canvas, area: Rect, validation: bool) {
     let theme = canvas.theme;
-    let mut spans = vec![Span::styled("━ train", theme.training())];
+    let mut spans = vec![Span::styled("─ train", theme.training())];
     if validation {
-        spans.push(Span::styled("  ━ val", theme.validation()));
+        spans.push(Span::styled("  ─ val", theme.validation()));
     }
     let line = Line::from(spans);
     if line.width() as u16 + 20 <= area.width && area.height >= 6 {

@@ -29,7 +29,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         return;
     }
     let roomy = area.height >= 27;
-    let [head, rest] = rows(area, [if roomy { 5 } else { 4 }, 0]);
+    let [head, rest] = rows(area, [4, 0]);
     draw_head(canvas, head);
     let [wide, side] = columns(rest, [rest.width * 3 / 5, 0]);
     let workers = (extract.workers.len() as u16).clamp(1, 8) + if roomy { 2 } else { 1 };

@@ -50,7 +50,7 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
     };
     if area.width < LEAST.0 || area.height < LEAST.1 {
         let text = format!(
-            "the terminal has {}×{} cells; the dashboard wants {}×{} or more",
+            "too small: {}×{}; the dashboard wants {}×{} or more",
             area.width, area.height, LEAST.0, LEAST.1
         );
         canvas.say(area, &text);
