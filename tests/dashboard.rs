@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,10 @@ use crate::program::{Workplace, repository};
 
 /// Longer than any step takes on a slow machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+fn cells(count: u16) -> NonZero<u16> {
+    NonZero::new(count).unwrap()
+}
 
 /// A terminal with a program in it.
 struct Terminal {
@@ -39,7 +44,7 @@ impl Terminal {
         command.env_remove("NO_COLOR");
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(cols), 0)));
         let mut output = pair.master.try_clone_reader().unwrap();
         let parser = screen.clone();
         std::thread::spawn(move || {
@@ -96,7 +101,7 @@ impl Terminal {
             .lock()
             .unwrap()
             .screen_mut()
-            .set_size(rows, cols);
+            .set_size(cells(rows), cells(cols));
         self.master.resize(size).unwrap();
     }
 
@@ -177,7 +182,7 @@ fn from_an_empty_start_screen_to_a_verified_model_and_out() {
 #[test]
 fn leaving_while_a_job_runs_asks_and_the_headless_program_goes_on() {
     let work = Workplace::new();
-    work.copy_tiny("photos", 20);
+    work.copy_tiny("photos", 8);
     let mut terminal = Terminal::start(&work, &["photos", "--out", "m.onnx"], (24, 80));
     terminal.wait_for("press r");
     terminal.press("r");
