@@ -12,6 +12,7 @@
 
 mod args;
 mod event;
+mod graphics;
 mod keys;
 mod state;
 mod terminal;

@@ -13,12 +13,13 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode,
-    supports_keyboard_enhancement,
+    window_size,
 };
 use ratatui::crossterm::{cursor, event, execute};
 use ratatui_image::picker::{Picker, ProtocolType};
 
 use super::event::{Answer, Command, Event};
+use super::graphics::{self, Answers};
 use super::state::{State, update};
 use super::view::view;
 use super::worker::Workers;
@@ -32,6 +33,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Events that may wait; a job that is this far ahead of the screen waits for it.
 const EVENT_CAPACITY: usize = 1024;
+
+/// A terminal that has not answered by then does not answer; over a slow line it takes some time.
+const ANSWER_TIME: Duration = Duration::from_millis(900);
 
 /// Events that are taken before the clock is looked at again.
 const BATCH: usize = 512;
@@ -64,27 +68,75 @@ pub fn run(mut state: State, pictures: &str) -> Result<()> {
 
 /// How pictures can be drawn; none if they cannot or should not be.
 fn pick(wish: &str, state: &State) -> Option<Picker> {
-    let console = std::env::var_os("TERM").is_some_and(|term| term == "linux");
-    let forced = |protocol| {
-        let mut picker = Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks());
-        picker.set_protocol_type(protocol);
-        Some(picker)
+    let variable = |name: &str| std::env::var(name).ok();
+    let console = variable("TERM").is_some_and(|term| term == "linux");
+    let protocol = match wish {
+        "none" => return None,
+        "blocks" => return Some(Picker::halfblocks()),
+        "kitty" => Some(ProtocolType::Kitty),
+        "sixel" => Some(ProtocolType::Sixel),
+        "iterm2" => Some(ProtocolType::Iterm2),
+        _ if state.theme.depth == super::theme::Depth::None => return None,
+        _ if console => return Some(Picker::halfblocks()),
+        _ => None,
     };
-    match wish {
-        "none" => None,
-        "blocks" => Some(Picker::halfblocks()),
-        "kitty" => forced(ProtocolType::Kitty),
-        "sixel" => forced(ProtocolType::Sixel),
-        "iterm2" => forced(ProtocolType::Iterm2),
-        _ if state.theme.depth == super::theme::Depth::None => None,
-        _ if console => Some(Picker::halfblocks()),
-        // A terminal that does not answer questions would leave the asking thread with the user's keys, so it
-        // is tried with a harmless one first.
-        _ => match supports_keyboard_enhancement() {
-            Ok(_) => Some(Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks())),
-            Err(_) => Some(Picker::halfblocks()),
-        },
+    let answers = ask();
+    let protocol = protocol.unwrap_or_else(|| graphics::protocol(answers, variable));
+    Some(graphics::picker(protocol, answers.cell.or_else(cell_size)))
+}
+
+/// Asks the terminal what it can draw, before anything else reads its keys.
+#[cfg(unix)]
+fn ask() -> Answers {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let mut out = stdout();
+    if out
+        .write_all(graphics::QUESTIONS.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
+        return Answers::default();
     }
+    let began = Instant::now();
+    let stdin = std::io::stdin();
+    let mut answered = Vec::new();
+    loop {
+        let answers = Answers::read(&answered);
+        let left = ANSWER_TIME.saturating_sub(began.elapsed());
+        if answers.complete || left.is_zero() {
+            return answers;
+        }
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut watched = [PollFd::new(&stdin, PollFlags::IN)];
+        if !matches!(poll(&mut watched, Some(&wait)), Ok(1..)) {
+            continue;
+        }
+        let mut bytes = [0; 256];
+        // Not by way of the library's buffer, which could keep keys back.
+        match rustix::io::read(&stdin, &mut bytes) {
+            Ok(count @ 1..) => answered.extend_from_slice(&bytes[..count]),
+            _ => return answers,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn ask() -> Answers {
+    Answers::default()
+}
+
+/// Width and height of a cell in pixels, as the system has it.
+fn cell_size() -> Option<(u16, u16)> {
+    let size = window_size().ok()?;
+    let side = |pixels: u16, cells: u16| pixels.checked_div(cells).filter(|&side| side > 0);
+    Some((
+        side(size.width, size.columns)?,
+        side(size.height, size.rows)?,
+    ))
 }
 
 /// Starts the thread that waits for keys, and hears the system's wish for an end.
