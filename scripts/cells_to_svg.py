@@ -1,8 +1,8 @@
 """Turns captured terminal cells into an SVG picture: cells_to_svg.py COLUMNS LINES < cells > picture.svg
 
-The input is text with SGR escape sequences, as `tmux capture-pane -e -p -N` writes it. Grounds and half blocks
-become one small PNG image; block elements, Braille and lines become paths, so that no font has to have them;
-all else is text.
+The input is text with SGR escape sequences, as `tmux capture-pane -e -p -N` writes it. Half blocks, of which
+pictures are made, become one small PNG image; grounds, other block elements, Braille and lines become paths, so
+that no font has to have them; all else is text.
 """
 
 import base64
@@ -14,10 +14,10 @@ import zlib
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 8, 17
-GROUND = (22, 24, 29)
+GROUND = (16, 24, 24)
 INK = (205, 209, 216)
 BASIC = [
-    (22, 24, 29), (224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221),
+    (16, 24, 24), (224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221),
     (86, 182, 194), (205, 209, 216), (92, 99, 112), (240, 128, 137), (172, 215, 141), (245, 212, 143),
     (117, 195, 255), (218, 140, 241), (106, 202, 214), (255, 255, 255),
 ]  # fmt: skip
@@ -134,11 +134,15 @@ def shape(character, x, y):
     if 0x2581 <= code <= 0x2587:
         height = (code - 0x2580) * HEIGHT / 8
         return box(0, HEIGHT - height, WIDTH, height)
+    if character == "█":
+        return box(0, 0, WIDTH, HEIGHT)
     if 0x2589 <= code <= 0x258F:
         return box(0, 0, (0x2590 - code) * WIDTH / 8, HEIGHT)
     middle, centre = WIDTH / 2, HEIGHT / 2
     lines = {
         "─": box(0, centre - 0.5, WIDTH, 1),
+        "━": box(0, centre - 2, WIDTH, 4),
+        "╸": box(0, centre - 2, middle, 4) + box(middle, centre - 0.5, middle, 1),
         "│": box(middle - 0.5, 0, 1, HEIGHT),
         "╭": box(middle - 0.5, centre + 2, 1, centre - 2) + box(middle + 2, centre - 0.5, middle - 2, 1)
         + box(middle, centre, 2, 1),
@@ -160,14 +164,17 @@ def hexadecimal(colour):
 def svg(cells):
     columns, lines = len(cells[0]), len(cells)
     pixels = [[GROUND] * columns for _ in range(2 * lines)]
-    paths, texts = {}, []
+    grounds, paths, texts = {}, {}, []
     for row, line in enumerate(cells):
         run = None
         for column, (character, ink, ground, bold) in enumerate(line):
-            upper = ink if character in "▀█" and character else ground
-            lower = ink if character in "▄█" and character else ground
-            pixels[2 * row][column], pixels[2 * row + 1][column] = upper, lower
-            drawn = character.strip() == "" or character in "▀▄█"
+            halves = {"▀": (ink, ground), "▄": (ground, ink)}.get(character)
+            if halves:
+                pixels[2 * row][column], pixels[2 * row + 1][column] = halves
+            elif ground != GROUND:
+                left = column * WIDTH
+                grounds.setdefault(ground, []).append(f"M{left} {row * HEIGHT}h{WIDTH}v{HEIGHT}h-{WIDTH}z")
+            drawn = character.strip() == "" or halves
             path = None if drawn else shape(character, column * WIDTH, row * HEIGHT)
             if path:
                 paths.setdefault(ink, []).append(path)
@@ -192,7 +199,8 @@ def svg(cells):
         f'<image width="{width}" height="{height}" preserveAspectRatio="none" style="image-rendering:pixelated" '
         f'href="data:image/png;base64,{image}"/>',
     ]
-    out += [f'<path fill="{hexadecimal(ink)}" d="{"".join(path)}"/>' for ink, path in paths.items()]
+    for layer in (grounds, paths):
+        out += [f'<path fill="{hexadecimal(ink)}" d="{"".join(path)}"/>' for ink, path in layer.items()]
     for column, row, ink, bold, text in texts:
         text = text.rstrip()
         weight = ' font-weight="bold"' if bold else ""

@@ -251,27 +251,30 @@ impl Theme {
         }
     }
 
-    /// A bar of the length `share` (0 to 1) of `width` cells: the filled part and the rest.
+    /// A thin bar of the length `share` (0 to 1) of `width` cells, for lists: the filled part and the rest.
     pub fn bar(&self, share: f64, width: usize) -> (String, String) {
-        const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-        let share = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let halves = (whole_share(share) * width as f64 * 2.0).round() as usize;
+        let (full, half) = (halves / 2, halves % 2);
         match self.font {
-            Font::Full => {
-                let eighths = (share * width as f64 * 8.0).round() as usize;
-                let part = EIGHTHS[eighths % 8];
-                let full = "█".repeat(eighths / 8) + part;
-                let rest = width - eighths / 8 - usize::from(!part.is_empty());
-                (full, " ".repeat(rest))
-            }
-            Font::Console => {
-                let full = (share * width as f64).round() as usize;
-                ("█".repeat(full), "░".repeat(width - full))
-            }
+            Font::Full => (
+                "━".repeat(full) + if half == 1 { "╸" } else { "" },
+                "─".repeat(width - full - half),
+            ),
+            Font::Console => ("█".repeat(full), "░".repeat(width - full)),
         }
+    }
+
+    /// A thick bar, for what stands alone.
+    pub fn thick_bar(&self, share: f64, width: usize) -> (String, String) {
+        const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+        if self.font == Font::Console {
+            return self.bar(share, width);
+        }
+        let eighths = (whole_share(share) * width as f64 * 8.0).round() as usize;
+        let part = EIGHTHS[eighths % 8];
+        let full = "█".repeat(eighths / 8) + part;
+        let rest = width - eighths / 8 - usize::from(!part.is_empty());
+        (full, " ".repeat(rest))
     }
 
     /// A mark by name: in full, and with a console font.
@@ -291,6 +294,15 @@ impl Theme {
             Font::Full => full,
             Font::Console => console,
         }
+    }
+}
+
+/// A share that is one: from 0 to 1.
+fn whole_share(share: f64) -> f64 {
+    if share.is_finite() {
+        share.clamp(0.0, 1.0)
+    } else {
+        0.0
     }
 }
 
@@ -333,12 +345,15 @@ mod tests {
     fn a_bar_has_its_width_at_every_length() {
         for variables in [[("TERM", "xterm")], [("TERM", "linux")]] {
             for tenths in 0..=10 {
-                let (full, rest) = theme(&variables).bar(f64::from(tenths) / 10.0, 13);
-                assert_eq!((full + &rest).chars().count(), 13);
+                let (theme, share) = (theme(&variables), f64::from(tenths) / 10.0);
+                for (full, rest) in [theme.bar(share, 13), theme.thick_bar(share, 13)] {
+                    assert_eq!((full + &rest).chars().count(), 13);
+                }
             }
         }
-        assert_eq!(theme(&[]).bar(f64::NAN, 2).1, "  ");
-        assert_eq!(theme(&[]).bar(0.5, 1).0, "▌");
+        assert_eq!(theme(&[]).bar(f64::NAN, 2).1, "──");
+        assert_eq!(theme(&[]).bar(0.5, 3).0, "━╸");
+        assert_eq!(theme(&[]).thick_bar(0.5, 1).0, "▌");
     }
 
     #[test]

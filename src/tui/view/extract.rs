@@ -101,7 +101,8 @@ fn draw_head(canvas: &mut Canvas, area: Rect) {
     } else {
         theme.accent()
     };
-    let [full, rest] = canvas.bar(share, bar_width, style);
+    let (full, rest) = theme.thick_bar(share, bar_width);
+    let [full, rest] = [Span::styled(full, style), Span::styled(rest, theme.rule())];
     canvas.line(
         inner,
         0,
