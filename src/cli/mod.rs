@@ -176,6 +176,13 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
             problem: "it takes one picture at a time".into(),
         });
     }
+    if let Some(path) = args
+        .save_plot
+        .as_ref()
+        .filter(|p| p.exists() && !args.force)
+    {
+        return Err(Error::OutputExists { path: path.clone() });
+    }
     let config = ClassifyConfig {
         images: args.images.clone(),
         ..configuration_of_classify(&args)?

@@ -303,7 +303,7 @@ impl ResultWriter {
         if result.values.is_err() {
             return Ok(());
         }
-        plot::show(&open(&result.path)?, 0)
+        plot::print(&open(&result.path)?)
     }
 
     /// Writes picture, label and bars to a PNG file.

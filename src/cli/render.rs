@@ -211,8 +211,9 @@ impl Renderer {
         } else {
             stats.epochs.div_ceil(10)
         };
-        let wanted =
-            stats.epoch == 1 || stats.epoch.is_multiple_of(every.max(1)) || stats.epoch == stats.epochs;
+        let wanted = stats.epoch == 1
+            || stats.epoch.is_multiple_of(every.max(1))
+            || stats.epoch == stats.epochs;
         if fold.is_none() && wanted || self.manner.verbosity == Verbosity::Verbose {
             let fold = fold.map_or(String::new(), |f| format!("fold {} ", f + 1));
             self.say(
