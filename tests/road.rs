@@ -155,6 +155,27 @@ fn grace_hopper_wears_a_military_uniform() {
 }
 
 #[test]
+fn a_classified_picture_is_plotted_in_half_blocks_and_as_png() {
+    let work = Workplace::new();
+    let picture = repository("datasets/tiny/windmill/windmill1.jpg");
+    let line = format!(
+        "classify {} --top 2 --plot --save-plot w.png",
+        picture.display()
+    );
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.matches('▄').count() > 500, "{}", said.stdout);
+    assert!(said.stdout.contains("   437  0."), "{}", said.stdout);
+    let plot = image::open(work.path("w.png")).unwrap();
+    assert!(plot.width() > 400 && plot.height() > 100);
+
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(5), "{}", said.stderr);
+    let said = work.run(&format!("{line} --force"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
 fn a_bad_picture_is_listed_and_skipped_unless_strict() {
     let work = Workplace::new();
     work.copy_tiny("photos", 1);
