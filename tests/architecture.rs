@@ -74,6 +74,8 @@ fn foreign_crates_stay_in_their_rooms() {
         ("fast_image_resize", "pixels"),
         ("walkdir", "dataset"),
         ("indicatif", "cli"),
+        ("viuer", "report"),
+        ("noto_sans_mono_bitmap", "report"),
         ("ratatui", "tui"),
         ("ratatui_image", "tui"),
         ("unicode_width", "tui"),

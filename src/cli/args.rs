@@ -24,15 +24,21 @@ use serde::Serialize;
 )]
 pub struct Cli {
     /// Say less: errors and results only.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Messages"
+    )]
     pub quiet: bool,
 
     /// Say more: every epoch, every check.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Messages")]
     pub verbose: bool,
 
     /// Write JSON lines to standard output, one for each event or result, in place of tables.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Messages")]
     pub json: bool,
 
     /// What to do.
@@ -305,6 +311,11 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "PNG")]
     #[serde(skip)]
     pub save_plot: Option<PathBuf>,
+
+    /// Replace the PNG file if it is there.
+    #[arg(long, requires = "save_plot")]
+    #[serde(skip)]
+    pub force: bool,
 
     /// How to write the results.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(["table", "csv", "jsonl"]))]

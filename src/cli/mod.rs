@@ -6,7 +6,7 @@ mod layers;
 mod output;
 mod render;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
@@ -108,6 +108,8 @@ impl Face {
             },
             json: self.json && events_to_stdout,
             long: matches!(card.name, "fit" | "extract" | "train" | "evaluate"),
+            // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
+            bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: card.name == "train" || self.verbosity == Verbosity::Verbose,
         };
         let renderer =
@@ -148,7 +150,7 @@ fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
         pipeline: pipeline("predict", &args.pipeline)?,
     };
     let format = if face.json { "jsonl" } else { &args.format };
-    let mut writer = ResultWriter::new(format, args.top, 0);
+    let mut writer = ResultWriter::new(format, args.top, None);
     let (_, skipped) = face.show(&JobCard::new("predict", &config), false, |progress| {
         let result = predict(&config, progress, |classes, result| {
             writer.write(classes, &result)
@@ -167,12 +169,19 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
             problem: "it takes one picture at a time".into(),
         });
     }
+    if let Some(path) = args
+        .save_plot
+        .as_ref()
+        .filter(|p| p.exists() && !args.force)
+    {
+        return Err(Error::OutputExists { path: path.clone() });
+    }
     let config = ClassifyConfig {
         images: args.images.clone(),
         ..configuration_of_classify(&args)?
     };
     let format = if face.json { "jsonl" } else { &args.format };
-    let mut writer = ResultWriter::new(format, args.top, usize::from(args.background));
+    let mut writer = ResultWriter::new(format, args.top, Some(usize::from(args.background)));
     let skipped = face.show(&JobCard::new("classify", &config), false, |progress| {
         let skipped = classify(&config, progress, |labels, result| {
             if args.plot {
