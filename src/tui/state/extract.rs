@@ -84,11 +84,11 @@ impl Extract {
             Event::Phase { .. }
             | Event::Finished { .. }
             | Event::Failed { .. }
-            | Event::Cancelled { .. } => {
-                if self.began.is_some() && self.ended.is_none() {
-                    self.ended = Some(now);
-                    self.workers.iter_mut().for_each(|w| w.path = None);
-                }
+            | Event::Cancelled { .. }
+                if self.began.is_some() && self.ended.is_none() =>
+            {
+                self.ended = Some(now);
+                self.workers.iter_mut().for_each(|w| w.path = None);
             }
             _ if self.ended.is_some() => {}
             Event::Resumed { rows } => {

@@ -15,14 +15,14 @@ pub mod train;
 pub mod verify;
 
 mod act;
+mod mouse;
+mod setup;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::Position;
-
-pub use act::{default_output, update};
+pub use act::update;
+pub use setup::default_output;
 
 use self::data::Data;
 use self::extract::Extract;
@@ -35,8 +35,8 @@ use self::runs::{Run, Runs, Status};
 use self::start::Start;
 use self::train::Train;
 use self::verify::Verify;
-use super::event::{Answer, Command, Seen, Target};
-use super::keys::{Action, Place};
+use super::event::{Answer, Command, Seen};
+use super::keys::Place;
 use super::theme::Theme;
 use crate::job::FitConfig;
 use crate::progress::{self, Phase};
@@ -430,69 +430,6 @@ impl State {
         self.changed |= self.running().is_some() && shown(now) != shown(self.now);
         self.now = now;
         self.extract.tick(now, self.paused);
-    }
-
-    fn mouse(&mut self, mouse: MouseEvent) {
-        match mouse.kind {
-            MouseEventKind::ScrollUp => self.act(Action::Up),
-            MouseEventKind::ScrollDown => self.act(Action::Down),
-            MouseEventKind::Down(MouseButton::Left) => {
-                let at = Position::new(mouse.column, mouse.row);
-                let hit = self.seen.targets.iter().rev().find(|(r, _)| r.contains(at));
-                if let Some((_, target)) = hit {
-                    self.click(*target);
-                }
-            }
-            _ => self.changed = false,
-        }
-    }
-
-    fn click(&mut self, target: Target) {
-        match target {
-            Target::Tab(screen) => {
-                self.follow = false;
-                self.go(screen);
-            }
-            Target::Cell(truth, prediction) => {
-                if self.train.cell == (truth, prediction) {
-                    self.act(Action::Enter);
-                } else {
-                    self.train.cell = (truth, prediction);
-                }
-            }
-            Target::Row(line) => {
-                let cursor = match (&mut self.over, self.screen) {
-                    (Over::Settings(form), _) => &mut form.cursor,
-                    (_, Screen::Start) => {
-                        self.start.side = start::Side::Folders;
-                        &mut self.start.cursor
-                    }
-                    (_, Screen::Data) => {
-                        self.data.picture = 0;
-                        &mut self.data.cursor
-                    }
-                    (_, Screen::Extract) => &mut self.extract.cursor,
-                    (_, Screen::Predict) => &mut self.predict.cursor,
-                    (_, Screen::Model) => &mut self.model.cursor,
-                    (_, Screen::Runs) => &mut self.runs.cursor,
-                    _ => &mut self.verify.cursor,
-                };
-                let before = std::mem::replace(&mut cursor.at, line);
-                // A second click on a folder opens it, as a double click does elsewhere.
-                if before == line && self.screen == Screen::Start {
-                    self.act(Action::Enter);
-                }
-                self.ask_models();
-            }
-            Target::SideRow(line) => {
-                if self.screen == Screen::Start {
-                    self.start.side = start::Side::Bases;
-                    self.start.base.at = line;
-                } else {
-                    self.data.picture = line;
-                }
-            }
-        }
     }
 }
 

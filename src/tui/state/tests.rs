@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind
 use super::*;
 use crate::job::VerifyConfig;
 use crate::progress::Event as JobEvent;
-use crate::tui::event::{Event, Folder, FolderEntry};
+use crate::tui::event::{Event, Folder, FolderEntry, Target};
 use crate::tui::tests::Player;
 use crate::tui::theme::{Depth, Font, Ground};
 

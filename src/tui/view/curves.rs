@@ -20,11 +20,14 @@ pub(super) enum Measure {
 
 type Points = Vec<(f64, f64)>;
 
+/// A measure on the training rows, and on the validation rows where there are some.
+type Pick = fn(&EpochStats) -> (f32, Option<f32>);
+
 pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
     let train = &canvas.state.train;
     let theme = canvas.theme;
     let log = measure == Measure::Loss && train.log_scale;
-    let (title, pick): (&str, fn(&EpochStats) -> (f32, Option<f32>)) = match measure {
+    let (title, pick): (&str, Pick) = match measure {
         Measure::Loss => ("Loss", |s| (s.loss, s.val_loss)),
         Measure::Accuracy => ("Accuracy", |s| (s.accuracy, s.val_accuracy)),
     };
