@@ -417,7 +417,7 @@ fn serve_pictures(wanted: &Receiver<Vec<PictureKey>>, to: &Sender<Event>, picker
 }
 
 /// Decodes a picture and makes it fit its cells.
-pub(super) fn make_picture(key: &PictureKey, picker: &Picker) -> Option<Protocol> {
+fn make_picture(key: &PictureKey, picker: &Picker) -> Option<Protocol> {
     let font = picker.font_size();
     let blocks = picker.protocol_type() == ProtocolType::Halfblocks;
     // A half block is one pixel wide and half a cell high; other protocols draw every pixel of a cell.

@@ -118,7 +118,7 @@ pub(super) static BINDINGS: &[Binding] = &[
     on(&[Char('r')], On::These(&[Place::AskReplace]), Action::Yes, "replace", "replace the file"),
     on(&[Esc], On::These(&[Place::AskReplace]), Action::Back, "neither", "do not run"),
     // Every screen.
-    all(&[Char('r')], Action::Run, "run", "run: extract, train, save and verify with the present settings"),
+    all(&[Char('r')], Action::Run, "run", "run: extract, train, save, reload and verify"),
     all(&[Char('s')], Action::Settings, "settings", "settings of the next run"),
     all(&[Char('p'), Char(' ')], Action::Pause, "pause", "pause the job, or go on"),
     all(&[Char('x')], Action::Cancel, "stop", "stop the job; what is done is kept"),

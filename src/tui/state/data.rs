@@ -91,11 +91,13 @@ impl Data {
 
     fn class_of(&self, path: &std::path::Path) -> Option<usize> {
         let overview = self.known()?;
-        overview
+        let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
+        // They are in the byte order of their paths.
+        let place = overview
             .pictures
-            .iter()
-            .find(|p| p.path == path)
-            .and_then(|p| p.class)
+            .binary_search_by_key(&bytes(path), |p| bytes(&p.path))
+            .ok()?;
+        overview.pictures[place].class
     }
 
     /// The data set, if it is known.

@@ -41,7 +41,13 @@ impl Verify {
                 self.model = Some(path.clone());
                 self.bytes = Some(*bytes);
             }
-            Event::Check(check) => self.checks.push(check.clone()),
+            Event::Check(check) => {
+                // Of all items the file's hash is the one to compare with other places.
+                if check.name == "file" {
+                    self.cursor.at = self.checks.len();
+                }
+                self.checks.push(check.clone());
+            }
             Event::Verified {
                 path,
                 same_results,

@@ -63,7 +63,7 @@ fn draw_classes(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     }
     let [head, list] = rows(inner, [1, inner.height]);
     let faint = canvas.theme.faint();
-    canvas.line_right(head, 0, Span::styled("train / val / test  ", faint));
+    canvas.line_right(head, 0, Span::styled("train/val/test", faint));
     let counts: Vec<usize> = (0..overview.classes.len())
         .map(|class| overview.count(class))
         .collect();
@@ -75,11 +75,11 @@ fn draw_classes(canvas: &mut Canvas, area: Rect, overview: &Overview) {
         true,
         Target::Row,
         |canvas, class, width| {
-            let split = overview.counts[class];
-            let splits = right(&format!("{} / {} / {}", split[0], split[1], split[2]), 16);
+            let [train, val, test] = overview.counts[class];
+            let splits = right(&format!("{train}/{val}/{test}"), 14);
             let number = right(&grouped(counts[class] as u64), 7);
             let name_width = (width / 4).clamp(8, 24);
-            let bar_width = width.saturating_sub(name_width + 1 + 7 + 1 + 16);
+            let bar_width = width.saturating_sub(name_width + 1 + 7 + 1 + 14);
             let share = counts[class] as f64 / most as f64;
             let [full, rest] = canvas.bar(share, bar_width, canvas.theme.accent());
             Line::from(vec![
