@@ -185,17 +185,38 @@ impl OnnxGraph {
             .collect()
     }
 
-    /// Dimensions of each weight tensor by name.
+    /// Dimensions of each constant tensor by name: weights, and what `Constant` nodes make.
     pub fn weight_shapes(&self) -> HashMap<String, Vec<usize>> {
-        self.proto
-            .graph
-            .iter()
+        let dims = |t: &pb::TensorProto| {
+            let dims = t.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0));
+            dims.collect()
+        };
+        let graph = self.proto.graph.iter();
+        let constants = graph.clone().flat_map(|g| &g.node).filter_map(|node| {
+            let value = node.attribute.iter().find(|a| a.name == "value")?;
+            let is_constant = node.op_type == "Constant";
+            let name = node.output.first().filter(|_| is_constant)?;
+            Some((name.clone(), dims(value.t.as_ref()?)))
+        });
+        graph
             .flat_map(|g| &g.initializer)
-            .map(|t| {
-                let dims = t.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0));
-                (t.name.clone(), dims.collect())
-            })
+            .map(|t| (t.name.clone(), dims(t)))
+            .chain(constants)
             .collect()
+    }
+
+    /// Names of the weights: the constant tensors that training could change.
+    pub fn weight_names(&self) -> HashSet<String> {
+        let graph = self.proto.graph.iter();
+        graph
+            .flat_map(|g| &g.initializer)
+            .map(|t| t.name.clone())
+            .collect()
+    }
+
+    /// Name of the program that wrote the file; empty if it does not say.
+    pub fn producer(&self) -> &str {
+        &self.proto.producer_name
     }
 
     /// Keeps what is needed to compute `tensors` and makes them the outputs.
