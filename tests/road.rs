@@ -8,6 +8,11 @@ fn tiny() -> String {
     repository("datasets/tiny").display().to_string()
 }
 
+/// A table's text with single blanks.
+fn squeezed(table: &str) -> String {
+    table.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn fit_ends_with_a_verified_model_that_all_commands_take() {
     let work = Workplace::new();
@@ -20,7 +25,7 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
     );
     assert!(said.stdout.contains("3,843 trained"), "{}", said.stdout);
     assert!(
-        said.stdout.contains("validation        6"),
+        squeezed(&said.stdout).contains(" validation 6 "),
         "{}",
         said.stdout
     );
@@ -147,6 +152,27 @@ fn grace_hopper_wears_a_military_uniform() {
         "{}",
         said.stdout
     );
+}
+
+#[test]
+fn a_classified_picture_is_plotted_in_half_blocks_and_as_png() {
+    let work = Workplace::new();
+    let picture = repository("datasets/tiny/windmill/windmill1.jpg");
+    let line = format!(
+        "classify {} --top 2 --plot --save-plot w.png",
+        picture.display()
+    );
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.matches('▄').count() > 500, "{}", said.stdout);
+    assert!(said.stdout.contains("   437  0."), "{}", said.stdout);
+    let plot = image::open(work.path("w.png")).unwrap();
+    assert!(plot.width() > 400 && plot.height() > 100);
+
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(5), "{}", said.stderr);
+    let said = work.run(&format!("{line} --force"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
 #[test]
@@ -416,7 +442,7 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
         said.stdout
     );
     assert!(
-        said.stdout.contains("test              8"),
+        squeezed(&said.stdout).contains(" test 8 "),
         "{}",
         said.stdout
     );
