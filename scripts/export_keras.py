@@ -111,14 +111,14 @@ def card_text(name, keras_name, model, weights, top, mode, data):
     else:
         cut = f'cut = "{last.name}"\npool = "avg"\n'
     origin = "ImageNet weights" if weights == "imagenet" else "random weights, of no use but for tests"
-    license_line = 'license = "see https://keras.io/api/applications"\n' if weights == "imagenet" else ""
+    license_line = 'license = "see source"\n' if weights == "imagenet" else ""
     return (
         f'name = "{name}"\n'
         f'title = "{keras_name}"\n'
         f'file = "{name}.onnx"\n'
         f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
         f"bytes = {len(data)}\n"
-        f'source = "Keras {keras.__version__}, keras.applications.{keras_name}, {origin}"\n'
+        f'source = "Keras {keras.__version__}, keras.applications.{keras_name}, https://keras.io/api/applications, {origin}"\n'
         f"{license_line}"
         f"parameters = {model.count_params()}\n"
         f"input-size = {model.input_shape[1]}\n"

@@ -23,7 +23,7 @@ pub use candidates::candidate_layers;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
 pub(crate) use cut::flattened;
-pub use cut::{Tail, find_tail};
+pub use cut::{Tail, find_cut, find_tail};
 pub use cuts::Cuts;
 pub use guess::Preparation;
 pub use layers::Detail;
@@ -129,7 +129,14 @@ impl Backbone {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
     pub fn open(params: &BackboneParams) -> Result<Backbone> {
-        let found = find(&params.model)?;
+        Backbone::from_found(find(&params.model)?, params)
+    }
+
+    /// As [`open`](Self::open), with a base that was found already.
+    ///
+    /// # Errors
+    /// [`Error::Model`] or [`Error::Parameter`], with what to do.
+    pub fn from_found(found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
         let mut graph = found.graph;
         let card = found.card;
         let layout = card.preprocess.layout;

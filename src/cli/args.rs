@@ -7,6 +7,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use super::models::ModelsArgs;
+
 /// Transfer learning on folders of images, without Python.
 ///
 /// A pretrained convolutional base turns each picture into features, once; a small dense head learns your
@@ -68,6 +70,8 @@ pub enum Command {
     Verify(VerifyArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
+    ProbeLayers(ProbeLayersArgs),
+    Models(ModelsArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -415,6 +419,62 @@ pub struct SummaryArgs {
     pub pool: Option<String>,
 }
 
+/// Which layer's features do best for your pictures: a table of layers with their accuracy and cost.
+///
+/// Data unlike ImageNet does better with earlier layers. Takes all candidate layers of a base in one pass
+/// over the pictures, trains a head on each and cross-validates it, over the same folds for all. The features
+/// are kept: `train --cut LAYER` makes a model of the winner at once.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch probe-layers photos
+  tl-batch probe-layers photos --model vgg16 --layers 6
+  tl-batch probe-layers photos --cut block4_pool --cut block5_pool --model vgg16
+  tl-batch train photos.layers --cut block4_pool -o photos.onnx")]
+pub struct ProbeLayersArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub dataset: DatasetArgs,
+
+    /// Folder to keep the features in [default: the data set's name, ending .layers, in this folder].
+    #[arg(short, long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+
+    /// Try at most this many layers; --cut names them instead [default: 10].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+
+    /// Folds of the cross-validation [default: 5].
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+
+    /// Passes over the training pictures for each head [default: 100].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+
+    /// Seed of folds, order and weights [default: 0].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub backbone: BackboneArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub pipeline: PipelineArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+}
+
 /// Write a completion script for a shell to standard output.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -454,7 +514,7 @@ pub struct DatasetArgs {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Base")]
 pub struct BackboneArgs {
-    /// Name of a base (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
+    /// Name of a base (`tl-batch models` lists them), or path of an ONNX file [default: efficientnet-lite0].
     #[arg(short, long, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
