@@ -59,8 +59,8 @@ def build(name, weights, top, size, seed):
 
 
 def default_size(builder):
-    """The input size of the network with its classifier."""
-    return builder(weights=None, include_top=True).input_shape[1]
+    """The input size of the network with its classifier; the usual one for networks that take any."""
+    return builder(weights=None, include_top=True).input_shape[1] or 224
 
 
 def randomise(model, rng):
@@ -107,7 +107,7 @@ def card_text(name, keras_name, model, weights, top, mode, data):
     last = model.layers[-1]
     if top:
         # The last layer with weights is the classifier; what it reads is the feature.
-        cut = f'# The feature and the logits are found in the graph.\nlabels = "imagenet-1k"\n'
+        cut = '# The feature and the logits are found in the graph.\nlabels = "imagenet-1k"\n'
     else:
         cut = f'cut = "{last.name}"\npool = "avg"\n'
     origin = "ImageNet weights" if weights == "imagenet" else "random weights, of no use but for tests"

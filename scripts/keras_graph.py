@@ -12,6 +12,31 @@ OPSET = 13
 IR_VERSION = 8
 
 
+class Call:
+    """One use of a layer: the layer's attributes, and name, input and output of this use."""
+
+    def __init__(self, layer, name, inputs, outputs):
+        self.layer = layer
+        self.name = name
+        self.input = inputs if len(inputs) > 1 else inputs[0]
+        self.output = outputs[0]
+
+    def __getattr__(self, attribute):
+        return getattr(self.layer, attribute)
+
+
+def calls(model):
+    """Yields the uses of the model's layers in an order of execution; a layer's second use has a number."""
+    uses = {}
+    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            layer = node.operation
+            count = uses[layer.name] = uses.get(layer.name, 0) + 1
+            name = layer.name if count == 1 else f"{layer.name}_use{count}"
+            outputs = list(node.outputs)
+            yield Call(layer, name, list(node.input_tensors) or outputs, outputs)
+
+
 class Converter:
     """Collects the nodes and weights of one model."""
 
@@ -26,17 +51,17 @@ class Converter:
 
     def convert(self, free_size):
         """Returns the ONNX model: input `image`, output the model's; `free_size` leaves height and width open."""
-        for layer in self.model.layers:
-            kind = type(layer).__name__
+        for call in calls(self.model):
+            kind = type(call.layer).__name__
+            if kind == "InputLayer":
+                self.tensors[id(call.output)] = "image"
+                continue
             rule = getattr(self, f"convert_{kind}", None)
             if rule is None:
-                raise SystemExit(f"layer {layer.name}: no rule for layers of type {kind}")
-            if kind == "InputLayer":
-                self.tensors[id(layer.output)] = "image"
-                continue
-            inputs = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
+                raise SystemExit(f"layer {call.name}: no rule for layers of type {kind}")
+            inputs = call.input if isinstance(call.input, list) else [call.input]
             names = [self.tensors[id(tensor)] for tensor in inputs]
-            self.tensors[id(layer.output)] = rule(layer, *names)
+            self.tensors[id(call.output)] = rule(call, *names)
         _, height, width, channels = self.model.input_shape
         sides = ["H", "W"] if free_size else [height, width]
         output = self.tensors[id(self.model.output)]
@@ -138,9 +163,6 @@ class Converter:
         return attributes
 
     # Layers
-
-    def convert_InputLayer(self, layer):
-        raise AssertionError("inputs have no node")
 
     def convert_Conv2D(self, layer, x):
         kernel = self.weight(layer.name + "/kernel", np.transpose(layer.kernel, (3, 2, 0, 1)))

@@ -281,13 +281,16 @@ fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Result<()> {
             waits = RETRY_WAITS.iter();
         }
         let Some(&wait) = waits.next() else {
-            return Err(fail(
-                &source,
-                format!(
-                    "{reason}; {} of {} bytes are kept, run the same command again to go on",
-                    part.length, part.wanted.bytes
+            let problem = match part.length {
+                0 => format!(
+                    "{reason}; without a network, give --from with a folder that has the file"
                 ),
-            ));
+                length => format!(
+                    "{reason}; {length} of {} bytes are kept, run the same command again to go on",
+                    part.wanted.bytes
+                ),
+            };
+            return Err(fail(&source, problem));
         };
         progress.info(format!("{reason}; trying again"));
         pause(wait, progress)?;

@@ -58,11 +58,14 @@ pub fn candidate_layers(found: &FoundModel, size: Option<u32>, most: usize) -> R
         .collect())
 }
 
-/// Layers that bring the picture into shape, or maps into another order.
+/// Layers that bring the picture into shape or maps into another order, and poolings that a cut before them
+/// has anyway.
 fn is_preparation(kind: &str) -> bool {
     matches!(
         kind,
         "InputLayer"
+            | "GlobalAveragePooling2D"
+            | "GlobalMaxPooling2D"
             | "ZeroPadding2D"
             | "Permute"
             | "Reshape"

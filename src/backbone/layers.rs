@@ -84,7 +84,7 @@ pub(super) fn group(graph: &OnnxGraph, detail: Detail) -> Result<Vec<Group>> {
                 if layer.name.starts_with(&format!("{}/", node.name)) {
                     layer.name = node.name.clone();
                 }
-                layer.kind = joined_kind(&layer.kind, &node.op_type);
+                layer.kind = joined_kind(&layer.kind, node, &constants);
                 layer.tensor = tensor.clone();
                 place
             }
@@ -186,9 +186,10 @@ fn joins(
         }
 }
 
-/// What a layer is when a node of this operator joins it.
-fn joined_kind(kind: &str, op_type: &str) -> String {
-    match (kind, op_type) {
+/// What a layer is when this node joins it.
+fn joined_kind(kind: &str, node: &OnnxNode, constants: &HashMap<String, Vec<usize>>) -> String {
+    match (kind, node.op_type.as_str()) {
+        ("ZeroPadding2D", "Conv") => return kind_of(node, constants),
         ("DepthwiseConv2D", "Conv") => "SeparableConv2D",
         ("Permute", "Flatten" | "Reshape") => "Flatten",
         ("Subtract", "Div") => "Normalization",

@@ -7,6 +7,7 @@
 
 mod candidates;
 mod card;
+mod check;
 mod classifier;
 mod cut;
 mod cuts;
@@ -261,6 +262,9 @@ fn pooled_features(
             .get(cut)
             .filter(|shape| !shape.is_empty())
             .ok_or_else(|| {
+                if let Some(operator) = network::unknown_operator(graph) {
+                    return graph.fail(format!("{operator} is not supported"));
+                }
                 let [_, a, b, c] = input_shape;
                 graph.fail(format!(
                     "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"

@@ -278,7 +278,12 @@ pub struct AddConfig {
 /// [`Error::Model`] if the file cannot be used; [`Error::OutputExists`] if the name is taken.
 pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> {
     let beside = config.file.with_extension("toml");
-    let card_path = config.card.clone().or(beside.is_file().then_some(beside));
+    // Whoever says how pictures are prepared does not want another card's word.
+    let is_told = config.preparation.is_some();
+    let card_path = config
+        .card
+        .clone()
+        .or((beside.is_file() && !is_told).then_some(beside));
     let card = match &card_path {
         Some(path) => {
             let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
