@@ -251,6 +251,12 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
             "taken.onnx exists already; give --force",
         ),
         (
+            format!("fit {tiny} -o empty"),
+            2,
+            "output = empty: this is a folder",
+        ),
+        (format!("verify {tiny}"), 4, "this is a folder"),
+        (
             format!("fit {tiny} -o no/such/m.onnx"),
             3,
             "output folder no/such does not exist",
@@ -457,4 +463,20 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
         said.stdout,
         said.stderr
     );
+}
+
+#[test]
+fn completions_and_manual_pages_are_generated() {
+    let work = Workplace::new();
+    for (shell, sign) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef tl-batch"),
+        ("fish", "complete -c tl-batch"),
+    ] {
+        let said = work.run(&format!("completions {shell}"));
+        assert!(said.stdout.contains(sign), "{shell}");
+    }
+    assert_eq!(work.run("man pages").code, Some(0));
+    let page = fs::read_to_string(work.path("pages/tl-batch-fit.1")).unwrap();
+    assert!(page.contains("validation\\-split"), "{page}");
 }
