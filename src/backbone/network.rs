@@ -155,9 +155,14 @@ pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
     let mut nodes = parsed.model.nodes.iter();
     nodes.find_map(|node| {
         let op = node.op_as::<UnimplementedOp>()?;
+        // The engine calls it `Unimplemented(Name)`.
+        let shown = op.name();
+        let inner = shown
+            .strip_prefix("Unimplemented(")
+            .and_then(|name| name.strip_suffix(')'));
         Some(format!(
             "the operator {} of the node `{}`",
-            op.name(),
+            inner.unwrap_or(&shown),
             node.name
         ))
     })
