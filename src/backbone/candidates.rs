@@ -161,7 +161,8 @@ fn is_pooled_into(place: usize, end: usize, follows: &[Vec<usize>], rows: &[Laye
         };
         let is_pooling = rows[next].kind == "GlobalAveragePooling2D";
         let is_shape = matches!(rows[next].kind.as_str(), "Flatten" | "Reshape");
-        if !is_pooling && !(at != place && is_shape) {
+        let goes_on = is_pooling || at != place && is_shape;
+        if !goes_on {
             return false;
         }
         if next == end {

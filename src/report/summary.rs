@@ -18,6 +18,9 @@ pub struct Columns {
     pub activations: bool,
 }
 
+/// Head of a column, and what it shows of a layer.
+type Cost = (&'static str, fn(&Layer) -> u64);
+
 /// The table of `model.summary()` in Keras: layer (type), output shape with a free batch axis and
 /// channels last, parameters; then total, trainable and non-trainable parameters.
 pub fn summary_table(summary: &Summary, columns: Columns) -> String {
@@ -32,7 +35,7 @@ pub fn summary_table(summary: &Summary, columns: Columns) -> String {
         .max()
         .unwrap_or(0);
     let layer_width = longest.max(LAYER_WIDTH);
-    let mut more: Vec<(&str, fn(&Layer) -> u64)> = Vec::new();
+    let mut more: Vec<Cost> = Vec::new();
     if columns.macs {
         more.push(("Multiply-adds", |layer| layer.macs));
     }
