@@ -3,7 +3,9 @@
 
 mod args;
 mod layers;
+mod models;
 mod output;
+mod probe;
 mod render;
 
 use std::io::{IsTerminal, Write};
@@ -27,7 +29,7 @@ use crate::job::{
     verify,
 };
 use crate::progress::Progress;
-use crate::report::{printable, summary_table};
+use crate::report::{Columns, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -72,6 +74,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => run_verify(&face, args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
+        Command::ProbeLayers(args) => probe::run(&face, &args),
+        Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
         Command::Man(args) => run_man(&args),
     }
@@ -109,7 +113,10 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(name, "fit" | "extract" | "train" | "evaluate"),
+            long: matches!(
+                name,
+                "fit" | "extract" | "train" | "evaluate" | "probe-layers"
+            ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
@@ -253,7 +260,11 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         }
         return Ok(());
     }
-    out.text(&summary_table(&summary))
+    let columns = Columns {
+        macs: args.macs,
+        activations: args.activations,
+    };
+    out.text(&summary_table(&summary, columns))
 }
 
 fn run_completions(shell: clap_complete::Shell) -> Result<()> {
