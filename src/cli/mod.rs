@@ -3,7 +3,9 @@
 
 mod args;
 mod layers;
+mod models;
 mod output;
+mod probe;
 mod render;
 
 use std::io::{IsTerminal, Write};
@@ -26,7 +28,7 @@ use crate::job::{
     summary, train, verify,
 };
 use crate::progress::Progress;
-use crate::report::{printable, summary_table};
+use crate::report::{Columns, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -71,6 +73,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => run_verify(&face, args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
+        Command::ProbeLayers(args) => probe::run(&face, &args),
+        Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
         Command::Man(args) => run_man(&args),
     }
@@ -107,7 +111,10 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(card.name, "fit" | "extract" | "train" | "evaluate"),
+            long: matches!(
+                card.name,
+                "fit" | "extract" | "train" | "evaluate" | "probe-layers"
+            ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: card.name == "train" || self.verbosity == Verbosity::Verbose,
@@ -246,7 +253,11 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         }
         return Ok(());
     }
-    out.text(&summary_table(&summary))
+    let columns = Columns {
+        macs: args.macs,
+        activations: args.activations,
+    };
+    out.text(&summary_table(&summary, columns))
 }
 
 fn run_completions(shell: clap_complete::Shell) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The layers at which a base can be cut.
 
-use crate::backbone::{BackboneParams, Pool, Summary, find, find_cut, input_shape, input_size};
+use crate::backbone::{
+    BackboneParams, Detail, Pool, Summary, find, find_cut, input_shape, input_size,
+};
 use crate::error::Result;
 
 /// A base's layers, and where it is cut.
@@ -8,8 +10,8 @@ use crate::error::Result;
 pub struct BaseLayers {
     /// Every layer of the base, its classifier included.
     pub summary: Summary,
-    /// Index of the layer whose output is the feature, if the cut is the output of a layer.
-    pub cut: Option<usize>,
+    /// Indices of the layers whose outputs are the features; a cut that is no layer's output is left out.
+    pub cuts: Vec<usize>,
     /// How feature maps at the cut are pooled.
     pub pool: Pool,
     /// Height and width of the input in pixels.
@@ -30,10 +32,15 @@ pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
     let layout = found.card.preprocess.layout;
     let input_size = input_size(&found.card, params.input_size)?;
     let shape = input_shape(&found.graph, layout, input_size)?;
-    let summary = Summary::of(&found.graph, shape, layout)?;
-    let (cut, default_pool) = match &params.cut {
-        Some(cut) => (find_cut(&found.graph, cut)?, Pool::Avg),
-        None => (found.card.cut.clone(), found.card.pool),
+    let summary = Summary::of(&found.graph, shape, layout, Detail::Layers)?;
+    let (cuts, default_pool) = match &params.cut {
+        Some(cuts) => {
+            let cuts = cuts.as_slice().iter();
+            let tensors: Result<Vec<String>> =
+                cuts.map(|cut| find_cut(&found.graph, cut)).collect();
+            (tensors?, Pool::Avg)
+        }
+        None => (vec![found.tail.features.clone()], found.card.pool),
     };
     let pool = params.pool.unwrap_or(default_pool);
     let feature_len = summary
@@ -56,7 +63,10 @@ pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
         })
         .collect();
     Ok(BaseLayers {
-        cut: summary.layers.iter().position(|l| l.tensor == cut),
+        cuts: cuts
+            .iter()
+            .filter_map(|cut| summary.layers.iter().position(|l| l.tensor == *cut))
+            .collect(),
         summary,
         pool,
         input_size,
@@ -72,7 +82,9 @@ mod tests {
     #[test]
     fn the_default_base_is_cut_at_its_1280_features() {
         let found = layers(&BackboneParams::default()).unwrap();
-        let cut = found.cut.unwrap();
+        let [cut] = found.cuts[..] else {
+            panic!("{:?}", found.cuts);
+        };
         assert_eq!(found.feature_len[cut], Some(1280));
         assert_eq!(found.input_size, 224);
         // The classifier of 1,000 classes is behind the cut.
@@ -92,7 +104,7 @@ mod tests {
                 ..BackboneParams::default()
             };
             let found = layers(&params).unwrap();
-            found.feature_len[found.cut.unwrap()]
+            found.feature_len[found.cuts[0]]
         };
         assert_eq!(cut_at(Pool::Max), Some(1280));
         assert_eq!(cut_at(Pool::None), Some(7 * 7 * 1280));

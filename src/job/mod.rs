@@ -13,9 +13,13 @@ pub mod labeller;
 
 pub mod layers;
 
+pub mod models;
+
 pub mod overview;
 
 pub mod predict;
+
+pub mod probe;
 
 pub mod summary;
 
@@ -34,8 +38,12 @@ pub use extract::{ExtractConfig, extract};
 pub use fit::{FitConfig, fit};
 pub use labeller::{Labeller, Labels};
 pub use layers::{BaseLayers, layers};
+pub use models::{
+    AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
+};
 pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
+pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
 pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};

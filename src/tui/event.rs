@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui_image::protocol::Protocol;
 
 use super::state::Screen;
-use crate::backbone::{BackboneParams, ModelCard};
+use crate::backbone::{BackboneParams, KnownModel};
 use crate::job::{BaseLayers, EvaluateConfig, Finding, FitConfig, Labels, Overview, VerifyConfig};
 use crate::progress;
 
@@ -40,7 +40,7 @@ pub enum Answer {
     /// The contents of a folder.
     Folder(Folder),
     /// The bases that can be named.
-    Bases(Vec<ModelCard>),
+    Bases(Vec<KnownModel>),
     /// The data set's classes and pictures.
     Overview(Result<Arc<Overview>, String>),
     /// Something odd in the data set's files.

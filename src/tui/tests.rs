@@ -14,7 +14,7 @@ use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
 use super::state::{Screen, State, update};
 use super::theme::{Depth, Font, Ground, Theme};
 use super::view::view;
-use crate::backbone::{BackboneParams, cards};
+use crate::backbone::{BackboneParams, KnownModel, Weights, known_models};
 use crate::job::{BaseLayers, FitConfig, Labels, Overview, layers, overview};
 use crate::progress;
 
@@ -38,6 +38,16 @@ fn config() -> FitConfig {
         output: "photos.onnx".into(),
         ..FitConfig::default()
     }
+}
+
+/// The two bases that every checkout has cards of, whatever else this machine has.
+fn bases() -> Vec<KnownModel> {
+    let mut bases = known_models(&mut Vec::new());
+    bases.retain(|base| ["efficientnet-lite0", "vgg16"].contains(&base.card.name.as_str()));
+    for base in &mut bases[1..] {
+        base.weights = Weights::Missing;
+    }
+    bases
 }
 
 fn tiny() -> Arc<Overview> {
@@ -74,7 +84,7 @@ impl Player {
             now: Duration::ZERO,
         };
         player.state.begin(root().to_owned());
-        player.tell(Answer::Bases(cards()));
+        player.tell(Answer::Bases(bases()));
         player.tell(Answer::Overview(Ok(tiny())));
         player.tell(Answer::Audited);
         player.tell(Answer::Layers(BackboneParams::default(), Ok(base())));
@@ -291,7 +301,7 @@ fn the_start_screen() {
     for size in [(80, 24), (120, 40)] {
         let mut player = Player::new(THEME);
         player.tell(Answer::Folder(folder()));
-        player.tell(Answer::Bases(cards()));
+        player.tell(Answer::Bases(bases()));
         let name = format!("Start_{}x{}", size.0, size.1);
         insta::assert_snapshot!(name, player.screen(size.0, size.1));
     }

@@ -25,7 +25,7 @@ use ratatui_image::picker::{Picker, ProtocolType};
 use ratatui_image::protocol::Protocol;
 
 use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
-use crate::backbone::{BackboneParams, cards};
+use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
     EventTail, FitConfig, JobCard, Labeller, audit, evaluate, fit, layers, overview, run_job,
@@ -288,7 +288,7 @@ fn serve_desk(questions: &Receiver<Command>, to: &Sender<Event>) {
     for question in questions {
         let answer = match question {
             Command::ListFolder(path) => Answer::Folder(list_folder(&path)),
-            Command::ListBases => Answer::Bases(cards()),
+            Command::ListBases => Answer::Bases(known_models(&mut Vec::new())),
             Command::Layers(params) => list_layers(params),
             _ => continue,
         };

@@ -168,6 +168,13 @@ fn as_value(field: &Field) -> Value {
     if let (Ok(yes), "true" | "false") = (text.parse(), text.as_str()) {
         return Value::Boolean(yes);
     }
+    // Several cuts are a list.
+    if name == "cut" && text.contains(',') {
+        let cuts = text
+            .split(',')
+            .map(|cut| Value::String(cut.trim().to_owned()));
+        return Value::Array(cuts.collect());
+    }
     let parsed = (!TEXTS.contains(&name) && field.setting.choices.is_empty())
         .then(|| written.parse::<Table>().ok()?.remove("x"))
         .flatten();
@@ -234,7 +241,11 @@ mod tests {
             std::path::Path::new("12")
         );
         let config = set(&mut form, "cut", "-3").unwrap();
-        assert_eq!(config.backbone.cut.as_deref(), Some("-3"));
+        assert_eq!(config.backbone.cut, Some("-3".into()));
+        let config = set(&mut form, "cut", "a, b").unwrap();
+        let both = crate::backbone::Cuts::several(vec!["a".into(), "b".into()]);
+        assert_eq!(config.backbone.cut, both);
+        assert_eq!(form.selected().unwrap().text, "a, b");
         assert_eq!(set(&mut form, "cut", "").unwrap().backbone.cut, None);
         assert_eq!(config.head.epochs, 7, "what was set before stays");
     }

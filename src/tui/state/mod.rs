@@ -368,7 +368,7 @@ impl State {
             Phase::Extract => self.go(Screen::Extract),
             Phase::Train | Phase::Evaluate | Phase::Save => self.go(Screen::Train),
             Phase::Verify => self.go(Screen::Verify),
-            Phase::Scan | Phase::Predict => {}
+            Phase::Scan | Phase::Predict | Phase::Download | Phase::Probe => {}
         }
     }
 
@@ -392,7 +392,7 @@ impl State {
             Answer::Bases(bases) => {
                 let present = bases
                     .iter()
-                    .position(|b| b.name == self.config.backbone.model);
+                    .position(|b| b.card.name == self.config.backbone.model);
                 self.start.base.at = present.unwrap_or(0);
                 self.start.bases = bases;
             }

@@ -22,7 +22,7 @@ impl Model {
     pub fn answer(&mut self, params: BackboneParams, layers: Result<Arc<BaseLayers>, String>) {
         let is_other = self.params.model != params.model || self.layers.is_none();
         if let (true, Ok(layers)) = (is_other, &layers) {
-            self.cursor.at = layers.cut.unwrap_or(0);
+            self.cursor.at = layers.cuts.first().copied().unwrap_or(0);
         }
         self.params = params;
         self.layers = Some(layers);

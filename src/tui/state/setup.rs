@@ -50,7 +50,7 @@ impl State {
         match self.model.selected_cut() {
             Some(cut) => {
                 let mut config = self.config.clone();
-                config.backbone.cut = Some(cut);
+                config.backbone.cut = Some(cut.into());
                 self.take_config(config);
                 self.notify("the next run cuts the base here");
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::cursor::Cursor;
-use crate::backbone::ModelCard;
+use crate::backbone::KnownModel;
 use crate::tui::event::Folder;
 use crate::tui::keys::Action;
 
@@ -36,7 +36,7 @@ pub struct Start {
     /// The selected folder.
     pub cursor: Cursor,
     /// The bases that can be named.
-    pub bases: Vec<ModelCard>,
+    pub bases: Vec<KnownModel>,
     /// The selected base.
     pub base: Cursor,
     /// Which list the keys move in.
@@ -82,8 +82,8 @@ impl Start {
                 Some(Choice::Open(above))
             }
             (Action::Enter | Action::Use, Side::Bases) => {
-                let card = self.bases.get(self.base.at)?;
-                Some(Choice::Base(card.name.clone()))
+                let base = self.bases.get(self.base.at)?;
+                Some(Choice::Base(base.card.name.clone()))
             }
             (action, Side::Folders) => {
                 let len = self.folder.as_ref().map_or(0, |f| f.entries.len());

@@ -162,7 +162,7 @@ fn a_cut_is_used_by_the_next_run_with_a_store_of_its_own() {
     player.key(KeyCode::Up);
     let commands = player.key(KeyCode::Enter);
     let cut = player.state.config.backbone.cut.clone();
-    assert_eq!(cut.as_deref(), Some("top_pool"));
+    assert_eq!(cut, Some("top_pool".into()));
     assert!(matches!(&commands[..], [Command::Layers(params)] if params.cut == cut));
     assert_eq!(
         player.state.config.store(),
@@ -228,7 +228,9 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
         entries: vec![entry("a", 0), entry("b", 3)],
         problem: None,
     }));
-    player.tell(Answer::Bases(crate::backbone::cards()));
+    player.tell(Answer::Bases(
+        crate::backbone::known_models(&mut Vec::new()),
+    ));
     player.key(KeyCode::Up);
     assert_eq!(
         player.key(KeyCode::Enter),

@@ -83,8 +83,8 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
 fn mark(state: &State, screen: Screen) -> Option<Mark> {
     let run = state.runs.latest()?;
     let place = |phase| match phase {
-        Phase::Scan | Phase::Extract => 1,
-        Phase::Train | Phase::Evaluate | Phase::Save => 2,
+        Phase::Scan | Phase::Download | Phase::Extract => 1,
+        Phase::Train | Phase::Probe | Phase::Evaluate | Phase::Save => 2,
         Phase::Predict => 3,
         Phase::Verify => 4,
     };

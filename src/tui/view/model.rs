@@ -70,8 +70,8 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         Target::Row,
         |canvas, number, _| {
             let layer = &layers.summary.layers[number];
-            let is_cut = layers.cut == Some(number);
-            let behind = layers.cut.is_some_and(|cut| number > cut);
+            let is_cut = layers.cuts.contains(&number);
+            let behind = layers.cuts.iter().max().is_some_and(|cut| number > *cut);
             let shape = layer.output_shape.as_ref().map_or("?".to_owned(), |dims| {
                 let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
                 dims.join("×")
@@ -102,13 +102,25 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         },
     );
     let mark = canvas.theme.mark(Mark::Here);
-    let text = match layers.cut {
-        Some(cut) => format!(
-            "{mark} cut at {}: {} features a picture, {} parameters frozen; what is behind is left out",
-            printable(&layers.summary.layers[cut].name),
-            layers.feature_len[cut].map_or("?".into(), |len| grouped(len as u64)),
-            grouped(layers.parameters[cut])
-        ),
+    let text = match layers.cuts.iter().max() {
+        Some(&last) => {
+            let names: Vec<&str> = layers
+                .cuts
+                .iter()
+                .map(|&cut| layers.summary.layers[cut].name.as_str())
+                .collect();
+            let features: usize = layers
+                .cuts
+                .iter()
+                .filter_map(|&cut| layers.feature_len[cut])
+                .sum();
+            format!(
+                "{mark} cut at {}: {} features a picture, {} parameters frozen; what is behind is left out",
+                printable(&names.join(" + ")),
+                grouped(features as u64),
+                grouped(layers.parameters[last])
+            )
+        }
         None => "the cut lies inside a layer of this list".to_owned(),
     };
     canvas.line(foot, 0, Span::styled(text, canvas.theme.strong()));

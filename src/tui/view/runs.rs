@@ -163,7 +163,10 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
     }
     if let Some(config) = &run.config {
         lines.push(("data set", path_text(&config.dataset)));
-        let cut = config.backbone.cut.as_deref().unwrap_or("the card's cut");
+        let cut = match &config.backbone.cut {
+            Some(cut) => cut.to_string(),
+            None => "the card's cut".to_owned(),
+        };
         lines.push((
             "base",
             printable(&format!(

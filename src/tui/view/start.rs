@@ -12,7 +12,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::canvas::{Canvas, columns, rows, wrapped_lines};
-use crate::report::grouped;
+use crate::backbone::Weights;
+use crate::report::{grouped, printable};
 use crate::tui::event::{FolderEntry, Target};
 use crate::tui::state::start::Side;
 use crate::tui::text::{fit, fit_end, left, path_text};
@@ -112,7 +113,7 @@ fn draw_bases(canvas: &mut Canvas, area: Rect) {
         active,
         Target::SideRow,
         |canvas, number, width| {
-            let name = &start.bases[number].name;
+            let name = &start.bases[number].card.name;
             let chosen = *name == canvas.state.config.backbone.model;
             let mark = if chosen {
                 canvas.theme.mark(Mark::Here)
@@ -125,19 +126,21 @@ fn draw_bases(canvas: &mut Canvas, area: Rect) {
             ])
         },
     );
-    if let Some(card) = start.bases.get(start.base.at) {
-        let text = format!(
-            "{}, {} px, cut at {}{}",
-            card.title,
-            card.input_size,
-            card.cut,
-            if card.license.is_empty() {
-                String::new()
-            } else {
-                format!("; {}", card.license)
-            }
-        );
-        let style = canvas.theme.faint();
-        canvas.wrapped(about, &text, style);
+    if let Some(base) = start.bases.get(start.base.at) {
+        let card = &base.card;
+        let (text, style) = match base.weights {
+            Weights::Missing => (
+                format!(
+                    "{}: not on this machine; get it with `tl-batch models fetch {}`",
+                    card.title, card.name
+                ),
+                canvas.theme.warn(),
+            ),
+            _ => (
+                format!("{}, {} px, {}", card.title, card.input_size, card.license),
+                canvas.theme.faint(),
+            ),
+        };
+        canvas.wrapped(about, &printable(&text), style);
     }
 }
