@@ -41,7 +41,7 @@ fn config() -> FitConfig {
 }
 
 /// The two bases that every checkout has cards of, whatever else this machine has.
-fn bases() -> Vec<KnownModel> {
+pub(super) fn bases() -> Vec<KnownModel> {
     let mut bases = known_models(&mut Vec::new());
     bases.retain(|base| ["efficientnet-lite0", "vgg16"].contains(&base.card.name.as_str()));
     for base in &mut bases[1..] {
