@@ -8,6 +8,7 @@
 mod card;
 mod classifier;
 mod cut;
+mod engine;
 mod network;
 mod onnx;
 mod summary;
@@ -19,6 +20,8 @@ pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
 pub(crate) use cut::flattened;
 pub use cut::{Tail, find_tail};
+pub use engine::LayerTime;
+pub(crate) use engine::kernels;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};

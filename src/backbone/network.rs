@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
+use super::engine::{self, LayerTime};
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
@@ -24,13 +25,12 @@ impl Network {
     /// [`Error::Model`] with the operator and node that cannot be run.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
         let plan = guarded(graph, || {
-            tract_onnx::onnx()
+            let model = tract_onnx::onnx()
                 .model_for_proto_model(graph.proto())?
                 .with_input_fact(0, f32::fact(input_shape).into())?
                 .into_typed()?
-                .into_decluttered()?
-                .into_optimized()?
-                .into_runnable()
+                .into_decluttered()?;
+            engine::optimize(model)?.into_optimized()?.into_runnable()
         })?;
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
@@ -53,6 +53,11 @@ impl Network {
     /// Shapes of the outputs, batch included.
     pub fn output_shapes(&self) -> &[Vec<usize>] {
         &self.output_shapes
+    }
+
+    /// Bytes of buffers that a session keeps between pictures.
+    pub fn session_bytes(&self) -> usize {
+        engine::workspace_bytes(self.plan.model())
     }
 
     /// Makes the state that one worker needs to run this network.
@@ -110,6 +115,19 @@ impl Session {
             })?;
         *outputs = results;
         Ok(())
+    }
+}
+
+impl Session {
+    /// Starts to measure how long each layer takes.
+    pub fn start_profile(&mut self) {
+        engine::start_profile(&mut self.state);
+    }
+
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
+    /// nothing for what tract runs.
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        engine::profile(&mut self.state)
     }
 }
 
