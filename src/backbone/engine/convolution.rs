@@ -1,10 +1,11 @@
-//! Dense convolution as a product of patches and weights.
+//! Dense convolution as a product of patches and weights, without copying the patches: a pixel's patch is
+//! a row of the left side whose values lie at fixed offsets in the padded input.
 
 use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::depthwise::padded;
-use super::gemm::{Epilogue, PackedMatrix};
+use super::gemm::{Epilogue, PackedMatrix, Rows};
 use super::map::{Map, Shape, Window};
 use super::simd::InstructionSet;
 use super::step::{Clamp, Scratch, Step};
@@ -37,130 +38,127 @@ pub(super) struct Convolution {
     matrix: PackedMatrix,
     bias: Buffer,
     clamp: Clamp,
+    /// Values of a pixel of the input.
+    pixel: usize,
+    /// Whether the input must be copied to have zeros around it.
+    copies: bool,
 }
 
 impl Convolution {
+    /// `input` is the shape of the input as it lies in memory.
     pub(super) fn new(
         isa: InstructionSet,
         rows: Window,
         columns: Window,
         order: Order,
+        input: &Shape,
         weights: &Weights,
         clamp: Clamp,
     ) -> Convolution {
         let (height, width) = (rows.size, columns.size);
         let inputs = weights.inputs;
-        let matrix = PackedMatrix::pack(
-            isa,
-            1,
-            height * width * inputs,
-            weights.outputs,
-            |_, k, output| {
-                let (channel, tap) = match order {
-                    Order::ChannelsLast => (k % inputs, k / inputs),
-                    Order::Planar => (k / (height * width), k % (height * width)),
-                };
-                weights.values[(output * inputs + channel) * height * width + tap]
-            },
-        );
-        Convolution {
+        let outside = |w: &Window| {
+            w.before > 0 || (w.output - 1) * w.stride + (w.size - 1) * w.dilation >= w.input
+        };
+        let mut this = Convolution {
             rows,
             columns,
             inputs,
             outputs: weights.outputs,
             order,
-            matrix,
+            matrix: PackedMatrix::pack(isa, None, 0, 0, 0, |_, _, _| 0.0),
             bias: padded(weights.bias, isa.lanes()),
             clamp,
+            pixel: input.pixel,
+            copies: outside(&rows) || outside(&columns),
+        };
+        // [row of the window][column][channel], or the channel first, so that offsets rise.
+        let split = |k: usize| match order {
+            Order::ChannelsLast => (k % inputs, k / inputs / width, k / inputs % width),
+            Order::Planar => (k / (height * width), k / width % height, k % width),
+        };
+        let depth = height * width * inputs;
+        let offset = |k: usize| {
+            let (channel, y, x) = split(k);
+            y * rows.dilation * this.row()
+                + x * columns.dilation * this.pixel
+                + channel * this.plane()
+        };
+        let one_pixel = order == Order::ChannelsLast && height * width == 1;
+        let offsets = (!one_pixel).then(|| (0..depth).map(offset).collect());
+        let value = |_, k: usize, output: usize| {
+            let (channel, y, x) = split(k);
+            weights.values[((output * inputs + channel) * height + y) * width + x]
+        };
+        this.matrix = PackedMatrix::pack(isa, offsets, 1, depth, weights.outputs, value);
+        this
+    }
+
+    /// Values from one row of the input, or of its copy, to the next.
+    fn row(&self) -> usize {
+        let columns = &self.columns;
+        if self.copies {
+            let reach = (columns.size - 1) * columns.dilation + 1;
+            ((columns.output - 1) * columns.stride + reach) * self.pixel
+        } else {
+            columns.input * self.pixel
         }
     }
 
-    /// Whether the pixels themselves are the patches.
-    fn is_pointwise(&self) -> bool {
-        let plain = |w: &Window| w.size == 1 && w.stride == 1 && w.before == 0;
-        self.order == Order::ChannelsLast && plain(&self.rows) && plain(&self.columns)
-    }
-
-    /// Pixels whose patches are gathered at once.
-    fn block(&self) -> usize {
-        /// Patches that stay in the first-level cache, where the weights come from the second.
-        const PATCH_BYTES: usize = 32 << 10;
-        const SMALL_WEIGHTS: usize = 256 << 10;
-        const WHOLE_TILES: usize = 72;
-        let most = self.matrix.good_rows();
-        if self.matrix.bytes() > SMALL_WEIGHTS {
-            return most;
+    /// Rows of the input, or of its copy.
+    fn height(&self) -> usize {
+        let rows = &self.rows;
+        if self.copies {
+            (rows.output - 1) * rows.stride + (rows.size - 1) * rows.dilation + 1
+        } else {
+            rows.input
         }
-        let fitting = PATCH_BYTES / size_of::<f32>() / self.depth().max(1);
-        fitting.next_multiple_of(WHOLE_TILES).min(most)
     }
 
-    fn depth(&self) -> usize {
-        self.rows.size * self.columns.size * self.inputs
+    /// Values from one channel to the next.
+    fn plane(&self) -> usize {
+        match self.order {
+            Order::ChannelsLast => 1,
+            Order::Planar => self.height() * self.row(),
+        }
     }
 
-    /// Writes the patches of the outputs `from..to` of row `y` one after the other to `patches`.
+    fn planes(&self) -> usize {
+        match self.order {
+            Order::ChannelsLast => 1,
+            Order::Planar => self.inputs,
+        }
+    }
+
+    /// Copies what the output's `rows` need of the input, with zeros around it, to the rows from 0 of each
+    /// plane of `copy`.
     ///
     /// # Safety
-    /// `input` must be valid for the rows that the patches touch, `patches` for all of them.
-    unsafe fn gather(&self, input: Map, y: usize, x: Range<usize>, patches: *mut f32) {
-        // SAFETY: `taps` names only rows and columns of the input; the rest of a patch is zeroed first.
-        unsafe {
-            let depth = self.depth();
-            let rows = self.rows.taps(y);
-            let all_rows = rows.len() == self.rows.size;
-            let inner = self.columns.inner();
-            if !(all_rows && inner.start <= x.start && x.end <= inner.end) {
-                std::slice::from_raw_parts_mut(patches, x.len() * depth).fill(0.0);
-            }
-            match self.order {
-                Order::ChannelsLast => {
-                    let pixel = input.shape.pixel;
-                    let whole = self.columns.dilation == 1 && pixel == self.inputs;
-                    for (i, x) in x.enumerate() {
-                        let taps = self.columns.taps(x);
-                        if taps.is_empty() {
-                            continue;
-                        }
-                        for ky in rows.clone() {
-                            let from = input.row(self.rows.at(y, ky));
-                            let to = patches.add(
-                                i * depth + (ky * self.columns.size + taps.start) * self.inputs,
-                            );
-                            if whole {
-                                let from = from.add(self.columns.at(x, taps.start) * pixel);
-                                from.copy_to_nonoverlapping(to, taps.len() * self.inputs);
-                            } else {
-                                for (j, kx) in taps.clone().enumerate() {
-                                    let from = from.add(self.columns.at(x, kx) * pixel);
-                                    from.copy_to_nonoverlapping(
-                                        to.add(j * self.inputs),
-                                        self.inputs,
-                                    );
-                                }
-                            }
-                        }
+    /// `input` must be valid for those rows, `copy` for the planes.
+    unsafe fn copy(&self, input: Map, rows: &Range<usize>, copy: *mut f32) {
+        let Window { input: width, .. } = self.columns;
+        let first = rows.start * self.rows.stride;
+        let reach = (self.rows.size - 1) * self.rows.dilation + 1;
+        let count = (rows.len() - 1) * self.rows.stride + reach;
+        let row = self.row();
+        let left = (self.columns.before * self.pixel).min(row);
+        let middle = (width * self.pixel).min(row - left);
+        let input_plane = self.rows.input * width * self.pixel;
+        for plane in 0..self.planes() {
+            for i in 0..count {
+                // SAFETY: only rows of the input are read, and each copied row is filled to its length.
+                unsafe {
+                    let to = copy.add(plane * self.plane() + i * row);
+                    let y = (first + i).wrapping_sub(self.rows.before);
+                    if y >= self.rows.input {
+                        std::slice::from_raw_parts_mut(to, row).fill(0.0);
+                        continue;
                     }
-                }
-                Order::Planar => {
-                    let plane = input.shape.height * input.shape.width;
-                    for channel in 0..self.inputs {
-                        for ky in rows.clone() {
-                            let row = input.row(self.rows.at(y, ky)).add(channel * plane);
-                            for kx in 0..self.columns.size {
-                                let tap = (channel * self.rows.size + ky) * self.columns.size + kx;
-                                let met = self.columns.outputs_of(kx);
-                                let (first, end) = (met.start.max(x.start), met.end.min(x.end));
-                                let mut to = patches
-                                    .wrapping_add(first.wrapping_sub(x.start).wrapping_mul(depth))
-                                    .wrapping_add(tap);
-                                for x in first..end {
-                                    *to = *row.add(self.columns.at(x, kx));
-                                    to = to.wrapping_add(depth);
-                                }
-                            }
-                        }
-                    }
+                    let from = input.row(y).add(plane * input_plane);
+                    std::slice::from_raw_parts_mut(to, left).fill(0.0);
+                    from.copy_to_nonoverlapping(to.add(left), middle);
+                    let right = left + middle;
+                    std::slice::from_raw_parts_mut(to.add(right), row - right).fill(0.0);
                 }
             }
         }
@@ -169,7 +167,7 @@ impl Convolution {
 
 impl Step for Convolution {
     fn kind(&self) -> &'static str {
-        if self.is_pointwise() {
+        if self.rows.size * self.columns.size == 1 {
             "pointwise"
         } else {
             "convolution"
@@ -181,14 +179,15 @@ impl Step for Convolution {
     }
 
     fn multiply_adds(&self, output: &Shape) -> usize {
-        output.height * output.width * self.outputs * self.depth()
+        let depth = self.rows.size * self.columns.size * self.inputs;
+        output.height * output.width * self.outputs * depth
     }
 
     fn scratch_len(&self) -> usize {
-        if self.is_pointwise() {
-            0
+        if self.copies {
+            self.planes() * self.height() * self.row()
         } else {
-            self.block() * self.depth()
+            0
         }
     }
 
@@ -197,49 +196,42 @@ impl Step for Convolution {
     }
 
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch) {
-        let input = inputs[0];
-        let residual = inputs.get(1);
-        let pixel = output.shape.pixel;
-        let (first, end) = (
-            rows.start * output.shape.width,
-            rows.end * output.shape.width,
-        );
-        // SAFETY: all pixels lie in rows for which the caller vouches; scratch holds a block of patches.
+        let residual = inputs.get(1).map(|map| map.row(rows.start).cast_const());
+        let epilogue = Epilogue {
+            bias: self.bias.as_ptr(),
+            residual: residual.unwrap_or(std::ptr::null()),
+            low: self.clamp.low,
+            high: self.clamp.high,
+        };
+        let data = if self.copies {
+            let copy = scratch.values.as_mut_ptr();
+            // SAFETY: the input has the rows that `input_rows` names; scratch has room for all planes.
+            unsafe { self.copy(inputs[0], &rows, copy) };
+            copy.cast_const()
+        } else {
+            inputs[0].row(rows.start * self.rows.stride).cast_const()
+        };
+        let left = Rows {
+            data,
+            stride: self.columns.stride * self.pixel,
+            group: self.rows.stride * self.row(),
+        };
+        let product = Rows {
+            data: output.row(rows.start),
+            stride: output.shape.pixel,
+            group: output.shape.row(),
+        };
+        // Rows that follow each other without a gap are one.
+        let (groups, count) = if left.group == output.shape.width * left.stride {
+            (1, rows.len() * output.shape.width)
+        } else {
+            (rows.len(), output.shape.width)
+        };
+        // SAFETY: the patches lie in the input or its copy, whose rows and columns the windows name; the
+        // output and the residual are valid for `rows`.
         unsafe {
-            let multiply = |count: usize, a: *const f32, stride: usize, pixel_index: usize| {
-                let at = |map: &Map| map.row(0).wrapping_add(pixel_index * pixel);
-                let epilogue = Epilogue {
-                    bias: self.bias.as_ptr(),
-                    residual: residual.map_or(std::ptr::null(), |map| at(map).cast_const()),
-                    residual_stride: pixel,
-                    low: self.clamp.low,
-                    high: self.clamp.high,
-                };
-                let to = at(&output);
-                self.matrix
-                    .multiply(0, count, a, stride, to, pixel, epilogue);
-            };
-            if self.is_pointwise() {
-                let pixels = input.row(rows.start);
-                multiply(end - first, pixels, input.shape.pixel, first);
-                return;
-            }
-            let depth = self.depth();
-            let block = self.block();
-            let patches = scratch.values.as_mut_ptr();
-            let mut start = first;
-            while start < end {
-                let stop = (start + block).min(end);
-                let mut at = start;
-                while at < stop {
-                    let (y, x) = (at / output.shape.width, at % output.shape.width);
-                    let count = (output.shape.width - x).min(stop - at);
-                    self.gather(input, y, x..x + count, patches.add((at - start) * depth));
-                    at += count;
-                }
-                multiply(stop - start, patches, depth, start);
-                start = stop;
-            }
+            self.matrix
+                .multiply(0, groups, count, left, product, epilogue)
         }
     }
 }

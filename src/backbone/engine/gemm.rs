@@ -1,5 +1,7 @@
 //! Matrix products with a constant right side, packed once.
 
+use std::ops::Range;
+
 use super::buffer::{ALIGNMENT, Buffer};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 
@@ -8,23 +10,34 @@ use super::simd::{Entry, InstructionSet, Kernel, Simd};
 pub(super) struct Epilogue {
     /// One value for each column, padded as the columns are.
     pub bias: *const f32,
-    /// A matrix that is added, of the shape of the product; null for none.
+    /// A matrix that is added, laid out as the product; null for none.
     pub residual: *const f32,
-    /// Values from one row of `residual` to the next.
-    pub residual_stride: usize,
     /// Smallest value of the result.
     pub low: f32,
     /// Largest value of the result.
     pub high: f32,
 }
 
+/// Groups of rows in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<P> {
+    /// The first value of the first row.
+    pub data: P,
+    /// Values from one row to the next.
+    pub stride: usize,
+    /// Values from one group to the next.
+    pub group: usize,
+}
+
 /// Arguments of [`Tile`].
 pub(super) struct TileArgs {
     /// Length of the sums.
     depth: usize,
-    /// `MR` rows of `depth` values.
+    /// `MR` rows of `depth` values: one after the other, or where `offsets` say.
     a: *const f32,
     a_stride: usize,
+    /// `depth` offsets from the start of a row; read by scattered tiles alone.
+    offsets: *const usize,
     /// `depth` rows of `NV` vectors.
     b: *const f32,
     /// Where the next panel begins that will be needed, or its part that this tile fetches.
@@ -38,10 +51,12 @@ pub(super) struct TileArgs {
 }
 
 /// `MR` rows of the product, `NV` vectors wide, held in registers while the depth is summed up.
-/// With `AHEAD` it asks for the next panel meanwhile.
-struct Tile<const MR: usize, const NV: usize, const AHEAD: bool>;
+/// With `AHEAD` it asks for the next panel meanwhile; `SCATTERED` rows have their values at offsets.
+struct Tile<const MR: usize, const NV: usize, const AHEAD: bool, const SCATTERED: bool>;
 
-impl<const MR: usize, const NV: usize, const AHEAD: bool> Kernel for Tile<MR, NV, AHEAD> {
+impl<const MR: usize, const NV: usize, const AHEAD: bool, const SCATTERED: bool> Kernel
+    for Tile<MR, NV, AHEAD, SCATTERED>
+{
     type Args = TileArgs;
 
     #[inline(always)]
@@ -55,7 +70,6 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool> Kernel for Tile<MR, NV
             let Epilogue {
                 bias,
                 residual,
-                residual_stride,
                 low,
                 high,
             } = args.epilogue;
@@ -66,7 +80,10 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool> Kernel for Tile<MR, NV
                 }
             }
             let (mut a, mut b, mut ahead) = (args.a, args.b, args.ahead);
-            for _ in 0..args.depth {
+            for k in 0..args.depth {
+                if SCATTERED {
+                    a = args.a.add(*args.offsets.add(k));
+                }
                 let mut columns = [S::splat(0.0); NV];
                 for (j, column) in columns.iter_mut().enumerate() {
                     *column = S::load(b.add(j * S::LANES));
@@ -81,13 +98,15 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool> Kernel for Tile<MR, NV
                     S::prefetch(ahead);
                     ahead = ahead.wrapping_add(args.ahead_step);
                 }
-                a = a.add(1);
+                if !SCATTERED {
+                    a = a.add(1);
+                }
                 b = b.add(NV * S::LANES);
             }
             if !residual.is_null() {
                 for (i, row) in sums.iter_mut().enumerate() {
                     for (j, sum) in row.iter_mut().enumerate() {
-                        let more = S::load(residual.add(i * residual_stride + j * S::LANES));
+                        let more = S::load(residual.add(i * args.c_stride + j * S::LANES));
                         *sum = S::add(*sum, more);
                     }
                 }
@@ -107,28 +126,38 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool> Kernel for Tile<MR, NV
 struct Tiles([Vec<Entry<TileArgs>>; 3]);
 
 macro_rules! tiles {
-    ($isa:expr, $ahead:literal, $vectors:literal: $($rows:literal)*) => {
-        vec![$($isa.entry::<Tile<$rows, $vectors, $ahead>>()),*]
+    ($isa:expr, $ahead:literal, $scattered:literal) => {
+        [
+            tiles!($isa, false, $scattered, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            tiles!($isa, false, $scattered, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            tiles!($isa, $ahead, $scattered, 3: 1 2 3 4 5 6 7 8 9),
+        ]
+    };
+    ($isa:expr, $ahead:literal, $scattered:literal, $vectors:literal: $($rows:literal)*) => {
+        vec![$($isa.entry::<Tile<$rows, $vectors, $ahead, $scattered>>()),*]
     };
 }
 
 impl Tiles {
-    fn of(isa: InstructionSet, ahead: bool) -> Tiles {
-        Tiles([
-            tiles!(isa, false, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            tiles!(isa, false, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
-            if ahead {
-                tiles!(isa, true, 3: 1 2 3 4 5 6 7 8 9)
-            } else {
-                tiles!(isa, false, 3: 1 2 3 4 5 6 7 8 9)
-            },
-        ])
+    fn of(isa: InstructionSet, ahead: bool, scattered: bool) -> Tiles {
+        Tiles(match (ahead, scattered) {
+            (false, false) => tiles!(isa, false, false),
+            (false, true) => tiles!(isa, false, true),
+            (true, false) => tiles!(isa, true, false),
+            (true, true) => tiles!(isa, true, true),
+        })
     }
 }
 
 /// Bytes of the left side that are worked through before the next panel of the right side is fetched.
 const LEFT_BYTES: usize = 256 << 10;
 
+/// Rows of a panel that stay in the second-level cache, together with those of the next.
+const DEPTH: usize = 1536;
+/// The bias of a tile that adds to what was summed before, for the widest tile.
+static NO_BIAS: [f32; 48] = [0.0; 48];
+/// Rows that fill the tiles of every width.
+const WHOLE_TILES: usize = 36;
 /// A larger right side comes from the third-level cache or from memory for each picture, and is asked for
 /// ahead of its use.
 const NEAR_BYTES: usize = 640 << 10;
@@ -144,16 +173,20 @@ pub(super) struct PackedMatrix {
     /// First column and width in vectors.
     panels: Vec<(usize, usize)>,
     values: Buffer,
-    /// Products of this shape that lie one behind the other in `values`.
+    /// Values from one matrix to the next.
     stride: usize,
+    /// Where the values of a row of the left side are, from its start; none if one after the other.
+    offsets: Option<Vec<usize>>,
     tiles: Tiles,
 }
 
 impl PackedMatrix {
     /// Packs `count` matrices of `depth` rows and `columns` columns; `value(i, row, column)` gives a value
-    /// of matrix `i`. Columns are padded with zeros to whole vectors.
+    /// of matrix `i`. Columns are padded with zeros to whole vectors. The values of a row of the left side
+    /// lie at `offsets` from its start, or one after the other.
     pub(super) fn pack(
         isa: InstructionSet,
+        offsets: Option<Vec<usize>>,
         count: usize,
         depth: usize,
         columns: usize,
@@ -184,7 +217,8 @@ impl PackedMatrix {
             panels,
             values,
             stride,
-            tiles: Tiles::of(isa, bytes > NEAR_BYTES),
+            tiles: Tiles::of(isa, bytes > NEAR_BYTES, offsets.is_some()),
+            offsets,
         }
     }
 
@@ -198,79 +232,153 @@ impl PackedMatrix {
         self.values.len() * size_of::<f32>()
     }
 
-    /// Rows of the left side that are best given at once.
-    pub(super) fn good_rows(&self) -> usize {
-        const WHOLE_TILES: usize = 72;
-        if self.stride * size_of::<f32>() <= TINY_BYTES {
-            return WHOLE_TILES;
-        }
-        (LEFT_BYTES / size_of::<f32>() / self.depth.max(1) / WHOLE_TILES).max(1) * WHOLE_TILES
-    }
-
-    /// Computes `rows` rows of the product with matrix `i`.
+    /// Computes the product with matrix `i`: `groups` times `rows` rows.
     ///
     /// # Safety
-    /// `a` must be valid for `rows` rows of `depth` values, `a_stride` values apart; `c` for as many rows of
-    /// [`columns`](Self::columns), `c_stride` apart; so must the epilogue's pointers.
-    #[allow(clippy::too_many_arguments)]
+    /// `left` must be valid for all rows of `depth` values, `product` and the epilogue's residual for as many
+    /// rows of [`columns`](Self::columns), its bias for one.
     pub(super) unsafe fn multiply(
         &self,
         i: usize,
+        groups: usize,
         rows: usize,
-        a: *const f32,
-        a_stride: usize,
-        c: *mut f32,
-        c_stride: usize,
+        left: Rows<*const f32>,
+        product: Rows<*mut f32>,
         epilogue: Epilogue,
     ) {
-        let lanes = self.isa.lanes();
-        let block = self.good_rows();
-        let values = self.values.as_ptr();
-        let mut start = 0;
-        while start < rows {
-            let end = (start + block).min(rows);
-            for &(first, vectors) in &self.panels {
-                let column = first * lanes;
-                let tiles = &self.tiles.0[vectors - 1];
-                let most = self.isa.tile_rows(vectors);
-                let panel = self.depth * vectors * lanes;
-                let panel_start = i * self.stride + self.depth * column;
-                // Each tile fetches as many cache lines as it has rows in depth.
-                let mut fetched = 0;
-                let line = ALIGNMENT / size_of::<f32>();
-                let mut row = start;
-                while row < end {
-                    let count = (end - row).min(most);
-                    // SAFETY: rows and columns lie within the matrices that the caller vouches for; the
-                    // packed values are there for every panel.
-                    unsafe {
-                        tiles[count - 1](&TileArgs {
-                            depth: self.depth,
-                            a: a.add(row * a_stride),
-                            a_stride,
-                            b: values.add(panel_start),
-                            ahead: values.wrapping_add(panel_start + panel + fetched),
-                            ahead_step: if fetched < panel { line } else { 0 },
-                            c: c.add(row * c_stride + column),
-                            c_stride,
-                            epilogue: Epilogue {
-                                bias: epilogue.bias.add(column),
-                                residual: if epilogue.residual.is_null() {
-                                    epilogue.residual
-                                } else {
-                                    epilogue
-                                        .residual
-                                        .add(row * epilogue.residual_stride + column)
-                                },
-                                ..epilogue
+        // What of the left side is worked through before the next panel of the right side is fetched.
+        let bytes = if self.stride * size_of::<f32>() <= TINY_BYTES {
+            TINY_BYTES / 2
+        } else {
+            LEFT_BYTES
+        };
+        let values = (bytes / size_of::<f32>()).max(1);
+        let (group_block, row_block) = if groups > 1 {
+            ((values / left.group.max(1)).max(1), rows)
+        } else {
+            let whole = (values / left.stride.max(1)).max(1);
+            (1, whole.next_multiple_of(WHOLE_TILES))
+        };
+        for group in (0..groups).step_by(group_block) {
+            let groups = group..(group + group_block).min(groups);
+            for row in (0..rows).step_by(row_block) {
+                let rows = row..(row + row_block).min(rows);
+                for &panel in &self.panels {
+                    // A panel that is too deep to stay in the cache is cut, and the product summed up.
+                    let cuts = self.depth.div_ceil(DEPTH).max(1);
+                    let size = self.depth.div_ceil(cuts);
+                    for cut in 0..cuts {
+                        let depth = cut * size..((cut + 1) * size).min(self.depth);
+                        let last = cut + 1 == cuts;
+                        let part = Epilogue {
+                            bias: epilogue.bias,
+                            residual: if cut == 0 {
+                                epilogue.residual
+                            } else {
+                                product.data
                             },
-                        });
+                            low: if last {
+                                epilogue.low
+                            } else {
+                                f32::NEG_INFINITY
+                            },
+                            high: if last { epilogue.high } else { f32::INFINITY },
+                        };
+                        // SAFETY: rows and groups are those for which the caller vouches.
+                        unsafe {
+                            self.multiply_panel(
+                                i,
+                                panel,
+                                depth,
+                                groups.clone(),
+                                rows.clone(),
+                                left,
+                                product,
+                                &part,
+                            );
+                        }
                     }
-                    fetched = (fetched + self.depth * line).min(panel);
-                    row += count;
                 }
             }
-            start = end;
+        }
+    }
+
+    /// Some rows of the product with the rows `depth` of one panel of matrix `i`; the bias counts for the
+    /// first of them.
+    ///
+    /// # Safety
+    /// As [`multiply`](Self::multiply), for these rows.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn multiply_panel(
+        &self,
+        i: usize,
+        (first, vectors): (usize, usize),
+        depth: Range<usize>,
+        groups: Range<usize>,
+        rows: Range<usize>,
+        left: Rows<*const f32>,
+        product: Rows<*mut f32>,
+        epilogue: &Epilogue,
+    ) {
+        let column = first * self.isa.lanes();
+        let width = vectors * self.isa.lanes();
+        let panel = depth.len() * width;
+        let panel_start = i * self.stride + self.depth * column + depth.start * width;
+        let values = self.values.as_ptr();
+        let tiles = &self.tiles.0[vectors - 1];
+        // Tiles of nearly equal heights: a last one of few rows would wait for its sums.
+        let count = rows.len().div_ceil(self.isa.tile_rows(vectors)).max(1);
+        let (height, taller) = (rows.len() / count, rows.len() % count);
+        let bias = match depth.start {
+            0 => epilogue.bias.wrapping_add(column),
+            _ => NO_BIAS.as_ptr(),
+        };
+        let (offsets, skipped) = match &self.offsets {
+            Some(offsets) => (offsets.as_ptr().wrapping_add(depth.start), 0),
+            None => (std::ptr::null(), depth.start),
+        };
+        // The tiles together fetch the next panel, each with one request for a row in depth.
+        let line = ALIGNMENT / size_of::<f32>();
+        let requests = groups.len() * count * depth.len();
+        let step = panel.div_ceil(requests.max(1)).min(line);
+        let mut fetched = 0;
+        for group in groups {
+            let mut row = rows.start;
+            for tile in 0..count {
+                let height = height + usize::from(tile < taller);
+                // SAFETY: rows and columns lie within the matrices that the caller vouches for; the packed
+                // values are there for every panel.
+                unsafe {
+                    let to = group * product.group + row * product.stride + column;
+                    let args = TileArgs {
+                        depth: depth.len(),
+                        a: left
+                            .data
+                            .add(group * left.group + row * left.stride + skipped),
+                        a_stride: left.stride,
+                        offsets,
+                        b: values.add(panel_start),
+                        ahead: values.wrapping_add(panel_start + panel + fetched),
+                        ahead_step: step,
+                        c: product.data.add(to),
+                        c_stride: product.stride,
+                        epilogue: Epilogue {
+                            bias,
+                            residual: if epilogue.residual.is_null() {
+                                epilogue.residual
+                            } else {
+                                epilogue.residual.add(to)
+                            },
+                            ..*epilogue
+                        },
+                    };
+                    if let Some(tile) = height.checked_sub(1).and_then(|i| tiles.get(i)) {
+                        tile(&args);
+                    }
+                }
+                fetched += depth.len() * step;
+                row += height;
+            }
         }
     }
 }

@@ -361,8 +361,16 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
                     Box::new(Winograd::new(isa, *rows, *columns, &weights, clamp))
                 } else {
                     let order = direct.map_or(Order::ChannelsLast, |(_, order)| order);
+                    let mut input = Shape::new(nodes[first].shape, lanes);
+                    if direct.is_some() {
+                        input.pixel = if order == Order::Planar {
+                            1
+                        } else {
+                            input.channels
+                        };
+                    }
                     Box::new(Convolution::new(
-                        isa, *rows, *columns, order, &weights, clamp,
+                        isa, *rows, *columns, order, &input, &weights, clamp,
                     ))
                 }
             }

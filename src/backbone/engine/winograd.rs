@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::convolution::Weights;
 use super::depthwise::padded;
-use super::gemm::{Epilogue, PackedMatrix};
+use super::gemm::{Epilogue, PackedMatrix, Rows};
 use super::map::{Map, Shape, Window};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 use super::step::{Clamp, Scratch, Step};
@@ -23,7 +23,7 @@ const IN: usize = OUT + 2;
 const PLACES: usize = IN * IN;
 
 /// Bytes of transformed tiles that stay in the second-level cache.
-const TILE_BYTES: usize = 1 << 20;
+const TILE_BYTES: usize = 512 << 10;
 
 /// `G`: from three weights to six.
 const WEIGHTS: [[f64; 3]; IN] = [
@@ -115,9 +115,10 @@ impl Winograd {
                 }
             }
         }
-        let matrices = PackedMatrix::pack(isa, PLACES, inputs, outputs, |place, k, output| {
-            transformed[(output * inputs + k) * PLACES + place]
-        });
+        let matrices =
+            PackedMatrix::pack(isa, None, PLACES, inputs, outputs, |place, k, output| {
+                transformed[(output * inputs + k) * PLACES + place]
+            });
         let lanes = isa.lanes();
         Winograd {
             rows,
@@ -208,14 +209,22 @@ impl Step for Winograd {
                 let epilogue = Epilogue {
                     bias: self.zeros.as_ptr(),
                     residual: std::ptr::null(),
-                    residual_stride: 0,
                     low: f32::NEG_INFINITY,
                     high: f32::INFINITY,
                 };
                 for place in 0..PLACES {
-                    let a = before.add(place * count * k);
-                    let c = after.add(place * count * n);
-                    self.matrices.multiply(place, count, a, k, c, n, epilogue);
+                    let left = Rows {
+                        data: before.add(place * count * k).cast_const(),
+                        stride: k,
+                        group: 0,
+                    };
+                    let product = Rows {
+                        data: after.add(place * count * n),
+                        stride: n,
+                        group: 0,
+                    };
+                    self.matrices
+                        .multiply(place, 1, count, left, product, epilogue);
                 }
                 args.map = output;
                 args.residual = inputs.get(1).copied();
