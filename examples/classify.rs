@@ -1,4 +1,4 @@
-//! The ImageNet classifier on one picture: `cargo run --release --example classify -- PICTURE`.
+//! The ImageNet classifier on one picture: `cargo run --example classify -- PICTURE`.
 
 use std::path::PathBuf;
 

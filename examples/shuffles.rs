@@ -1,5 +1,5 @@
 //! Cross-validates the default head over several shuffles of a feature store:
-//! `cargo run --release --example shuffles -- STORE [FOLDS] [SHUFFLES]`.
+//! `cargo run --example shuffles -- STORE [FOLDS] [SHUFFLES]`.
 //!
 //! Writes one JSON object a shuffle: its seed, the fold of each row, and the accuracy over all rows.
 

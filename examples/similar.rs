@@ -1,5 +1,5 @@
 //! The pictures of a folder that look most like one picture, by the cosine of their features:
-//! `cargo run --release --example similar -- PICTURE FOLDER`.
+//! `cargo run --example similar -- PICTURE FOLDER`.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! Plain data that a running job sends out, and the token by which it is told to stop.
 //!
-//! A job gets a [`Progress`] and calls [`Progress::emit`]; whoever started the job reads the other end
-//! of the channel. Progress bars, JSON lines and the dashboard are three readers of the same events.
+//! A job gets a [`Progress`](crate::progress::Progress) and calls its `emit`; whoever started the job reads
+//! the other end of the channel. Progress bars, JSON lines and the dashboard are three readers of the same
+//! events.
 //!
 //! The order of events in one job:
 //!

@@ -77,15 +77,21 @@ fn difference(
     let distances = || found.rgb.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b));
     let max = distances().max().unwrap();
     let mean = distances().map(f64::from).sum::<f64>() / pixels.len() as f64;
-    if std::env::var_os("SHOW").is_some() {
-        println!("{} {mean:.4} {max}", expected.file);
-    }
     (mean > tolerance.mean || max > tolerance.max)
         .then(|| format!("mean difference {mean:.3}, largest {max}"))
 }
 
-fn decode_tolerance(_file: &str) -> Tolerance {
-    Tolerance { mean: 0.0, max: 0 }
+/// Lossless formats are equal to the bit. JPEG leaves the rounding of the inverse transform, and of the
+/// interpolation of reduced chroma, to the decoder; CMYK the rounding of its products.
+fn decode_tolerance(file: &str) -> Tolerance {
+    let (mean, max) = match file {
+        "jpeg-420.jpg" | "jpeg-422.jpg" => (0.5, 4),
+        "tiff-cmyk.tif" => (0.5, 1),
+        "tiff-jpeg.tif" => (0.05, 2),
+        _ if file.ends_with(".jpg") => (0.05, 2),
+        _ => (0.0, 0),
+    };
+    Tolerance { mean, max }
 }
 
 #[test]
@@ -98,6 +104,13 @@ fn decoded_pixels_are_those_of_pillow() {
     for expected in &cases.decode {
         let path = folder.path().join(&expected.file);
         let problem = match Picture::open(&path, &DecodeLimits::default(), BACKGROUND) {
+            // The one kind that we refuse and Pillow takes.
+            Err(error) if expected.file == "tiff-palette.tif" => {
+                let refused = error
+                    .to_string()
+                    .contains("is TIFF of a kind that is not supported");
+                (!refused).then(|| error.to_string())
+            }
             Ok(found) => difference(
                 &found,
                 expected,

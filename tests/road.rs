@@ -8,6 +8,11 @@ fn tiny() -> String {
     repository("datasets/tiny").display().to_string()
 }
 
+/// A table's text with single blanks.
+fn squeezed(table: &str) -> String {
+    table.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn fit_ends_with_a_verified_model_that_all_commands_take() {
     let work = Workplace::new();
@@ -20,7 +25,7 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
     );
     assert!(said.stdout.contains("3,843 trained"), "{}", said.stdout);
     assert!(
-        said.stdout.contains("validation        6"),
+        squeezed(&said.stdout).contains(" validation 6 "),
         "{}",
         said.stdout
     );
@@ -150,6 +155,27 @@ fn grace_hopper_wears_a_military_uniform() {
 }
 
 #[test]
+fn a_classified_picture_is_plotted_in_half_blocks_and_as_png() {
+    let work = Workplace::new();
+    let picture = repository("datasets/tiny/windmill/windmill1.jpg");
+    let line = format!(
+        "classify {} --top 2 --plot --save-plot w.png",
+        picture.display()
+    );
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.matches('▄').count() > 500, "{}", said.stdout);
+    assert!(said.stdout.contains("   437  0."), "{}", said.stdout);
+    let plot = image::open(work.path("w.png")).unwrap();
+    assert!(plot.width() > 400 && plot.height() > 100);
+
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(5), "{}", said.stderr);
+    let said = work.run(&format!("{line} --force"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
 fn a_bad_picture_is_listed_and_skipped_unless_strict() {
     let work = Workplace::new();
     work.copy_tiny("photos", 1);
@@ -224,6 +250,12 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
             5,
             "taken.onnx exists already; give --force",
         ),
+        (
+            format!("fit {tiny} -o empty"),
+            2,
+            "output = empty: this is a folder",
+        ),
+        (format!("verify {tiny}"), 4, "this is a folder"),
         (
             format!("fit {tiny} -o no/such/m.onnx"),
             3,
@@ -416,7 +448,7 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
         said.stdout
     );
     assert!(
-        said.stdout.contains("test              8"),
+        squeezed(&said.stdout).contains(" test 8 "),
         "{}",
         said.stdout
     );
@@ -431,4 +463,20 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
         said.stdout,
         said.stderr
     );
+}
+
+#[test]
+fn completions_and_manual_pages_are_generated() {
+    let work = Workplace::new();
+    for (shell, sign) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef tl-batch"),
+        ("fish", "complete -c tl-batch"),
+    ] {
+        let said = work.run(&format!("completions {shell}"));
+        assert!(said.stdout.contains(sign), "{shell}");
+    }
+    assert_eq!(work.run("man pages").code, Some(0));
+    let page = fs::read_to_string(work.path("pages/tl-batch-fit.1")).unwrap();
+    assert!(page.contains("validation\\-split"), "{page}");
 }

@@ -6,7 +6,7 @@ mod layers;
 mod output;
 mod render;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use clap::{CommandFactory, Parser};
@@ -110,6 +110,8 @@ impl Face {
             },
             json: self.json && events_to_stdout,
             long: matches!(name, "fit" | "extract" | "train" | "evaluate"),
+            // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
+            bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
         };
         let renderer =
@@ -157,7 +159,7 @@ fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
         pipeline: pipeline("predict", &args.pipeline)?,
     };
     let format = if face.json { "jsonl" } else { &args.format };
-    let mut writer = ResultWriter::new(format, args.top, 0);
+    let mut writer = ResultWriter::new(format, args.top, None);
     let (_, skipped) = face.show("predict", None, false, |progress| {
         let result = predict(&config, progress, |classes, result| {
             writer.write(classes, &result)
@@ -188,7 +190,7 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
         ..configuration_of_classify(&args)?
     };
     let format = if face.json { "jsonl" } else { &args.format };
-    let mut writer = ResultWriter::new(format, args.top, usize::from(args.background));
+    let mut writer = ResultWriter::new(format, args.top, Some(usize::from(args.background)));
     let skipped = face.show("classify", None, false, |progress| {
         let skipped = classify(&config, progress, |labels, result| {
             if args.plot {

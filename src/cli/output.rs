@@ -180,8 +180,9 @@ struct JsonPrediction<'a> {
 pub(super) struct ResultWriter {
     format: Format,
     top: usize,
-    /// Added to class indices: 1 for lists with a leading `background`.
-    first_class: usize,
+    /// Index of the first class, where indices mean something to the user; else they are left out of
+    /// tables of one class a picture.
+    first_class: Option<usize>,
     out: Out,
     started: bool,
 }
@@ -193,7 +194,7 @@ enum Format {
 }
 
 impl ResultWriter {
-    pub fn new(format: &str, top: usize, first_class: usize) -> ResultWriter {
+    pub fn new(format: &str, top: usize, first_class: Option<usize>) -> ResultWriter {
         let format = match format {
             "csv" => Format::Csv,
             "jsonl" => Format::JsonLines,
@@ -241,7 +242,7 @@ impl ResultWriter {
             Err(_) => Vec::new(),
         };
         for prediction in &mut found {
-            prediction.class += self.first_class;
+            prediction.class += self.first_class.unwrap_or(0);
         }
         found
     }
@@ -279,7 +280,7 @@ impl ResultWriter {
         let mut text = String::new();
         match (&result.values, found) {
             (Err(reason), _) => text += &format!("{path}: {}\n", printable(reason)),
-            (Ok(_), [one]) => {
+            (Ok(_), [one]) if self.first_class.is_none() => {
                 text += &format!("{path}: {} {:.4}\n", printable(&one.label), one.probability)
             }
             (Ok(_), many) => {

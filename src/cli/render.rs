@@ -26,6 +26,8 @@ pub(super) struct Manner {
     pub json: bool,
     /// The job is one that people wait for: its end and its figures are told, however short it was.
     pub long: bool,
+    /// Progress moves a bar where standard error is a terminal.
+    pub bar: bool,
     /// Every epoch gets a line; else about ten of them.
     pub every_epoch: bool,
 }
@@ -49,7 +51,7 @@ pub(super) fn spawn(events: Receiver<Event>, manner: Manner) -> std::io::Result<
 struct Renderer {
     manner: Manner,
     bar: Option<ProgressBar>,
-    on_terminal: bool,
+    with_bar: bool,
     phase: Option<Phase>,
     phase_started: Instant,
     last_line: Instant,
@@ -63,7 +65,7 @@ impl Renderer {
         Renderer {
             manner,
             bar: None,
-            on_terminal: std::io::stderr().is_terminal(),
+            with_bar: manner.bar && std::io::stderr().is_terminal(),
             phase: None,
             phase_started: Instant::now(),
             last_line: Instant::now(),
@@ -151,7 +153,7 @@ impl Renderer {
         self.resumed = 0;
         self.skipped = 0;
         let shown = matches!(phase, Phase::Extract | Phase::Predict | Phase::Train);
-        if shown && self.on_terminal && self.manner.verbosity > Verbosity::Quiet {
+        if shown && self.with_bar && self.manner.verbosity > Verbosity::Quiet {
             let bar = ProgressBar::new(total.unwrap_or(0));
             let template = match phase {
                 Phase::Train => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",

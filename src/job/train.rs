@@ -42,7 +42,7 @@ impl Default for SplitParams {
     }
 }
 
-/// Configuration of [`train`].
+/// Configuration of [`train()`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainConfig {
@@ -204,7 +204,14 @@ pub(super) fn config_path(output: &Path) -> PathBuf {
 
 /// Refuses an output that is there already, or that cannot be one.
 pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
-    if output.is_dir() || (output.exists() && !force) {
+    if output.is_dir() {
+        return Err(Error::Parameter {
+            name: "output",
+            value: output.display().to_string(),
+            problem: "this is a folder; give the name of a file in it".into(),
+        });
+    }
+    if output.exists() && !force {
         return Err(Error::OutputExists {
             path: output.to_owned(),
         });

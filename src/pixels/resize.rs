@@ -149,23 +149,46 @@ impl Resampler {
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(filter))
             .use_alpha(false);
-        // Rows first, then columns, as Pillow does: what overshoots 0 to 255 in between is cut there, so
-        // the order shows at hard edges. One call would take the columns first; and in fast_image_resize
-        // 6.1 it reads outside of its buffer for some fractional crops.
-        let mut rows = Image::new(width, picture.height, PixelType::U8x3);
-        let mut target = Image::new(width, height, PixelType::U8x3);
+        // One direction after the other, as Pillow does: what overshoots 0 to 255 in between is cut there,
+        // so the order shows at hard edges. One call would always take the columns first; and in
+        // fast_image_resize 6.1 it reads outside of its buffer for some fractional crops.
         let (left, right) = (f64::from(part.left), f64::from(part.right));
         let (top, bottom) = (f64::from(part.top), f64::from(part.bottom));
-        let across = options.crop(left, 0.0, right - left, f64::from(picture.height));
-        let down = options.crop(0.0, top, f64::from(width), bottom - top);
-        let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3)
+        let (from_width, from_height) = (picture.width, picture.height);
+        let mut target = Image::new(width, height, PixelType::U8x3);
+        let source = ImageRef::new(from_width, from_height, &picture.rgb, PixelType::U8x3)
             .map_err(|_| mismatch(picture, width, height))?;
+        let (mut between, first, second) = if columns_first(picture, width, height) {
+            (
+                Image::new(from_width, height, PixelType::U8x3),
+                options.crop(0.0, top, f64::from(from_width), bottom - top),
+                options.crop(left, 0.0, right - left, f64::from(height)),
+            )
+        } else {
+            (
+                Image::new(width, from_height, PixelType::U8x3),
+                options.crop(left, 0.0, right - left, f64::from(from_height)),
+                options.crop(0.0, top, f64::from(width), bottom - top),
+            )
+        };
         self.resizer
-            .resize(&source, &mut rows, &across)
-            .and_then(|()| self.resizer.resize(&rows, &mut target, &down))
+            .resize(&source, &mut between, &first)
+            .and_then(|()| self.resizer.resize(&between, &mut target, &second))
             .map_err(|_| mismatch(picture, width, height))?;
         Ok(target.into_vec())
     }
+}
+
+/// Whether Pillow mixes along the columns before the rows: from version 13 on, where the height shrinks by
+/// more than twice what the width does (found by comparing both orders with its results; older versions
+/// always take the rows first).
+fn columns_first(picture: &Picture, width: u32, height: u32) -> bool {
+    let shrinks = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    let (across, down) = (
+        shrinks(picture.width, width),
+        shrinks(picture.height, height),
+    );
+    down > 0 && down > 2 * across
 }
 
 /// For each pixel, the one of `part` that lies under its centre.

@@ -131,6 +131,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             path: PathBuf::from(path),
         });
     }
+    if path.is_dir() {
+        return Err(Error::Model {
+            model: path.display().to_string(),
+            problem: "this is a folder; give the ONNX file".into(),
+        });
+    }
     fs::read(path).map_err(Error::io("read", path))
 }
 

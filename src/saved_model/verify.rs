@@ -52,7 +52,7 @@ impl Verification {
 /// looked for below `dataset`, or where the record says; those that are not there are left out.
 ///
 /// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
-/// to [`TOLERANCE`]. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
+/// to 1e-4. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
 ///
 /// # Errors
 /// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
