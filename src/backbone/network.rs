@@ -95,26 +95,27 @@ impl Session {
     /// # Errors
     /// [`Error::Model`] if the input has a wrong length or an operator fails.
     pub fn run(&mut self, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
-        let tensor = Tensor::from_shape(&self.input_shape, input);
-        let results = tensor
-            .and_then(|t| self.state.run(tvec!(t.into())))
-            .and_then(|values| {
-                values
-                    .iter()
-                    .map(|v| {
-                        Ok(v.cast_to::<f32>()?
-                            .try_as_plain_ram()?
-                            .as_slice::<f32>()?
-                            .to_vec())
-                    })
-                    .collect::<TractResult<Vec<_>>>()
-            })
-            .map_err(|e| Error::Model {
-                model: self.name.clone(),
-                problem: format!("cannot be run: {e:#}"),
-            })?;
-        *outputs = results;
-        Ok(())
+        let mut run = || -> TractResult<Vec<Vec<f32>>> {
+            let tensor = Tensor::from_shape(&self.input_shape, input)?;
+            let values = self.state.run(tvec!(tensor.into()))?;
+            let vectors = values.iter().map(|v| {
+                let v = v.cast_to::<f32>()?;
+                Ok(v.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+            });
+            vectors.collect()
+        };
+        let problem = match catch_unwind(AssertUnwindSafe(&mut run)) {
+            Ok(Ok(results)) => {
+                *outputs = results;
+                return Ok(());
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the engine stopped at an operator".to_owned(),
+        };
+        Err(Error::Model {
+            model: self.name.clone(),
+            problem: format!("cannot be run: {problem}"),
+        })
     }
 }
 

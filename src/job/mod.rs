@@ -1,6 +1,8 @@
 //! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
 //! rooms together, and returns what it found. Both programs start their work here and nowhere else.
 
+pub mod bench;
+
 pub mod classify;
 
 pub mod evaluate;
@@ -19,6 +21,7 @@ pub mod verify;
 
 mod envelope;
 
+pub use bench::{BenchConfig, bench};
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::run_job;
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};

@@ -1,10 +1,12 @@
 //! What people look at afterwards: tables and pictures. Pure text, but for `plot`.
 
+mod bench;
 mod metrics;
 pub mod plot;
 mod printable;
 mod summary;
 
+pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::printable;
 pub(crate) use summary::grouped;

@@ -92,17 +92,6 @@ impl Window {
         o * self.stride + t * self.dilation - self.before
     }
 
-    /// The outputs for which tap `t` meets the input.
-    pub(super) fn outputs_of(&self, t: usize) -> Range<usize> {
-        let tap = t * self.dilation;
-        let first = self.before.saturating_sub(tap).div_ceil(self.stride);
-        let end = (self.input + self.before)
-            .checked_sub(tap + 1)
-            .map_or(0, |last| last / self.stride + 1)
-            .min(self.output);
-        first.min(end)..end
-    }
-
     /// The outputs whose every tap meets the input.
     pub(super) fn inner(&self) -> Range<usize> {
         let reach = (self.size - 1) * self.dilation;
@@ -159,11 +148,6 @@ mod tests {
                                     assert_eq!(Some(i), meets(o, t));
                                     assert!(reach.contains(&i), "{window:?} {o} {reach:?}");
                                 }
-                            }
-                            for t in 0..size {
-                                let met: Vec<usize> =
-                                    (0..7).filter(|&o| meets(o, t).is_some()).collect();
-                                assert_eq!(window.outputs_of(t).collect::<Vec<_>>(), met);
                             }
                             assert_eq!(window.inner().collect::<Vec<_>>(), inner, "{window:?}");
                         }

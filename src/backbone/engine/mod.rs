@@ -22,6 +22,7 @@ mod gemm;
 mod graph;
 mod lower;
 mod map;
+mod peak;
 mod pixelwise;
 mod plan;
 mod pool;
@@ -93,6 +94,15 @@ impl Engine {
 /// same to the bit only where this is the same.
 pub(crate) fn kernels() -> &'static str {
     Engine::chosen().map_or("tract", Engine::name)
+}
+
+/// Floating-point operations in a second that one core reaches in registers with the chosen kernels; none
+/// where tract runs alone.
+pub(crate) fn peak_flops() -> Option<f64> {
+    match Engine::chosen() {
+        Ok(Engine::Kernels(isa)) => Some(peak::peak_flops(isa)),
+        _ => None,
+    }
 }
 
 /// Puts our operators in the place of those that they can replace in a decluttered model of batch 1.

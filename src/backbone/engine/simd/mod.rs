@@ -13,6 +13,9 @@ mod avx512;
 mod neon;
 mod portable;
 
+/// Lanes of the widest vector.
+const MOST_LANES: usize = 16;
+
 /// A vector of f32 in registers.
 ///
 /// # Safety
@@ -33,6 +36,14 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn load(from: *const f32) -> Self::V;
     /// `LANES` values to `to`.
     unsafe fn store(to: *mut f32, v: Self::V);
+    /// The value of the first lane.
+    #[inline(always)]
+    unsafe fn first(v: Self::V) -> f32 {
+        let mut lanes = [0.0; MOST_LANES];
+        // SAFETY: no vector has more lanes than the array.
+        unsafe { Self::store(lanes.as_mut_ptr(), v) };
+        lanes[0]
+    }
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
