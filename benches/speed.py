@@ -54,6 +54,10 @@ def model_of(base):
     kept = [node for node in graph.node if node.output[0] in needed]
     del graph.node[:]
     graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    weights = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
     del graph.output[:]
     graph.output.append(onnx.helper.make_tensor_value_info(features, onnx.TensorProto.FLOAT, None))
     return model.SerializeToString()

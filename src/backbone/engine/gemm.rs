@@ -99,7 +99,7 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool, const SCATTERED: bool>
                     ahead = ahead.wrapping_add(args.ahead_step);
                 }
                 if !SCATTERED {
-                    a = a.add(1);
+                    a = S::opaque(a.add(1));
                 }
                 b = b.add(NV * S::LANES);
             }
@@ -129,7 +129,7 @@ macro_rules! tiles {
     ($isa:expr, $ahead:literal, $scattered:literal) => {
         [
             tiles!($isa, false, $scattered, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            tiles!($isa, false, $scattered, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            tiles!($isa, $ahead, $scattered, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
             tiles!($isa, $ahead, $scattered, 3: 1 2 3 4 5 6 7 8 9),
         ]
     };
@@ -194,7 +194,7 @@ impl PackedMatrix {
     ) -> PackedMatrix {
         let lanes = isa.lanes();
         let padded = columns.next_multiple_of(lanes);
-        let panels = panels(padded / lanes);
+        let panels = panels(isa, padded / lanes);
         let stride = depth * padded;
         let mut values = Buffer::zeros(count * stride);
         let slice = values.as_mut_slice();
@@ -327,7 +327,7 @@ impl PackedMatrix {
         let values = self.values.as_ptr();
         let tiles = &self.tiles.0[vectors - 1];
         // Tiles of nearly equal heights: a last one of few rows would wait for its sums.
-        let count = rows.len().div_ceil(self.isa.tile_rows(vectors)).max(1);
+        let count = rows.len().div_ceil(self.isa.tile_rows(vectors).max(1)).max(1);
         let (height, taller) = (rows.len() / count, rows.len() % count);
         let bias = match depth.start {
             0 => epilogue.bias.wrapping_add(column),
@@ -383,15 +383,17 @@ impl PackedMatrix {
     }
 }
 
-/// Cuts `vectors` into panels of three and two, so that none is one wide unless all is.
-fn panels(vectors: usize) -> Vec<(usize, usize)> {
+/// Cuts `vectors` into panels of three, where tiles of that width exist, and two, so that none is one wide
+/// if it can be helped.
+fn panels(isa: InstructionSet, vectors: usize) -> Vec<(usize, usize)> {
     let mut panels = Vec::new();
     let mut first = 0;
     while first < vectors {
-        let width = match vectors - first {
-            left @ (1 | 2) => left,
-            4 => 2,
-            _ => 3,
+        let left = vectors - first;
+        let width = if isa.tile_rows(3) == 0 || left == 4 {
+            left.min(2)
+        } else {
+            left.min(3)
         };
         panels.push((first, width));
         first += width;

@@ -104,6 +104,17 @@ impl Graph {
         self.nodes[id].shape
     }
 
+    /// The map of which a node's output is every so manieth row and column, if it is that.
+    pub(super) fn subsampled(&self, id: NodeId) -> Option<(NodeId, Window, Window)> {
+        let node = &self.nodes[id];
+        match node.operation {
+            Operation::Pool { rows, columns, .. } if rows.size == 1 && columns.size == 1 => {
+                Some((node.inputs[0], rows, columns))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether there is a convolution in it.
     pub(super) fn has_convolution(&self) -> bool {
         self.nodes
@@ -114,9 +125,40 @@ impl Graph {
     /// Fuses what can be fused, and makes steps of the rest.
     pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> Plan {
         let mut outputs = outputs.to_vec();
-        let nodes = fuse(self.nodes, &mut outputs);
+        let nodes = fuse(needed(self.nodes, &mut outputs), &mut outputs);
         place(isa, nodes, &outputs)
     }
+}
+
+/// The nodes on which `outputs` depend, and all inputs. `outputs` are renumbered.
+fn needed(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+    let mut read = vec![false; nodes.len()];
+    for &id in outputs.iter() {
+        read[id] = true;
+    }
+    for (id, node) in nodes.iter().enumerate().rev() {
+        read[id] |= matches!(node.operation, Operation::Input { .. });
+        if read[id] {
+            for &input in &node.inputs {
+                read[input] = true;
+            }
+        }
+    }
+    let mut places = Vec::with_capacity(nodes.len());
+    let mut kept: Vec<Node> = Vec::new();
+    for (mut node, read) in nodes.into_iter().zip(read) {
+        places.push(kept.len());
+        if read {
+            for input in &mut node.inputs {
+                *input = places[*input];
+            }
+            kept.push(node);
+        }
+    }
+    for output in outputs.iter_mut() {
+        *output = places[*output];
+    }
+    kept
 }
 
 /// Joins operations to the one before where it is read by them alone. `outputs` are renumbered.

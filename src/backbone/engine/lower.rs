@@ -9,6 +9,7 @@ use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::cnn::{
     Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool,
 };
+use tract_onnx::tract_core::ops::downsample::Downsample;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub};
@@ -94,6 +95,8 @@ impl<'a> Lowering<'a> {
             self.curve(node, op)
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             self.concat(node, op)
+        } else if let Some(op) = node.op_as::<Downsample>() {
+            self.downsampling(node, op)
         } else if let Some(op) = node.op_as::<AxisOp>() {
             self.axes(node, op)
         } else {
@@ -326,17 +329,12 @@ impl<'a> Lowering<'a> {
         if channels != inputs {
             return None;
         }
-        let window = |size| Window {
-            size: 1,
-            stride: 1,
-            dilation: 1,
-            before: 0,
-            input: size,
-            output: size,
-        };
+        // What a stride leaves out is not read.
+        let whole = || (from, every(1, height), every(1, width));
+        let (from, rows, columns) = self.graph.subsampled(from).unwrap_or_else(whole);
         let operation = Operation::Convolution {
-            rows: window(height),
-            columns: window(width),
+            rows,
+            columns,
             weights: (0..outputs)
                 .flat_map(|o| (0..inputs).map(move |i| (o, i)))
                 .map(|(o, i)| values[at(o, i)])
@@ -348,6 +346,34 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             node: self.graph.add(&node.name, operation, &[from], shape),
             axes: out_axes,
+        })
+    }
+
+    /// Every so manieth row or column.
+    fn downsampling(&mut self, node: &TypedNode, op: &Downsample) -> Option<Lowered> {
+        let from = self.known(node.inputs[0])?;
+        let stride = usize::try_from(op.stride).ok().filter(|&s| s > 0)?;
+        let shape = self.graph.shape(from.node);
+        let whole = || (from.node, every(1, shape[0]), every(1, shape[1]));
+        let (base, mut rows, mut columns) = self.graph.subsampled(from.node).unwrap_or_else(whole);
+        let window = match from.axes.get(op.axis)? {
+            Axis::Height => &mut rows,
+            Axis::Width => &mut columns,
+            _ => return None,
+        };
+        if op.modulo != 0 {
+            return None;
+        }
+        *window = every(window.stride * stride, window.input);
+        let shape = [rows.output, columns.output, shape[2]];
+        let operation = Operation::Pool {
+            rows,
+            columns,
+            pooling: Pooling::Max,
+        };
+        Some(Lowered {
+            node: self.graph.add(&node.name, operation, &[base], shape),
+            axes: from.axes,
         })
     }
 
@@ -564,6 +590,18 @@ impl<'a> Lowering<'a> {
             node: from.node,
             axes,
         })
+    }
+}
+
+/// Every `stride`-th of `input` rows or columns.
+fn every(stride: usize, input: usize) -> Window {
+    Window {
+        size: 1,
+        stride,
+        dilation: 1,
+        before: 0,
+        input,
+        output: input.div_ceil(stride),
     }
 }
 

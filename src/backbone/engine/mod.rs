@@ -34,7 +34,7 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tract_onnx::tract_core::internal::*;
@@ -187,51 +187,94 @@ struct Found {
     outputs: Vec<OutletId>,
 }
 
-fn replace(mut model: TypedModel, isa: InstructionSet) -> TractResult<TypedModel> {
-    let found = find_regions(&model, isa)?;
-    if found.is_empty() {
+/// What the new model is made of.
+enum Part {
+    /// A node of the old model, as it is.
+    Node(usize),
+    Region(Found),
+}
+
+fn replace(model: TypedModel, isa: InstructionSet) -> TractResult<TypedModel> {
+    let parts = find_parts(&model, isa)?;
+    if !parts.iter().any(|part| matches!(part, Part::Region(_))) {
         return Ok(model);
     }
-    for found in found {
-        let mut patch = TypedModelPatch::default();
-        let inputs = patch.taps(&model, &found.inputs)?;
-        let wires = patch.wire_node(found.name, found.region, &inputs)?;
-        for (&outlet, &wire) in found.outputs.iter().zip(&wires) {
-            patch.shunt_outside(&model, outlet, wire)?;
-        }
-        patch.apply(&mut model)?;
+    let mut target = TypedModel {
+        symbols: model.symbols.clone(),
+        properties: model.properties.clone(),
+        ..TypedModel::default()
+    };
+    let mut known: HashMap<OutletId, OutletId> = HashMap::new();
+    for &input in model.input_outlets()? {
+        let name = &model.node(input.node).name;
+        let fact = model.outlet_fact(input)?.clone();
+        known.insert(input, target.add_source(name.clone(), fact)?);
     }
-    model.compact()?;
-    Ok(model)
+    let given = model.nodes().iter().filter(|n| n.op_is::<Const>());
+    let given: Vec<Part> = given.map(|node| Part::Node(node.id)).collect();
+    let find = |outlet: &OutletId, known: &HashMap<OutletId, OutletId>| {
+        let found = known.get(outlet).copied();
+        found.with_context(|| format!("{outlet:?} is used before it is made"))
+    };
+    for part in given.into_iter().chain(parts) {
+        let (name, op, inputs, outputs): (_, Box<dyn TypedOp>, _, _) = match part {
+            Part::Node(id) => {
+                let node = model.node(id);
+                let outputs = (0..node.outputs.len()).map(|slot| OutletId::new(id, slot));
+                let inputs = node.inputs.to_vec();
+                (
+                    node.name.clone(),
+                    node.op.clone(),
+                    inputs,
+                    outputs.collect(),
+                )
+            }
+            Part::Region(found) => {
+                let region = Box::new(found.region);
+                (found.name, region, found.inputs, found.outputs)
+            }
+        };
+        let inputs = inputs.iter().map(|i| find(i, &known));
+        let inputs = inputs.collect::<TractResult<TVec<_>>>()?;
+        let wires = target.wire_node(name, op, &inputs)?;
+        known.extend(outputs.into_iter().zip(wires));
+    }
+    let outputs = model.output_outlets()?.iter().map(|o| find(o, &known));
+    let outputs = outputs.collect::<TractResult<Vec<_>>>()?;
+    target.select_output_outlets(&outputs)?;
+    target.compact()?;
+    Ok(target)
 }
 
 /// Gathers nodes into regions such that each can run as one operator: nodes are taken in an order of
 /// evaluation in which those that the engine knows come together.
-fn find_regions(model: &TypedModel, isa: InstructionSet) -> TractResult<Vec<Found>> {
+fn find_parts(model: &TypedModel, isa: InstructionSet) -> TractResult<Vec<Part>> {
     let order = model.eval_order()?;
     let mut waiting: Vec<usize> = order
         .into_iter()
         .filter(|&id| !is_given(model.node(id)))
         .collect();
     let mut pending: HashSet<usize> = waiting.iter().copied().collect();
-    let mut regions = Vec::new();
+    let mut parts = Vec::new();
     while !waiting.is_empty() {
         let ready = |id: usize, pending: &HashSet<usize>| {
             let inputs = &model.node(id).inputs;
             inputs.iter().all(|i| !pending.contains(&i.node))
         };
         let mut lowering = Lowering::new(model);
-        let mut members = HashSet::new();
+        let mut members = Vec::new();
         waiting.retain(|&id| {
             let taken = ready(id, &pending) && lowering.take(model.node(id));
             if taken {
                 pending.remove(&id);
-                members.insert(id);
+                members.push(id);
             }
             !taken
         });
         if lowering.graph.has_convolution() {
-            regions.push(close(model, isa, lowering, &members)?);
+            parts.push(Part::Region(close(model, isa, lowering, &members)?));
+        } else {
+            parts.extend(members.into_iter().map(Part::Node));
         }
         // What is ready now is none of the engine's.
         let (others, rest): (Vec<usize>, Vec<usize>) =
@@ -240,12 +283,13 @@ fn find_regions(model: &TypedModel, isa: InstructionSet) -> TractResult<Vec<Foun
             !others.is_empty() || rest.is_empty(),
             "the graph has a cycle"
         );
-        for id in others {
+        for &id in &others {
             pending.remove(&id);
         }
+        parts.extend(others.into_iter().map(Part::Node));
         waiting = rest;
     }
-    Ok(regions)
+    Ok(parts)
 }
 
 /// Whether a node's value is there before the graph runs.
@@ -257,14 +301,12 @@ fn close(
     model: &TypedModel,
     isa: InstructionSet,
     lowering: Lowering,
-    members: &HashSet<usize>,
+    members: &[usize],
 ) -> TractResult<Found> {
     let mut outputs = Vec::new();
     let mut nodes = Vec::new();
     let mut tensors = Vec::new();
-    let mut ids: Vec<usize> = members.iter().copied().collect();
-    ids.sort_unstable();
-    for id in ids {
+    for &id in members {
         let outlet = OutletId::new(id, 0);
         let is_output = model.output_outlets()?.contains(&outlet);
         let successors = &model.node(id).outputs[0].successors;

@@ -296,6 +296,29 @@ fn pools_curves_and_joins_agree_with_tract() {
     }
 }
 
+/// Strided 1 x 1 convolutions beside others, as in a residual network, and regions that follow each other.
+#[test]
+fn residual_blocks_with_strides_agree_with_tract() {
+    for (case, size) in [7, 8, 15].into_iter().enumerate() {
+        let (mut sketch, input) = Sketch::new(case as u32 + 9, &[1, 20, size, size + 1]);
+        let x = sketch.conv(input, 24, false, window(3, 1, 1, PaddingSpec::SameUpper));
+        let short = sketch.conv(x, 40, false, window(1, 2, 1, PaddingSpec::Valid));
+        let y = sketch.conv(x, 24, false, window(1, 1, 1, PaddingSpec::Valid));
+        let y = sketch.conv(
+            y,
+            40,
+            false,
+            window(3, 2, 1, PaddingSpec::Explicit(tvec!(1, 1), tvec!(1, 1))),
+        );
+        let y = sketch.wire(math::add(), &[y, short]);
+        let unknown = sketch.wire(math::tanh(), &[y]);
+        let z = sketch.conv(y, 16, false, window(1, 2, 1, PaddingSpec::Valid));
+        let w = sketch.conv(unknown, 16, false, window(1, 2, 1, PaddingSpec::Valid));
+        let z = sketch.wire(math::add(), &[z, w]);
+        sketch.check(&[z], 1.0, &format!("{size}"));
+    }
+}
+
 /// Maps large enough to be made strip by strip, with windows of all kinds in the chain.
 #[test]
 fn chains_of_large_maps_agree_with_tract() {

@@ -23,7 +23,7 @@ pub(super) unsafe fn run<K: Kernel>(args: &K::Args) {
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
-    const TILE_ROWS: [usize; 3] = [12, 6, 4];
+    const TILE_ROWS: [usize; 3] = [12, 6, 0];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {
@@ -72,6 +72,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn at_most(bound: __m256, v: __m256) -> __m256 {
         unsafe { _mm256_min_ps(bound, v) }
+    }
+    #[inline(always)]
+    unsafe fn opaque(mut at: *const f32) -> *const f32 {
+        // SAFETY: no instruction is emitted; the register keeps its value.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+        }
+        at
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const f32) {

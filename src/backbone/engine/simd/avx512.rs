@@ -74,6 +74,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(bound, v) }
     }
     #[inline(always)]
+    unsafe fn opaque(mut at: *const f32) -> *const f32 {
+        // SAFETY: no instruction is emitted; the register keeps its value.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+        }
+        at
+    }
+    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch of an address that is not valid does nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }

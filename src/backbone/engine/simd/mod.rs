@@ -27,7 +27,7 @@ pub(super) trait Simd: Copy + 'static {
     /// Values in a register.
     const LANES: usize;
     /// Rows of a tile of the matrix product that is one, two or three registers wide: as many as the
-    /// registers hold.
+    /// registers hold. None for three where tiles of two are better.
     const TILE_ROWS: [usize; 3];
 
     /// All lanes `x`.
@@ -60,6 +60,13 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn at_least(bound: Self::V, v: Self::V) -> Self::V;
     /// The smaller of a bound and `v`; a NaN in `v` stays.
     unsafe fn at_most(bound: Self::V, v: Self::V) -> Self::V;
+
+    /// The same pointer, of which the compiler knows nothing: it then addresses rows from one register
+    /// instead of moving a pointer for each.
+    #[inline(always)]
+    unsafe fn opaque(at: *const f32) -> *const f32 {
+        at
+    }
 
     /// Asks for the cache line at `at`, which need not be valid, to be brought to the second-level cache.
     #[inline(always)]
