@@ -3,7 +3,9 @@
 
 mod args;
 mod layers;
+mod models;
 mod output;
+mod probe;
 mod render;
 
 use std::io::{IsTerminal, Write};
@@ -27,7 +29,7 @@ use crate::job::{
     run_job, summary, train, verify,
 };
 use crate::progress::Progress;
-use crate::report::{bench_text, printable, summary_table};
+use crate::report::{Columns, bench_text, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -73,6 +75,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
         Command::Bench(args) => run_bench(&face, &args),
+        Command::ProbeLayers(args) => probe::run(&face, &args),
+        Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
         Command::Man(args) => run_man(&args),
     }
@@ -110,7 +114,10 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(name, "fit" | "extract" | "train" | "evaluate"),
+            long: matches!(
+                name,
+                "fit" | "extract" | "train" | "evaluate" | "probe-layers"
+            ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
@@ -254,7 +261,11 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         }
         return Ok(());
     }
-    out.text(&summary_table(&summary))
+    let columns = Columns {
+        macs: args.macs,
+        activations: args.activations,
+    };
+    out.text(&summary_table(&summary, columns))
 }
 
 fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {

@@ -2,6 +2,7 @@
 //! whoever opened the file hands over the mapping.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use half::f16;
 use memmap2::Mmap;
@@ -50,6 +51,7 @@ enum Source {
         byte_offset: usize,
         dtype: Dtype,
     },
+    SideBySide(Vec<Arc<FeatureMatrix>>),
 }
 
 impl FeatureMatrix {
@@ -109,6 +111,20 @@ impl FeatureMatrix {
         })
     }
 
+    /// Puts matrices of the same rows side by side: `[rows, ΣD]`.
+    ///
+    /// # Panics
+    /// If there is none, or if they differ in their number of rows.
+    pub(super) fn side_by_side(parts: Vec<Arc<FeatureMatrix>>) -> FeatureMatrix {
+        let rows = parts[0].rows;
+        assert!(parts.iter().all(|part| part.rows == rows), "the same rows");
+        FeatureMatrix {
+            rows,
+            dim: parts.iter().map(|part| part.dim).sum(),
+            source: Source::SideBySide(parts),
+        }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -130,6 +146,14 @@ impl FeatureMatrix {
             Source::Array(array) => {
                 for (out, &value) in out.iter_mut().zip(array.row(row)) {
                     *out = value;
+                }
+            }
+            Source::SideBySide(parts) => {
+                let mut rest = out;
+                for part in parts {
+                    let (own, others) = rest.split_at_mut(part.dim);
+                    part.row_into(row, own);
+                    rest = others;
                 }
             }
             Source::Mapped {
@@ -212,6 +236,17 @@ mod tests {
             matrix.gather(&[2, 0], &mut out.view_mut());
             assert_eq!(out, array![[-0.125, 0.0], [1.0, -2.5]]);
         }
+    }
+
+    #[test]
+    fn matrices_side_by_side_give_their_rows_one_behind_the_other() {
+        let left = Arc::new(FeatureMatrix::from_array(array![[1.0f32, 2.0], [3.0, 4.0]]));
+        let right = Arc::new(FeatureMatrix::from_array(array![[5.0f32], [6.0]]));
+        let both = FeatureMatrix::side_by_side(vec![left, right]);
+        assert_eq!((both.rows(), both.dim()), (2, 3));
+        let mut out = Array2::zeros((2, 3));
+        both.gather(&[1, 0], &mut out.view_mut());
+        assert_eq!(out, array![[3.0, 4.0, 6.0], [1.0, 2.0, 5.0]]);
     }
 
     #[test]

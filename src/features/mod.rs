@@ -14,6 +14,6 @@ mod table;
 
 pub use matrix::{Dtype, FeatureMatrix};
 pub use pipeline::extract;
-pub use store::{FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
+pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};

@@ -18,11 +18,12 @@ use half::f16;
 use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::store::{
-    FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta,
+    ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
+    read_meta,
 };
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
-use crate::backbone::Backbone;
+use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
 use crate::disk::rename_synced;
 use crate::error::{Error, Result};
@@ -53,6 +54,11 @@ pub fn extract(
         format_version: FORMAT_VERSION,
         backbone: backbone.id().clone(),
         feature_shape: backbone.feature_shape().to_vec(),
+        arrays: match backbone.parts() {
+            [_] => Vec::new(),
+            _ if params.concat => Vec::new(),
+            several => arrays_of(several),
+        },
         dtype: params.dtype,
         pictures: pictures.len(),
         digest: journal::digest(&pictures),
@@ -137,21 +143,21 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
         return Ok(None);
     }
     let meta = read_meta(out)?;
-    refuse_other(out, (&meta.backbone, meta.dtype), plan)?;
+    refuse_other(out, (&meta.backbone, &meta.arrays, meta.dtype), plan)?;
     FeatureStore::open(out).map(Some)
 }
 
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, dtype): (&crate::backbone::BackboneId, Dtype),
+    (id, arrays, dtype): (&BackboneId, &[ArrayMeta], Dtype),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
     let (what, expected, found) = if id.sha256 != wanted.sha256 {
         ("model", wanted.model.clone(), id.model.clone())
     } else if id.cut != wanted.cut {
-        ("cut", wanted.cut.clone(), id.cut.clone())
+        ("cut", wanted.cut.to_string(), id.cut.to_string())
     } else if id.pool != wanted.pool {
         (
             "pool",
@@ -172,6 +178,12 @@ fn refuse_other(
         )
     } else if dtype != plan.dtype {
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
+    } else if arrays.len() != plan.arrays.len() {
+        let describe = |arrays: &[ArrayMeta]| match arrays.len() {
+            0 => "one for all cuts".to_owned(),
+            n => n.to_string(),
+        };
+        ("number of arrays", describe(&plan.arrays), describe(arrays))
     } else {
         return Ok(());
     };
@@ -217,7 +229,7 @@ fn open_partial(
     let mut old = match Partial::open(dir.clone())? {
         Some((partial, found)) if found == *plan => return Ok(partial),
         Some((partial, found)) => {
-            refuse_other(out, (&found.backbone, found.dtype), plan)?;
+            refuse_other(out, (&found.backbone, &found.arrays, found.dtype), plan)?;
             Some(partial)
         }
         None => None,
@@ -401,6 +413,7 @@ fn finish(
         model: backbone.source().to_owned(),
         backbone: plan.backbone.clone(),
         feature_shape: plan.feature_shape.clone(),
+        arrays: plan.arrays.clone(),
         dtype: plan.dtype,
         rows: rows.len() as u64,
         errors: errors.len() as u64,

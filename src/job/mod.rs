@@ -11,7 +11,11 @@ pub mod extract;
 
 pub mod fit;
 
+pub mod models;
+
 pub mod predict;
+
+pub mod probe;
 
 pub mod summary;
 
@@ -27,7 +31,11 @@ pub use envelope::run_job;
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
 pub use fit::{FitConfig, fit};
+pub use models::{
+    AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
+};
 pub use predict::{PictureResult, PredictConfig, predict};
+pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};

@@ -5,9 +5,11 @@ mod metrics;
 pub mod plot;
 mod printable;
 mod summary;
+mod table;
 
 pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::printable;
 pub(crate) use summary::grouped;
-pub use summary::summary_table;
+pub use summary::{Columns, summary_table};
+pub(crate) use table::{finish, plain};

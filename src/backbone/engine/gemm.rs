@@ -327,7 +327,10 @@ impl PackedMatrix {
         let values = self.values.as_ptr();
         let tiles = &self.tiles.0[vectors - 1];
         // Tiles of nearly equal heights: a last one of few rows would wait for its sums.
-        let count = rows.len().div_ceil(self.isa.tile_rows(vectors).max(1)).max(1);
+        let count = rows
+            .len()
+            .div_ceil(self.isa.tile_rows(vectors).max(1))
+            .max(1);
         let (height, taller) = (rows.len() / count, rows.len() % count);
         let bias = match depth.start {
             0 => epilogue.bias.wrapping_add(column),

@@ -73,11 +73,17 @@ impl Simd for Avx2 {
     unsafe fn at_most(bound: __m256, v: __m256) -> __m256 {
         unsafe { _mm256_min_ps(bound, v) }
     }
+    // The block neither reads nor writes what the pointer points to.
+    #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]
     unsafe fn opaque(mut at: *const f32) -> *const f32 {
         // SAFETY: no instruction is emitted; the register keeps its value.
         unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) at,
+                options(pure, nomem, nostack, preserves_flags)
+            );
         }
         at
     }
