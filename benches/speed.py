@@ -132,7 +132,7 @@ def program_rate(engine):
 def extract_with_program(base, folder, threads, out):
     command = [PROGRAM, "-q", "extract", folder, "--out", out, "--model", base, "--workers", str(threads),
                "--pool", "none" if base == "vgg16" else "avg"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
 def extract_part(job):
@@ -188,6 +188,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each engine in a round")
     parser.add_argument("--folder", help="folder of pictures: measure whole extractions, too")
+    parser.add_argument("--only-folder", action="store_true", help="measure nothing but whole extractions")
     args = parser.parse_args()
 
     engines = {f"tl-batch{f', {engine}' if engine else ''}": program_rate(engine) for engine in args.engines}
@@ -201,7 +202,7 @@ def main():
     cores = sorted(os.sched_getaffinity(0))
     print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
     print("| --- | --- | ---: | ---: |")
-    for base in args.bases:
+    for base in [] if args.only_folder else args.bases:
         for threads in args.threads:
             # The last cores: the first has more to do for the system.
             os.sched_setaffinity(0, cores[-threads:])
