@@ -11,6 +11,7 @@ mod check;
 mod classifier;
 mod cut;
 mod cuts;
+mod engine;
 mod guess;
 mod layers;
 mod network;
@@ -26,6 +27,8 @@ pub use classifier::{Classifier, Prediction, top_k};
 pub(crate) use cut::flattened;
 pub use cut::{Tail, find_cut, find_tail};
 pub use cuts::Cuts;
+pub use engine::LayerTime;
+pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use layers::Detail;
 pub use network::{Network, Session};
@@ -238,6 +241,16 @@ impl Backbone {
         (&self.graph, &self.output)
     }
 
+    /// Shape of the input tensor, batch included.
+    pub fn input_shape(&self) -> [usize; 4] {
+        self.network.input_shape()
+    }
+
+    /// Bytes of buffers that one worker keeps between pictures.
+    pub fn session_bytes(&self) -> usize {
+        self.network.session_bytes()
+    }
+
     /// Makes what one worker needs to turn pictures into features.
     ///
     /// # Errors
@@ -337,6 +350,17 @@ impl PictureSession {
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
         })
+    }
+
+    /// Starts to measure how long each layer takes.
+    pub fn start_profile(&mut self) {
+        self.session.start_profile();
+    }
+
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
+    /// nothing for what tract runs.
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        self.session.profile()
     }
 
     /// Resizes and normalises `picture` into the input tensor.

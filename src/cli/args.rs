@@ -70,6 +70,7 @@ pub enum Command {
     Verify(VerifyArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
+    Bench(BenchArgs),
     ProbeLayers(ProbeLayersArgs),
     Models(ModelsArgs),
     Completions(CompletionsArgs),
@@ -473,6 +474,42 @@ pub struct ProbeLayersArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunArgs,
+}
+
+/// Measure how fast a base runs here: images a second, time and GFLOP/s by layer, memory.
+///
+/// TL_ENGINE chooses the kernels: avx512, avx2, neon or portable, or tract for the plain engine
+/// [default: the fastest that the processor has].
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch bench
+  tl-batch bench vgg16 --threads 1,2,4 --profile
+  TL_ENGINE=tract tl-batch bench efficientnet-lite0")]
+pub struct BenchArgs {
+    /// Name of a base, or path of an ONNX file.
+    #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
+    pub model: String,
+
+    /// Height and width of the input in pixels [default: what the model card says].
+    #[arg(long, value_name = "PX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+
+    /// Numbers of threads, comma-separated [default: 1 and one a core].
+    #[arg(short = 'j', long, value_name = "N", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<usize>,
+
+    /// How long each number of threads is measured, in seconds [default: 3].
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+
+    /// List every layer with its time and speed.
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// Write a completion script for a shell to standard output.

@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use self::args::{
-    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs, PipelineArgs,
-    PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs,
+    PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
 pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
@@ -23,12 +23,12 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
-    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job,
-    summary, train, verify,
+    BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
+    SummaryConfig, TrainConfig, VerifyConfig, bench, classify, evaluate, extract, fit, predict,
+    run_job, summary, train, verify,
 };
 use crate::progress::Progress;
-use crate::report::{Columns, printable, summary_table};
+use crate::report::{Columns, bench_text, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -73,6 +73,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => run_verify(&face, args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
+        Command::Bench(args) => run_bench(&face, &args),
         Command::ProbeLayers(args) => probe::run(&face, &args),
         Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
@@ -258,6 +259,16 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         activations: args.activations,
     };
     out.text(&summary_table(&summary, columns))
+}
+
+fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
+    let config: BenchConfig = configuration("bench", args, None)?;
+    let report = bench(&config)?;
+    let mut out = Out::new();
+    if face.json {
+        return out.json(&report);
+    }
+    out.text(&bench_text(&report))
 }
 
 fn run_completions(shell: clap_complete::Shell) -> Result<()> {

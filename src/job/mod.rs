@@ -1,6 +1,8 @@
 //! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
 //! rooms together, and returns what it found. Both programs start their work here and nowhere else.
 
+pub mod bench;
+
 pub mod classify;
 
 pub mod evaluate;
@@ -31,6 +33,7 @@ mod envelope;
 
 mod record;
 
+pub use bench::{BenchConfig, bench};
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};

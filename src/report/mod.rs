@@ -1,11 +1,13 @@
 //! What people look at afterwards: tables and pictures. Pure text, but for `plot`.
 
+mod bench;
 mod metrics;
 pub mod plot;
 mod printable;
 mod summary;
 mod table;
 
+pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::{duration, printable};
 pub(crate) use summary::grouped;
