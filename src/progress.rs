@@ -11,7 +11,7 @@
 //! └─ Phase (scan)      ─ Scanned, Warning*
 //! └─ Phase (extract)   ─ (ImageStarted, ImageDone | ImageSkipped)*, Checkpoint*
 //! └─ Phase (train)     ─ (Epoch* FoldDone?)*
-//! └─ Phase (evaluate)  ─ Evaluated
+//! └─ Phase (evaluate)  ─ (PictureScored* Evaluated)*
 //! └─ Phase (save)      ─ Saved
 //! └─ Phase (verify)    ─ Check*, Verified
 //! Finished | Failed | Cancelled
@@ -122,6 +122,9 @@ pub enum Event {
         version: String,
         /// Where its output will be, if it has any.
         out: Option<String>,
+        /// Its configuration, as `run.toml` has it; null in records of older programs.
+        #[serde(default)]
+        config: serde_json::Value,
     },
     /// A phase began.
     Phase {
@@ -222,6 +225,10 @@ pub enum Event {
         /// What was measured.
         #[serde(flatten)]
         stats: EpochStats,
+        /// Share of each class's validation rows whose class came first, in the order of the classes;
+        /// empty without validation rows.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        class_accuracy: Vec<f32>,
     },
     /// A fold of a cross-validation ended.
     FoldDone {
@@ -231,6 +238,20 @@ pub enum Event {
         folds: usize,
         /// Share of the fold's held-out rows whose class came first.
         accuracy: f32,
+    },
+    /// What a model says of one labelled picture that it did not learn from.
+    PictureScored {
+        /// Which rows it is of, as in [`Event::Evaluated`].
+        split: String,
+        /// The picture, relative to its data set.
+        #[serde(with = "lossy_path")]
+        path: PathBuf,
+        /// Index of its true class.
+        class: usize,
+        /// −ln of the probability of the true class, in nats.
+        loss: f32,
+        /// Index and probability of the first classes, at most five, most probable first.
+        top: Vec<(usize, f32)>,
     },
     /// A model was scored on labelled rows.
     Evaluated {
@@ -334,6 +355,14 @@ impl Progress {
             events: Some(sender),
             ..Progress::default()
         };
+        (progress, receiver)
+    }
+
+    /// A channel whose job is stopped and held by the tokens of `self`.
+    pub fn tapped(&self) -> (Progress, Receiver<Event>) {
+        let (mut progress, receiver) = Progress::channel();
+        progress.cancel = self.cancel.clone();
+        progress.pause = self.pause.clone();
         (progress, receiver)
     }
 

@@ -78,6 +78,8 @@ fn foreign_crates_stay_in_their_rooms() {
         ("viuer", "report"),
         ("noto_sans_mono_bitmap", "report"),
         ("ratatui", "tui"),
+        ("ratatui_image", "tui"),
+        ("unicode_width", "tui"),
     ];
     let mut files = Vec::new();
     sources(&repository("src"), &mut files);

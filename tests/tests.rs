@@ -3,6 +3,9 @@
 /// The direction of use between the rooms.
 mod architecture;
 
+/// The dashboard in a pseudo-terminal.
+mod dashboard;
+
 /// The head against scikit-learn.
 mod head;
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Config`] for a name that the command has no flag for, or a value of a wrong type.
-pub(super) fn configuration<T: DeserializeOwned>(
+pub(crate) fn configuration<T: DeserializeOwned>(
     command: &str,
     flags: &impl Serialize,
     file: Option<&Path>,
@@ -63,6 +63,45 @@ fn read(path: &Path, command: &str) -> Result<Table> {
         ))),
         None => Ok(table),
     }
+}
+
+/// A setting of a command: what its flag says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Its name in a configuration file and, behind `--`, on the command line.
+    pub name: String,
+    /// The group that `--help` puts it in.
+    pub group: String,
+    /// What it is, in one line.
+    pub help: String,
+    /// The values that it takes, where there are only some.
+    pub choices: Vec<String>,
+}
+
+/// All settings of the command `command`, in the order of `--help`.
+pub(crate) fn settings(command: &str) -> Vec<Setting> {
+    let names = names_of(command);
+    let cli = Cli::command();
+    let arguments = cli
+        .find_subcommand(command)
+        .into_iter()
+        .flat_map(|c| c.get_arguments());
+    arguments
+        .map(|argument| Setting {
+            name: argument.get_id().as_str().replace('_', "-"),
+            group: argument.get_help_heading().unwrap_or("Data").to_owned(),
+            help: argument
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            choices: argument
+                .get_possible_values()
+                .iter()
+                .map(|value| value.get_name().to_owned())
+                .collect(),
+        })
+        .filter(|setting| names.contains(&setting.name))
+        .collect()
 }
 
 /// Names of a command's flags and arguments, which are the names of its settings.

@@ -9,7 +9,6 @@ mod probe;
 mod render;
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
@@ -18,15 +17,15 @@ use self::args::{
     ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs, PipelineArgs,
     PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
-use self::layers::configuration;
+pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
 use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, PredictConfig, SummaryConfig,
-    TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job, summary, train,
-    verify,
+    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
+    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job,
+    summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, printable, summary_table};
@@ -91,8 +90,7 @@ impl Face {
     /// Runs a job with its events shown, until it ends or the user stops it.
     fn show<T>(
         &self,
-        name: &str,
-        out: Option<&Path>,
+        card: &JobCard,
         events_to_stdout: bool,
         job: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<T> {
@@ -114,17 +112,16 @@ impl Face {
             },
             json: self.json && events_to_stdout,
             long: matches!(
-                name,
+                card.name,
                 "fit" | "extract" | "train" | "evaluate" | "probe-layers"
             ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
-            every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
+            every_epoch: card.name == "train" || self.verbosity == Verbosity::Verbose,
         };
         let renderer =
             render::spawn(events, manner).map_err(Error::io("start", "the progress display"))?;
-        let resume = "run the same command again to go on";
-        let result = run_job(name, out, resume, &progress, || job(&progress));
+        let result = run_job(card, &progress, job);
         drop(progress);
         // The renderer ends when the last sender is gone; it has nothing to fail with.
         let _ = renderer.join();
@@ -135,27 +132,21 @@ impl Face {
 fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show("fit", Some(&config.output), true, |progress| {
-        fit(&config, progress)
-    })?;
+    let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)
 }
 
 fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
     let mut config: ExtractConfig = configuration("extract", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let store = face.show("extract", Some(&config.out), true, |progress| {
-        extract(&config, progress)
-    })?;
+    let store = face.show(&config.card(), true, |progress| extract(&config, progress))?;
     output::store(face.json, &store)
 }
 
 fn run_train(face: &Face, args: &TrainArgs) -> Result<()> {
     let mut config: TrainConfig = configuration("train", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show("train", Some(&config.output), true, |progress| {
-        train(&config, progress)
-    })?;
+    let report = face.show(&config.card(), true, |progress| train(&config, progress))?;
     output::train_report(face.json, &report)
 }
 
@@ -167,7 +158,7 @@ fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
     };
     let format = if face.json { "jsonl" } else { &args.format };
     let mut writer = ResultWriter::new(format, args.top, None);
-    let (_, skipped) = face.show("predict", None, false, |progress| {
+    let (_, skipped) = face.show(&JobCard::new("predict", &config), false, |progress| {
         let result = predict(&config, progress, |classes, result| {
             writer.write(classes, &result)
         })?;
@@ -198,7 +189,7 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
     };
     let format = if face.json { "jsonl" } else { &args.format };
     let mut writer = ResultWriter::new(format, args.top, Some(usize::from(args.background)));
-    let skipped = face.show("classify", None, false, |progress| {
+    let skipped = face.show(&JobCard::new("classify", &config), false, |progress| {
         let skipped = classify(&config, progress, |labels, result| {
             if args.plot {
                 writer.plot(&result)?;
@@ -234,7 +225,7 @@ fn complain_of_skipped(skipped: usize) -> Result<()> {
 
 fn run_evaluate(face: &Face, args: &EvaluateArgs) -> Result<()> {
     let config: EvaluateConfig = configuration("evaluate", args, None)?;
-    let evaluation = face.show("evaluate", None, true, |progress| {
+    let evaluation = face.show(&JobCard::new("evaluate", &config), true, |progress| {
         evaluate(&config, progress)
     })?;
     output::evaluation(face.json, &evaluation)
@@ -245,7 +236,9 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
         model: args.model,
         dataset: args.dataset,
     };
-    let verification = face.show("verify", None, true, |progress| verify(&config, progress))?;
+    let verification = face.show(&JobCard::new("verify", &config), true, |progress| {
+        verify(&config, progress)
+    })?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
 }

@@ -12,7 +12,7 @@ use super::output::Out;
 use crate::backbone::{KnownModel, ModelCard, Weights};
 use crate::error::Result;
 use crate::job::{
-    AddConfig, FetchConfig, ModelFacts, add_model, fetch_model, list_models, show_model,
+    AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
 use crate::report::{finish, grouped, plain, printable};
 
@@ -151,7 +151,9 @@ pub(super) fn run(face: &Face, args: ModelsArgs) -> Result<()> {
 }
 
 fn run_list(face: &Face) -> Result<()> {
-    let models = face.show("models", None, false, |progress| Ok(list_models(progress)))?;
+    let models = face.show(&JobCard::new("models", &()), false, |progress| {
+        Ok(list_models(progress))
+    })?;
     let mut out = Out::new();
     if face.json {
         return models.iter().try_for_each(|model| out.json(&listed(model)));
@@ -224,7 +226,7 @@ fn models_table(models: &[KnownModel]) -> String {
 }
 
 fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
-    let facts = face.show("models show", None, false, |progress| {
+    let facts = face.show(&JobCard::new("models show", &()), false, |progress| {
         show_model(&args.model, progress)
     })?;
     print_facts(face, &facts)
@@ -321,9 +323,14 @@ fn facts_text(facts: &ModelFacts) -> String {
 
 fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
     let config: FetchConfig = from_flags(args)?;
-    let fetched = face.show("models fetch", config.to.as_deref(), true, |progress| {
-        fetch_model(&config, progress)
-    })?;
+    let fetched = face.show(
+        &JobCard {
+            out: config.to.clone(),
+            ..JobCard::new("models fetch", &config)
+        },
+        true,
+        |progress| fetch_model(&config, progress),
+    )?;
     if face.json {
         return Ok(());
     }
@@ -342,8 +349,13 @@ fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
 fn run_add(face: &Face, args: &AddArgs) -> Result<()> {
     let mut config: AddConfig = from_flags(args)?;
     config.force = args.force;
-    let facts = face.show("models add", config.to.as_deref(), false, |progress| {
-        add_model(&config, progress)
-    })?;
+    let facts = face.show(
+        &JobCard {
+            out: config.to.clone(),
+            ..JobCard::new("models add", &config)
+        },
+        false,
+        |progress| add_model(&config, progress),
+    )?;
     print_facts(face, &facts)
 }

@@ -5,16 +5,21 @@ use super::args::ProbeLayersArgs;
 use super::layers::configuration;
 use super::output::Out;
 use crate::error::Result;
-use crate::job::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
+use crate::job::{JobCard, LayerScore, ProbeConfig, ProbeReport, probe_layers};
 use crate::report::{finish, grouped, plain, printable};
 
 /// Runs `tl-batch probe-layers`.
 pub(super) fn run(face: &Face, args: &ProbeLayersArgs) -> Result<()> {
     let mut config: ProbeConfig = configuration("probe-layers", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show("probe-layers", Some(&config.store()), false, |progress| {
-        probe_layers(&config, progress)
-    })?;
+    let report = face.show(
+        &JobCard {
+            out: Some(config.store()),
+            ..JobCard::new("probe-layers", &config)
+        },
+        false,
+        |progress| probe_layers(&config, progress),
+    )?;
     let mut out = Out::new();
     match face.json {
         true => report.layers.iter().try_for_each(|layer| out.json(layer)),

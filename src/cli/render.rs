@@ -8,7 +8,7 @@ use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::printable;
+use crate::report::{duration, printable};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ impl Renderer {
                     ),
                 );
             }
-            Event::Epoch { fold, stats } => self.epoch(*fold, stats),
+            Event::Epoch { fold, stats, .. } => self.epoch(*fold, stats),
             Event::FoldDone {
                 fold,
                 folds,
@@ -332,14 +332,4 @@ fn scanned(images: usize, classes: &[(String, usize)]) -> String {
         classes.len(),
         names.join(", ")
     )
-}
-
-/// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
 }

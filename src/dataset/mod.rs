@@ -16,7 +16,7 @@ mod split;
 
 use std::path::{Path, PathBuf};
 
-pub use split::{Split, stratified_folds, stratified_split};
+pub use split::{Split, divide, stratified_folds, stratified_split};
 
 use crate::error::{Error, Result};
 

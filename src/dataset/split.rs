@@ -86,6 +86,38 @@ pub fn stratified_split(
     Ok(splits)
 }
 
+/// Gives every sample a split: the one that the data set gives it, else one that is drawn as by
+/// [`stratified_split`]. A data set that gives training and test samples but none for validation has them
+/// drawn from the training samples.
+///
+/// # Errors
+/// Those of [`stratified_split`].
+pub fn divide(
+    given: &[Option<Split>],
+    labels: &[usize],
+    validation: f64,
+    test: f64,
+    seed: u64,
+) -> Result<Vec<Split>> {
+    let has_given = given.iter().any(Option::is_some);
+    let test = if has_given { 0.0 } else { test };
+    let validation = if given.contains(&Some(Split::Validation)) {
+        0.0
+    } else {
+        validation
+    };
+    let free: Vec<usize> = (0..labels.len())
+        .filter(|&i| matches!(given[i], None | Some(Split::Training)))
+        .collect();
+    let free_labels: Vec<usize> = free.iter().map(|&i| labels[i]).collect();
+    let drawn = stratified_split(&free_labels, validation, test, seed)?;
+    let mut splits: Vec<Split> = given.iter().map(|g| g.unwrap_or(Split::Training)).collect();
+    for (&i, &split) in free.iter().zip(&drawn) {
+        splits[i] = split;
+    }
+    Ok(splits)
+}
+
 /// Deals the samples of each class out over `folds` folds, numbered from 0. Folds differ by at most one
 /// sample, in all and in each class. The same labels and seed give the same folds on every machine.
 pub fn stratified_folds(labels: &[usize], folds: usize, seed: u64) -> Vec<usize> {

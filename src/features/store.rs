@@ -8,6 +8,7 @@
 //! | `errors.csv` | pictures that have no row, with the reason |
 //! | `meta.json` | [`StoreMeta`]: the base, its cut and preprocessing, the counts |
 //! | `partial/` | an unfinished run, see [`super::journal`] |
+//! | `run.toml`, `events.jsonl` | settings and events of the latest run, written by the jobs |
 //!
 //! Rows are in path order. A store is finished when there is no `partial` folder and a `meta.json`.
 

@@ -1,40 +1,91 @@
 //! What every job has around it: the first and the last event, and the configuration beside its output.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
+use super::record::recorded;
 use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
 
-/// Runs `job` between [`Event::Started`] and the event that tells how it ended.
-///
-/// `resume` is the sentence that tells a user who stopped the job how to go on.
+/// What a job is, for those who watch it.
+#[derive(Clone, Debug, Default)]
+pub struct JobCard {
+    /// Its name as on the command line, such as `fit`.
+    pub name: &'static str,
+    /// Its output, if it has any.
+    pub out: Option<PathBuf>,
+    /// The feature store that it works in, if any: its events are recorded there, see
+    /// [`EVENTS_FILE`](super::EVENTS_FILE).
+    pub store: Option<PathBuf>,
+    /// Its configuration.
+    pub config: serde_json::Value,
+    /// The sentence that tells a user who stopped it how to go on.
+    pub resume: String,
+}
+
+impl JobCard {
+    /// The card of a job without output.
+    pub fn new(name: &'static str, config: &impl Serialize) -> JobCard {
+        JobCard {
+            name,
+            // By way of text, which has 0.01 where the nearest float32 is 0.0099999998. A configuration is plain
+            // data: what JSON cannot hold is not in it.
+            config: serde_json::to_string(config)
+                .and_then(|text| serde_json::from_str(&text))
+                .unwrap_or_default(),
+            resume: "run the same command again to go on".to_owned(),
+            ..JobCard::default()
+        }
+    }
+
+    /// The card of a job that makes `out`, recorded in the feature store `store`.
+    pub fn with_output(self, out: &Path, store: &Path) -> JobCard {
+        JobCard {
+            out: Some(out.to_owned()),
+            store: Some(store.to_owned()),
+            ..self
+        }
+    }
+}
+
+/// Runs `job` between [`Event::Started`] and the event that tells how it ended. The job gets a progress
+/// that goes to `progress`, and into the store's record of events where the card names a store.
 ///
 /// # Errors
 /// Those of the job.
 pub fn run_job<T>(
-    name: &str,
-    out: Option<&Path>,
-    resume: &str,
+    card: &JobCard,
     progress: &Progress,
-    job: impl FnOnce() -> Result<T>,
+    job: impl FnOnce(&Progress) -> Result<T>,
+) -> Result<T> {
+    match &card.store {
+        Some(store) => recorded(store, progress, |progress| run(card, progress, job)),
+        None => run(card, progress, job),
+    }
+}
+
+fn run<T>(
+    card: &JobCard,
+    progress: &Progress,
+    job: impl FnOnce(&Progress) -> Result<T>,
 ) -> Result<T> {
     let started = Instant::now();
     progress.emit(Event::Started {
-        job: name.to_owned(),
+        job: card.name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        out: out.map(|path| path.display().to_string()),
+        out: card.out.as_ref().map(|path| path.display().to_string()),
+        config: card.config.clone(),
     });
-    let result = job();
+    let result = job(progress);
     progress.emit(match &result {
         Ok(_) => Event::Finished {
             seconds: started.elapsed().as_secs_f64(),
         },
         Err(Error::Cancelled) => Event::Cancelled {
-            resume: resume.to_owned(),
+            resume: card.resume.clone(),
         },
         Err(error) => Event::Failed {
             message: error.to_string(),

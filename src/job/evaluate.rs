@@ -1,10 +1,11 @@
 //! A saved model scored on labelled pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::predict::in_order;
+use crate::backbone::top_k;
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
@@ -70,6 +71,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         });
     }
     let paths: Vec<PathBuf> = samples.iter().map(|(path, _)| path.clone()).collect();
+    let split = config.split.map_or("all", Split::name);
     let mut confusion = ConfusionMatrix::new(model.classes().len());
     let mut loss = 0.0_f64;
     let skipped = in_order(
@@ -81,9 +83,10 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         |place, values| {
             if let Ok(probabilities) = values {
                 let truth = samples[place].1;
+                let path = &samples[place].0;
+                progress.emit(picture_scored(split, path, truth, &probabilities));
                 confusion.record(truth, first_of(ndarray::aview1(&probabilities)));
-                // The smallest positive probability stands for 0, whose logarithm is not finite.
-                loss -= f64::from(probabilities[truth].max(f32::MIN_POSITIVE)).ln();
+                loss += f64::from(surprise(probabilities[truth]));
             }
             Ok(())
         },
@@ -96,7 +99,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         skipped,
     };
     progress.emit(Event::Evaluated {
-        split: config.split.map_or("all", Split::name).to_owned(),
+        split: split.to_owned(),
         images: images as usize,
         accuracy: evaluation.confusion.accuracy() as f32,
         loss: evaluation.loss,
@@ -104,6 +107,32 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         confusion: evaluation.confusion.to_rows(),
     });
     Ok(evaluation)
+}
+
+/// What `probabilities` (one for each class) say of the picture `path` of class `truth`.
+pub(super) fn picture_scored(
+    split: &str,
+    path: &Path,
+    truth: usize,
+    probabilities: &[f32],
+) -> Event {
+    /// Classes that are told of a picture.
+    const TOP: usize = 5;
+    Event::PictureScored {
+        split: split.to_owned(),
+        path: path.to_owned(),
+        class: truth,
+        loss: surprise(probabilities[truth]),
+        top: top_k(probabilities, &[], TOP)
+            .into_iter()
+            .map(|p| (p.class, p.probability))
+            .collect(),
+    }
+}
+
+/// −ln of a probability; the smallest positive number stands for 0, whose logarithm is not finite.
+fn surprise(probability: f32) -> f32 {
+    -probability.max(f32::MIN_POSITIVE).ln()
 }
 
 /// For each class of the data set, the class of the model that has its name.

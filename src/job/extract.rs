@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::write_config;
+use super::envelope::{JobCard, write_config};
 use crate::backbone::{Backbone, BackboneParams};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -32,6 +32,13 @@ pub struct ExtractConfig {
     /// How the pipeline runs.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
+}
+
+impl ExtractConfig {
+    /// What the job is, for those who watch it.
+    pub fn card(&self) -> JobCard {
+        JobCard::new("extract", self).with_output(&self.out, &self.out)
+    }
 }
 
 /// Fills the feature store `config.out`, going on with what is there.

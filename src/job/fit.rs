@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::write_config;
+use super::envelope::{JobCard, write_config};
 use super::extract::{self, ExtractConfig};
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output, config_path};
 use crate::backbone::BackboneParams;
@@ -48,6 +48,11 @@ pub struct FitConfig {
 }
 
 impl FitConfig {
+    /// What the job is, for those who watch it.
+    pub fn card(&self) -> JobCard {
+        JobCard::new("fit", self).with_output(&self.output, &self.store())
+    }
+
     /// Folder of the feature store.
     pub fn store(&self) -> PathBuf {
         self.features

@@ -9,7 +9,13 @@ pub mod extract;
 
 pub mod fit;
 
+pub mod labeller;
+
+pub mod layers;
+
 pub mod models;
+
+pub mod overview;
 
 pub mod predict;
 
@@ -23,16 +29,22 @@ pub mod verify;
 
 mod envelope;
 
+mod record;
+
 pub use classify::{ClassifyConfig, classify};
-pub use envelope::run_job;
+pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
 pub use fit::{FitConfig, fit};
+pub use labeller::{Labeller, Labels};
+pub use layers::{BaseLayers, layers};
 pub use models::{
     AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
+pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
+pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};

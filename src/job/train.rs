@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::write_config;
+use super::envelope::{JobCard, write_config};
+use super::evaluate::picture_scored;
 use super::extract::open_backbone;
 use crate::backbone::{Backbone, BackboneParams, Detail, PictureSession, hex_sha256};
 use crate::dataset::{self, Split};
@@ -68,6 +69,13 @@ pub struct TrainConfig {
     /// The head and its training.
     #[serde(flatten)]
     pub head: HeadParams,
+}
+
+impl TrainConfig {
+    /// What the job is, for those who watch it.
+    pub fn card(&self) -> JobCard {
+        JobCard::new("train", self).with_output(&self.output, &self.features)
+    }
 }
 
 /// What training found.
@@ -281,8 +289,7 @@ struct Rows {
     test: Vec<usize>,
 }
 
-/// Divides the rows: as the data set says, else stratified and seeded. A data set that gives training and
-/// test pictures but none for validation has them held out of the training pictures.
+/// Divides the rows: as the data set says, else stratified and seeded.
 fn partition(
     store: &FeatureStore,
     labels: &[usize],
@@ -290,23 +297,8 @@ fn partition(
     seed: u64,
 ) -> Result<Rows> {
     let given: Vec<Option<Split>> = store.index().iter().map(|row| row.split).collect();
-    let has_validation = given.contains(&Some(Split::Validation));
-    let has_given = given.iter().any(Option::is_some);
-    let test_split = if has_given { 0.0 } else { split.test_split };
-    let validation_split = if has_validation {
-        0.0
-    } else {
-        split.validation_split
-    };
-    let free: Vec<usize> = (0..labels.len())
-        .filter(|&row| matches!(given[row], None | Some(Split::Training)))
-        .collect();
-    let free_labels: Vec<usize> = free.iter().map(|&row| labels[row]).collect();
-    let drawn = dataset::stratified_split(&free_labels, validation_split, test_split, seed)?;
-    let mut splits: Vec<Split> = given.iter().map(|g| g.unwrap_or(Split::Training)).collect();
-    for (&row, &split) in free.iter().zip(&drawn) {
-        splits[row] = split;
-    }
+    let (validation, test) = (split.validation_split, split.test_split);
+    let splits = dataset::divide(&given, labels, validation, test, seed)?;
     let rows_of = |wanted| {
         (0..splits.len())
             .filter(|&row| splits[row] == wanted)
@@ -335,6 +327,9 @@ fn score(
     let mut scores = Vec::new();
     for (split, rows) in splits.into_iter().filter(|(_, rows)| !rows.is_empty()) {
         let score = train::evaluate(&fitted.head, store.matrix(), labels, rows, progress)?;
+        if split != Split::Training || rows.len() == labels.len() {
+            tell_pictures(fitted, store, labels, (split, rows), progress)?;
+        }
         progress.emit(Event::Evaluated {
             split: split.name().to_owned(),
             images: score.rows,
@@ -346,6 +341,31 @@ fn score(
         scores.push((split, score));
     }
     Ok(scores)
+}
+
+/// Emits what the head says of each picture of a split.
+fn tell_pictures(
+    fitted: &Fitted,
+    store: &FeatureStore,
+    labels: &[usize],
+    (split, rows): (Split, &[usize]),
+    progress: &Progress,
+) -> Result<()> {
+    /// Rows whose probabilities are in memory at a time.
+    const CHUNK: usize = 256;
+    for chunk in rows.chunks(CHUNK) {
+        let found = train::probabilities(&fitted.head, store.matrix(), chunk, progress)?;
+        for (&row, values) in chunk.iter().zip(found.rows()) {
+            let path = &store.index()[row].path;
+            progress.emit(picture_scored(
+                split.name(),
+                path,
+                labels[row],
+                &values.to_vec(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.

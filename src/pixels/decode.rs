@@ -1,6 +1,7 @@
 //! From bytes to decoded pixels.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -63,6 +64,39 @@ pub(crate) fn decode(
         rgb: rgb.into_raw(),
         warnings,
     })
+}
+
+/// Width and height of the picture in `file`, upright, by its header; the error is one clause.
+pub(crate) fn measure(mut file: File) -> Result<(u32, u32), String> {
+    /// Enough for every signature.
+    const HEAD_BYTES: u64 = 64;
+    let unread = |e: std::io::Error| format!("cannot be read: {e}");
+    let mut head = Vec::new();
+    Read::by_ref(&mut file)
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(unread)?;
+    let format = sniff(&head)?;
+    file.rewind().map_err(unread)?;
+    let read = || {
+        let mut reader = ImageReader::with_format(BufReader::new(file), format);
+        reader.no_limits();
+        let mut decoder = reader
+            .into_decoder()
+            .map_err(|e| describe(e, format, &DecodeLimits::default()))?;
+        let (width, height) = decoder.dimensions();
+        Ok(match decoder.orientation() {
+            Ok(
+                Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH,
+            ) => (height, width),
+            _ => (width, height),
+        })
+    };
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(format!("is {} that cannot be read", format_name(format))))
 }
 
 fn decode_as(

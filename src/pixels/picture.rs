@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::decode::{DecodeLimits, decode};
+use super::decode::{DecodeLimits, decode, measure};
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
@@ -50,6 +50,19 @@ impl Picture {
         Picture::decode(&bytes, path, limits, background)
     }
 
+    /// Width and height in pixels, after EXIF orientation, by the header of the file `path` alone: whether
+    /// the rest is whole shows when it is decoded.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it is no picture of these formats.
+    pub fn measure(path: &Path) -> Result<(u32, u32)> {
+        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+        measure(file).map_err(|reason| Error::Image {
+            path: path.to_owned(),
+            reason,
+        })
+    }
+
     /// The whole picture, made smaller with antialiased bilinear filtering so that it fits into
     /// `max_width` x `max_height` pixels (each taken as at least 1); never made larger.
     ///
@@ -91,6 +104,19 @@ mod tests {
         );
         assert_eq!(size(black(4, 2).thumbnail(100, 100).unwrap()), (4, 2));
         assert_eq!(size(black(1000, 1).thumbnail(10, 10).unwrap()), (10, 1));
+    }
+
+    #[test]
+    fn measuring_gives_the_size_that_decoding_gives() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets");
+        for name in ["single/grace_hopper.jpg", "tiny/fish/fish1.jpg"] {
+            let path = root.join(name);
+            let picture = Picture::open(&path, &DecodeLimits::default(), [255; 3]).unwrap();
+            let measured = Picture::measure(&path).unwrap();
+            assert_eq!(measured, (picture.width, picture.height), "{name}");
+        }
+        let error = Picture::measure(&root.join("README.md")).unwrap_err();
+        assert!(error.to_string().contains("is not a picture"), "{error}");
     }
 
     #[test]

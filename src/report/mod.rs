@@ -7,7 +7,7 @@ mod summary;
 mod table;
 
 pub use metrics::{confusion_table, metrics_table, scores_table};
-pub use printable::printable;
+pub use printable::{duration, printable};
 pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};
 pub(crate) use table::{finish, plain};

@@ -1,4 +1,4 @@
-//! Text from the outside made safe for a terminal.
+//! Text from the outside made safe for a terminal, and times as people say them.
 
 /// `text` with its control characters written out (`\u{1b}`), but for line breaks: a file name must not be
 /// able to move the cursor or change the title of a terminal.
@@ -13,6 +13,16 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,6 +30,18 @@ mod tests {
     #[test]
     fn escape_sequences_are_written_out() {
         assert_eq!(printable("a\u{1b}[2Jb\tc"), "a\\u{1b}[2Jb\\u{9}c");
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_is_read_at_a_glance() {
+        let cases = [
+            (4.23, "4.2 s"),
+            (185.0, "3 min 05 s"),
+            (7620.0, "2 h 07 min"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
     }
 
     #[test]

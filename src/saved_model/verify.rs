@@ -1,5 +1,7 @@
 //! Seeing that a saved model gives the results that it gave when it was saved.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +80,7 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
             model.classes().join(", ")
         ),
     );
+    checks.note("operators", operators(&model));
     let reference = &model.record().reference;
     checks.exact = reference.machine == machine_kind();
     checks.note(
@@ -133,6 +136,22 @@ pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Resul
         max_abs_diff: verification.max_abs_diff,
     });
     Ok(verification)
+}
+
+/// How many operators of each kind the file has, the most frequent first.
+fn operators(model: &SavedModel) -> String {
+    let nodes = model.graph().nodes();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &nodes {
+        *counts.entry(&node.op_type).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|&(name, count)| (Reverse(count), name));
+    let list: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    format!("{} nodes: {}", nodes.len(), list.join(", "))
 }
 
 /// Runs a reference picture; none if it is not there or not the same file any more.

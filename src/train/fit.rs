@@ -90,7 +90,15 @@ pub fn fit(
             patience_left: (patience > 0).then(|| patience.saturating_sub(since)),
         };
         history.push(stats);
-        progress.emit(Event::Epoch { fold, stats });
+        let class_accuracy = score.as_ref().map_or_else(Vec::new, |score| {
+            let classes = score.confusion.class_scores();
+            classes.iter().map(|class| class.recall as f32).collect()
+        });
+        progress.emit(Event::Epoch {
+            fold,
+            stats,
+            class_accuracy,
+        });
         if patience == 0 || improved {
             kept = (head, epoch);
         }
@@ -305,6 +313,7 @@ mod tests {
             .map(|&stats| Event::Epoch {
                 fold: Some(4),
                 stats,
+                class_accuracy: Vec::new(),
             })
             .collect();
         assert_eq!(events.try_iter().collect::<Vec<_>>(), expected);

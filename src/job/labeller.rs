@@ -1,0 +1,113 @@
+//! One picture at a time, asked for by a person: models stay loaded between questions, until their file
+//! changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::backbone::{Classifier, DEFAULT_MODEL, PictureSession, Prediction, top_k};
+use crate::error::Result;
+use crate::pixels::{DecodeLimits, Picture};
+use crate::saved_model::SavedModel;
+
+/// What models say of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// Its width in pixels.
+    pub width: u32,
+    /// Its height in pixels.
+    pub height: u32,
+    /// The first classes of the saved model, most probable first; empty if there is no saved model.
+    pub own: Vec<Prediction>,
+    /// The first classes of the ImageNet classifier.
+    pub imagenet: Vec<Prediction>,
+}
+
+/// A loaded network with its class names.
+struct Loaded {
+    session: PictureSession,
+    labels: Vec<String>,
+}
+
+impl Loaded {
+    fn top(&mut self, path: &Path, k: usize) -> Result<(u32, u32, Vec<Prediction>)> {
+        let background = self.session.background();
+        let picture = Picture::open(path, &DecodeLimits::default(), background)?;
+        let values = self.session.run(&picture)?;
+        Ok((
+            picture.width,
+            picture.height,
+            top_k(values, &self.labels, k),
+        ))
+    }
+}
+
+/// Labels pictures with a saved model and with the ImageNet classifier that is always at hand.
+#[derive(Default)]
+pub struct Labeller {
+    own: Option<((PathBuf, Option<SystemTime>), Loaded)>,
+    imagenet: Option<Loaded>,
+}
+
+impl Labeller {
+    /// Labels the picture `path`, with the `k` first classes of each model.
+    ///
+    /// # Errors
+    /// Those of [`SavedModel::open`], [`Classifier::open`] and [`Picture::open`].
+    pub fn label(&mut self, model: Option<&Path>, path: &Path, k: usize) -> Result<Labels> {
+        let imagenet = match &mut self.imagenet {
+            Some(loaded) => loaded,
+            none => {
+                let classifier = Classifier::open(DEFAULT_MODEL, None)?;
+                none.insert(Loaded {
+                    session: classifier.session()?,
+                    labels: classifier.labels().to_vec(),
+                })
+            }
+        };
+        let (width, height, imagenet) = imagenet.top(path, k)?;
+        let own = match model {
+            Some(model) => self.open(model)?.top(path, k)?.2,
+            None => Vec::new(),
+        };
+        Ok(Labels {
+            width,
+            height,
+            own,
+            imagenet,
+        })
+    }
+
+    fn open(&mut self, model: &Path) -> Result<&mut Loaded> {
+        let changed = fs::metadata(model).and_then(|facts| facts.modified()).ok();
+        let key = (model.to_owned(), changed);
+        let own = match self.own.take().filter(|(loaded, _)| *loaded == key) {
+            Some(own) => own,
+            None => {
+                let saved = SavedModel::open(model)?;
+                let loaded = Loaded {
+                    session: saved.session()?,
+                    labels: saved.classes().to_vec(),
+                };
+                (key, loaded)
+            }
+        };
+        Ok(&mut self.own.insert(own).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_saved_model_imagenet_answers_alone() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let picture = root.join("datasets/single/grace_hopper.jpg");
+        let labels = Labeller::default().label(None, &picture, 3).unwrap();
+        assert_eq!(labels.own, []);
+        assert_eq!(labels.imagenet[0].label, "military uniform");
+        assert_eq!(labels.imagenet.len(), 3);
+        assert!(labels.width > 0 && labels.height > 0);
+    }
+}

@@ -1,0 +1,112 @@
+//! The layers at which a base can be cut.
+
+use crate::backbone::{
+    BackboneParams, Detail, Pool, Summary, find, find_cut, input_shape, input_size,
+};
+use crate::error::Result;
+
+/// A base's layers, and where it is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseLayers {
+    /// Every layer of the base, its classifier included.
+    pub summary: Summary,
+    /// Indices of the layers whose outputs are the features; a cut that is no layer's output is left out.
+    pub cuts: Vec<usize>,
+    /// How feature maps at the cut are pooled.
+    pub pool: Pool,
+    /// Height and width of the input in pixels.
+    pub input_size: u32,
+    /// For each layer, the number of features of a picture if the base is cut there; none where it cannot
+    /// be.
+    pub feature_len: Vec<Option<usize>>,
+    /// For each layer, the parameters up to it.
+    pub parameters: Vec<u64>,
+}
+
+/// Lists the layers of the base `params`.
+///
+/// # Errors
+/// Those of [`find`], and [`crate::Error::Parameter`] for a cut that is not there.
+pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
+    let found = find(&params.model)?;
+    let layout = found.card.preprocess.layout;
+    let input_size = input_size(&found.card, params.input_size)?;
+    let shape = input_shape(&found.graph, layout, input_size)?;
+    let summary = Summary::of(&found.graph, shape, layout, Detail::Layers)?;
+    let (cuts, default_pool) = match &params.cut {
+        Some(cuts) => {
+            let cuts = cuts.as_slice().iter();
+            let tensors: Result<Vec<String>> =
+                cuts.map(|cut| find_cut(&found.graph, cut)).collect();
+            (tensors?, Pool::Avg)
+        }
+        None => (vec![found.tail.features.clone()], found.card.pool),
+    };
+    let pool = params.pool.unwrap_or(default_pool);
+    let feature_len = summary
+        .layers
+        .iter()
+        .map(|layer| match (layer.output_shape.as_deref(), pool) {
+            (Some([features]), _) => Some(*features),
+            (Some([_, _, channels]), Pool::Avg | Pool::Max) => Some(*channels),
+            (Some([h, w, channels]), Pool::None | Pool::Flatten) => Some(h * w * channels),
+            _ => None,
+        })
+        .collect();
+    let mut sum = 0;
+    let parameters = summary
+        .layers
+        .iter()
+        .map(|layer| {
+            sum += layer.parameters();
+            sum
+        })
+        .collect();
+    Ok(BaseLayers {
+        cuts: cuts
+            .iter()
+            .filter_map(|cut| summary.layers.iter().position(|l| l.tensor == *cut))
+            .collect(),
+        summary,
+        pool,
+        input_size,
+        feature_len,
+        parameters,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_base_is_cut_at_its_1280_features() {
+        let found = layers(&BackboneParams::default()).unwrap();
+        let [cut] = found.cuts[..] else {
+            panic!("{:?}", found.cuts);
+        };
+        assert_eq!(found.feature_len[cut], Some(1280));
+        assert_eq!(found.input_size, 224);
+        // The classifier of 1,000 classes is behind the cut.
+        let classifier = (1280 + 1) * 1000;
+        assert_eq!(
+            found.summary.parameters() - found.parameters[cut],
+            classifier
+        );
+    }
+
+    #[test]
+    fn pooling_decides_the_number_of_features_of_maps() {
+        let cut_at = |pool| {
+            let params = BackboneParams {
+                cut: Some("top_relu6".into()),
+                pool: Some(pool),
+                ..BackboneParams::default()
+            };
+            let found = layers(&params).unwrap();
+            found.feature_len[found.cuts[0]]
+        };
+        assert_eq!(cut_at(Pool::Max), Some(1280));
+        assert_eq!(cut_at(Pool::None), Some(7 * 7 * 1280));
+    }
+}

@@ -1,0 +1,285 @@
+//! What is in a data set, before anything is computed: its classes and splits, and what may be wrong with it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::fit::FitConfig;
+use crate::backbone::hex_sha256;
+use crate::dataset::{Dataset, Split, divide};
+use crate::error::{Error, Result};
+use crate::pixels::Picture;
+use crate::progress::Cancel;
+
+/// A class with this many times the pictures of another makes the data set unbalanced.
+const IMBALANCE: usize = 10;
+
+/// Fewer pictures than this in a class are too few to learn much from.
+const FEW: usize = 5;
+
+/// A file of a data set, as [`fit`](super::fit()) will use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path, relative to [`Overview::root`].
+    pub path: PathBuf,
+    /// Index into [`Overview::classes`]; none for an unlabelled picture.
+    pub class: Option<usize>,
+    /// The split that the data set gives it or that is drawn; none for an unlabelled picture.
+    pub split: Option<Split>,
+}
+
+/// A data set as it was found; nothing was decoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overview {
+    /// The folder to which all paths are relative.
+    pub root: PathBuf,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Pictures of each class in training, validation and test.
+    pub counts: Vec<[usize; 3]>,
+    /// Its files in path order.
+    pub pictures: Vec<Listed>,
+    /// What was found but is no picture, with the reason as one clause.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Sentences on what a user should know before training.
+    pub warnings: Vec<String>,
+}
+
+impl Overview {
+    /// Pictures of the class `class` in all splits.
+    pub fn count(&self, class: usize) -> usize {
+        self.counts
+            .get(class)
+            .map_or(0, |counts| counts.iter().sum())
+    }
+}
+
+/// Lists the data set of `config` and divides it as training will.
+///
+/// # Errors
+/// Those of [`Dataset::open`] and [`divide`].
+pub fn overview(config: &FitConfig) -> Result<Overview> {
+    let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+    let labels: Option<Vec<usize>> = dataset.samples.iter().map(|s| s.class).collect();
+    let splits = match labels {
+        Some(labels) => {
+            let given: Vec<Option<Split>> = dataset.samples.iter().map(|s| s.split).collect();
+            let (split, seed) = (&config.split, config.head.seed);
+            divide(
+                &given,
+                &labels,
+                split.validation_split,
+                split.test_split,
+                seed,
+            )?
+            .into_iter()
+            .map(Some)
+            .collect()
+        }
+        None => vec![None; dataset.samples.len()],
+    };
+    let mut counts = vec![[0; 3]; dataset.classes.len()];
+    let pictures: Vec<Listed> = dataset
+        .samples
+        .into_iter()
+        .zip(splits)
+        .map(|(sample, split)| Listed {
+            path: sample.path,
+            class: sample.class,
+            split,
+        })
+        .collect();
+    for picture in &pictures {
+        if let (Some(class), Some(split)) = (picture.class, picture.split) {
+            counts[class][split as usize] += 1;
+        }
+    }
+    let mut overview = Overview {
+        root: dataset.root,
+        classes: dataset.classes,
+        counts,
+        pictures,
+        skipped: dataset.skipped,
+        warnings: Vec::new(),
+    };
+    overview.warnings = warnings(&overview);
+    Ok(overview)
+}
+
+fn warnings(overview: &Overview) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let sizes = (0..overview.classes.len()).map(|class| (overview.count(class), class));
+    match overview.classes.len() {
+        0 => warnings
+            .push("the pictures have no classes: put those of each class into a folder of its own, or give --labels".into()),
+        1 => warnings.push(format!(
+            "there is one class only ({}): training wants two or more",
+            overview.classes[0]
+        )),
+        _ => {}
+    }
+    if let (Some((least, small)), Some((most, large))) = (sizes.clone().min(), sizes.clone().max())
+        && most >= IMBALANCE * least.max(1)
+    {
+        warnings.push(format!(
+            "{} has {most} pictures and {} only {least}: consider class-weights = balanced",
+            overview.classes[large], overview.classes[small]
+        ));
+    }
+    for (count, class) in sizes.filter(|&(count, _)| count < FEW) {
+        warnings.push(format!(
+            "{} has {count} pictures only: add some",
+            overview.classes[class]
+        ));
+    }
+    let unheld = overview.counts.iter().all(|counts| counts[1] == 0);
+    if overview.classes.len() > 1 && unheld {
+        warnings.push(
+            "no picture is held out for validation: the accuracy will be that of training".into(),
+        );
+    }
+    warnings
+}
+
+/// Something odd about a data set's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The file is no picture that can be used; the reason as one clause.
+    Unreadable(PathBuf, String),
+    /// The picture has fewer pixels a side than the base takes: width and height.
+    Small(PathBuf, u32, u32),
+    /// Files with the same bytes; more than one class among them is a mistake of the labels, and more than
+    /// one split makes the scores too good.
+    Duplicates(Vec<PathBuf>),
+}
+
+/// Looks into every file of a data set, headers only, and hands what is odd to `sink`. A picture whose
+/// shorter side has fewer than `least_side` pixels is small. Stops quietly if a stop is asked for.
+pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
+    let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();
+    for picture in &overview.pictures {
+        if cancel.is_cancelled() {
+            return;
+        }
+        let path = overview.root.join(&picture.path);
+        match Picture::measure(&path) {
+            Ok((width, height)) if width.min(height) < least_side => {
+                sink(Finding::Small(picture.path.clone(), width, height));
+            }
+            Ok(_) => {}
+            Err(Error::Image { reason, .. }) => {
+                sink(Finding::Unreadable(picture.path.clone(), reason));
+            }
+            Err(error) => sink(Finding::Unreadable(picture.path.clone(), error.to_string())),
+        }
+        if let Ok(facts) = fs::metadata(&path) {
+            by_size.entry(facts.len()).or_default().push(&picture.path);
+        }
+    }
+    let mut same_size: Vec<Vec<&Path>> = by_size.into_values().filter(|p| p.len() > 1).collect();
+    same_size.sort();
+    for paths in same_size {
+        let mut by_hash: HashMap<String, Vec<PathBuf>> = HashMap::new();
+        for path in paths {
+            if cancel.is_cancelled() {
+                return;
+            }
+            if let Ok(bytes) = fs::read(overview.root.join(path)) {
+                by_hash
+                    .entry(hex_sha256(&bytes))
+                    .or_default()
+                    .push(path.to_owned());
+            }
+        }
+        let mut groups: Vec<_> = by_hash.into_values().filter(|p| p.len() > 1).collect();
+        groups.sort();
+        for group in groups {
+            sink(Finding::Duplicates(group));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_set(files: &[(&str, &[u8])]) -> (tempfile::TempDir, FitConfig) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let config = FitConfig {
+            dataset: dir.path().to_owned(),
+            ..FitConfig::default()
+        };
+        (dir, config)
+    }
+
+    fn png(side: u32) -> Vec<u8> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::DynamicImage::new_rgb8(side, side)
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn counts_and_splits_are_those_of_training() {
+        let names: Vec<String> = (0..10)
+            .flat_map(|i| [format!("a/{i}.png"), format!("b/{i}.png")])
+            .collect();
+        let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"x"[..])).collect();
+        let (_dir, config) = data_set(&files);
+        let found = overview(&config).unwrap();
+        assert_eq!(found.classes, ["a", "b"]);
+        assert_eq!(found.counts, [[8, 2, 0], [8, 2, 0]]);
+        assert_eq!(found.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_unbalanced_data_set_is_told_of() {
+        let names: Vec<String> = (0..50).map(|i| format!("many/{i}.png")).collect();
+        let mut files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"x"[..])).collect();
+        files.push(("one/0.png", b"x"));
+        let (_dir, config) = data_set(&files);
+        let warnings = overview(&config).unwrap().warnings;
+        assert_eq!(
+            warnings,
+            [
+                "many has 50 pictures and one only 1: consider class-weights = balanced",
+                "one has 1 pictures only: add some"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_audit_finds_bad_small_and_equal_files() {
+        let (large, small) = (png(64), png(8));
+        let (_dir, config) = data_set(&[
+            ("a/large.png", &large),
+            ("a/page.png", b"<html></html>"),
+            ("a/small.png", &small),
+            ("b/again.png", &large),
+        ]);
+        let mut found = Vec::new();
+        audit(
+            &overview(&config).unwrap(),
+            32,
+            &Cancel::default(),
+            |finding| found.push(finding),
+        );
+        assert!(
+            matches!(&found[0], Finding::Unreadable(path, reason)
+                if path == Path::new("a/page.png") && reason.starts_with("is not a picture")),
+            "{found:?}"
+        );
+        assert_eq!(found[1], Finding::Small("a/small.png".into(), 8, 8));
+        assert_eq!(
+            found[2],
+            Finding::Duplicates(vec!["a/large.png".into(), "b/again.png".into()])
+        );
+        assert_eq!(found.len(), 3);
+    }
+}

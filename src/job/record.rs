@@ -1,0 +1,317 @@
+//! A long job's events as a file in its feature store, for whoever wants to follow it from another process.
+//!
+//! The file has one JSON object a line, as `--json` prints them. It belongs to one run: the next run on the
+//! store begins a new one. It is a convenience, not a result: a record that cannot be written ends, and the
+//! job goes on.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crossbeam::channel::TryRecvError;
+
+use crate::error::{Error, Result};
+use crate::progress::{Event, Phase, Progress};
+
+/// Name of the file in the feature store.
+pub const EVENTS_FILE: &str = "events.jsonl";
+
+/// Lines that are kept until the record may begin.
+const MAX_HELD_LINES: usize = 10_000;
+
+/// A reader takes at most this much at a time.
+const MAX_READ_BYTES: u64 = 1 << 20;
+
+/// Runs `job` with a progress whose events go to `progress` and into the record in `store`.
+///
+/// Events pass through a thread of their own, so that neither the disk nor the reader is waited for by a
+/// worker before the channel is full.
+pub(super) fn recorded<T>(
+    store: &Path,
+    progress: &Progress,
+    job: impl FnOnce(&Progress) -> Result<T>,
+) -> Result<T> {
+    let (inner, events) = progress.tapped();
+    std::thread::scope(|scope| {
+        let outer = progress.clone();
+        let forward = move || {
+            let mut record = Record::new(store);
+            loop {
+                let event = match events.try_recv() {
+                    Ok(event) => event,
+                    Err(TryRecvError::Empty) => {
+                        record.flush();
+                        match events.recv() {
+                            Ok(event) => event,
+                            Err(_) => break,
+                        }
+                    }
+                    Err(TryRecvError::Disconnected) => break,
+                };
+                record.write(&event);
+                outer.emit(event);
+            }
+            record.flush();
+        };
+        let forwarder = std::thread::Builder::new().name("tl-record".into());
+        // The job's end of the channel must go before the scope waits for the forwarder.
+        let inner = inner;
+        match forwarder.spawn_scoped(scope, forward) {
+            Ok(_) => job(&inner),
+            Err(_) => job(progress),
+        }
+    })
+}
+
+/// The file while it is written.
+enum Record {
+    /// The job has not begun to work in the store, which may be another run's or no store at all.
+    Waiting { path: PathBuf, lines: Vec<Vec<u8>> },
+    /// Lines go to the file.
+    Open(BufWriter<File>),
+    /// It could not be written.
+    Ended,
+}
+
+impl Record {
+    fn new(store: &Path) -> Record {
+        Record::Waiting {
+            path: store.join(EVENTS_FILE),
+            lines: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, event: &Event) {
+        let Ok(mut line) = serde_json::to_vec(event) else {
+            return;
+        };
+        line.push(b'\n');
+        match self {
+            Record::Waiting { path, lines } => {
+                if lines.len() < MAX_HELD_LINES {
+                    lines.push(line);
+                }
+                // At these events the job holds the store: no other run's record is thrown away.
+                let holds_store = matches!(
+                    event,
+                    Event::Phase {
+                        phase: Phase::Extract | Phase::Train,
+                        ..
+                    }
+                );
+                if holds_store {
+                    *self = match begin(path, lines) {
+                        Ok(file) => Record::Open(file),
+                        Err(_) => Record::Ended,
+                    };
+                }
+            }
+            Record::Open(file) => {
+                if file.write_all(&line).is_err() {
+                    *self = Record::Ended;
+                }
+            }
+            Record::Ended => {}
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Record::Open(file) = self
+            && file.flush().is_err()
+        {
+            *self = Record::Ended;
+        }
+    }
+}
+
+/// Starts a new file: whoever still writes or reads the old one keeps it.
+fn begin(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<BufWriter<File>> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = BufWriter::new(File::create_new(path)?);
+    for line in lines {
+        file.write_all(line)?;
+    }
+    Ok(file)
+}
+
+/// Reads a record while it grows.
+pub struct EventTail {
+    path: PathBuf,
+    file: Option<File>,
+    read: u64,
+    /// The beginning of a line whose end is not there yet.
+    rest: Vec<u8>,
+}
+
+impl EventTail {
+    /// Follows the record of `dir`: a feature store, or the saved model beside it.
+    pub fn new(dir: &Path) -> EventTail {
+        let store = if dir.is_dir() {
+            dir.to_owned()
+        } else {
+            dir.with_extension("features")
+        };
+        EventTail {
+            path: store.join(EVENTS_FILE),
+            file: None,
+            read: 0,
+            rest: Vec::new(),
+        }
+    }
+
+    /// The file that is followed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The events that were written since the last call, at most 1 MiB of them; empty if there is nothing
+    /// new. Lines that this version does not know are passed over. A new record at the same place is read
+    /// from its beginning once the old one is read to its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file is there and cannot be read.
+    pub fn poll(&mut self) -> Result<Vec<Event>> {
+        let mut bytes = self.read_more().map_err(Error::io("read", &self.path))?;
+        if bytes.is_empty() && self.is_replaced() {
+            *self = EventTail {
+                path: std::mem::take(&mut self.path),
+                file: None,
+                read: 0,
+                rest: Vec::new(),
+            };
+            bytes = self.read_more().map_err(Error::io("read", &self.path))?;
+        }
+        self.rest.append(&mut bytes);
+        let Some(end) = self.rest.iter().rposition(|&b| b == b'\n') else {
+            return Ok(Vec::new());
+        };
+        let rest = self.rest.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.rest, rest);
+        Ok(lines
+            .split(|&b| b == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect())
+    }
+
+    fn read_more(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if self.file.is_none() {
+            self.file = match File::open(&self.path) {
+                Ok(file) => Some(file),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(bytes),
+                Err(e) => return Err(e),
+            };
+        }
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(self.read))?;
+            self.read += file.take(MAX_READ_BYTES).read_to_end(&mut bytes)? as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Tells whether another file has the name now.
+    fn is_replaced(&self) -> bool {
+        let Some(Ok(ours)) = self.file.as_ref().map(File::metadata) else {
+            return false;
+        };
+        let Ok(named) = fs::metadata(&self.path) else {
+            return false;
+        };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            (ours.dev(), ours.ino()) != (named.dev(), named.ino())
+        }
+        #[cfg(not(unix))]
+        {
+            named.len() < self.read || ours.created().ok() != named.created().ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch_lines(progress: &Progress, count: usize) {
+        for _ in 0..count {
+            progress.info("a line");
+        }
+    }
+
+    #[test]
+    fn a_record_begins_when_the_job_holds_the_store_and_has_what_came_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = EventTail::new(dir.path());
+        recorded(dir.path(), &Progress::silent(), |progress| {
+            epoch_lines(progress, 2);
+            assert!(tail.poll()?.is_empty());
+            progress.phase(Phase::Extract, Some(3));
+            epoch_lines(progress, 1);
+            Ok(())
+        })
+        .unwrap();
+        let events = tail.poll().unwrap();
+        assert_eq!(events.len(), 4);
+        assert_eq!(
+            events[2],
+            Event::Phase {
+                phase: Phase::Extract,
+                total: Some(3)
+            }
+        );
+        assert!(tail.poll().unwrap().is_empty());
+        recorded(dir.path(), &Progress::silent(), |progress| {
+            progress.phase(Phase::Train, None);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(
+            tail.poll().unwrap().len(),
+            1,
+            "the next run's record is new"
+        );
+    }
+
+    #[test]
+    fn a_job_that_is_refused_leaves_the_record_of_another_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(EVENTS_FILE), "old\n").unwrap();
+        recorded(dir.path(), &Progress::silent(), |progress| {
+            epoch_lines(progress, 5);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(fs::read(dir.path().join(EVENTS_FILE)).unwrap(), b"old\n");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_does_not_hinder_the_job() {
+        let (progress, events) = Progress::channel();
+        let result = recorded(Path::new("/nonexistent/store"), &progress, |progress| {
+            progress.phase(Phase::Train, None);
+            epoch_lines(progress, 3);
+            Ok(7)
+        });
+        assert_eq!(result.unwrap(), 7);
+        drop(progress);
+        assert_eq!(events.iter().count(), 4);
+    }
+
+    #[test]
+    fn a_torn_line_waits_for_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EVENTS_FILE);
+        let line = "{\"event\":\"info\",\"message\":\"a\"}\n";
+        fs::write(&path, format!("{line}{}", &line[..10])).unwrap();
+        let mut tail = EventTail::new(dir.path());
+        assert_eq!(tail.poll().unwrap().len(), 1);
+        assert!(tail.poll().unwrap().is_empty());
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(&line.as_bytes()[10..]).unwrap();
+        assert_eq!(tail.poll().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line of `tl-tui`. The settings of a run are those of `tl-batch fit`, read in the same way.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+
+use super::state::default_output;
+use super::theme::Ground;
+use crate::cli::configuration;
+use crate::error::Result;
+use crate::job::FitConfig;
+
+/// Transfer learning on folders of images, as a dashboard.
+///
+/// Choose a folder of pictures and a base, press r, and watch: pictures go through the base, a head is
+/// trained on their features, and the saved model is reloaded and verified. The files are those that
+/// `tl-batch fit` makes, and either program goes on where the other stopped.
+#[derive(Debug, Parser)]
+#[command(name = "tl-tui", version, max_term_width = 100, after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Folder of pictures: a folder for each class [default: chosen on the start screen].
+    #[arg(value_name = "DATASET")]
+    pub dataset: Option<PathBuf>,
+
+    /// Name of a base (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+
+    /// The model to write, an ONNX file [default: the data set's name, ending .onnx].
+    #[arg(short, long, visible_alias = "output", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Read settings from this TOML file; its names are those of the flags of `tl-batch fit`.
+    #[arg(long, value_name = "TOML")]
+    pub config: Option<PathBuf>,
+
+    /// Follow a run of another program through the events in its feature store; takes the store's folder
+    /// or the model's name.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dataset", "model", "out", "config"])]
+    pub attach: Option<PathBuf>,
+
+    /// What the terminal's text stands on [default: as COLORFGBG says, else dark].
+    #[arg(long, value_name = "GROUND")]
+    pub theme: Option<Ground>,
+
+    /// How pictures are drawn; auto asks the terminal.
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "kitty", "sixel", "iterm2", "blocks", "none"]))]
+    pub pictures: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tl-tui                                     choose a folder and a base, then press r
+  tl-tui photos --out photos.onnx            the same as: tl-batch fit photos -o photos.onnx
+  tl-tui --attach photos.features            watch a run of tl-batch, also over ssh
+
+Press ? for the keys. NO_COLOR is honoured.";
+
+impl Args {
+    /// The settings of the first run.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if the file cannot be understood.
+    pub fn configuration(&self) -> Result<FitConfig> {
+        /// What the reader of settings must find, and may be empty here: it is chosen later.
+        #[derive(Serialize)]
+        struct Flags<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            dataset: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            model: &'a Option<String>,
+        }
+        let chosen_later = self.config.is_none().then(PathBuf::new);
+        let flags = Flags {
+            dataset: self.dataset.clone().or_else(|| chosen_later.clone()),
+            output: self.out.clone().or(chosen_later),
+            model: &self.model,
+        };
+        let mut config: FitConfig = configuration("fit", &flags, self.config.as_deref())?;
+        if config.output.as_os_str().is_empty() {
+            config.output = default_output(&config.dataset);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(line: &str) -> FitConfig {
+        let args = Args::parse_from(line.split(' '));
+        args.configuration().unwrap()
+    }
+
+    #[test]
+    fn the_output_is_named_after_the_data_set() {
+        let found = config("tl-tui some/photos/");
+        assert_eq!(found.output, Path::new("photos.onnx"));
+        assert_eq!(config("tl-tui").output, Path::new(""));
+        let found = config("tl-tui photos --model vgg16 --out a.onnx");
+        assert_eq!(found.output, Path::new("a.onnx"));
+        assert_eq!(found.backbone.model, "vgg16");
+    }
+
+    #[test]
+    fn a_configuration_file_of_a_run_is_taken_and_flags_override_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "dataset = 'a'\noutput = 'o.onnx'\nepochs = 7\n",
+        )
+        .unwrap();
+        let found = config(&format!("tl-tui b --config {}", file.path().display()));
+        assert_eq!(found.dataset, Path::new("b"));
+        assert_eq!(found.output, Path::new("o.onnx"));
+        assert_eq!(found.head.epochs, 7);
+    }
+}

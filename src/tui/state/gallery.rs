@@ -1,0 +1,92 @@
+//! Pictures made ready for the terminal: bounded, and asked for only while they are on the screen. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+
+use ratatui_image::protocol::Protocol;
+
+use crate::tui::event::{Command, PictureKey};
+
+/// Pictures kept: at 40 by 20 cells in half blocks some 20 kB each, as a sixel some 100 kB.
+const KEPT: usize = 64;
+
+/// Pictures by file and size.
+#[derive(Default)]
+pub struct Gallery {
+    ready: HashMap<PictureKey, Option<Protocol>>,
+    /// Keys of `ready`, the one that was on the screen last at the end.
+    order: VecDeque<PictureKey>,
+    asked: Vec<PictureKey>,
+}
+
+impl Gallery {
+    /// The picture, if it is ready; none inside if it cannot be shown.
+    pub fn get(&self, path: &Path, width: u16, height: u16) -> Option<&Option<Protocol>> {
+        let key = PictureKey {
+            path: path.to_owned(),
+            width,
+            height,
+        };
+        self.ready.get(&key)
+    }
+
+    /// Takes note of what the screen has room for, and asks for what is missing.
+    pub fn want(&mut self, seen: Vec<PictureKey>) -> Option<Command> {
+        for key in &seen {
+            if let Some(place) = self.order.iter().position(|k| k == key)
+                && let Some(key) = self.order.remove(place)
+            {
+                self.order.push_back(key);
+            }
+        }
+        let missing: Vec<PictureKey> = seen
+            .into_iter()
+            .filter(|key| !self.ready.contains_key(key))
+            .collect();
+        let is_new = missing.iter().any(|key| !self.asked.contains(key));
+        self.asked.clone_from(&missing);
+        is_new.then_some(Command::Pictures(missing))
+    }
+
+    /// Takes a picture in, and lets go of those that were not on the screen for longest.
+    pub fn put(&mut self, key: PictureKey, picture: Option<Protocol>) {
+        if self.ready.insert(key.clone(), picture).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.ready.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> PictureKey {
+        PictureKey {
+            path: name.into(),
+            width: 4,
+            height: 2,
+        }
+    }
+
+    #[test]
+    fn a_picture_is_asked_for_once_and_kept_while_it_is_seen() {
+        let mut gallery = Gallery::default();
+        let asked = gallery.want(vec![key("a"), key("b")]);
+        assert_eq!(asked, Some(Command::Pictures(vec![key("a"), key("b")])));
+        assert_eq!(gallery.want(vec![key("a"), key("b")]), None);
+        gallery.put(key("a"), None);
+        assert_eq!(gallery.want(vec![key("a"), key("b")]), None);
+        for i in 0..2 * KEPT {
+            gallery.put(key(&i.to_string()), None);
+            gallery.want(vec![key("a")]);
+        }
+        assert!(gallery.get(Path::new("a"), 4, 2).is_some());
+        assert!(gallery.get(Path::new("0"), 4, 2).is_none());
+        assert_eq!(gallery.ready.len(), KEPT);
+    }
+}

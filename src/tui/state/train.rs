@@ -1,0 +1,229 @@
+//! The head's training, as the events tell it. Pure.
+
+use crate::progress::{EpochStats, Event, Phase};
+use crate::tui::keys::Action;
+
+/// A confusion matrix and its scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Confusion {
+    /// Which pictures: `training`, `validation`, `test` or `all`.
+    pub split: String,
+    /// Pictures in it.
+    pub images: usize,
+    /// Share of pictures whose class came first.
+    pub accuracy: f32,
+    /// Mean cross-entropy in nats.
+    pub loss: f32,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// `counts[truth][prediction]`.
+    pub counts: Vec<Vec<u64>>,
+}
+
+impl Confusion {
+    /// Share of the class's pictures that were taken for it; none without pictures.
+    pub fn recall(&self, class: usize) -> Option<f64> {
+        let row = self.counts.get(class)?;
+        let all: u64 = row.iter().sum();
+        (all > 0).then(|| row[class] as f64 / all as f64)
+    }
+}
+
+/// The training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Train {
+    /// What each epoch of the present fit measured.
+    pub epochs: Vec<EpochStats>,
+    /// For each class, its validation accuracy after each epoch.
+    pub class_history: Vec<Vec<f32>>,
+    /// The fold of a cross-validation that the epochs are of, 0-based; none for the fit itself.
+    pub fold: Option<usize>,
+    /// Accuracies of the folds that are done, and how many there will be.
+    pub folds: Vec<f32>,
+    /// Folds in all.
+    pub fold_count: usize,
+    /// Whether the phase is on.
+    pub running: bool,
+    /// Confusion matrices by split, in the order in which they came.
+    pub confusions: Vec<Confusion>,
+    /// Index of the matrix that is shown.
+    pub shown: usize,
+    /// The cell that is selected: truth, prediction.
+    pub cell: (usize, usize),
+    /// Losses on a logarithmic scale.
+    pub log_scale: bool,
+    /// Class names, as the scan gave them.
+    pub classes: Vec<String>,
+}
+
+impl Train {
+    /// Takes an event.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { job, .. } if job == "fit" || job == "train" => {
+                *self = Train {
+                    log_scale: self.log_scale,
+                    ..Train::default()
+                };
+            }
+            Event::Scanned { classes, .. } if !classes.is_empty() => {
+                self.classes = classes.iter().map(|(name, _)| name.clone()).collect();
+            }
+            Event::Phase { phase, .. } => {
+                self.running = *phase == Phase::Train;
+                if self.running {
+                    self.begin(None);
+                }
+            }
+            Event::Epoch {
+                fold,
+                stats,
+                class_accuracy,
+            } => {
+                if *fold != self.fold || stats.epoch == 1 {
+                    self.begin(*fold);
+                }
+                self.epochs.push(*stats);
+                self.class_history.resize(class_accuracy.len(), Vec::new());
+                for (history, share) in self.class_history.iter_mut().zip(class_accuracy) {
+                    history.push(*share);
+                }
+            }
+            Event::FoldDone {
+                folds, accuracy, ..
+            } => {
+                self.folds.push(*accuracy);
+                self.fold_count = *folds;
+            }
+            Event::Evaluated {
+                split,
+                images,
+                accuracy,
+                loss,
+                classes,
+                confusion,
+            } => {
+                self.confusions.retain(|c| c.split != *split);
+                self.confusions.push(Confusion {
+                    split: split.clone(),
+                    images: *images,
+                    accuracy: *accuracy,
+                    loss: *loss,
+                    classes: classes.clone(),
+                    counts: confusion.clone(),
+                });
+                self.shown = self.confusions.len() - 1;
+                self.classes.clone_from(classes);
+                self.cell = self.first_mistake();
+            }
+            Event::Finished { .. } | Event::Failed { .. } | Event::Cancelled { .. } => {
+                self.running = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, fold: Option<usize>) {
+        self.epochs.clear();
+        self.class_history.clear();
+        self.fold = fold;
+    }
+
+    /// The matrix that is shown.
+    pub fn confusion(&self) -> Option<&Confusion> {
+        self.confusions.get(self.shown)
+    }
+
+    /// The cell off the diagonal with the most pictures; the first cell if there is no mistake.
+    fn first_mistake(&self) -> (usize, usize) {
+        let Some(confusion) = self.confusion() else {
+            return (0, 0);
+        };
+        let cells = confusion
+            .counts
+            .iter()
+            .enumerate()
+            .flat_map(|(truth, row)| {
+                row.iter()
+                    .enumerate()
+                    .filter(move |(prediction, _)| *prediction != truth)
+                    .map(move |(prediction, &count)| (count, (truth, prediction)))
+            });
+        cells
+            .fold(
+                (0, (0, 0)),
+                |most, next| if next.0 > most.0 { next } else { most },
+            )
+            .1
+    }
+
+    /// Moves in the matrix, or changes what is shown; tells whether it was such an action.
+    pub fn act(&mut self, action: Action) -> bool {
+        let classes = self.confusion().map_or(0, |c| c.counts.len());
+        let last = classes.saturating_sub(1);
+        let (truth, prediction) = &mut self.cell;
+        match action {
+            Action::Up => *truth = truth.saturating_sub(1),
+            Action::Down => *truth = (*truth + 1).min(last),
+            Action::Left => *prediction = prediction.saturating_sub(1),
+            Action::Right => *prediction = (*prediction + 1).min(last),
+            Action::LogScale => self.log_scale = !self.log_scale,
+            Action::NextSplit if !self.confusions.is_empty() => {
+                self.shown = (self.shown + 1) % self.confusions.len();
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluated(split: &str, confusion: Vec<Vec<u64>>) -> Event {
+        Event::Evaluated {
+            split: split.into(),
+            images: 10,
+            accuracy: 0.5,
+            loss: 1.0,
+            classes: vec!["a".into(), "b".into()],
+            confusion,
+        }
+    }
+
+    #[test]
+    fn the_cursor_begins_at_the_worst_mistake_and_stays_in_the_matrix() {
+        let mut train = Train::default();
+        train.event(&evaluated("training", vec![vec![5, 0], vec![0, 5]]));
+        assert_eq!(train.cell, (0, 0));
+        train.event(&evaluated("validation", vec![vec![3, 1], vec![4, 2]]));
+        assert_eq!(train.cell, (1, 0));
+        train.act(Action::Down);
+        train.act(Action::Right);
+        train.act(Action::Right);
+        assert_eq!(train.cell, (1, 1));
+        train.act(Action::NextSplit);
+        assert_eq!(train.confusion().unwrap().split, "training");
+    }
+
+    #[test]
+    fn each_fold_has_curves_of_its_own() {
+        let epoch = |fold, epoch| Event::Epoch {
+            fold,
+            stats: EpochStats {
+                epoch,
+                ..EpochStats::default()
+            },
+            class_accuracy: vec![0.5, 1.0],
+        };
+        let mut train = Train::default();
+        for event in [epoch(Some(0), 1), epoch(Some(0), 2), epoch(Some(1), 1)] {
+            train.event(&event);
+        }
+        assert_eq!((train.fold, train.epochs.len()), (Some(1), 1));
+        train.event(&epoch(None, 1));
+        train.event(&epoch(None, 2));
+        assert_eq!(train.class_history, [vec![0.5, 0.5], vec![1.0, 1.0]]);
+    }
+}

@@ -1,0 +1,380 @@
+//! Colours and glyphs, in one place. Nothing is told by colour alone: every colour has a word, a mark or a
+//! shade beside it, so that the theme without colours says as much. Pure.
+
+use std::ffi::OsString;
+
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::symbols::{self, Marker};
+
+/// How many colours the terminal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// None are wanted (`NO_COLOR`).
+    None,
+    /// The 16 that the user's terminal defines.
+    Sixteen,
+    /// 256 and more.
+    Many,
+}
+
+/// What the text stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ground {
+    /// Light text on a dark ground.
+    Dark,
+    /// Dark text on a light ground.
+    Light,
+}
+
+/// Which characters the terminal's font has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Font {
+    /// Braille, eighths of blocks, marks.
+    Full,
+    /// Those of a console font: lines, half blocks and shades.
+    Console,
+}
+
+/// Colours and glyphs for a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Theme {
+    /// How many colours.
+    pub depth: Depth,
+    /// Dark or light.
+    pub ground: Ground,
+    /// Which characters.
+    pub font: Font,
+}
+
+impl Theme {
+    /// The theme for a terminal as `variable` (the environment) describes it; `ground` is the user's wish.
+    pub fn of(ground: Option<Ground>, variable: impl Fn(&str) -> Option<OsString>) -> Theme {
+        let text = |name| {
+            variable(name)
+                .and_then(|value| value.into_string().ok())
+                .unwrap_or_default()
+        };
+        let term = text("TERM");
+        let many = matches!(text("COLORTERM").as_str(), "truecolor" | "24bit")
+            || [
+                "256",
+                "direct",
+                "kitty",
+                "ghostty",
+                "alacritty",
+                "wezterm",
+                "foot",
+            ]
+            .iter()
+            .any(|word| term.contains(word));
+        let depth = if !text("NO_COLOR").is_empty() {
+            Depth::None
+        } else if many && term != "linux" {
+            Depth::Many
+        } else {
+            Depth::Sixteen
+        };
+        // COLORFGBG is `foreground;background`, in the numbers of the 16 colours: 7 and 9 to 15 are light.
+        let background = text("COLORFGBG");
+        let is_light = matches!(
+            background.rsplit(';').next().and_then(|b| b.parse().ok()),
+            Some(7 | 9..=15)
+        );
+        Theme {
+            depth,
+            ground: ground.unwrap_or(if is_light {
+                Ground::Light
+            } else {
+                Ground::Dark
+            }),
+            font: if term == "linux" {
+                Font::Console
+            } else {
+                Font::Full
+            },
+        }
+    }
+
+    fn colour(&self, dark: u8, light: u8, sixteen: Color) -> Style {
+        match (self.depth, self.ground) {
+            (Depth::None, _) => Style::new(),
+            (Depth::Sixteen, _) => Style::new().fg(sixteen),
+            (Depth::Many, Ground::Dark) => Style::new().fg(Color::Indexed(dark)),
+            (Depth::Many, Ground::Light) => Style::new().fg(Color::Indexed(light)),
+        }
+    }
+
+    /// What names a thing: a panel's title.
+    pub fn title(&self) -> Style {
+        self.accent().add_modifier(Modifier::BOLD)
+    }
+
+    /// The one colour of the program.
+    pub fn accent(&self) -> Style {
+        match self.ground {
+            Ground::Dark => self.colour(80, 30, Color::Cyan),
+            Ground::Light => self.colour(80, 30, Color::Blue),
+        }
+    }
+
+    /// Text that is less than the rest.
+    pub fn faint(&self) -> Style {
+        match self.depth {
+            // Bright black is invisible on some grounds; dim is at worst not dim.
+            Depth::None | Depth::Sixteen => Style::new().add_modifier(Modifier::DIM),
+            Depth::Many => self.colour(245, 242, Color::Reset),
+        }
+    }
+
+    /// Lines between things, and what of a bar is not filled.
+    pub fn rule(&self) -> Style {
+        match self.depth {
+            Depth::None | Depth::Sixteen => Style::new().add_modifier(Modifier::DIM),
+            Depth::Many => self.colour(239, 251, Color::Reset),
+        }
+    }
+
+    /// Figures that are read first.
+    pub fn strong(&self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    /// It is as it should be.
+    pub fn good(&self) -> Style {
+        self.colour(114, 28, Color::Green)
+    }
+
+    /// It wants attention.
+    pub fn warn(&self) -> Style {
+        match self.ground {
+            Ground::Dark => self.colour(221, 130, Color::Yellow),
+            Ground::Light => self.colour(221, 130, Color::Magenta),
+        }
+    }
+
+    /// It is not as it should be.
+    pub fn bad(&self) -> Style {
+        self.colour(203, 160, Color::Red)
+            .add_modifier(Modifier::BOLD)
+    }
+
+    /// The training curve.
+    pub fn training(&self) -> Style {
+        match self.ground {
+            Ground::Dark => self.colour(75, 26, Color::Cyan),
+            Ground::Light => self.colour(75, 26, Color::Blue),
+        }
+    }
+
+    /// The validation curve.
+    pub fn validation(&self) -> Style {
+        match self.ground {
+            Ground::Dark => self.colour(215, 166, Color::Yellow),
+            Ground::Light => self.colour(215, 166, Color::Red),
+        }
+    }
+
+    /// What the cursor is on.
+    pub fn selected(&self) -> Style {
+        match (self.depth, self.ground) {
+            (Depth::Many, Ground::Dark) => Style::new()
+                .bg(Color::Indexed(237))
+                .add_modifier(Modifier::BOLD),
+            (Depth::Many, Ground::Light) => Style::new()
+                .bg(Color::Indexed(254))
+                .add_modifier(Modifier::BOLD),
+            _ => Style::new().add_modifier(Modifier::REVERSED),
+        }
+    }
+
+    /// A key in the line of hints.
+    pub fn key(&self) -> Style {
+        self.accent().add_modifier(Modifier::BOLD)
+    }
+
+    /// The style of a cell of the heat map that holds the share `share` (0 to 1) of its row; on the diagonal
+    /// much is good, off it little.
+    pub fn heat(&self, share: f64, on_diagonal: bool) -> Style {
+        const GOOD_DARK: [u8; 5] = [236, 22, 28, 34, 40];
+        const BAD_DARK: [u8; 5] = [236, 52, 88, 124, 160];
+        const GOOD_LIGHT: [u8; 5] = [255, 194, 157, 120, 83];
+        const BAD_LIGHT: [u8; 5] = [255, 224, 217, 210, 203];
+        let step = if share <= 0.0 {
+            0
+        } else {
+            (1 + (share * 4.0) as usize).min(4)
+        };
+        match self.depth {
+            Depth::None => Style::new(),
+            Depth::Sixteen if step == 0 => self.faint(),
+            Depth::Sixteen if on_diagonal => Style::new().fg(Color::Green),
+            Depth::Sixteen => self.bad(),
+            Depth::Many => {
+                let (ramp, ink) = match (self.ground, on_diagonal) {
+                    (Ground::Dark, true) => (GOOD_DARK, 231),
+                    (Ground::Dark, false) => (BAD_DARK, 231),
+                    (Ground::Light, true) => (GOOD_LIGHT, 16),
+                    (Ground::Light, false) => (BAD_LIGHT, 16),
+                };
+                let ink = if step == 0 { 242 } else { ink };
+                Style::new()
+                    .bg(Color::Indexed(ramp[step]))
+                    .fg(Color::Indexed(ink))
+            }
+        }
+    }
+
+    /// A shade for the share `share`, for terminals where the heat map has no ground colours.
+    pub fn shade(&self, share: f64) -> &'static str {
+        match (self.depth, (share * 4.0).ceil() as i32) {
+            (Depth::Many, _) | (_, ..=0) => " ",
+            (_, 1) => "░",
+            (_, 2) => "▒",
+            (_, 3) => "▓",
+            _ => "█",
+        }
+    }
+
+    /// How curves are drawn.
+    pub fn marker(&self) -> Marker {
+        match self.font {
+            Font::Full => Marker::Braille,
+            Font::Console => Marker::HalfBlock,
+        }
+    }
+
+    /// The levels of a sparkline.
+    pub fn levels(&self) -> symbols::bar::Set<'static> {
+        match self.font {
+            Font::Full => symbols::bar::NINE_LEVELS,
+            Font::Console => symbols::bar::THREE_LEVELS,
+        }
+    }
+
+    /// A thin bar of the length `share` (0 to 1) of `width` cells, for lists: the filled part and the rest.
+    pub fn bar(&self, share: f64, width: usize) -> (String, String) {
+        let halves = (whole_share(share) * width as f64 * 2.0).round() as usize;
+        let (full, half) = (halves / 2, halves % 2);
+        match self.font {
+            Font::Full => (
+                "━".repeat(full) + if half == 1 { "╸" } else { "" },
+                "─".repeat(width - full - half),
+            ),
+            Font::Console => ("█".repeat(full), "░".repeat(width - full)),
+        }
+    }
+
+    /// A thick bar, for what stands alone.
+    pub fn thick_bar(&self, share: f64, width: usize) -> (String, String) {
+        const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+        if self.font == Font::Console {
+            return self.bar(share, width);
+        }
+        let eighths = (whole_share(share) * width as f64 * 8.0).round() as usize;
+        let part = EIGHTHS[eighths % 8];
+        let full = "█".repeat(eighths / 8) + part;
+        let rest = width - eighths / 8 - usize::from(!part.is_empty());
+        (full, " ".repeat(rest))
+    }
+
+    /// A mark by name: in full, and with a console font.
+    pub fn mark(&self, mark: Mark) -> &'static str {
+        let (full, console) = match mark {
+            Mark::Good => ("✓", "+"),
+            Mark::Bad => ("✗", "x"),
+            Mark::Running => ("▶", ">"),
+            Mark::Paused => ("‖", "="),
+            Mark::Stopped => ("■", "■"),
+            Mark::Warning => ("▲", "!"),
+            Mark::Waiting => ("·", "·"),
+            Mark::Cursor => ("▸", ">"),
+            Mark::Here => ("◆", "*"),
+        };
+        match self.font {
+            Font::Full => full,
+            Font::Console => console,
+        }
+    }
+}
+
+/// A share that is one: from 0 to 1.
+fn whole_share(share: f64) -> f64 {
+    if share.is_finite() {
+        share.clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
+}
+
+/// Marks that stand for a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Good,
+    Bad,
+    Running,
+    Paused,
+    Stopped,
+    Warning,
+    Waiting,
+    Cursor,
+    Here,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn theme(variables: &[(&str, &str)]) -> Theme {
+        Theme::of(None, |name| {
+            let found = variables.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn the_environment_decides() {
+        let seen = theme(&[("TERM", "xterm-256color"), ("COLORFGBG", "0;15")]);
+        assert_eq!((seen.depth, seen.ground), (Depth::Many, Ground::Light));
+        let seen = theme(&[("TERM", "linux")]);
+        assert_eq!((seen.depth, seen.font), (Depth::Sixteen, Font::Console));
+        let seen = theme(&[("TERM", "xterm-256color"), ("NO_COLOR", "1")]);
+        assert_eq!((seen.depth, seen.ground), (Depth::None, Ground::Dark));
+    }
+
+    #[test]
+    fn a_bar_has_its_width_at_every_length() {
+        for variables in [[("TERM", "xterm")], [("TERM", "linux")]] {
+            for tenths in 0..=10 {
+                let (theme, share) = (theme(&variables), f64::from(tenths) / 10.0);
+                for (full, rest) in [theme.bar(share, 13), theme.thick_bar(share, 13)] {
+                    assert_eq!((full + &rest).chars().count(), 13);
+                }
+            }
+        }
+        assert_eq!(theme(&[]).bar(f64::NAN, 2).1, "──");
+        assert_eq!(theme(&[]).bar(0.5, 3).0, "━╸");
+        assert_eq!(theme(&[]).thick_bar(0.5, 1).0, "▌");
+    }
+
+    #[test]
+    fn without_colours_no_style_has_one() {
+        let plain = theme(&[("NO_COLOR", "1")]);
+        let styles = [
+            plain.title(),
+            plain.accent(),
+            plain.faint(),
+            plain.rule(),
+            plain.good(),
+            plain.warn(),
+            plain.bad(),
+            plain.training(),
+            plain.validation(),
+            plain.selected(),
+            plain.key(),
+            plain.heat(0.7, true),
+        ];
+        for style in styles {
+            assert_eq!((style.fg, style.bg), (None, None));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What every screen is drawn with: panels, lists, bars, pictures; and the note of what was drawn where.
+
+use std::path::Path;
+
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+use ratatui_image::Image;
+
+use crate::tui::event::{PictureKey, Seen, Target};
+use crate::tui::state::State;
+use crate::tui::state::cursor::Cursor;
+use crate::tui::text::{fit, path_text, wrap};
+use crate::tui::theme::{Font, Mark, Theme};
+
+/// A terminal from this size on has room for frames around panels.
+const ROOMY: (u16, u16) = (100, 30);
+
+/// A frame that is drawn on.
+pub(super) struct Canvas<'a, 'f> {
+    pub frame: &'a mut Frame<'f>,
+    pub state: &'a State,
+    pub theme: Theme,
+    pub seen: Seen,
+}
+
+impl Canvas<'_, '_> {
+    /// Writes one line from the left; what does not fit is cut.
+    pub fn line<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
+        if row < area.height {
+            let buffer = self.frame.buffer_mut();
+            buffer.set_line(area.x, area.y + row, &line.into(), area.width);
+        }
+    }
+
+    /// Writes one line that ends at the right edge.
+    pub fn line_right<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
+        let line = line.into();
+        let width = (line.width() as u16).min(area.width);
+        let place = Rect {
+            x: area.right() - width,
+            width,
+            ..area
+        };
+        self.line(place, row, line);
+    }
+
+    /// Writes text over several lines, wrapped at words. Returns the number of lines.
+    pub fn wrapped(&mut self, area: Rect, text: &str, style: Style) -> u16 {
+        let lines = wrap(text, area.width.into());
+        for (row, line) in lines.iter().enumerate().take(area.height.into()) {
+            self.line(area, row as u16, Span::styled(line.clone(), style));
+        }
+        (lines.len() as u16).min(area.height)
+    }
+
+    /// Draws a panel with a title, and something on its right; returns the inside.
+    pub fn panel(&mut self, area: Rect, title: &str, right: &str) -> Rect {
+        let roomy = self.state.size.0 >= ROOMY.0 && self.state.size.1 >= ROOMY.1;
+        self.framed(area, title, right, roomy)
+    }
+
+    /// Draws a panel with a frame all around, or with a line above alone; returns the inside.
+    pub fn framed(&mut self, area: Rect, title: &str, right: &str, roomy: bool) -> Rect {
+        let rule = self.theme.rule();
+        let [tl, tr, bl, br] = match self.theme.font {
+            Font::Full => ["╭", "╮", "╰", "╯"],
+            Font::Console => ["┌", "┐", "└", "┘"],
+        };
+        if area.width < 4 || area.height == 0 {
+            return Rect { height: 0, ..area };
+        }
+        let width = usize::from(area.width);
+        let dashes = |n: usize| "─".repeat(n);
+        let buffer = self.frame.buffer_mut();
+        let (first, last) = if roomy { (tl, tr) } else { ("─", "─") };
+        let top = format!("{first}{}{last}", dashes(width - 2));
+        buffer.set_string(area.x, area.y, &top, rule);
+        if roomy {
+            for y in area.y + 1..area.bottom().saturating_sub(1) {
+                buffer.set_string(area.x, y, "│", rule);
+                buffer.set_string(area.right() - 1, y, "│", rule);
+            }
+            let bottom = format!("{bl}{}{br}", dashes(width - 2));
+            buffer.set_string(area.x, area.bottom() - 1, &bottom, rule);
+        }
+        let title = fit(title, width.saturating_sub(6));
+        let line = Line::from(vec![Span::styled(format!(" {title} "), self.theme.title())]);
+        let head = Rect {
+            x: area.x + 2,
+            width: area.width - 4,
+            height: 1,
+            ..area
+        };
+        let left = line.width();
+        self.line(head, 0, line);
+        if !right.is_empty() && left + right.chars().count() + 3 < usize::from(head.width) {
+            let line = Span::styled(format!(" {right} "), self.theme.faint());
+            self.line_right(head, 0, line);
+        }
+        if roomy {
+            Rect {
+                x: area.x + 2,
+                y: area.y + 1,
+                width: area.width - 4,
+                height: area.height.saturating_sub(2),
+            }
+        } else {
+            Rect {
+                x: area.x + 1,
+                y: area.y + 1,
+                width: area.width - 2,
+                height: area.height - 1,
+            }
+        }
+    }
+
+    /// Draws the lines of a list of `len` around the cursor, each made by `row` for its number and width;
+    /// the lines react to clicks. `active` tells whether the keys move in it.
+    pub fn list(
+        &mut self,
+        area: Rect,
+        len: usize,
+        cursor: Cursor,
+        active: bool,
+        target: fn(usize) -> Target,
+        mut row: impl FnMut(&Self, usize, usize) -> Line<'static>,
+    ) {
+        let window = cursor.window(len, usize::from(area.height));
+        let scrolls = len > usize::from(area.height) && area.width > 10;
+        let text = Rect {
+            x: area.x + 2,
+            width: area.width.saturating_sub(2 + u16::from(scrolls) * 2),
+            ..area
+        };
+        for (y, number) in window.clone().enumerate() {
+            let y = y as u16;
+            let line = row(self, number, usize::from(text.width));
+            self.line(text, y, line);
+            let place = Rect {
+                y: area.y + y,
+                height: 1,
+                ..area
+            };
+            if number == cursor.at {
+                let style = if active {
+                    self.theme.selected()
+                } else {
+                    self.theme.strong()
+                };
+                let row = Rect {
+                    width: text.right() - area.x,
+                    ..place
+                };
+                self.frame.buffer_mut().set_style(row, style);
+                if active {
+                    let mark = Span::styled(self.theme.mark(Mark::Cursor), self.theme.accent());
+                    self.line(place, 0, mark);
+                }
+            }
+            self.seen.targets.push((place, target(number)));
+        }
+        if scrolls {
+            self.scrollbar(area, len, window.start);
+        }
+        if active {
+            self.seen.page = area.height;
+        }
+    }
+
+    fn scrollbar(&mut self, area: Rect, len: usize, first: usize) {
+        let height = usize::from(area.height);
+        let thumb = (height * height / len).max(1);
+        let room = height - thumb;
+        let place = first * room / (len - height).max(1);
+        for y in 0..height {
+            let (symbol, style) = if (place..place + thumb).contains(&y) {
+                ("█", self.theme.faint())
+            } else {
+                ("│", self.theme.rule())
+            };
+            let buffer = self.frame.buffer_mut();
+            buffer.set_string(area.right() - 1, area.y + y as u16, symbol, style);
+        }
+    }
+
+    /// A bar of `width` cells as two spans.
+    pub fn bar(&self, share: f64, width: usize, style: Style) -> [Span<'static>; 2] {
+        let (full, rest) = self.theme.bar(share, width);
+        [
+            Span::styled(full, style),
+            Span::styled(rest, self.theme.rule()),
+        ]
+    }
+
+    /// Draws the picture of the file `path` into `area`, or says in words what is there.
+    pub fn picture(&mut self, area: Rect, path: &Path) {
+        if area.width < 4 || area.height < 2 {
+            return;
+        }
+        if !self.state.pictures {
+            self.say(area, &path_text(path));
+            return;
+        }
+        match self.state.gallery.get(path, area.width, area.height) {
+            Some(Some(picture)) => {
+                let size = picture.size();
+                let place = Rect {
+                    x: area.x + (area.width.saturating_sub(size.width)) / 2,
+                    width: size.width.min(area.width),
+                    height: size.height.min(area.height),
+                    ..area
+                };
+                Image::new(picture).render(place, self.frame.buffer_mut());
+            }
+            Some(None) => self.say(area, "cannot be shown"),
+            None => self.say(area, "…"),
+        }
+        self.seen.pictures.push(PictureKey {
+            path: path.to_owned(),
+            width: area.width,
+            height: area.height,
+        });
+    }
+
+    /// A faint word in the middle of `area`.
+    pub fn say(&mut self, area: Rect, text: &str) {
+        let width = usize::from(area.width).saturating_sub(2);
+        let lines = wrap(text, width);
+        let first = usize::from(area.height).saturating_sub(lines.len()) / 2;
+        let style = self.theme.faint();
+        for (row, line) in lines.into_iter().enumerate() {
+            let line = Span::styled(line, style);
+            let place = Rect {
+                x: area.x + (area.width.saturating_sub(line.width() as u16)) / 2,
+                width: (line.width() as u16).min(area.width),
+                ..area
+            };
+            self.line(place, (first + row) as u16, line);
+        }
+    }
+
+    /// Puts a style over what is drawn.
+    pub fn restyle(&mut self, area: Rect, style: Style) {
+        self.frame.buffer_mut().set_style(area, style);
+    }
+
+    /// Shows the terminal's cursor.
+    pub fn show_cursor(&mut self, x: u16, y: u16) {
+        self.frame.set_cursor_position(Position { x, y });
+    }
+}
+
+/// Lines that `text` takes at `width` cells.
+pub(super) fn wrapped_lines(text: &str, width: u16) -> u16 {
+    wrap(text, width.into()).len() as u16
+}
+
+/// Columns of `area` from the left with these widths, one cell apart; the last gets the rest.
+pub(super) fn columns<const N: usize>(area: Rect, widths: [u16; N]) -> [Rect; N] {
+    let mut x = area.x;
+    std::array::from_fn(|i| {
+        let left = area.right().saturating_sub(x);
+        let width = if i + 1 == N {
+            left
+        } else {
+            widths[i].min(left)
+        };
+        let column = Rect { x, width, ..area };
+        x = (x + width + 1).min(area.right());
+        column
+    })
+}
+
+/// Rows of `area` from the top with these heights; the last gets the rest.
+pub(super) fn rows<const N: usize>(area: Rect, heights: [u16; N]) -> [Rect; N] {
+    let mut y = area.y;
+    std::array::from_fn(|i| {
+        let left = area.bottom().saturating_sub(y);
+        let height = if i + 1 == N {
+            left
+        } else {
+            heights[i].min(left)
+        };
+        let row = Rect { y, height, ..area };
+        y += height;
+        row
+    })
+}

@@ -1,0 +1,200 @@
+//! The data set: classes as bars on the left, warnings under them, the class's pictures on the right.
+//!
+//! ```text
+//! ─ photos ─────────────── 24 pictures in 3 classes ─ fish 1–6 of 8 ──────────
+//! ▸ fish     ████████████████   8   6 / 2 / 0        ▀▀▀▀▀▀▀▀ ▀▀▀▀▀▀▀▀
+//!   hammer   ████████████████   8   6 / 2 / 0        fish1.jpg  fish25.jpg
+//! ─ Warnings ──────────────────────────── 0 ─
+//! ```
+
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::canvas::{Canvas, columns, rows};
+use super::status::name;
+use crate::job::Overview;
+use crate::report::{grouped, printable};
+use crate::tui::event::Target;
+use crate::tui::text::{fit, left, right};
+use crate::tui::theme::Mark;
+
+pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
+    let state = canvas.state;
+    match &state.data.overview {
+        Some(Ok(overview)) => {
+            let [lists, pictures] = columns(area, [area.width * 11 / 20, 0]);
+            let warnings = state.data.warnings().len() as u16;
+            let low = (warnings.max(1) + 3).clamp(4, lists.height / 2);
+            let [classes, below] = rows(lists, [lists.height - low, low]);
+            draw_classes(canvas, classes, overview);
+            draw_warnings(canvas, below, overview);
+            draw_pictures(canvas, pictures);
+        }
+        Some(Err(problem)) => {
+            let inner = canvas.panel(area, &name(&state.config.dataset), "");
+            canvas.say(
+                inner,
+                &format!("{problem}\n\npress o to choose another folder"),
+            );
+        }
+        None => {
+            let inner = canvas.panel(area, "Data", "");
+            let text = match (state.data.scanning, &state.attached) {
+                (true, _) => "looking for pictures…",
+                (false, Some(_)) => "the data set is shown when the run that is followed names it",
+                (false, None) => "no data set yet: press o to choose a folder of pictures",
+            };
+            canvas.say(inner, text);
+        }
+    }
+}
+
+fn draw_classes(canvas: &mut Canvas, area: Rect, overview: &Overview) {
+    let state = canvas.state;
+    let right_text = format!(
+        "{} pictures, {} classes",
+        grouped(overview.pictures.len() as u64),
+        overview.classes.len()
+    );
+    let inner = canvas.panel(area, &name(&overview.root), &right_text);
+    if overview.classes.is_empty() {
+        canvas.say(inner, "the pictures have no classes");
+        return;
+    }
+    let [head, list] = rows(inner, [1, inner.height]);
+    let faint = canvas.theme.faint();
+    canvas.line_right(head, 0, Span::styled("train/val/test", faint));
+    let counts: Vec<usize> = (0..overview.classes.len())
+        .map(|class| overview.count(class))
+        .collect();
+    let most = counts.iter().copied().max().unwrap_or(1).max(1);
+    canvas.list(
+        list,
+        counts.len(),
+        state.data.cursor,
+        true,
+        Target::Row,
+        |canvas, class, width| {
+            let [train, val, test] = overview.counts[class];
+            let splits = right(&format!("{train}/{val}/{test}"), 14);
+            let number = right(&grouped(counts[class] as u64), 7);
+            let name_width = (width / 4).clamp(8, 24);
+            let bar_width = width.saturating_sub(name_width + 1 + 7 + 1 + 14);
+            let share = counts[class] as f64 / most as f64;
+            let [full, rest] = canvas.bar(share, bar_width, canvas.theme.accent());
+            Line::from(vec![
+                Span::raw(left(&printable(&overview.classes[class]), name_width)),
+                Span::raw(" "),
+                full,
+                rest,
+                Span::styled(number, canvas.theme.strong()),
+                Span::styled(format!(" {splits}"), canvas.theme.faint()),
+            ])
+        },
+    );
+}
+
+fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
+    let data = &canvas.state.data;
+    let warnings = data.warnings();
+    let right_text = if data.auditing {
+        "looking into the files…".to_owned()
+    } else if warnings.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "{} unreadable, {} small, {} twice",
+            data.unreadable, data.small, data.duplicates
+        )
+    };
+    let inner = canvas.panel(area, "Warnings", &right_text);
+    let theme = canvas.theme;
+    let width = usize::from(inner.width).saturating_sub(2);
+    if warnings.is_empty() {
+        let text = match data.auditing {
+            true => "none so far",
+            false => "none: every file looks like a picture, none is there twice",
+        };
+        let mark = Span::styled(format!("{} ", theme.mark(Mark::Good)), theme.good());
+        canvas.line(
+            inner,
+            0,
+            Line::from(vec![mark, Span::raw(fit(text, width))]),
+        );
+    }
+    let room = usize::from(inner.height);
+    let more = warnings.len() > room;
+    for (row, warning) in warnings.iter().take(room - usize::from(more)).enumerate() {
+        let mark = Span::styled(format!("{} ", theme.mark(Mark::Warning)), theme.warn());
+        let text = Span::raw(fit(&printable(warning), width));
+        canvas.line(inner, row as u16, Line::from(vec![mark, text]));
+    }
+    if more && room > 0 {
+        let text = format!("and {} more", warnings.len() - (room - 1));
+        canvas.line(inner, inner.height - 1, Span::styled(text, theme.faint()));
+    } else if !overview.skipped.is_empty() && warnings.len() < room {
+        let text = format!("{} other files passed over", overview.skipped.len());
+        canvas.line(inner, inner.height - 1, Span::styled(text, theme.faint()));
+    }
+}
+
+fn draw_pictures(canvas: &mut Canvas, area: Rect) {
+    let data = &canvas.state.data;
+    let class = data
+        .known()
+        .and_then(|o| o.classes.get(data.cursor.at))
+        .map_or("pictures", String::as_str);
+    let len = data.pictures();
+    let place = format!(
+        "{} of {}",
+        grouped((data.picture + 1).min(len) as u64),
+        grouped(len as u64)
+    );
+    let inner = canvas.panel(area, &printable(class), &place);
+    if inner.height < 4 || len == 0 {
+        return;
+    }
+    // Thumbnails of about 16 by 7 cells, with a name under each.
+    let across = (inner.width / 17).max(1);
+    let down = (inner.height / 8).max(1);
+    let (width, height) = (inner.width / across, inner.height / down);
+    let page = usize::from(across * down);
+    let first = data.picture / page * page;
+    for i in 0..page {
+        let number = first + i;
+        let Some(picture) = data.picture(number) else {
+            break;
+        };
+        let (column, row) = ((i as u16) % across, (i as u16) / across);
+        let cell = Rect {
+            x: inner.x + column * width,
+            y: inner.y + row * height,
+            width: width - 1,
+            height: height - 1,
+        };
+        let image = Rect {
+            height: cell.height.saturating_sub(1),
+            ..cell
+        };
+        let path = canvas.state.root().join(&picture.path);
+        canvas.picture(image, &path);
+        let selected = number == data.picture;
+        let style = if selected {
+            canvas.theme.selected()
+        } else {
+            canvas.theme.faint()
+        };
+        let mark = if selected {
+            canvas.theme.mark(Mark::Cursor)
+        } else {
+            " "
+        };
+        let caption = fit(
+            &name(&picture.path),
+            usize::from(cell.width).saturating_sub(2),
+        );
+        let line = Line::from(Span::styled(format!("{mark}{caption}"), style));
+        canvas.line(cell, cell.height - 1, line);
+        canvas.seen.targets.push((cell, Target::SideRow(number)));
+    }
+}

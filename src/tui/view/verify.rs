@@ -1,0 +1,138 @@
+//! The saved model's checklist, and the verdict.
+//!
+//! ```text
+//! ─ Verify ──────────────────────────────────────────── tiny.onnx, 13.5 MB ─
+//! ▸ ✓ file       13,495,281 bytes, SHA-256 2b5c…
+//!   ✓ operators  241 nodes: Conv 49, BatchNormalization 49, Clip 33, …
+//!   ✓ probe      largest difference 0.0e0 over 3 probabilities
+//! ─ Verdict ─────────────────────────────────────────────────────────────────
+//!  ✓ same results: TRUE    largest difference 0.0e0 over 12 items
+//! ```
+
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::canvas::{Canvas, rows};
+use super::status::name;
+use crate::report::printable;
+use crate::tui::event::Target;
+use crate::tui::text::{fit, left, megabytes};
+use crate::tui::theme::Mark;
+
+pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
+    let verify = &canvas.state.verify;
+    if verify.checks.is_empty() && verify.problem.is_none() && !verify.running {
+        let inner = canvas.panel(area, "Verify", "");
+        let model = canvas.state.saved_model();
+        let text = if canvas.state.running().is_some() {
+            "the saved model is reloaded and compared at the end of the run".to_owned()
+        } else if model.as_os_str().is_empty() {
+            "nothing yet: run first, then the saved model is reloaded and compared".to_owned()
+        } else {
+            format!(
+                "press v to reload {} and see that it gives the same results as when it was saved",
+                name(&model)
+            )
+        };
+        canvas.say(inner, &text);
+        return;
+    }
+    let about = area.height / 3;
+    let [list, detail, verdict] = rows(area, [area.height - about - 3, about, 3]);
+    draw_list(canvas, list);
+    draw_detail(canvas, detail);
+    draw_verdict(canvas, verdict);
+}
+
+fn draw_list(canvas: &mut Canvas, area: Rect) {
+    let verify = &canvas.state.verify;
+    let model = verify.model.as_ref().map_or(String::new(), |m| name(m));
+    let size = verify
+        .bytes
+        .map_or(String::new(), |bytes| format!(", {}", megabytes(bytes)));
+    let inner = canvas.panel(area, "Verify", &format!("{model}{size}"));
+    let names = (usize::from(inner.width) / 3).clamp(12, 34);
+    canvas.list(
+        inner,
+        verify.checks.len(),
+        verify.cursor,
+        true,
+        Target::Row,
+        |canvas, number, width| {
+            let check = &verify.checks[number];
+            let theme = canvas.theme;
+            let (mark, style) = if check.ok {
+                (Mark::Good, theme.good())
+            } else {
+                (Mark::Bad, theme.bad())
+            };
+            let detail = if check.ok {
+                check.detail.clone()
+            } else {
+                format!("DIFFERS: {}", check.detail)
+            };
+            Line::from(vec![
+                Span::styled(format!("{} ", theme.mark(mark)), style),
+                Span::raw(left(&printable(&check.name), names)),
+                Span::raw(" "),
+                Span::styled(
+                    fit(&printable(&detail), width.saturating_sub(names + 3)),
+                    if check.ok { theme.faint() } else { style },
+                ),
+            ])
+        },
+    );
+}
+
+/// The selected item in full: hash, classes and operators are longer than a line.
+fn draw_detail(canvas: &mut Canvas, area: Rect) {
+    let verify = &canvas.state.verify;
+    let Some(check) = verify.checks.get(verify.cursor.at) else {
+        return;
+    };
+    let inner = canvas.panel(area, &printable(&check.name), "");
+    let text = printable(&check.detail);
+    canvas.wrapped(inner, &text, Default::default());
+}
+
+fn draw_verdict(canvas: &mut Canvas, area: Rect) {
+    let verify = &canvas.state.verify;
+    let theme = canvas.theme;
+    let inner = canvas.panel(area, "Verdict", "");
+    let differences: Vec<f32> = verify
+        .checks
+        .iter()
+        .filter_map(|c| c.max_abs_diff)
+        .collect();
+    let largest = differences.iter().copied().fold(0.0, f32::max);
+    let numbers = differences.len();
+    let line = match (&verify.verdict, &verify.problem) {
+        (Some((same, _)), _) => {
+            let (mark, word, style) = if *same {
+                (Mark::Good, "TRUE", theme.good())
+            } else {
+                (Mark::Bad, "FALSE", theme.bad())
+            };
+            vec![
+                Span::styled(format!("{} same results: {word}", theme.mark(mark)), style),
+                Span::styled(
+                    format!("   largest difference {largest:.1e} in {numbers} comparisons"),
+                    theme.faint(),
+                ),
+            ]
+        }
+        (None, Some(problem)) => vec![Span::styled(
+            format!(
+                "{} no verdict: {}",
+                theme.mark(Mark::Bad),
+                printable(problem)
+            ),
+            theme.bad(),
+        )],
+        (None, None) => vec![Span::styled(
+            format!("{} comparing…", theme.mark(Mark::Running)),
+            theme.accent(),
+        )],
+    };
+    canvas.line(inner, 0, Line::from(line));
+}
