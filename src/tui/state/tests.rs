@@ -228,9 +228,7 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
         entries: vec![entry("a", 0), entry("b", 3)],
         problem: None,
     }));
-    player.tell(Answer::Bases(
-        crate::backbone::known_models(&mut Vec::new()),
-    ));
+    player.tell(Answer::Bases(bases()));
     player.key(KeyCode::Up);
     assert_eq!(
         player.key(KeyCode::Enter),
