@@ -5,12 +5,15 @@
 //! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
 //! ```
 
+mod attributes;
 mod card;
 mod classifier;
 mod cut;
 mod network;
 mod onnx;
+mod operators;
 mod summary;
+mod trainable;
 mod zoo;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +26,7 @@ pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use summary::{Layer, Summary};
+pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{DEFAULT_MODEL, FoundModel, find, hex_sha256, imagenet_labels, label_list};
 
 use crate::error::{Error, Result};
@@ -179,6 +183,16 @@ impl Backbone {
     /// The graph that ends in the features, and the name of its output tensor.
     pub(crate) fn graph(&self) -> (&OnnxGraph, &str) {
         (&self.graph, &self.output)
+    }
+
+    /// Shapes of the tensors of its graph, batch included, as far as they are known.
+    fn tensor_shapes(&self) -> Result<std::collections::HashMap<String, Vec<usize>>> {
+        network::tensor_shapes(&self.graph, self.network.input_shape())
+    }
+
+    /// Whether the tensor `tensor` has its channels second or last.
+    fn layout_at(&self, tensor: &str) -> Layout {
+        cut::layout_of(&self.graph, tensor, self.id.preprocess.layout)
     }
 
     /// Makes what one worker needs to turn pictures into features.

@@ -61,6 +61,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Fit(FitArgs),
+    Finetune(FinetuneArgs),
     Extract(ExtractArgs),
     Train(TrainArgs),
     Predict(PredictArgs),
@@ -109,6 +110,110 @@ pub struct FitArgs {
     pub pipeline: PipelineArgs,
 
     /// Type of the stored features: float32, or float16 for half the space [default: float32].
+    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub head: HeadArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+}
+
+/// Train the end of a base together with a head: more of the network learns your pictures.
+///
+/// The layers before the cut stay frozen: every picture is run through them once, and their maps are kept
+/// beside the model (tuned.onnx → tuned.maps). The head is trained alone first, then the layers from
+/// --unfreeze-from on with it, from the kept maps; statistics of batch normalisations stay frozen. The epoch
+/// that does best on the validation pictures is saved, as one ONNX file that verifies itself; if none is
+/// better than the head alone, that is saved. A run that was stopped or killed goes on where it was and ends
+/// with the same file.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch finetune vgg16 photos --unfreeze-from block5_conv1 --pool avg -o tuned.onnx
+  tl-batch finetune efficientnet-lite0 photos --unfreeze-from block6d -o tuned.onnx
+  tl-batch finetune photos.onnx photos --unfreeze-from 25% --folds 5 -o tuned.onnx")]
+pub struct FinetuneArgs {
+    /// Name of a base, path of an ONNX file, or a model that `fit` saved: then its base is taken.
+    #[arg(value_name = "MODEL", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub dataset: DatasetArgs,
+
+    /// The first layer that is trained: its name, the beginning of a block's names, a number of layers with
+    /// weights counted from the end, or a share of the parameters such as 25%.
+    #[arg(long, value_name = "LAYER", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfreeze_from: Option<String>,
+
+    /// The model to write, an ONNX file.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+
+    /// Folder to keep the maps at the cut in [default: the output, ending .maps].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maps: Option<PathBuf>,
+
+    /// Passes over the training pictures with base and head trained jointly [default: 10].
+    #[arg(long, value_name = "N", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_epochs: Option<usize>,
+
+    /// Highest learning rate of the base's layers [default: 0.00002].
+    #[arg(long, value_name = "RATE", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_learning_rate: Option<f64>,
+
+    /// Highest learning rate of the head while it is trained jointly [default: 0.0001].
+    #[arg(long, value_name = "RATE", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint_learning_rate: Option<f64>,
+
+    /// Joint epochs in which both rates rise from 0 [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_warmup_epochs: Option<usize>,
+
+    /// Train scale and shift of batch normalisations, too; their statistics never are.
+    #[arg(long, help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub train_batchnorm: bool,
+
+    /// Height and width of the input in pixels [default: what the model card says].
+    #[arg(long, value_name = "PX", help_heading = "Base")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+
+    /// The layer whose output is the feature [default: the last before the classifier].
+    #[arg(
+        long,
+        value_name = "LAYER",
+        allow_hyphen_values = true,
+        help_heading = "Base"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+
+    /// How feature maps are pooled [default: what the model card says].
+    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub pipeline: PipelineArgs,
+
+    /// Type of the stored maps: float32, or float16 for half the space [default: float32].
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,

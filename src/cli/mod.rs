@@ -13,8 +13,8 @@ use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use self::args::{
-    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs, PipelineArgs,
-    PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FinetuneArgs, FitArgs, ManArgs,
+    PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
 use self::layers::configuration;
 use self::output::{Out, ResultWriter};
@@ -22,9 +22,9 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, PredictConfig, SummaryConfig,
-    TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job, summary, train,
-    verify,
+    ClassifyConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, PredictConfig,
+    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, finetune, fit, predict,
+    run_job, summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{printable, summary_table};
@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         Command::Fit(args) => run_fit(&face, &args),
+        Command::Finetune(args) => run_finetune(&face, &args),
         Command::Extract(args) => run_extract(&face, &args),
         Command::Train(args) => run_train(&face, &args),
         Command::Predict(args) => run_predict(&face, args),
@@ -109,7 +110,7 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(name, "fit" | "extract" | "train" | "evaluate"),
+            long: matches!(name, "fit" | "finetune" | "extract" | "train" | "evaluate"),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
@@ -132,6 +133,15 @@ fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
         fit(&config, progress)
     })?;
     output::train_report(face.json, &report)
+}
+
+fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
+    let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let report = face.show("finetune", Some(&config.output), true, |progress| {
+        finetune(&config, progress)
+    })?;
+    output::finetune_report(face.json, &report)
 }
 
 fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {

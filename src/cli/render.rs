@@ -152,12 +152,13 @@ impl Renderer {
         self.last_line = Instant::now();
         self.resumed = 0;
         self.skipped = 0;
-        let shown = matches!(phase, Phase::Extract | Phase::Predict | Phase::Train);
+        let epochs = matches!(phase, Phase::Train | Phase::WarmUp | Phase::Tune);
+        let shown = epochs || matches!(phase, Phase::Extract | Phase::Predict);
         if shown && self.with_bar && self.manner.verbosity > Verbosity::Quiet {
             let bar = ProgressBar::new(total.unwrap_or(0));
-            let template = match phase {
-                Phase::Train => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",
-                _ => "{prefix:>8} [{bar:30}] {pos}/{len} images  {per_sec}  ETA {eta}  {msg}",
+            let template = match epochs {
+                true => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",
+                false => "{prefix:>8} [{bar:30}] {pos}/{len} images  {per_sec}  ETA {eta}  {msg}",
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 let per_sec = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {

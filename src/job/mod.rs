@@ -7,6 +7,8 @@ pub mod evaluate;
 
 pub mod extract;
 
+pub mod finetune;
+
 pub mod fit;
 
 pub mod predict;
@@ -23,6 +25,7 @@ pub use classify::{ClassifyConfig, classify};
 pub use envelope::run_job;
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
+pub use finetune::{FinetuneConfig, FinetuneReport, finetune};
 pub use fit::{FitConfig, fit};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use summary::{SummaryConfig, summary};

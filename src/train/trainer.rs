@@ -170,7 +170,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// The tensor as flat slices; none if it is not contiguous, which layers made here always are.
-fn parameter<'a, D: Dimension>(
+pub(super) fn parameter<'a, D: Dimension>(
     values: &'a mut Array<f32, D>,
     gradient: &'a Array<f32, D>,
     decays: bool,
@@ -201,7 +201,7 @@ fn first_layers(inputs: usize, hidden: &[usize], classes: usize, rng: &mut Pcg32
 }
 
 /// scikit-learn's `compute_class_weight("balanced")`, with 0 for a class without rows.
-fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
+pub(super) fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
     for &row in training {
         counts[labels[row]] += 1;
@@ -216,7 +216,8 @@ fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
         .collect()
 }
 
-fn rule(params: &HeadParams) -> Rule {
+/// The optimiser's rule that the parameters name.
+pub(super) fn rule(params: &HeadParams) -> Rule {
     let weight_decay = params.weight_decay;
     match params.optimizer {
         OptimizerName::Adam => Rule::Adam { weight_decay },
@@ -229,7 +230,7 @@ fn rule(params: &HeadParams) -> Rule {
     }
 }
 
-fn schedule(params: &HeadParams, rows: usize) -> Schedule {
+pub(super) fn schedule(params: &HeadParams, rows: usize) -> Schedule {
     let steps =
         |epochs: usize| (epochs as u64).saturating_mul(rows.div_ceil(params.batch_size) as u64);
     Schedule {
