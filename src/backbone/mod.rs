@@ -30,7 +30,7 @@ pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{DEFAULT_MODEL, FoundModel, find, hex_sha256, imagenet_labels, label_list};
 
 use crate::error::{Error, Result};
-use crate::pixels::{Layout, Picture, Preprocess, Preprocessor};
+use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor};
 
 /// Which base, and where it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -273,6 +273,23 @@ impl PictureSession {
     /// [`Error::Image`] if it cannot be resized.
     pub fn prepare(&mut self, picture: &Picture) -> Result<()> {
         self.preprocessor.tensor(picture, &mut self.input)
+    }
+
+    /// The pixels that the network sees, before they become numbers.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the picture's pixels do not fit its size.
+    pub fn resized(&mut self, picture: &Picture) -> Result<Picture> {
+        self.preprocessor.resize(picture)
+    }
+
+    /// As [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be resized.
+    pub fn prepare_view(&mut self, picture: &Picture, augment: &Augment, seed: u64) -> Result<()> {
+        let resized = self.resized(picture)?;
+        self.prepare(&augment.view(&resized, seed))
     }
 
     /// The colour on which transparent pictures are to be put before [`prepare`](Self::prepare).

@@ -47,7 +47,7 @@ impl TrainableTail {
     /// The end of `backbone` from the layer `from` on.
     ///
     /// `from` is the name of a layer, the beginning of the names of a block (its first layer is meant), a part
-    /// of one name, a number of layers with weights counted from the end, or a share of the parameters such as
+    /// of one name, a number of layers to train counted from the end, or a share of their parameters such as
     /// `25%`: as many whole layers from the end as stay within it. With `train_batchnorm` the scale and shift
     /// of batch normalisations are trained, too; their statistics never are.
     ///
@@ -59,7 +59,7 @@ impl TrainableTail {
         let nodes = graph.nodes();
         let constants = constants(graph, &nodes);
         let layers: Vec<usize> = (0..nodes.len())
-            .filter(|&i| has_weights(&nodes[i], graph))
+            .filter(|&i| has_weights(&nodes[i], graph, train_batchnorm))
             .collect();
         let wrong = |problem: String| Error::Parameter {
             name: "--unfreeze-from",
@@ -141,15 +141,18 @@ fn constants(graph: &OnnxGraph, nodes: &[OnnxNode]) -> HashSet<String> {
     constants
 }
 
-/// Whether a node is a layer whose weights can be trained.
-fn has_weights(node: &OnnxNode, graph: &OnnxGraph) -> bool {
-    matches!(
-        node.op_type.as_str(),
-        "Conv" | "Gemm" | "MatMul" | "BatchNormalization"
-    ) && node
-        .inputs
-        .get(1)
-        .is_some_and(|name| graph.weight_values(name).is_some())
+/// Whether a node is a layer whose weights are to be trained.
+fn has_weights(node: &OnnxNode, graph: &OnnxGraph, train_batchnorm: bool) -> bool {
+    let is_layer = match node.op_type.as_str() {
+        "Conv" | "Gemm" | "MatMul" => true,
+        "BatchNormalization" => train_batchnorm,
+        _ => false,
+    };
+    is_layer
+        && node
+            .inputs
+            .get(1)
+            .is_some_and(|name| graph.weight_values(name).is_some())
 }
 
 /// The node that a user means; else what is wrong.

@@ -67,6 +67,7 @@ pub enum Command {
     Predict(PredictArgs),
     Evaluate(EvaluateArgs),
     Verify(VerifyArgs),
+    AugmentPreview(AugmentPreviewArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
     Completions(CompletionsArgs),
@@ -85,6 +86,7 @@ Examples:
   tl-batch fit datasets/tiny -o tiny.onnx
   tl-batch fit photos -o photos.onnx --model vgg16 --input-size 150 --folds 5
   tl-batch fit photos -o photos.onnx --hidden 256 --dropout 0.5 --early-stopping 10
+  tl-batch fit photos -o photos.onnx --augment default --views 4
   tl-batch fit --config photos.run.toml --force")]
 pub struct FitArgs {
     #[command(flatten)]
@@ -101,6 +103,13 @@ pub struct FitArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
 
+    /// Settings in one word, which other flags override: linear; mlp (a hidden layer of 256 with dropout);
+    /// augment (random views); finetune (half of the base's parameters trained, as `finetune` does)
+    /// [default: linear].
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+
     #[command(flatten)]
     #[serde(flatten)]
     pub backbone: BackboneArgs,
@@ -113,6 +122,10 @@ pub struct FitArgs {
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -148,8 +161,8 @@ pub struct FinetuneArgs {
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// The first layer that is trained: its name, the beginning of a block's names, a number of layers with
-    /// weights counted from the end, or a share of the parameters such as 25%.
+    /// The first layer that is trained: its name, the beginning of a block's names, a number of layers counted
+    /// from the end, or a share of the parameters such as 25%.
     #[arg(long, value_name = "LAYER", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfreeze_from: Option<String>,
@@ -217,6 +230,10 @@ pub struct FinetuneArgs {
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -381,6 +398,53 @@ pub struct VerifyArgs {
     /// Where the data set is [default: where the model says].
     #[arg(long, value_name = "DIR")]
     pub dataset: Option<PathBuf>,
+}
+
+/// Show what augmentation makes of pictures: a PNG file with a row of views for each of some of them.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch augment-preview photos -o sheet.png
+  tl-batch augment-preview photos -o sheet.png --augment RandomRotation=0.1,RandomErasing=0.5")]
+pub struct AugmentPreviewArgs {
+    /// Folder of pictures, in class folders or not.
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// CSV file of path,label lines, in place of class folders.
+    #[arg(long, value_name = "CSV")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+
+    /// The PNG file to write.
+    #[arg(short, long, value_name = "PNG", required = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+
+    /// Pictures on the sheet, of each class in turn [default: 6].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<usize>,
+
+    /// Seed of the views; that of a training shows the views that it sees [default: 0].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+
+    /// Base whose input size and resizing rule are used [default: efficientnet-lite0].
+    #[arg(short, long, value_name = "MODEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
+
+    /// Replace the output if it is there.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Ask the ImageNet classifier what is on pictures: class, label, probability.
@@ -688,6 +752,26 @@ pub struct HeadArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+}
+
+/// How training pictures are augmented.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentArgs {
+    /// Train on random views of the pictures, too: default, none, or a list of Keras's layers with their
+    /// ranges, such as RandomFlip=horizontal,RandomRotation=0.05. There are RandomFlip, RandomRotation,
+    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue and
+    /// RandomErasing; validation pictures stay as they are [default: none].
+    #[arg(long, value_name = "VIEWS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<String>,
+
+    /// Views of each training picture that are run through the base, once, and kept; each epoch draws one of
+    /// them or the picture itself [default: 8].
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<usize>,
 }
 
 /// What every run with an output takes.

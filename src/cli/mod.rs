@@ -13,8 +13,8 @@ use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use self::args::{
-    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FinetuneArgs, FitArgs, ManArgs,
-    PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    AugmentPreviewArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FinetuneArgs,
+    FitArgs, ManArgs, PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
 use self::layers::configuration;
 use self::output::{Out, ResultWriter};
@@ -22,9 +22,9 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, PredictConfig,
-    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, finetune, fit, predict,
-    run_job, summary, train, verify,
+    AugmentPreviewConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig,
+    PredictConfig, Recipe, SummaryConfig, TrainConfig, VerifyConfig, augment_preview, classify,
+    evaluate, extract, finetune, fit, predict, run_job, summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{printable, summary_table};
@@ -71,6 +71,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Predict(args) => run_predict(&face, args),
         Command::Evaluate(args) => run_evaluate(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
+        Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
         Command::Completions(args) => run_completions(args.shell),
@@ -129,6 +130,11 @@ impl Face {
 fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
+    if config.recipe == Recipe::Finetune {
+        let mut config: FinetuneConfig = configuration("fit", args, args.run.config.as_deref())?;
+        config.force = args.run.force;
+        return show_finetune(face, &config);
+    }
     let report = face.show("fit", Some(&config.output), true, |progress| {
         fit(&config, progress)
     })?;
@@ -138,8 +144,12 @@ fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
 fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
     let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
     config.force = args.run.force;
+    show_finetune(face, &config)
+}
+
+fn show_finetune(face: &Face, config: &FinetuneConfig) -> Result<()> {
     let report = face.show("finetune", Some(&config.output), true, |progress| {
-        finetune(&config, progress)
+        finetune(config, progress)
     })?;
     output::finetune_report(face.json, &report)
 }
@@ -251,6 +261,22 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     let verification = face.show("verify", None, true, |progress| verify(&config, progress))?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
+}
+
+fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
+    let mut config: AugmentPreviewConfig = configuration("augment-preview", args, None)?;
+    config.force = args.force;
+    let (rows, augment) = face.show("augment-preview", Some(&config.output), true, |progress| {
+        augment_preview(&config, progress)
+    })?;
+    if face.json {
+        return Ok(());
+    }
+    Out::new().text(&format!(
+        "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
+        printable(&config.output.to_string_lossy()),
+        config.augment.views
+    ))
 }
 
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {

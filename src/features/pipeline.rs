@@ -22,6 +22,7 @@ use super::store::{
 };
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
+use super::view::View;
 use crate::backbone::Backbone;
 use crate::dataset::Dataset;
 use crate::disk::rename_synced;
@@ -46,6 +47,32 @@ pub fn extract(
     params: &PipelineParams,
     progress: &Progress,
 ) -> Result<FeatureStore> {
+    fill_store(backbone, dataset, out, params, None, progress)
+}
+
+/// As [`extract`], with an augmented view of each picture in the picture's place.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_view(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    out: &Path,
+    params: &PipelineParams,
+    view: &View,
+    progress: &Progress,
+) -> Result<FeatureStore> {
+    fill_store(backbone, dataset, out, params, Some(view), progress)
+}
+
+fn fill_store(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    out: &Path,
+    params: &PipelineParams,
+    view: Option<&View>,
+    progress: &Progress,
+) -> Result<FeatureStore> {
     let _lock = lock(out)?;
     journal::roll_forward(out)?;
     let pictures = plan_pictures(dataset);
@@ -54,6 +81,7 @@ pub fn extract(
         backbone: backbone.id().clone(),
         feature_shape: backbone.feature_shape().to_vec(),
         dtype: params.dtype,
+        view: view.cloned(),
         pictures: pictures.len(),
         digest: journal::digest(&pictures),
     };
@@ -77,7 +105,15 @@ pub fn extract(
             rows: resumed as u64,
         });
     }
-    fill(backbone, dataset, &pictures, &mut partial, params, progress)?;
+    fill(
+        backbone,
+        dataset,
+        &pictures,
+        &mut partial,
+        params,
+        &plan.view,
+        progress,
+    )?;
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
 }
@@ -137,14 +173,14 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
         return Ok(None);
     }
     let meta = read_meta(out)?;
-    refuse_other(out, (&meta.backbone, meta.dtype), plan)?;
+    refuse_other(out, (&meta.backbone, meta.dtype, &meta.view), plan)?;
     FeatureStore::open(out).map(Some)
 }
 
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, dtype): (&crate::backbone::BackboneId, Dtype),
+    (id, dtype, view): (&crate::backbone::BackboneId, Dtype, &Option<View>),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
@@ -158,6 +194,12 @@ fn refuse_other(
             wanted.pool.name().to_owned(),
             id.pool.name().to_owned(),
         )
+    } else if *view != plan.view {
+        let name = |view: &Option<View>| match view {
+            None => "the pictures themselves".to_owned(),
+            Some(view) => format!("view {} of {}", view.number, view.augment),
+        };
+        ("augmentation", name(&plan.view), name(view))
     } else if id.input_size != wanted.input_size {
         (
             "input-size",
@@ -217,7 +259,7 @@ fn open_partial(
     let mut old = match Partial::open(dir.clone())? {
         Some((partial, found)) if found == *plan => return Ok(partial),
         Some((partial, found)) => {
-            refuse_other(out, (&found.backbone, found.dtype), plan)?;
+            refuse_other(out, (&found.backbone, found.dtype, &found.view), plan)?;
             Some(partial)
         }
         None => None,
@@ -289,6 +331,7 @@ fn fill(
     pictures: &[Planned],
     partial: &mut Partial,
     params: &PipelineParams,
+    plan_view: &Option<View>,
     progress: &Progress,
 ) -> Result<()> {
     let todo: Vec<usize> = (0..pictures.len())
@@ -308,6 +351,7 @@ fn fill(
             paths: &paths,
             params,
             progress,
+            view: plan_view.as_ref(),
         },
         || backbone.session(),
         |outcome| {
@@ -402,6 +446,7 @@ fn finish(
         backbone: plan.backbone.clone(),
         feature_shape: plan.feature_shape.clone(),
         dtype: plan.dtype,
+        view: plan.view.clone(),
         rows: rows.len() as u64,
         errors: errors.len() as u64,
         classes: dataset.classes.clone(),

@@ -10,6 +10,7 @@
 //!
 //! Rows are in path order. A store is finished when there is no `partial` folder and a `meta.json`.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
+use super::view::View;
 use super::{journal, table};
 use crate::backbone::BackboneId;
 use crate::dataset::Split;
@@ -77,6 +79,9 @@ pub struct StoreMeta {
     pub feature_shape: Vec<usize>,
     /// Type of one value.
     pub dtype: Dtype,
+    /// The augmented view that each row is of; none for the pictures themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// Rows of `features.npy`.
     pub rows: u64,
     /// Lines of `errors.csv`.
@@ -182,6 +187,26 @@ impl FeatureStore {
     /// Its features, N×D; maps count as one vector each.
     pub fn matrix(&self) -> &FeatureMatrix {
         &self.matrix
+    }
+
+    /// Lets training draw from augmented views of the rows; pictures that a view has no row of are taken as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a view's rows have another length.
+    pub fn attach_views(&mut self, views: Vec<FeatureStore>) -> Result<()> {
+        for view in views {
+            let rows: HashMap<&Path, usize> = view
+                .index
+                .iter()
+                .enumerate()
+                .map(|(i, row)| (row.path.as_path(), i))
+                .collect();
+            let places = self.index.iter().map(|row| rows.get(row.path.as_path()));
+            let places = places.map(|row| row.copied()).collect();
+            self.matrix.add_view(view.matrix, places)?;
+        }
+        Ok(())
     }
 
     /// Class indices of all rows.

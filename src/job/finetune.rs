@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +10,9 @@ use super::envelope::write_config;
 use super::extract::{self, ExtractConfig};
 use super::train::{
     Rows, SplitParams, TrainReport, check_output, choose_references, compare_with_trained,
-    config_path, evaluated, partition, require_two_classes, run_references,
+    config_path, evaluated, partition, require_two_classes, rows_to_train_on, run_references,
 };
+use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams, Pool, TrainableTail, hex_sha256};
 use crate::dataset;
 use crate::error::{Error, Result};
@@ -20,7 +22,10 @@ use crate::saved_model::{
     FinetuneRecord, RECORD_VERSION, Record, Reference, SavedModel, TrainingRecord, compose_tuned,
     verify,
 };
-use crate::train::{self, FinetuneParams, Finetuned, HeadParams, Tuning};
+use crate::train::{self, Checkpoint, FinetuneParams, Finetuned, HeadParams, Tuning};
+
+/// Least time between two checkpoints: one of VGG16's last block has 113 MB.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Configuration of [`finetune`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +62,9 @@ pub struct FinetuneConfig {
     /// The joint training.
     #[serde(flatten)]
     pub finetune: FinetuneParams,
+    /// How training pictures are augmented.
+    #[serde(flatten)]
+    pub augment: AugmentParams,
 }
 
 impl FinetuneConfig {
@@ -124,7 +132,14 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
         tail.first_layer,
         tail.cut
     ));
-    let store = run_prefix(&extract_config, &dataset, &backbone, &tail, progress)?;
+    let store = run_prefix(
+        config,
+        &extract_config,
+        &dataset,
+        &backbone,
+        &tail,
+        progress,
+    )?;
     let labels = store.labels()?;
     require_two_classes(&store, &labels)?;
     let rows = partition(&store, &labels, &config.split, config.head.seed)?;
@@ -137,10 +152,11 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
         head: &head,
         params: &params,
         threads: config.pipeline.worker_count(),
-        checkpoint: Some((
-            checkpoint.clone(),
-            fingerprint(config, &store, &labels, &rows),
-        )),
+        checkpoint: Some(Checkpoint {
+            path: checkpoint.clone(),
+            fingerprint: fingerprint(config, &store, &labels, &rows),
+            interval: CHECKPOINT_INTERVAL,
+        }),
     };
     let cross_validation = match config.folds {
         0 => None,
@@ -193,25 +209,37 @@ fn base_of(
     Ok((found, Some(id.sha256.clone())))
 }
 
-/// Fills the store of maps at the cut.
+/// Fills the store of maps at the cut, and those of their augmented views.
 fn run_prefix(
-    config: &ExtractConfig,
+    config: &FinetuneConfig,
+    extract_config: &ExtractConfig,
     dataset: &dataset::Dataset,
     backbone: &Backbone,
     tail: &TrainableTail,
     progress: &Progress,
 ) -> Result<FeatureStore> {
-    let config = ExtractConfig {
+    let extract_config = ExtractConfig {
         backbone: BackboneParams {
-            model: config.backbone.model.clone(),
+            model: extract_config.backbone.model.clone(),
             input_size: Some(backbone.id().input_size),
             cut: Some(tail.cut.clone()),
             pool: Some(Pool::None),
         },
-        ..config.clone()
+        ..extract_config.clone()
     };
-    let prefix = Backbone::open(&config.backbone)?;
-    extract::run(&config, dataset, &prefix, progress)
+    let prefix = Backbone::open(&extract_config.backbone)?;
+    let mut store = extract::run(&extract_config, dataset, &prefix, progress)?;
+    let source = ViewSource {
+        dataset,
+        backbone: &prefix,
+        pipeline: &config.pipeline,
+        params: &config.augment,
+        seed: config.head.seed,
+        folder: &config.store().with_extension("views"),
+    };
+    let rows = rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
+    attach_views(&mut store, &rows, &source, progress)?;
+    Ok(store)
 }
 
 /// What a checkpoint must agree in to be gone on with: parameters, pictures, divisions, and the maps.
@@ -229,6 +257,7 @@ fn fingerprint(
     let facts = serde_json::json!({
         "head": config.head,
         "finetune": config.finetune,
+        "augment": config.augment,
         "pool": config.backbone.pool,
         "cut": config.backbone.cut,
         "maps": store.meta().backbone,

@@ -1,6 +1,8 @@
 //! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
 //! rooms together, and returns what it found. Both programs start their work here and nowhere else.
 
+pub mod augment_preview;
+
 pub mod classify;
 
 pub mod evaluate;
@@ -13,14 +15,19 @@ pub mod fit;
 
 pub mod predict;
 
+pub mod recipe;
+
 pub mod summary;
 
 pub mod train;
 
 pub mod verify;
 
+pub mod views;
+
 mod envelope;
 
+pub use augment_preview::{AugmentPreviewConfig, augment_preview};
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::run_job;
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
@@ -28,6 +35,8 @@ pub use extract::{ExtractConfig, extract};
 pub use finetune::{FinetuneConfig, FinetuneReport, finetune};
 pub use fit::{FitConfig, fit};
 pub use predict::{PictureResult, PredictConfig, predict};
+pub use recipe::Recipe;
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};
+pub use views::AugmentParams;

@@ -333,6 +333,20 @@ pub(super) fn partition(
     })
 }
 
+/// The rows that are trained on at some time: all of them in a cross-validation.
+pub(super) fn rows_to_train_on(
+    store: &FeatureStore,
+    split: &SplitParams,
+    seed: u64,
+    folds: usize,
+) -> Result<Vec<usize>> {
+    let labels = store.labels()?;
+    match folds {
+        0 => Ok(partition(store, &labels, split, seed)?.training),
+        _ => Ok((0..labels.len()).collect()),
+    }
+}
+
 fn score(
     fitted: &Fitted,
     store: &FeatureStore,

@@ -30,6 +30,8 @@ pub mod maps;
 
 pub mod conv;
 
+mod depthwise;
+
 pub mod pool;
 
 pub mod norm;

@@ -1,11 +1,13 @@
-//! What people look at afterwards: tables and pictures. Pure text, but for `plot`.
+//! What people look at afterwards: tables and pictures. Pure text, but for `plot` and `sheet`.
 
 mod metrics;
 pub mod plot;
 mod printable;
+mod sheet;
 mod summary;
 
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::printable;
+pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
 pub use summary::summary_table;

@@ -25,8 +25,16 @@ use crate::nn::loss::cross_entropy_sum;
 use crate::nn::{CrossEntropy, Dense, DenseGradient, Optimizer, Parameter, Schedule, l2};
 use crate::progress::{EpochStats, Event, Phase, Progress};
 
-/// Least time between two checkpoints: what a killed run has to do again, one epoch at least.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Where a run that is stopped or killed goes on.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The file.
+    pub path: PathBuf,
+    /// What identifies the run: the checkpoint of another run is not taken.
+    pub fingerprint: String,
+    /// Least time between two checkpoints: what a killed run may have to do again, beside one epoch.
+    pub interval: Duration,
+}
 
 /// What is trained on what, and how.
 pub struct Tuning<'a> {
@@ -44,8 +52,8 @@ pub struct Tuning<'a> {
     pub params: &'a ValidFinetuneParams,
     /// Threads; the result does not depend on them.
     pub threads: usize,
-    /// Where a run that is stopped or killed goes on, and what identifies it.
-    pub checkpoint: Option<(PathBuf, String)>,
+    /// Where the run goes on if it is stopped or killed; none to begin again.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// What fine-tuning found.
@@ -110,7 +118,8 @@ pub fn finetune(
         if let Some(&stats) = run.done.history.last() {
             progress.emit(Event::Epoch { fold, stats });
         }
-        if saved.elapsed() >= CHECKPOINT_INTERVAL || run.done.epoch == epochs {
+        let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
+        if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
             run.save(tuning)?;
             saved = Instant::now();
         }
@@ -341,7 +350,10 @@ impl Run {
 
     /// Writes the state to the checkpoint, if there is to be one.
     fn save(&self, tuning: &Tuning) -> Result<()> {
-        let Some((path, fingerprint)) = &tuning.checkpoint else {
+        let Some(Checkpoint {
+            path, fingerprint, ..
+        }) = &tuning.checkpoint
+        else {
             return Ok(());
         };
         let (steps, base_moments) = self.base_optimizer.memory();
@@ -365,7 +377,10 @@ impl Run {
 
     /// The state that an earlier run of the same kind has written.
     fn resume(tuning: &Tuning, training: &[usize]) -> Result<Option<Run>> {
-        let Some((path, fingerprint)) = &tuning.checkpoint else {
+        let Some(Checkpoint {
+            path, fingerprint, ..
+        }) = &tuning.checkpoint
+        else {
             return Ok(None);
         };
         let Some((header, tensors)) = checkpoint::read(path, fingerprint)? else {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "kebab-case", default)]
 pub struct FinetuneParams {
     /// The first layer of the base that is trained: its name, the beginning of a block's names, a number of
-    /// layers with weights from the end, or a share of the parameters such as `25%`.
+    /// layers from the end, or a share of the parameters such as `25%`.
     pub unfreeze_from: String,
     /// Passes over the training rows with base and head trained jointly, at least 1; the head has been
     /// trained alone before.

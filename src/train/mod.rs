@@ -16,7 +16,7 @@ mod trainer;
 mod tuned;
 
 pub use cross_validation::{CrossValidation, cross_validate};
-pub use finetune::{Finetuned, Tuning, finetune, finetune_folds, score};
+pub use finetune::{Checkpoint, Finetuned, Tuning, finetune, finetune_folds, score};
 pub use finetune_params::{FinetuneParams, ValidFinetuneParams};
 pub use fit::{Fitted, fit};
 pub use head::Head;

@@ -1,8 +1,8 @@
 //! The steps of a training: batches, gradients, the optimiser.
 
 use ndarray::{Array, Array2, Dimension};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::head::Head;
@@ -42,6 +42,8 @@ pub(super) struct Trainer<'a> {
     step: u64,
     order_rng: Pcg32,
     dropout_rng: Pcg32,
+    /// Which view of each row is taken.
+    view_rng: Pcg32,
 }
 
 impl<'a> Trainer<'a> {
@@ -59,6 +61,7 @@ impl<'a> Trainer<'a> {
         let mut weights_rng = Pcg32::from_rng(&mut seeds);
         let order_rng = Pcg32::from_rng(&mut seeds);
         let dropout_rng = Pcg32::from_rng(&mut seeds);
+        let view_rng = Pcg32::from_rng(&mut seeds);
         let class_weights = match params.class_weights {
             ClassWeights::None => None,
             ClassWeights::Balanced => Some(balanced(labels, training, classes)),
@@ -79,6 +82,7 @@ impl<'a> Trainer<'a> {
             step: 0,
             order_rng,
             dropout_rng,
+            view_rng,
         }
     }
 
@@ -129,7 +133,16 @@ impl<'a> Trainer<'a> {
         learning_rate: f32,
     ) -> (f32, Array2<f32>) {
         let mut features = Array2::zeros((rows.len(), self.matrix.dim()));
-        self.matrix.gather(rows, &mut features.view_mut());
+        let views = self.matrix.views();
+        for (&row, mut out) in rows.iter().zip(features.rows_mut()) {
+            let view = match views {
+                0 => 0,
+                views => self.view_rng.random_range(0..=views),
+            };
+            if let Some(out) = out.as_slice_mut() {
+                self.matrix.view_into(row, view, out);
+            }
+        }
         if self.params.standardize {
             self.standardizer.apply(&mut features);
         }

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array2, ArrayView2};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg32;
 
 use super::head::Head;
 use super::standardizer::Standardizer;
@@ -100,7 +102,7 @@ impl TunedModel {
             let rows = shards[shard];
             let output = self
                 .net
-                .forward(&self.weights, rows.len(), self.load(maps, rows));
+                .forward(&self.weights, rows.len(), self.load(maps, rows, || 0));
             Ok(to_rows(&output, rows.len()))
         })?;
         let mut features = Array2::zeros((rows.len(), dim));
@@ -143,17 +145,19 @@ impl TunedModel {
         rows: &[usize],
         mut gradients: Vec<Vec<f32>>,
     ) -> ShardResult {
-        use rand::SeedableRng;
         let images = rows.len();
-        let trace = self
-            .net
-            .trace(&self.weights, images, self.load(batch.maps, rows));
+        let mut rng = Pcg32::new(batch.seed, shard as u64);
+        // The first numbers of streams of one seed are alike; later ones are not.
+        rng = Pcg32::from_rng(&mut rng);
+        let views = batch.maps.views();
+        let input = self.load(batch.maps, rows, || match views {
+            0 => 0,
+            views => rng.random_range(0..=views),
+        });
+        let trace = self.net.trace(&self.weights, images, input);
         let output = trace.last().map_or(&[][..], Vec::as_slice);
         let mut features = to_rows(output, images);
         self.standardizer.apply(&mut features);
-        let mut rng = rand_pcg::Pcg32::new(batch.seed, shard as u64);
-        // The first numbers of streams of one seed are alike; later ones are not.
-        rng = rand_pcg::Pcg32::from_rng(&mut rng);
         let head = mlp::forward_training(&self.layers, features, batch.dropout, &mut rng);
         let labels: Vec<usize> = rows.iter().map(|&row| batch.labels[row]).collect();
         let (loss, mut slope) = batch.loss.with_gradient(head.logits.view(), &labels);
@@ -180,13 +184,18 @@ impl TunedModel {
         }
     }
 
-    /// The maps of `rows`, as the network takes them.
-    fn load(&self, maps: &FeatureMatrix, rows: &[usize]) -> Vec<f32> {
+    /// The maps of `rows`, as the network takes them; `view` draws which view of each.
+    fn load(
+        &self,
+        maps: &FeatureMatrix,
+        rows: &[usize],
+        mut view: impl FnMut() -> usize,
+    ) -> Vec<f32> {
         let shape = self.net.input();
         let mut shard = vec![0.0; shape.values() * rows.len()];
         let mut picture = vec![0.0; shape.values()];
         for (place, &row) in rows.iter().enumerate() {
-            maps.row_into(row, &mut picture);
+            maps.view_into(row, view(), &mut picture);
             put_channels_last(shape, rows.len(), place, &picture, &mut shard);
         }
         shard
