@@ -57,6 +57,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file could not be fetched.
+    #[error("cannot fetch {from}: {problem}")]
+    Download {
+        /// Its address or path.
+        from: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
     /// Two things that must fit do not: shapes, classes, stores.
     #[error("{what}: expected {expected}, found {found}; {hint}")]
     Mismatch {
@@ -148,7 +157,7 @@ impl Error {
     ///
     /// | code | meaning |
     /// | --- | --- |
-    /// | 1 | a file cannot be read or written, or a thread died |
+    /// | 1 | a file cannot be read, written or fetched, or a thread died |
     /// | 2 | the command line or a configuration is wrong |
     /// | 3 | a data set or picture cannot be used |
     /// | 4 | a model cannot be used |
@@ -158,9 +167,12 @@ impl Error {
     /// | 130 | stopped by the user |
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Io { .. } => 1,
+            Error::Io { .. } | Error::Download { .. } => 1,
             Error::Parameter { .. } | Error::Config { .. } => 2,
-            Error::NotFound { what: "model", .. } => 4,
+            Error::NotFound {
+                what: "model" | "model file",
+                ..
+            } => 4,
             Error::NotFound { .. }
             | Error::Dataset { .. }
             | Error::Image { .. }

@@ -28,6 +28,9 @@ pub mod progress;
 /// Files that are whole or not there.
 pub mod disk;
 
+/// Files from elsewhere: resumed, checked, whole or not there.
+pub mod download;
+
 /// Pure maths of the head: dense layers, activations, losses, optimisers; forward and backward.
 pub mod nn;
 

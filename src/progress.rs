@@ -56,6 +56,10 @@ pub enum Phase {
     Verify,
     /// New pictures through a saved model.
     Predict,
+    /// The file of a base from elsewhere; its steps are bytes.
+    Download,
+    /// Heads on the features of one layer after another.
+    Probe,
 }
 
 impl Phase {
@@ -71,6 +75,8 @@ impl Phase {
             Phase::Save => "save",
             Phase::Verify => "verify",
             Phase::Predict => "predict",
+            Phase::Download => "download",
+            Phase::Probe => "probe",
         }
     }
 }
@@ -129,7 +135,7 @@ pub enum Event {
     Phase {
         /// Which.
         phase: Phase,
-        /// Steps it has: pictures, epochs or checks; none if not known.
+        /// Steps it has: pictures, epochs, checks, bytes or layers; none if not known.
         total: Option<u64>,
     },
     /// A line worth showing that asks nothing of the user.
@@ -191,6 +197,26 @@ pub enum Event {
         done: u64,
         /// Rows in all.
         total: u64,
+    },
+    /// Bytes of a download came.
+    BytesDone {
+        /// Bytes so far, those of earlier runs included.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A head was cross-validated on the features of one layer.
+    LayerProbed {
+        /// The layer.
+        layer: String,
+        /// Layers done so far.
+        done: u64,
+        /// Layers in all.
+        total: u64,
+        /// Share of pictures whose class came first, 0 to 1.
+        accuracy: f32,
+        /// Sample standard deviation over the folds.
+        standard_deviation: f32,
     },
     /// All rows so far are safe on disk: a killed run goes on from here.
     Checkpoint {
@@ -317,6 +343,14 @@ impl Progress {
             ..Progress::default()
         };
         (progress, receiver)
+    }
+
+    /// A progress whose events nobody reads, stopped and held by the same tokens as this one.
+    pub fn muted(&self) -> Progress {
+        Progress {
+            events: None,
+            ..self.clone()
+        }
     }
 
     /// A progress that nobody reads.

@@ -74,6 +74,7 @@ fn foreign_crates_stay_in_their_rooms() {
         ("fast_image_resize", "pixels"),
         ("walkdir", "dataset"),
         ("indicatif", "cli"),
+        ("ureq", "download.rs"),
         ("viuer", "report"),
         ("noto_sans_mono_bitmap", "report"),
         ("ratatui", "tui"),

@@ -288,7 +288,7 @@ fn the_end_of_a_base_gives_the_features_of_the_whole_base() {
         let tail = TrainableTail::of(&whole, from, false).unwrap();
         let prefix = Backbone::open(&BackboneParams {
             model: model.to_owned(),
-            cut: Some(tail.cut.clone()),
+            cut: Some(tail.cut.clone().into()),
             pool: Some(tl::backbone::Pool::None),
             ..BackboneParams::default()
         })

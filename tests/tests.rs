@@ -15,6 +15,9 @@ mod gradients;
 /// The head against scikit-learn.
 mod head;
 
+/// Layers: summaries, several cuts, the best layer, broken graphs.
+mod layers;
+
 /// Running the headless program as its user does.
 mod program;
 
@@ -30,5 +33,11 @@ mod reference;
 /// The whole road through the headless program, and what goes wrong on the way.
 mod road;
 
+/// A small HTTP server with bad manners.
+mod server;
+
 /// The feature store: killed runs, resumed runs, other readers.
 mod store;
+
+/// The zoo: fetching, adding, listing.
+mod zoo;

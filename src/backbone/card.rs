@@ -48,23 +48,41 @@ pub struct ModelCard {
     /// Size of the ONNX file; 0 if not known.
     #[serde(default)]
     pub bytes: u64,
+    /// Addresses from which the ONNX file can be fetched, the first that answers is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
     /// Where the weights come from.
     #[serde(default)]
     pub source: String,
     /// Licence of the weights, an SPDX expression where there is one.
     #[serde(default)]
     pub license: String,
+    /// Whether whoever wrote the card had the file; a card of the zoo without this states what its source
+    /// publishes.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub checked: bool,
+    /// All parameters, those of a BatchNorm that are not trained included; 0 if not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parameters: u64,
+    /// Number of values of a picture's features at the default cut and size; 0 if not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub features: u64,
+    /// Share of ImageNet's validation pictures whose class comes first, in percent, as the source states it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top1: Option<f64>,
     /// Height and width of the input in pixels where the user asks for no other.
     pub input_size: u32,
     /// Least height and width that the network can take.
     #[serde(default = "one")]
     pub min_size: u32,
-    /// The tensor that holds the features: the default cut.
-    pub cut: String,
+    /// The tensor that holds the features: the default cut. Without it, features and logits are found in
+    /// the graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
     /// How maps at the default cut are pooled.
     #[serde(default)]
     pub pool: Pool,
-    /// The tensor that holds the ImageNet logits; none if the model has no classifier.
+    /// The tensor that holds the ImageNet logits; none if the model has no classifier, or no `cut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logits: Option<String>,
     /// The label list of the logits; none if the model has no classifier.
@@ -76,6 +94,18 @@ pub struct ModelCard {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl ModelCard {
@@ -100,5 +130,11 @@ impl ModelCard {
             )));
         }
         Ok(card)
+    }
+
+    /// The card's TOML text, as [`parse`](Self::parse) reads it.
+    pub fn to_toml(&self) -> String {
+        // Plain data with its one table at the end always serialises.
+        toml::to_string(self).unwrap_or_default()
     }
 }

@@ -33,7 +33,7 @@ impl Classifier {
     pub fn open(model: &str, size: Option<u32>) -> Result<Classifier> {
         let found = find(model)?;
         let mut graph = found.graph;
-        let Some(logits) = found.card.logits.clone() else {
+        let Some(logits) = found.tail.logits.clone() else {
             return Err(graph.fail(
                 "it has no classifier, only features; use one with logits, such as efficientnet-lite0, or train a head \
                  with `tl-batch fit`",

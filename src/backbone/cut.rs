@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::card::Pool;
+use super::layers::{Detail, group, pick};
 use super::onnx::{Attribute, OnnxGraph, OnnxNode};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
@@ -114,49 +115,33 @@ fn producers(nodes: &[OnnxNode]) -> HashMap<&str, usize> {
         .collect()
 }
 
-/// Finds the tensor that a user means by `cut`: the name of a tensor or node, a part of a node's name
-/// that no other node has, or `-3` for the third layer from the end.
+/// Finds the tensor that a user means by `cut`: the result of a layer of the summary (by its name, a part
+/// that no other layer's name has, or `-3` for the third from the end), or a tensor or node by its name.
 ///
 /// # Errors
 /// [`Error::Parameter`] with the names that come close.
 pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
-    let nodes = graph.nodes();
-    let wrong = |problem: String| Error::Parameter {
-        name: "cut",
-        value: cut.to_owned(),
-        problem,
-    };
-    let output_of = |node: &OnnxNode| node.outputs.first().cloned().unwrap_or_default();
-    if let Some(count) = cut.strip_prefix('-').and_then(|n| n.parse::<usize>().ok()) {
-        return match nodes.len().checked_sub(count) {
-            Some(i) if count > 0 => Ok(output_of(&nodes[i])),
-            _ => Err(wrong(format!("{} has {} nodes", graph.name(), nodes.len()))),
-        };
+    let layers = group(graph, Detail::Layers)?;
+    if let Some(layer) = layers.iter().skip(1).find(|layer| layer.name == cut) {
+        return Ok(layer.tensor.clone());
     }
+    let nodes = graph.nodes();
     if nodes.iter().any(|n| n.outputs.iter().any(|o| o == cut)) {
         return Ok(cut.to_owned());
     }
     if let Some(node) = nodes.iter().find(|n| n.name == cut) {
-        return Ok(output_of(node));
+        return Ok(node.outputs.first().cloned().unwrap_or_default());
     }
-    let matching: Vec<&OnnxNode> = nodes.iter().filter(|n| n.name.contains(cut)).collect();
-    match matching[..] {
-        [node] => Ok(output_of(node)),
-        [] => Err(wrong(format!(
-            "{} has no layer of this name; `tl-batch summary` lists them",
-            graph.name()
-        ))),
-        _ => {
-            let names: Vec<_> = matching.iter().take(6).map(|n| n.name.as_str()).collect();
-            Err(wrong(format!(
-                "{} layers of {} match ({}{}); give the whole name",
-                matching.len(),
-                graph.name(),
-                names.join(", "),
-                if matching.len() > 6 { ", …" } else { "" }
-            )))
-        }
+    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let place = pick(&names, cut, "cut", graph.name())?;
+    if place == 0 {
+        return Err(Error::Parameter {
+            name: "cut",
+            value: cut.to_owned(),
+            problem: "this is the input; features come from a layer behind it".into(),
+        });
     }
+    Ok(layers[place].tensor.clone())
 }
 
 /// Tells whether a four-dimensional tensor has its channels second or last.
@@ -182,28 +167,26 @@ pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layou
     input_layout
 }
 
-/// Cuts `graph` at `tensor`, whose shape without the batch is `shape`, puts `pool` behind it, and makes
-/// the result the graph's one output. Returns its name and its shape without the batch: `[C]`, `[H·W·C]`
-/// or `[H, W, C]`.
+/// Puts `pool` behind `tensor`, whose shape without the batch is `shape`. Returns the name of the result
+/// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`.
 ///
 /// # Errors
 /// [`Error::Model`] if the tensor has another rank than 2 or 4.
-pub fn cut_at(
+pub fn pooled(
     graph: &mut OnnxGraph,
     tensor: &str,
     shape: &[usize],
     layout: Layout,
     pool: Pool,
 ) -> Result<(String, Vec<usize>)> {
-    graph.keep(&[tensor.to_owned()])?;
-    let (output, shape) = match *shape {
-        [features] => (tensor.to_owned(), vec![features]),
+    match *shape {
+        [features] => Ok((tensor.to_owned(), vec![features])),
         [a, b, c] => {
             let [h, w, channels] = match layout {
                 Layout::Nchw => [b, c, a],
                 Layout::Nhwc => [a, b, c],
             };
-            match pool {
+            Ok(match pool {
                 Pool::Avg | Pool::Max => {
                     let op = if pool == Pool::Avg {
                         "GlobalAveragePool"
@@ -223,17 +206,31 @@ pub fn cut_at(
                     let maps = transposed(graph, tensor, layout, Layout::Nhwc);
                     (flattened(graph, &maps), vec![h * w * channels])
                 }
-            }
+            })
         }
-        _ => {
-            return Err(graph.fail(format!(
-                "the tensor `{tensor}` has {} dimensions; features have two or four: choose another --cut",
-                shape.len() + 1
-            )));
-        }
-    };
-    graph.set_output(&output, &shape);
-    Ok((output, shape))
+        _ => Err(graph.fail(format!(
+            "the tensor `{tensor}` has {} dimensions; features have two or four: choose another --cut",
+            shape.len() + 1
+        ))),
+    }
+}
+
+/// Puts several features, each with its shape without the batch, side by side: `[ΣD]`.
+pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) -> (String, usize) {
+    let flat: Vec<String> = features
+        .iter()
+        .map(|(tensor, shape)| match shape.len() {
+            1 => tensor.clone(),
+            _ => flattened(graph, tensor),
+        })
+        .collect();
+    let inputs: Vec<&str> = flat.iter().map(String::as_str).collect();
+    let name = graph.fresh_name("all_features");
+    graph.add_node("Concat", &name, &inputs, &[("axis", Attribute::Int(1))]);
+    let lengths = features
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>());
+    (name, lengths.sum())
 }
 
 fn transposed(graph: &mut OnnxGraph, tensor: &str, from: Layout, to: Layout) -> String {

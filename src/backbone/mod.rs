@@ -6,9 +6,14 @@
 //! ```
 
 mod attributes;
+mod candidates;
 mod card;
+mod check;
 mod classifier;
 mod cut;
+mod cuts;
+mod guess;
+mod layers;
 mod network;
 mod onnx;
 mod operators;
@@ -18,16 +23,23 @@ mod zoo;
 
 use serde::{Deserialize, Serialize};
 
+pub use candidates::candidate_layers;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
 pub(crate) use cut::flattened;
-pub use cut::{Tail, find_tail};
+pub use cut::{Tail, find_cut, find_tail};
+pub use cuts::Cuts;
+pub use guess::Preparation;
+pub use layers::Detail;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
-pub use zoo::{DEFAULT_MODEL, FoundModel, find, hex_sha256, imagenet_labels, label_list};
+pub use zoo::{
+    DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
+    known_model, known_models, label_list, models_home,
+};
 
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor};
@@ -42,9 +54,9 @@ pub struct BackboneParams {
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_size: Option<u32>,
-    /// The layer whose output is the feature; by default the last before the classifier.
+    /// The layers whose outputs are the features; by default the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cut: Option<String>,
+    pub cut: Option<Cuts>,
     /// How feature maps are pooled; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
@@ -73,8 +85,8 @@ pub struct BackboneId {
     pub model: String,
     /// SHA-256 of its ONNX file.
     pub sha256: String,
-    /// The tensor at which it is cut.
-    pub cut: String,
+    /// The tensors at which it is cut.
+    pub cut: Cuts,
     /// How its maps are pooled.
     pub pool: Pool,
     /// Height and width of its input in pixels.
@@ -83,12 +95,34 @@ pub struct BackboneId {
     pub preprocess: Preprocess,
 }
 
+/// What a base gives at one of its cuts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutFeatures {
+    /// The tensor.
+    pub cut: String,
+    /// Its shape without the batch after pooling: `[D]`, or `[H, W, C]` for unpooled maps.
+    pub shape: Vec<usize>,
+}
+
+impl CutFeatures {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no values, which no network gives.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A headless base: a picture goes in, its features come out. Frozen: nothing changes its weights.
 pub struct Backbone {
     id: BackboneId,
     source: String,
     graph: OnnxGraph,
     output: String,
+    parts: Vec<CutFeatures>,
     feature_shape: Vec<usize>,
     network: Network,
     warnings: Vec<String>,
@@ -100,28 +134,43 @@ impl Backbone {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
     pub fn open(params: &BackboneParams) -> Result<Backbone> {
-        let found = find(&params.model)?;
+        Backbone::from_found(find(&params.model)?, params)
+    }
+
+    /// As [`open`](Self::open), with a base that was found already.
+    ///
+    /// # Errors
+    /// [`Error::Model`] or [`Error::Parameter`], with what to do.
+    pub fn from_found(found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
         let mut graph = found.graph;
         let card = found.card;
         let layout = card.preprocess.layout;
         let size = input_size(&card, params.input_size)?;
         let input_shape = input_shape(&graph, layout, size)?;
-        let (cut, default_pool) = match &params.cut {
-            Some(cut) => (cut::find_cut(&graph, cut)?, Pool::Avg),
-            None => (card.cut.clone(), card.pool),
+        let (cuts, default_pool) = match &params.cut {
+            Some(cuts) => (cuts.resolve(&graph)?, Pool::Avg),
+            None => (Cuts::from(found.tail.features.as_str()), card.pool),
         };
         let pool = params.pool.unwrap_or(default_pool);
-        graph.keep(std::slice::from_ref(&cut))?;
-        let shape = network::tensor_shapes(&graph, input_shape)?
-            .remove(&cut)
-            .filter(|shape| !shape.is_empty())
-            .ok_or_else(|| {
-                graph.fail(format!(
-                    "the shape of `{cut}` at {size}x{size} cannot be found"
-                ))
-            })?;
-        let cut_layout = cut::layout_of(&graph, &cut, layout);
-        let (output, feature_shape) = cut::cut_at(&mut graph, &cut, &shape[1..], cut_layout, pool)?;
+        graph.keep(cuts.as_slice())?;
+        let features = pooled_features(&mut graph, &cuts, input_shape, layout, pool)?;
+        let parts: Vec<CutFeatures> = cuts
+            .as_slice()
+            .iter()
+            .zip(&features)
+            .map(|(cut, (_, shape))| CutFeatures {
+                cut: cut.clone(),
+                shape: shape.clone(),
+            })
+            .collect();
+        let (output, feature_shape) = match &features[..] {
+            [(output, shape)] => (output.clone(), shape.clone()),
+            several => {
+                let (output, length) = cut::side_by_side(&mut graph, several);
+                (output, vec![length])
+            }
+        };
+        graph.set_output(&output, &feature_shape);
         let [_, a, b, c] = input_shape;
         graph.set_input_dims([a, b, c])?;
         let network = Network::load(&graph, input_shape)?;
@@ -129,7 +178,7 @@ impl Backbone {
             id: BackboneId {
                 model: card.name,
                 sha256: found.sha256,
-                cut,
+                cut: cuts,
                 pool,
                 input_size: size,
                 preprocess: card.preprocess,
@@ -137,6 +186,7 @@ impl Backbone {
             source: params.model.clone(),
             graph,
             output,
+            parts,
             feature_shape,
             network,
             warnings: found.warnings,
@@ -157,15 +207,22 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::Model`] if the shapes cannot be found.
-    pub fn summary(&self) -> Result<Summary> {
+    pub fn summary(&self, detail: Detail) -> Result<Summary> {
         Summary::of(
             &self.graph,
             self.network.input_shape(),
             self.id.preprocess.layout,
+            detail,
         )
     }
 
-    /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps.
+    /// What it gives at each cut, in the order of the cuts.
+    pub fn parts(&self) -> &[CutFeatures] {
+        &self.parts
+    }
+
+    /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps. Several cuts
+    /// give one vector, side by side in their order.
     pub fn feature_shape(&self) -> &[usize] {
         &self.feature_shape
     }
@@ -202,6 +259,35 @@ impl Backbone {
     pub fn session(&self) -> Result<PictureSession> {
         PictureSession::new(&self.network, &self.id.preprocess)
     }
+}
+
+/// Puts `pool` behind each of `cuts`; returns the results with their shapes without the batch.
+fn pooled_features(
+    graph: &mut OnnxGraph,
+    cuts: &Cuts,
+    input_shape: [usize; 4],
+    layout: Layout,
+    pool: Pool,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    let shapes = network::tensor_shapes(graph, input_shape)?;
+    let mut features = Vec::new();
+    for cut in cuts.as_slice() {
+        let shape = shapes
+            .get(cut)
+            .filter(|shape| !shape.is_empty())
+            .ok_or_else(|| {
+                if let Some(operator) = network::unknown_operator(graph) {
+                    return graph.fail(format!("{operator} is not supported"));
+                }
+                let [_, a, b, c] = input_shape;
+                graph.fail(format!(
+                    "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
+                ))
+            })?;
+        let cut_layout = cut::layout_of(graph, cut, layout);
+        features.push(cut::pooled(graph, cut, &shape[1..], cut_layout, pool)?);
+    }
+    Ok(features)
 }
 
 /// The input size that the user or else the card asks for.

@@ -1,10 +1,12 @@
 //! Running a graph: tract's plan, shared by all workers, and one session a worker.
 
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::{Arc, Once};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
@@ -116,7 +118,7 @@ impl Session {
 /// Calls into tract for `graph`: an error, and a panic over a graph that it did not expect, become
 /// [`Error::Model`].
 pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    match quietly(|| catch_unwind(AssertUnwindSafe(call))) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(graph.fail(format!("cannot be run: {error:#}"))),
         Err(_) => {
@@ -125,13 +127,57 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread is an answer, not a fault.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `call` without the message and trace that a panic in it would write.
+fn quietly<T>(call: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = call();
+    QUIET.set(false);
+    result
+}
+
+/// An operator of `graph` that cannot be run, with its node's name.
+pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
+    let parsed = guarded(graph, || tract_onnx::onnx().parse(graph.proto(), None)).ok()?;
+    let mut nodes = parsed.model.nodes.iter();
+    nodes.find_map(|node| {
+        let op = node.op_as::<UnimplementedOp>()?;
+        // The engine calls it `Unimplemented(Name)`.
+        let shown = op.name();
+        let inner = shown
+            .strip_prefix("Unimplemented(")
+            .and_then(|name| name.strip_suffix(')'));
+        Some(format!(
+            "the operator {} of the node `{}`",
+            inner.unwrap_or(&shown),
+            node.name
+        ))
+    })
+}
+
+/// Most values of one tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
+const MOST_VALUES: usize = 1 << 28;
+
 /// Shapes of all tensors of `graph`, batch included, for an input of shape `input_shape`; tensors whose
 /// shape depends on values are left out.
 pub(super) fn tensor_shapes(
     graph: &OnnxGraph,
     input_shape: [usize; 4],
 ) -> Result<HashMap<String, Vec<usize>>> {
-    guarded(graph, || {
+    let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;
         model.set_input_fact(0, f32::fact(input_shape).into())?;
@@ -144,5 +190,17 @@ pub(super) fn tensor_shapes(
             }
         }
         Ok(shapes)
-    })
+    })?;
+    let is_too_large = |shape: &[usize]| {
+        let values = shape
+            .iter()
+            .try_fold(1_usize, |values, &dim| values.checked_mul(dim));
+        values.is_none_or(|values| values > MOST_VALUES)
+    };
+    match shapes.iter().find(|(_, shape)| is_too_large(shape)) {
+        Some((name, shape)) => {
+            Err(graph.fail(format!("its tensor `{name}` is too large: {shape:?}")))
+        }
+        None => Ok(shapes),
+    }
 }

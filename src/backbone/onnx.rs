@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto;
 
+use super::check;
 use crate::error::{Error, Result};
 
 /// A graph with one picture tensor as its input.
@@ -51,8 +52,8 @@ impl OnnxGraph {
     /// Reads the bytes of an ONNX file; `name` stands for it in error messages.
     ///
     /// # Errors
-    /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, or if it keeps its weights in
-    /// other files.
+    /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
+    /// files, if its nodes form a circle, or if its weights are not as large as it says.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
         let fail = |problem: String| Error::Model {
             model: name.to_owned(),
@@ -68,15 +69,15 @@ impl OnnxGraph {
             .as_ref()
             .filter(|g| !g.node.is_empty())
             .ok_or_else(|| fail("this is no ONNX file, or one without a graph".into()))?;
-        let external = graph.initializer.iter().find(|t| {
-            !t.external_data.is_empty() || t.data_location == Some(DataLocation::External as i32)
-        });
-        if let Some(tensor) = external {
-            return Err(fail(format!(
-                "the weights of `{}` are kept in another file, which is not supported; save the model as one \
-                 file",
-                tensor.name
-            )));
+        if let Some(problem) = check::damage(graph) {
+            return Err(fail(problem));
+        }
+        let order = check::execution_order(graph).map_err(fail)?;
+        let mut proto = proto;
+        if let Some(graph) = &mut proto.graph
+            && !order.is_sorted()
+        {
+            graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
         }
         Ok(OnnxGraph {
             proto,
@@ -185,17 +186,38 @@ impl OnnxGraph {
             .collect()
     }
 
-    /// Dimensions of each weight tensor by name.
+    /// Dimensions of each constant tensor by name: weights, and what `Constant` nodes make.
     pub fn weight_shapes(&self) -> HashMap<String, Vec<usize>> {
-        self.proto
-            .graph
-            .iter()
+        let dims = |t: &pb::TensorProto| {
+            let dims = t.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0));
+            dims.collect()
+        };
+        let graph = self.proto.graph.iter();
+        let constants = graph.clone().flat_map(|g| &g.node).filter_map(|node| {
+            let value = node.attribute.iter().find(|a| a.name == "value")?;
+            let is_constant = node.op_type == "Constant";
+            let name = node.output.first().filter(|_| is_constant)?;
+            Some((name.clone(), dims(value.t.as_ref()?)))
+        });
+        graph
             .flat_map(|g| &g.initializer)
-            .map(|t| {
-                let dims = t.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0));
-                (t.name.clone(), dims.collect())
-            })
+            .map(|t| (t.name.clone(), dims(t)))
+            .chain(constants)
             .collect()
+    }
+
+    /// Names of the weights: the constant tensors that training could change.
+    pub fn weight_names(&self) -> HashSet<String> {
+        let graph = self.proto.graph.iter();
+        graph
+            .flat_map(|g| &g.initializer)
+            .map(|t| t.name.clone())
+            .collect()
+    }
+
+    /// Name of the program that wrote the file; empty if it does not say.
+    pub fn producer(&self) -> &str {
+        &self.proto.producer_name
     }
 
     /// Keeps what is needed to compute `tensors` and makes them the outputs.

@@ -1,19 +1,20 @@
-//! The layers of a graph as Keras lists them: name, type, output shape, parameters. Touches no file.
+//! The layers of a graph as Keras lists them: name, type, output shape, parameters, cost. Touches no file.
 
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::cut::layout_of;
+use super::layers::{Detail, group, pick};
 use super::network::tensor_shapes;
 use super::onnx::{OnnxGraph, OnnxNode};
 use crate::error::Result;
 use crate::pixels::Layout;
 
-/// One row of a summary: a layer as a person thinks of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One row of a summary: a layer as a person thinks of it, or a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Layer {
-    /// The name of its first node.
+    /// Its name.
     pub name: String,
     /// Keras's name of its type, such as `Conv2D`; the ONNX operator where Keras has none.
     pub kind: String,
@@ -25,12 +26,22 @@ pub struct Layer {
     pub trainable: u64,
     /// Parameters that training would not change: the moving mean and variance of a BatchNorm.
     pub non_trainable: u64,
+    /// Multiplications of an input with a weight, each with its addition, for one picture: those of
+    /// convolutions and dense layers.
+    pub macs: u64,
+    /// Size of the output for one picture, as float32.
+    pub activation_bytes: u64,
 }
 
 impl Layer {
     /// All parameters of the layer.
     pub fn parameters(&self) -> u64 {
         self.trainable + self.non_trainable
+    }
+
+    /// Makes all its parameters such as training would not change.
+    pub fn freeze(&mut self) {
+        self.non_trainable += std::mem::take(&mut self.trainable);
     }
 }
 
@@ -51,12 +62,19 @@ impl Summary {
     ///
     /// # Errors
     /// [`crate::Error::Model`] if the shapes cannot be found.
-    pub fn of(graph: &OnnxGraph, input_shape: [usize; 4], input_layout: Layout) -> Result<Summary> {
+    pub fn of(
+        graph: &OnnxGraph,
+        input_shape: [usize; 4],
+        input_layout: Layout,
+        detail: Detail,
+    ) -> Result<Summary> {
         let shapes = tensor_shapes(graph, input_shape)?;
-        let weights = graph.weight_shapes();
         let nodes = graph.nodes();
-        let readers = count_readers(&nodes);
-        let (input_name, _) = graph.input()?;
+        let mut counter = Counter {
+            constants: graph.weight_shapes(),
+            weights: graph.weight_names(),
+            counted: HashSet::new(),
+        };
         let channels_last = |tensor: &str| {
             let shape = shapes.get(tensor)?.get(1..)?.to_vec();
             match (shape.len(), layout_of(graph, tensor, input_layout)) {
@@ -64,48 +82,45 @@ impl Summary {
                 _ => Some(shape),
             }
         };
-        let mut layers = vec![Layer {
-            kind: "InputLayer".to_owned(),
-            output_shape: channels_last(&input_name),
-            name: input_name.clone(),
-            tensor: input_name,
-            trainable: 0,
-            non_trainable: 0,
-        }];
-        let mut counted = HashSet::new();
-        for node in &nodes {
-            let Some(tensor) = node.outputs.first() else {
-                continue;
-            };
-            if is_plumbing(node) {
-                continue;
-            }
-            let (trainable, non_trainable) = count_parameters(node, &weights, &mut counted);
-            let previous = layers.last_mut().filter(|layer| {
-                node.inputs.contains(&layer.tensor)
-                    && readers.get(&layer.tensor) == Some(&1)
-                    && joins(node, &layer.kind, &weights)
-            });
-            match previous {
-                Some(layer) => {
-                    layer.tensor = tensor.clone();
+        let layers = group(graph, detail)?
+            .into_iter()
+            .map(|group| {
+                let output_shape = channels_last(&group.tensor);
+                let values: Option<usize> = output_shape.as_ref().map(|s| s.iter().product());
+                let mut layer = Layer {
+                    activation_bytes: values.unwrap_or(0) as u64 * 4,
+                    name: group.name,
+                    kind: group.kind,
+                    tensor: group.tensor,
+                    output_shape,
+                    ..Layer::default()
+                };
+                for node in group.nodes.iter().map(|&i| &nodes[i]) {
+                    let (trainable, non_trainable) = counter.parameters(node);
                     layer.trainable += trainable;
                     layer.non_trainable += non_trainable;
+                    let shape = node.outputs.first().and_then(|o| shapes.get(o));
+                    layer.macs += shape.map_or(0, |shape| counter.macs(node, shape));
                 }
-                None => layers.push(Layer {
-                    name: node.name.clone(),
-                    kind: kind_of(node, &weights),
-                    tensor: tensor.clone(),
-                    output_shape: channels_last(tensor),
-                    trainable,
-                    non_trainable,
-                }),
-            }
-        }
+                layer
+            })
+            .collect();
         Ok(Summary {
             model: graph.name().to_owned(),
             layers,
         })
+    }
+
+    /// Freezes the layers before `layer` (a name, a unique part of one, or `-3` for the third from the end);
+    /// that layer and those behind it are trained.
+    ///
+    /// # Errors
+    /// [`crate::Error::Parameter`] if there is no such layer.
+    pub fn unfreeze_from(&mut self, layer: &str) -> Result<()> {
+        let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
+        let first = pick(&names, layer, "unfreeze-from", &self.model)?;
+        self.layers[..first].iter_mut().for_each(Layer::freeze);
+        Ok(())
     }
 
     /// All parameters.
@@ -122,121 +137,76 @@ impl Summary {
     pub fn non_trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.non_trainable).sum()
     }
-}
 
-fn count_readers(nodes: &[OnnxNode]) -> HashMap<String, usize> {
-    let mut readers = HashMap::new();
-    for input in nodes.iter().flat_map(|n| &n.inputs) {
-        *readers.entry(input.clone()).or_insert(0) += 1;
+    /// Multiply-adds for one picture.
+    pub fn macs(&self) -> u64 {
+        self.layers.iter().map(|l| l.macs).sum()
     }
-    readers
-}
 
-/// Constants and shape arithmetic, which are no layers.
-fn is_plumbing(node: &OnnxNode) -> bool {
-    matches!(
-        node.op_type.as_str(),
-        "Constant"
-            | "Shape"
-            | "Gather"
-            | "Unsqueeze"
-            | "Squeeze"
-            | "Cast"
-            | "Identity"
-            | "ConstantOfShape"
-            | "Range"
-    )
-}
-
-fn is_activation(op_type: &str) -> bool {
-    matches!(
-        op_type,
-        "Relu"
-            | "Clip"
-            | "LeakyRelu"
-            | "Sigmoid"
-            | "HardSigmoid"
-            | "HardSwish"
-            | "Tanh"
-            | "Softmax"
-            | "Elu"
-            | "Selu"
-    )
-}
-
-fn joins(node: &OnnxNode, previous_kind: &str, weights: &HashMap<String, Vec<usize>>) -> bool {
-    let is_bias = node.op_type == "Add" && node.inputs.iter().any(|i| weights.contains_key(i));
-    match previous_kind {
-        "Dense" => is_bias || is_activation(&node.op_type),
-        "Conv2D" | "DepthwiseConv2D" => is_activation(&node.op_type),
-        _ => false,
+    /// Size of all outputs for one picture, as float32.
+    pub fn activation_bytes(&self) -> u64 {
+        self.layers.iter().map(|l| l.activation_bytes).sum()
     }
 }
 
-/// Counts a node's weights, trainable and not, each weight at its first reader only.
-fn count_parameters(
-    node: &OnnxNode,
-    weights: &HashMap<String, Vec<usize>>,
-    counted: &mut HashSet<String>,
-) -> (u64, u64) {
-    let (mut trainable, mut non_trainable) = (0, 0);
-    let has_parameters = matches!(
-        node.op_type.as_str(),
-        "Conv"
-            | "ConvTranspose"
-            | "Gemm"
-            | "MatMul"
-            | "BatchNormalization"
-            | "InstanceNormalization"
-            | "LayerNormalization"
-            | "PRelu"
-            | "Add"
-            | "Mul"
-            | "Sub"
-            | "Div"
-    );
-    if !has_parameters {
-        return (0, 0);
-    }
-    for (i, input) in node.inputs.iter().enumerate() {
-        let Some(dims) = weights.get(input) else {
-            continue;
+/// Counts what nodes do with constant tensors.
+struct Counter {
+    /// Dimensions of all constant tensors.
+    constants: HashMap<String, Vec<usize>>,
+    /// Those that training could change.
+    weights: HashSet<String>,
+    /// Those that were counted: a weight counts at its first reader only.
+    counted: HashSet<String>,
+}
+
+impl Counter {
+    /// Parameters of a node, trainable and not.
+    fn parameters(&mut self, node: &OnnxNode) -> (u64, u64) {
+        let (mut trainable, mut non_trainable) = (0, 0);
+        let op = node.op_type.as_str();
+        let (has_parameters, is_elementwise) = match op {
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "BatchNormalization" => (true, false),
+            "InstanceNormalization" | "LayerNormalization" | "PRelu" => (true, false),
+            "Add" | "Mul" | "Sub" | "Div" => (true, true),
+            _ => (false, false),
         };
-        if dims.is_empty() || !counted.insert(input.clone()) {
-            continue;
+        if !has_parameters {
+            return (0, 0);
         }
-        let count = dims.iter().map(|&d| d as u64).product::<u64>();
-        // A BatchNormalization reads x, scale, bias, mean, variance.
-        if node.op_type == "BatchNormalization" && i >= 3 {
-            non_trainable += count;
-        } else {
-            trainable += count;
+        for (i, input) in node.inputs.iter().enumerate() {
+            let Some(dims) = self.constants.get(input) else {
+                continue;
+            };
+            // Numbers in formulas, such as the 3 of a hard swish, are no parameters.
+            let is_number = dims.is_empty() || is_elementwise && !self.weights.contains(input);
+            if is_number || !self.counted.insert(input.clone()) {
+                continue;
+            }
+            let count = dims.iter().map(|&d| d as u64).product::<u64>();
+            // A BatchNormalization reads x, scale, bias, mean, variance; what is taken off or divided by is
+            // the mean and deviation of a normalisation.
+            let is_statistic = op == "BatchNormalization" && i >= 3 || matches!(op, "Sub" | "Div");
+            if is_statistic {
+                non_trainable += count;
+            } else {
+                trainable += count;
+            }
         }
+        (trainable, non_trainable)
     }
-    (trainable, non_trainable)
-}
 
-fn kind_of(node: &OnnxNode, weights: &HashMap<String, Vec<usize>>) -> String {
-    let reads_weight = node.inputs.iter().any(|i| weights.contains_key(i));
-    let kind = match node.op_type.as_str() {
-        "Conv" if node.group > 1 => "DepthwiseConv2D",
-        "Conv" => "Conv2D",
-        "ConvTranspose" => "Conv2DTranspose",
-        "Relu" | "Clip" => "ReLU",
-        "LeakyRelu" => "LeakyReLU",
-        "PRelu" => "PReLU",
-        "MaxPool" => "MaxPooling2D",
-        "AveragePool" => "AveragePooling2D",
-        "GlobalAveragePool" | "ReduceMean" => "GlobalAveragePooling2D",
-        "GlobalMaxPool" | "ReduceMax" => "GlobalMaxPooling2D",
-        "Gemm" => "Dense",
-        "MatMul" if reads_weight => "Dense",
-        "Concat" => "Concatenate",
-        "Mul" => "Multiply",
-        "Pad" => "ZeroPadding2D",
-        "Transpose" => "Permute",
-        "LRN" => "LocalResponseNormalization",
-        other => other,
-    };
-    kind.to_owned()
+    /// Multiply-adds of a node with the output shape `output`, batch included.
+    fn macs(&self, node: &OnnxNode, output: &[usize]) -> u64 {
+        let values: usize = output.iter().product();
+        let weight = node.inputs.get(1).and_then(|w| self.constants.get(w));
+        let Some(weight) = weight else { return 0 };
+        let size: usize = weight.iter().product();
+        let per_value = match (node.op_type.as_str(), &weight[..]) {
+            // [outputs, inputs / group, height, width]
+            ("Conv", [outputs, ..]) => size / (*outputs).max(1),
+            ("Gemm" | "MatMul", _) => size / output.last().copied().unwrap_or(1).max(1),
+            _ => 0,
+        };
+        values as u64 * per_value as u64
+    }
 }

@@ -1,27 +1,36 @@
 //! Finding a base by name or path: the one inside the program, and folders of cards.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::card::{ModelCard, Pool};
-use super::cut::find_tail;
+use super::card::ModelCard;
+use super::cut::{Tail, find_tail};
+use super::guess::{Preparation, guess_card};
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
-use crate::pixels::{Layout, Preprocess};
 
 /// The base that is used where the user names none.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
-/// Cards of the bases that this program knows by name.
-const CARDS: [(&str, &str); 2] = [
-    (
-        DEFAULT_MODEL,
-        include_str!("../../models/efficientnet-lite0.toml"),
-    ),
-    ("vgg16", include_str!("../../models/vgg16.toml")),
+/// Cards of the bases that this program knows by name, the default first; their one home is `models/`.
+const CARDS: [&str; 13] = [
+    include_str!("../../models/efficientnet-lite0.toml"),
+    include_str!("../../models/efficientnet-lite4.toml"),
+    include_str!("../../models/inceptionv3.toml"),
+    include_str!("../../models/mobilenet.toml"),
+    include_str!("../../models/mobilenetv2.toml"),
+    include_str!("../../models/resnet18.toml"),
+    include_str!("../../models/resnet50.toml"),
+    include_str!("../../models/squeezenet.toml"),
+    include_str!("../../models/vgg16.toml"),
+    include_str!("../../models/vgg16-imagenet.toml"),
+    include_str!("../../models/vgg19.toml"),
+    include_str!("../../models/xception.toml"),
+    include_str!("../../models/xception65.toml"),
 ];
 
 #[cfg(feature = "embedded-model")]
@@ -37,12 +46,34 @@ const IMAGENET_1K: &str = "imagenet-1k";
 pub struct FoundModel {
     /// Its card; guessed from the graph where there is none.
     pub card: ModelCard,
+    /// Its features and logits: as the card says, else found in the graph.
+    pub tail: Tail,
     /// The whole graph, uncut.
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file, lower-case hexadecimal.
     pub sha256: String,
     /// Sentences for the user on what was guessed.
     pub warnings: Vec<String>,
+}
+
+/// Where the weights of a base are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Inside this program.
+    Embedded,
+    /// In this file.
+    File(PathBuf),
+    /// Not on this machine.
+    Missing,
+}
+
+/// A base that can be named: its card and where its weights are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownModel {
+    /// Its card.
+    pub card: ModelCard,
+    /// Where its weights are.
+    pub weights: Weights,
 }
 
 /// The 1,000 ImageNet class names, in the order of the logits.
@@ -53,6 +84,94 @@ pub fn imagenet_labels() -> Vec<String> {
 /// The label list that a card names; none if the program has no such list.
 pub fn label_list(name: &str) -> Option<Vec<String>> {
     (name == IMAGENET_1K).then(imagenet_labels)
+}
+
+/// Lists the bases that can be named, the default first, the others by name. A card in a folder that
+/// cannot be read is left out, and a sentence on it goes to `warnings`.
+pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
+    let mut cards: BTreeMap<String, ModelCard> = own_cards()
+        .into_iter()
+        .map(|card| (card.name.clone(), card))
+        .collect();
+    // From the last folder to the first: the first has the last word.
+    for folder in model_folders().iter().rev() {
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if path.extension().is_none_or(|e| e != "toml") || name == DEFAULT_MODEL {
+                continue;
+            }
+            match read_card(&path) {
+                Ok(card) => drop(cards.insert(name.into_owned(), card)),
+                Err(error) => warnings.push(error.to_string()),
+            }
+        }
+    }
+    let mut models: Vec<KnownModel> = cards.into_values().map(with_weights).collect();
+    models.sort_by_key(|model| model.card.name != DEFAULT_MODEL);
+    models
+}
+
+/// Finds the card of the base `name` and where its weights are.
+///
+/// # Errors
+/// [`Error::Model`] if no base has this name, or its card cannot be used.
+pub fn known_model(name: &str) -> Result<KnownModel> {
+    // Only plain names are looked up in folders.
+    let is_plain = !name.is_empty() && !name.contains(['/', '\\']);
+    if is_plain && name != DEFAULT_MODEL {
+        for folder in model_folders() {
+            let path = folder.join(format!("{name}.toml"));
+            if path.is_file() {
+                return read_card(&path).map(with_weights);
+            }
+        }
+    }
+    let own = own_cards();
+    if let Some(card) = own.iter().find(|card| card.name == name) {
+        return Ok(with_weights(card.clone()));
+    }
+    let known: Vec<&str> = own.iter().map(|card| card.name.as_str()).collect();
+    Err(Error::Model {
+        model: name.to_owned(),
+        problem: format!(
+            "no base of this name is known; use one of {}, or the path of an ONNX file",
+            known.join(", ")
+        ),
+    })
+}
+
+fn own_cards() -> Vec<ModelCard> {
+    // A test reads them all, so that none is lost here.
+    CARDS
+        .iter()
+        .filter_map(|text| ModelCard::parse(text, "own card").ok())
+        .collect()
+}
+
+fn read_card(path: &Path) -> Result<ModelCard> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    ModelCard::parse(&text, &path.display().to_string())
+}
+
+fn with_weights(card: ModelCard) -> KnownModel {
+    #[cfg(feature = "embedded-model")]
+    if card.name == DEFAULT_MODEL {
+        return KnownModel {
+            card,
+            weights: Weights::Embedded,
+        };
+    }
+    let file = model_folders()
+        .iter()
+        .map(|folder| folder.join(&card.file))
+        .find(|path| path.is_file());
+    KnownModel {
+        card,
+        weights: file.map_or(Weights::Missing, Weights::File),
+    }
 }
 
 /// Finds a base by the name of its card or by the path of its ONNX file.
@@ -66,24 +185,35 @@ pub fn find(model: &str) -> Result<FoundModel> {
     if model.ends_with(".onnx") || model.contains(['/', '\\']) {
         return from_file(Path::new(model));
     }
-    if let Some((_, text)) = CARDS.iter().find(|(name, _)| *name == model) {
-        return from_card(ModelCard::parse(text, model)?);
+    from_card(known_model(model)?)
+}
+
+/// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
+/// guess for pictures that are prepared in a given way.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_file(
+    path: &Path,
+    card: Option<ModelCard>,
+    preparation: Option<Preparation>,
+) -> Result<FoundModel> {
+    let name = path.display().to_string();
+    if !path.is_file() {
+        return Err(Error::NotFound {
+            what: "model",
+            path: path.to_owned(),
+        });
     }
-    for folder in model_folders() {
-        let path = folder.join(format!("{model}.toml"));
-        if path.is_file() {
-            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            return from_card(ModelCard::parse(&text, &path.display().to_string())?);
-        }
-    }
-    let known: Vec<&str> = CARDS.iter().map(|(name, _)| *name).collect();
-    Err(Error::Model {
-        model: model.to_owned(),
-        problem: format!(
-            "no base of this name is known; use one of {}, or the path of an ONNX file",
-            known.join(", ")
-        ),
-    })
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let graph = OnnxGraph::parse(&bytes, &name)?;
+    let mut warnings = Vec::new();
+    let card = match card {
+        Some(card) => card,
+        None => guess_card(&graph, path, preparation, &mut warnings)?,
+    };
+    let sha256 = hex_sha256(&bytes);
+    found(card, graph, sha256, warnings)
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
@@ -101,15 +231,38 @@ fn model_folders() -> Vec<PathBuf> {
         );
     }
     folders.push(PathBuf::from("models"));
-    let data = std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
-    folders.extend(data.map(|dir| dir.join("tl/models")));
+    folders.extend(data_folder());
     folders
 }
 
-fn from_card(card: ModelCard) -> Result<FoundModel> {
-    let (bytes, name) = read_weights(&card)?;
+fn data_folder() -> Option<PathBuf> {
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
+    data.map(|dir| dir.join("tl/models"))
+}
+
+/// The folder into which new bases are put: `$TL_MODELS`, else the user's data folder.
+pub fn models_home() -> PathBuf {
+    std::env::var_os("TL_MODELS")
+        .map(PathBuf::from)
+        .or_else(data_folder)
+        .unwrap_or_else(|| PathBuf::from("models"))
+}
+
+fn from_card(model: KnownModel) -> Result<FoundModel> {
+    let card = model.card;
+    let (bytes, name): (Cow<[u8]>, String) = match &model.weights {
+        #[cfg(feature = "embedded-model")]
+        Weights::Embedded => (Cow::Borrowed(EMBEDDED), card.name.clone()),
+        #[cfg(not(feature = "embedded-model"))]
+        Weights::Embedded => return Err(missing(&card)),
+        Weights::File(path) => (
+            Cow::Owned(fs::read(path).map_err(Error::io("read", path))?),
+            path.display().to_string(),
+        ),
+        Weights::Missing => return Err(missing(&card)),
+    };
     let sha256 = hex_sha256(&bytes);
     if !card.sha256.is_empty() && card.sha256 != sha256 {
         return Err(Error::Model {
@@ -120,117 +273,59 @@ fn from_card(card: ModelCard) -> Result<FoundModel> {
             ),
         });
     }
-    Ok(FoundModel {
-        graph: OnnxGraph::parse(&bytes, &card.name)?,
-        card,
-        sha256,
-        warnings: Vec::new(),
-    })
+    let graph = OnnxGraph::parse(&bytes, &card.name)?;
+    found(card, graph, sha256, Vec::new())
 }
 
-fn read_weights(card: &ModelCard) -> Result<(Cow<'static, [u8]>, String)> {
-    #[cfg(feature = "embedded-model")]
-    if card.name == DEFAULT_MODEL {
-        return Ok((Cow::Borrowed(EMBEDDED), card.name.clone()));
-    }
-    let folders = model_folders();
-    for folder in &folders {
-        let path = folder.join(&card.file);
-        if path.is_file() {
-            let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-            return Ok((Cow::Owned(bytes), path.display().to_string()));
-        }
-    }
-    Err(Error::Model {
-        model: card.name.clone(),
-        problem: format!(
-            "its weights are not on this machine; put {} ({} MB, from {}) into ./models or a folder named by \
-             TL_MODELS; in the source tree, scripts/build-models makes it",
-            card.file,
-            card.bytes / 1_000_000,
-            card.source
+fn missing(card: &ModelCard) -> Error {
+    let way = match card.urls.is_empty() {
+        false => format!(
+            "`tl-batch models fetch {}` gets them ({:.1} MB)",
+            card.name,
+            card.bytes as f64 / 1e6
         ),
-    })
+        true => format!(
+            "put {} (from {}) into {} or another folder named by TL_MODELS",
+            card.file,
+            card.source,
+            models_home().display()
+        ),
+    };
+    Error::Model {
+        model: card.name.clone(),
+        problem: format!("its weights are not on this machine; {way}"),
+    }
 }
 
-fn from_file(path: &Path) -> Result<FoundModel> {
-    let name = path.display().to_string();
-    if !path.exists() {
-        return Err(Error::NotFound {
-            what: "model",
-            path: path.to_owned(),
-        });
-    }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let graph = OnnxGraph::parse(&bytes, &name)?;
-    let sha256 = hex_sha256(&bytes);
-    let card_path = path.with_extension("toml");
-    let mut warnings = Vec::new();
-    let card = if card_path.is_file() {
-        let text = fs::read_to_string(&card_path).map_err(Error::io("read", &card_path))?;
-        ModelCard::parse(&text, &card_path.display().to_string())?
-    } else {
-        guess_card(&graph, path, &mut warnings)?
+fn found(
+    card: ModelCard,
+    graph: OnnxGraph,
+    sha256: String,
+    warnings: Vec<String>,
+) -> Result<FoundModel> {
+    let tail = match &card.cut {
+        Some(cut) => Tail {
+            features: cut.clone(),
+            logits: card.logits.clone(),
+        },
+        None => find_tail(&graph)?,
     };
     Ok(FoundModel {
         card,
+        tail,
         graph,
         sha256,
         warnings,
     })
 }
 
-/// Height and width where neither the graph nor a card gives any.
-const USUAL_INPUT_SIZE: u32 = 224;
-
-fn guess_card(graph: &OnnxGraph, path: &Path, warnings: &mut Vec<String>) -> Result<ModelCard> {
-    let (_, dims) = graph.input()?;
-    let layout = match dims[..] {
-        [_, _, _, Some(3)] if dims[1] != Some(3) => Layout::Nhwc,
-        _ => Layout::Nchw,
+fn from_file(path: &Path) -> Result<FoundModel> {
+    let card_path = path.with_extension("toml");
+    let card = match card_path.is_file() {
+        true => Some(read_card(&card_path)?),
+        false => None,
     };
-    let height = if layout == Layout::Nchw {
-        dims[2]
-    } else {
-        dims[1]
-    };
-    let tail = find_tail(graph)?;
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    warnings.push(format!(
-        "{} has no card ({} beside it); its pictures are prepared as torchvision's networks want them (RGB, 0 to \
-         1, ImageNet mean and deviation), which is a guess",
-        path.display(),
-        path.with_extension("toml").file_name().unwrap_or_default().to_string_lossy()
-    ));
-    Ok(ModelCard {
-        title: stem.clone(),
-        name: stem,
-        file: path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        sha256: String::new(),
-        bytes: 0,
-        source: String::new(),
-        license: String::new(),
-        input_size: height
-            .and_then(|h| u32::try_from(h).ok())
-            .unwrap_or(USUAL_INPUT_SIZE),
-        min_size: 1,
-        cut: tail.features,
-        pool: Pool::Avg,
-        labels: None,
-        logits: tail.logits,
-        preprocess: Preprocess {
-            layout,
-            ..Preprocess::torch()
-        },
-    })
+    find_file(path, card, None)
 }
 
 /// SHA-256 of `bytes` in lower-case hexadecimal.
@@ -239,4 +334,43 @@ pub fn hex_sha256(bytes: &[u8]) -> String {
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_of_the_models_folder_is_known_and_complete() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned()))
+            .collect();
+        files.sort();
+        let own = own_cards();
+        assert_eq!(own.len(), CARDS.len());
+        assert_eq!(own[0].name, DEFAULT_MODEL);
+        let mut names: Vec<String> = own.iter().map(|card| card.name.clone()).collect();
+        names.sort();
+        assert_eq!(names, files);
+        for card in &own {
+            assert!(!card.license.is_empty(), "{}", card.name);
+            assert!(card.features > 0, "{}", card.name);
+            let fetchable = card.bytes > 0 && card.sha256.len() == 64;
+            assert!(fetchable || card.urls.is_empty(), "{}", card.name);
+            assert_eq!(
+                ModelCard::parse(&card.to_toml(), &card.name).unwrap(),
+                *card
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_refused_with_the_names_that_there_are() {
+        let error = known_model("efficientnet").unwrap_err().to_string();
+        assert!(error.contains("vgg16, vgg16-imagenet, vgg19"), "{error}");
+        assert!(known_model("../models/vgg16").is_err());
+    }
 }

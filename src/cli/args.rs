@@ -7,6 +7,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use super::models::ModelsArgs;
+
 /// Transfer learning on folders of images, without Python.
 ///
 /// A pretrained convolutional base turns each picture into features, once; a small dense head learns your
@@ -70,6 +72,8 @@ pub enum Command {
     AugmentPreview(AugmentPreviewArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
+    ProbeLayers(ProbeLayersArgs),
+    Models(ModelsArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -254,6 +258,7 @@ pub struct FinetuneArgs {
 Examples:
   tl-batch extract photos --out photos.features
   tl-batch extract photos --out maps --model vgg16 --input-size 150 --pool none
+  tl-batch extract photos --out two --model vgg16 --cut block4_pool --cut block5_pool
   tl-batch extract scans --out scans.features --labels scans.csv --dtype float16")]
 pub struct ExtractArgs {
     #[command(flatten)]
@@ -272,6 +277,11 @@ pub struct ExtractArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub pipeline: PipelineArgs,
+
+    /// With several cuts: one array for all of them, side by side, rather than one for each.
+    #[arg(long, help_heading = "Pipeline")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub concat: bool,
 
     /// Type of the stored features: float32, or float16 for half the space [default: float32].
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
@@ -301,6 +311,11 @@ pub struct TrainArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
+
+    /// Train on the features of this cut alone, of a store with several [default: all, side by side].
+    #[arg(long, value_name = "LAYER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
 
     /// Name or path of the base that made the features [default: what the store says].
     #[arg(short, long, value_name = "MODEL")]
@@ -515,6 +530,7 @@ pub struct ClassifyArgs {
 Examples:
   tl-batch summary vgg16 --input-size 150
   tl-batch summary efficientnet-lite0 --head 3
+  tl-batch summary vgg16 --macs --activations --unfreeze-from block5_conv1
   tl-batch summary photos.onnx")]
 pub struct SummaryArgs {
     /// Name of a base, or path of an ONNX file.
@@ -540,15 +556,92 @@ pub struct SummaryArgs {
     #[arg(long, requires = "head")]
     pub expand_nested: bool,
 
-    /// The layer whose output is the feature; what is behind it is left out.
-    #[arg(long, value_name = "LAYER")]
+    /// List every ONNX node, not layers.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nodes: bool,
+
+    /// Add a column of multiply-adds for one picture.
+    #[arg(long)]
+    #[serde(skip)]
+    pub macs: bool,
+
+    /// Add a column of the bytes that each layer's output takes for one picture, as float32.
+    #[arg(long)]
+    #[serde(skip)]
+    pub activations: bool,
+
+    /// Count the layers before this one as frozen, it and those behind it as trained.
+    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cut: Option<String>,
+    pub unfreeze_from: Option<String>,
+
+    /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end;
+    /// what is behind it is left out.
+    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
 
     /// How feature maps at the cut are pooled.
     #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+}
+
+/// Which layer's features do best for your pictures: a table of layers with their accuracy and cost.
+///
+/// Data unlike ImageNet does better with earlier layers. Takes all candidate layers of a base in one pass
+/// over the pictures, trains a head on each and cross-validates it, over the same folds for all. The features
+/// are kept: `train --cut LAYER` makes a model of the winner at once.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch probe-layers photos
+  tl-batch probe-layers photos --model vgg16 --layers 6
+  tl-batch probe-layers photos --cut block4_pool --cut block5_pool --model vgg16
+  tl-batch train photos.layers --cut block4_pool -o photos.onnx")]
+pub struct ProbeLayersArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub dataset: DatasetArgs,
+
+    /// Folder to keep the features in [default: the data set's name, ending .layers, in this folder].
+    #[arg(short, long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+
+    /// Try at most this many layers; --cut names them instead [default: 10].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+
+    /// Folds of the cross-validation [default: 5].
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+
+    /// Passes over the training pictures for each head [default: 100].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+
+    /// Seed of folds, order and weights [default: 0].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub backbone: BackboneArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub pipeline: PipelineArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
 }
 
 /// Write a completion script for a shell to standard output.
@@ -590,7 +683,7 @@ pub struct DatasetArgs {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Base")]
 pub struct BackboneArgs {
-    /// Name of a base (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
+    /// Name of a base (`tl-batch models` lists them), or path of an ONNX file [default: efficientnet-lite0].
     #[arg(short, long, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -600,11 +693,11 @@ pub struct BackboneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<u32>,
 
-    /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end
-    /// [default: the last before the classifier].
+    /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end;
+    /// given again, the features of all of them [default: the last before the classifier].
     #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cut: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
 
     /// How feature maps are pooled [default: what the model card says].
     #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]

@@ -52,6 +52,14 @@ pub(super) fn configuration<T: DeserializeOwned>(
         .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))
 }
 
+/// The configuration of a command that has no `--config`: its flags over the defaults.
+///
+/// # Errors
+/// [`Error::Config`] for a value of a wrong type.
+pub(super) fn from_flags<T: DeserializeOwned>(flags: &impl Serialize) -> Result<T> {
+    configuration("", flags, None)
+}
+
 fn read(path: &Path, command: &str) -> Result<Table> {
     let fail = |problem: String| Error::Config {
         path: path.to_owned(),

@@ -3,7 +3,9 @@
 
 mod args;
 mod layers;
+mod models;
 mod output;
+mod probe;
 mod render;
 
 use std::io::{IsTerminal, Write};
@@ -27,7 +29,7 @@ use crate::job::{
     evaluate, extract, finetune, fit, predict, run_job, summary, train, verify,
 };
 use crate::progress::Progress;
-use crate::report::{printable, summary_table};
+use crate::report::{Columns, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -74,6 +76,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
+        Command::ProbeLayers(args) => probe::run(&face, &args),
+        Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
         Command::Man(args) => run_man(&args),
     }
@@ -111,7 +115,10 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(name, "fit" | "finetune" | "extract" | "train" | "evaluate"),
+            long: matches!(
+                name,
+                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers"
+            ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
             every_epoch: name == "train" || self.verbosity == Verbosity::Verbose,
@@ -289,7 +296,11 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         }
         return Ok(());
     }
-    out.text(&summary_table(&summary))
+    let columns = Columns {
+        macs: args.macs,
+        activations: args.activations,
+    };
+    out.text(&summary_table(&summary, columns))
 }
 
 fn run_completions(shell: clap_complete::Shell) -> Result<()> {

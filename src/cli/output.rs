@@ -148,16 +148,27 @@ pub(super) fn store(json: bool, store: &FeatureStore) -> Result<()> {
         return Ok(());
     }
     let meta = store.meta();
-    let shape: Vec<String> = meta.feature_shape.iter().map(usize::to_string).collect();
-    Out::new().text(&format!(
-        "{}: {} rows of {} features from {} at {}, {} skipped\n",
-        printable(&store.dir().join("features.npy").to_string_lossy()),
-        meta.rows,
-        shape.join("×"),
-        meta.backbone.model,
-        meta.backbone.cut,
-        meta.errors
-    ))
+    let line = |file: &str, shape: &[usize], cut: &str| {
+        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+        format!(
+            "{}: {} rows of {} features from {} at {cut}, {} skipped\n",
+            printable(&store.dir().join(file).to_string_lossy()),
+            meta.rows,
+            shape.join("×"),
+            meta.backbone.model,
+            meta.errors
+        )
+    };
+    let mut text: String = meta
+        .arrays
+        .iter()
+        .map(|array| line(&array.file, &array.shape, &array.cut))
+        .collect();
+    if text.is_empty() {
+        let cuts = meta.backbone.cut.to_string();
+        text = line("features.npy", &meta.feature_shape, &cuts);
+    }
+    Out::new().text(&text)
 }
 
 /// The result of `evaluate`.

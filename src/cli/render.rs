@@ -116,6 +116,24 @@ impl Renderer {
                 );
                 self.count(*done, *total);
             }
+            Event::BytesDone { done, total } => self.bytes(*done, *total),
+            Event::LayerProbed {
+                layer,
+                done,
+                total,
+                accuracy,
+                standard_deviation,
+            } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*done);
+                }
+                self.say(
+                    Verbosity::Normal,
+                    &format!(
+                        "layer {done}/{total} {layer} - accuracy: {accuracy:.4} ± {standard_deviation:.4}"
+                    ),
+                );
+            }
             Event::Epoch { fold, stats } => self.epoch(*fold, stats),
             Event::FoldDone {
                 fold,
@@ -152,13 +170,27 @@ impl Renderer {
         self.last_line = Instant::now();
         self.resumed = 0;
         self.skipped = 0;
-        let epochs = matches!(phase, Phase::Train | Phase::WarmUp | Phase::Tune);
-        let shown = epochs || matches!(phase, Phase::Extract | Phase::Predict);
+        let shown = matches!(
+            phase,
+            Phase::Extract
+                | Phase::Predict
+                | Phase::Train
+                | Phase::WarmUp
+                | Phase::Tune
+                | Phase::Download
+                | Phase::Probe
+        );
         if shown && self.with_bar && self.manner.verbosity > Verbosity::Quiet {
             let bar = ProgressBar::new(total.unwrap_or(0));
-            let template = match epochs {
-                true => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",
-                false => "{prefix:>8} [{bar:30}] {pos}/{len} images  {per_sec}  ETA {eta}  {msg}",
+            let template = match phase {
+                Phase::Train | Phase::WarmUp | Phase::Tune => {
+                    "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}"
+                }
+                Phase::Probe => "{prefix:>8} [{bar:30}] {pos}/{len} layers",
+                Phase::Download => {
+                    "{prefix:>8} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}"
+                }
+                _ => "{prefix:>8} [{bar:30}] {pos}/{len} images  {per_sec}  ETA {eta}  {msg}",
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 let per_sec = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
@@ -200,6 +232,27 @@ impl Renderer {
         self.say(
             Verbosity::Normal,
             &format!("{phase}: {done}/{total} images, {rate:.1} images/s{eta}{skipped}"),
+        );
+    }
+
+    /// Bytes came: the bar moves, or now and then a line is written.
+    fn bytes(&mut self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            return;
+        }
+        if self.last_line.elapsed() < LINE_INTERVAL {
+            return;
+        }
+        self.last_line = Instant::now();
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        self.say(
+            Verbosity::Normal,
+            &format!(
+                "download: {:.1}/{:.1} MB",
+                megabytes(done),
+                megabytes(total)
+            ),
         );
     }
 

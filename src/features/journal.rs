@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `plan.json` | what is to be computed, [`Plan`]; written first, never changed |
-//! | `features.npy` | room for a row for every picture of the plan, header included |
+//! | `features.npy` | room for a row for every picture of the plan, header included; `features-<cut>.npy` with several cuts |
 //! | `journal.jsonl` | one [`Record`] a line for each row that is done |
 //! | `commit` | written when all final files stand in this folder, synced |
 //!
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::matrix::Dtype;
 use super::npy;
-use super::store::{ERRORS, FEATURES, INDEX, META, SourceFacts};
+use super::store::{ArrayMeta, ERRORS, FEATURES, INDEX, META, SourceFacts};
 use super::view::View;
 use crate::backbone::BackboneId;
 use crate::dataset::Split;
@@ -37,8 +37,9 @@ const PLAN: &str = "plan.json";
 const JOURNAL: &str = "journal.jsonl";
 const COMMIT: &str = "commit";
 
-/// The final files, in the order in which they get their names; `meta.json` last makes the store whole.
-const FINAL: [&str; 4] = [FEATURES, INDEX, ERRORS, META];
+/// The final tables, in the order in which they get their names, behind the arrays; `meta.json` last makes
+/// the store whole.
+const TABLES: [&str; 3] = [INDEX, ERRORS, META];
 
 /// A picture that is to get a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,9 @@ pub(super) struct Plan {
     pub format_version: u32,
     pub backbone: BackboneId,
     pub feature_shape: Vec<usize>,
+    /// As in [`super::store::StoreMeta::arrays`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayMeta>,
     pub dtype: Dtype,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
@@ -63,6 +67,17 @@ pub(super) struct Plan {
     pub pictures: usize,
     /// SHA-256 over the pictures' paths, sizes and times.
     pub digest: String,
+}
+
+impl Plan {
+    /// File and shape of a row of each array.
+    fn files(&self) -> Vec<(&str, &[usize])> {
+        if self.arrays.is_empty() {
+            return vec![(FEATURES, &self.feature_shape)];
+        }
+        let arrays = self.arrays.iter();
+        arrays.map(|a| (a.file.as_str(), &a.shape[..])).collect()
+    }
 }
 
 /// SHA-256 over the pictures' paths, sizes and times, in their order.
@@ -92,14 +107,35 @@ pub(super) struct Record {
 /// The folder of an unfinished store, open for writing.
 pub(super) struct Partial {
     dir: PathBuf,
-    features: File,
+    arrays: Vec<ArrayFile>,
     journal: File,
-    row_bytes: usize,
     pending: Vec<Record>,
     /// One entry for each picture of the plan; none while it is to be done.
     outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
     /// The pictures' paths as far as the journal has them.
     paths: Vec<Option<String>>,
+}
+
+/// The file of one array: the header, then room for a row for every picture of the plan.
+struct ArrayFile {
+    name: String,
+    file: File,
+    /// Bytes of one row.
+    row_bytes: usize,
+}
+
+impl ArrayFile {
+    fn open(dir: &Path, name: &str, shape: &[usize], dtype: Dtype) -> Result<ArrayFile> {
+        Ok(ArrayFile {
+            name: name.to_owned(),
+            file: open_rw(&dir.join(name))?,
+            row_bytes: shape.iter().product::<usize>() * dtype.bytes(),
+        })
+    }
+
+    fn offset(&self, slot: usize) -> u64 {
+        npy::HEADER_BYTES as u64 + (slot * self.row_bytes) as u64
+    }
 }
 
 impl Partial {
@@ -109,23 +145,25 @@ impl Partial {
             fs::remove_dir_all(&dir).map_err(Error::io("replace", &dir))?;
         }
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        let features_path = dir.join(FEATURES);
-        let row_bytes = plan.feature_shape.iter().product::<usize>() * plan.dtype.bytes();
-        let mut features = open_rw(&features_path)?;
-        let header = npy::header(plan.dtype, plan.pictures as u64, &plan.feature_shape);
-        let length = npy::HEADER_BYTES as u64 + (plan.pictures * row_bytes) as u64;
-        features
-            .write_all(&header)
-            .and_then(|()| features.set_len(length))
-            .map_err(Error::io("write", &features_path))?;
+        let mut arrays = Vec::new();
+        for (name, shape) in plan.files() {
+            let mut array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
+            let header = npy::header(plan.dtype, plan.pictures as u64, shape);
+            let length = array.offset(plan.pictures);
+            array
+                .file
+                .write_all(&header)
+                .and_then(|()| array.file.set_len(length))
+                .map_err(Error::io("write", dir.join(name)))?;
+            arrays.push(array);
+        }
         let journal = open_rw(&dir.join(JOURNAL))?;
         let json = serde_json::to_vec_pretty(plan).unwrap_or_default();
         write_atomic(&dir.join(PLAN), &json)?;
         Ok(Partial {
             dir,
-            features,
+            arrays,
             journal,
-            row_bytes,
             pending: Vec::new(),
             outcomes: vec![None; plan.pictures],
             paths: vec![None; plan.pictures],
@@ -166,21 +204,20 @@ impl Partial {
             .set_len(valid)
             .and_then(|()| journal.seek(SeekFrom::Start(valid)))
             .map_err(Error::io("write", &journal_path))?;
-        let row_bytes = plan.feature_shape.iter().product::<usize>() * plan.dtype.bytes();
-        let features_path = dir.join(FEATURES);
-        let features = open_rw(&features_path)?;
-        let length = features
-            .metadata()
-            .map_err(Error::io("read", &features_path))?
-            .len();
-        if length != npy::HEADER_BYTES as u64 + (plan.pictures * row_bytes) as u64 {
-            return Ok(None);
+        let mut arrays = Vec::new();
+        for (name, shape) in plan.files() {
+            let array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
+            let facts = array.file.metadata();
+            let length = facts.map_err(Error::io("read", dir.join(name)))?.len();
+            if length != array.offset(plan.pictures) {
+                return Ok(None);
+            }
+            arrays.push(array);
         }
         let partial = Partial {
             dir,
-            features,
+            arrays,
             journal,
-            row_bytes,
             pending: Vec::new(),
             outcomes,
             paths,
@@ -209,21 +246,24 @@ impl Partial {
         self.dir = dir;
     }
 
-    fn offset(&self, slot: usize) -> u64 {
-        npy::HEADER_BYTES as u64 + (slot * self.row_bytes) as u64
-    }
-
-    /// Reads a row's bytes.
+    /// Reads a row's bytes, those of all arrays one behind the other.
     pub fn read_row(&mut self, slot: usize, row: &mut Vec<u8>) -> Result<()> {
-        row.resize(self.row_bytes, 0);
-        let offset = self.offset(slot);
-        self.features
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.features.read_exact(row))
-            .map_err(Error::io("read", self.dir.join(FEATURES)))
+        row.resize(self.arrays.iter().map(|array| array.row_bytes).sum(), 0);
+        let mut rest = &mut row[..];
+        for array in &mut self.arrays {
+            let (own, others) = rest.split_at_mut(array.row_bytes);
+            let offset = array.offset(slot);
+            array
+                .file
+                .seek(SeekFrom::Start(offset))
+                .and_then(|_| array.file.read_exact(own))
+                .map_err(Error::io("read", self.dir.join(&array.name)))?;
+            rest = others;
+        }
+        Ok(())
     }
 
-    /// Writes a row's bytes; it counts from the next [`checkpoint`](Self::checkpoint) on.
+    /// Writes a row's bytes, those of all arrays one behind the other; it counts from the next [`checkpoint`](Self::checkpoint) on.
     pub fn write_row(
         &mut self,
         slot: usize,
@@ -231,11 +271,17 @@ impl Partial {
         row: &[u8],
         facts: SourceFacts,
     ) -> Result<()> {
-        let offset = self.offset(slot);
-        self.features
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.features.write_all(row))
-            .map_err(Error::io("write", self.dir.join(FEATURES)))?;
+        let mut rest = row;
+        for array in &mut self.arrays {
+            let (own, others) = rest.split_at(array.row_bytes);
+            let offset = array.offset(slot);
+            array
+                .file
+                .seek(SeekFrom::Start(offset))
+                .and_then(|_| array.file.write_all(own))
+                .map_err(Error::io("write", self.dir.join(&array.name)))?;
+            rest = others;
+        }
         self.note(slot, path, Ok(facts));
         Ok(())
     }
@@ -265,9 +311,12 @@ impl Partial {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.features
-            .sync_data()
-            .map_err(Error::io("write", self.dir.join(FEATURES)))?;
+        for array in &self.arrays {
+            array
+                .file
+                .sync_data()
+                .map_err(Error::io("write", self.dir.join(&array.name)))?;
+        }
         let mut lines = Vec::new();
         for record in self.pending.drain(..) {
             // A record of plain data always serialises.
@@ -296,30 +345,34 @@ impl Partial {
         write_atomic(&self.dir.join(COMMIT), b"")
     }
 
-    /// Copies the rows that are kept into a new file, which takes the name of the old.
+    /// Copies the rows that are kept into new files, which take the names of the old.
     fn compact(&mut self, plan: &Plan, kept: &[usize]) -> Result<()> {
-        let path = self.dir.join("compact.npy");
-        let file = File::create(&path).map_err(Error::io("write", &path))?;
-        let mut writer = std::io::BufWriter::new(file);
-        writer
-            .write_all(&npy::header(
-                plan.dtype,
-                kept.len() as u64,
-                &plan.feature_shape,
-            ))
-            .map_err(Error::io("write", &path))?;
-        let mut row = Vec::new();
-        for &slot in kept {
-            self.read_row(slot, &mut row)?;
-            writer.write_all(&row).map_err(Error::io("write", &path))?;
+        let path = self.dir.join("compact");
+        for ((name, shape), array) in plan.files().into_iter().zip(&mut self.arrays) {
+            let file = File::create(&path).map_err(Error::io("write", &path))?;
+            let mut writer = std::io::BufWriter::new(file);
+            writer
+                .write_all(&npy::header(plan.dtype, kept.len() as u64, shape))
+                .map_err(Error::io("write", &path))?;
+            let mut row = vec![0; array.row_bytes];
+            for &slot in kept {
+                let offset = array.offset(slot);
+                array
+                    .file
+                    .seek(SeekFrom::Start(offset))
+                    .and_then(|_| array.file.read_exact(&mut row))
+                    .map_err(Error::io("read", self.dir.join(name)))?;
+                writer.write_all(&row).map_err(Error::io("write", &path))?;
+            }
+            let file = writer
+                .into_inner()
+                .map_err(|e| Error::io("write", &path)(e.into_error()))?;
+            file.sync_all().map_err(Error::io("write", &path))?;
+            // From here on the array does not fit the plan any more; a run that dies before `commit` is
+            // written finds that (see `open`) and starts over.
+            rename_synced(&path, &self.dir.join(name))?;
         }
-        let file = writer
-            .into_inner()
-            .map_err(|e| Error::io("write", &path)(e.into_error()))?;
-        file.sync_all().map_err(Error::io("write", &path))?;
-        // From here on `features.npy` does not fit the plan any more; a run that dies before `commit` is
-        // written finds that (see `open`) and starts over.
-        rename_synced(&path, &self.dir.join(FEATURES))
+        Ok(())
     }
 }
 
@@ -329,10 +382,15 @@ pub(super) fn roll_forward(dir: &Path) -> Result<()> {
     if !partial.join(COMMIT).exists() {
         return Ok(());
     }
-    for name in FINAL {
-        let from = partial.join(name);
+    let entries = fs::read_dir(&partial).map_err(Error::io("read", &partial))?;
+    let arrays = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".npy"));
+    for name in arrays.chain(TABLES.map(str::to_owned)) {
+        let from = partial.join(&name);
         if from.exists() {
-            rename_synced(&from, &dir.join(name))?;
+            rename_synced(&from, &dir.join(&name))?;
         }
     }
     fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))

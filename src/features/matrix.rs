@@ -2,6 +2,7 @@
 //! whoever opened the file hands over the mapping.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use half::f16;
 use memmap2::Mmap;
@@ -41,7 +42,7 @@ pub struct FeatureMatrix {
     dim: usize,
     source: Source,
     /// Augmented views, each with the place of every row in it.
-    views: Vec<(FeatureMatrix, Vec<Option<usize>>)>,
+    views: Vec<(Arc<FeatureMatrix>, Vec<Option<usize>>)>,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,7 @@ enum Source {
         byte_offset: usize,
         dtype: Dtype,
     },
+    SideBySide(Vec<Arc<FeatureMatrix>>),
 }
 
 impl FeatureMatrix {
@@ -118,7 +120,7 @@ impl FeatureMatrix {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the view's rows have another length.
-    pub fn add_view(&mut self, view: FeatureMatrix, places: Vec<Option<usize>>) -> Result<()> {
+    pub fn add_view(&mut self, view: Arc<FeatureMatrix>, places: Vec<Option<usize>>) -> Result<()> {
         if view.dim != self.dim {
             return Err(Error::Mismatch {
                 what: "length of the rows of an augmented view".into(),
@@ -150,6 +152,21 @@ impl FeatureMatrix {
         }
     }
 
+    /// Puts matrices of the same rows side by side: `[rows, ΣD]`.
+    ///
+    /// # Panics
+    /// If there is none, or if they differ in their number of rows.
+    pub(super) fn side_by_side(parts: Vec<Arc<FeatureMatrix>>) -> FeatureMatrix {
+        let rows = parts[0].rows;
+        assert!(parts.iter().all(|part| part.rows == rows), "the same rows");
+        FeatureMatrix {
+            rows,
+            dim: parts.iter().map(|part| part.dim).sum(),
+            source: Source::SideBySide(parts),
+            views: Vec::new(),
+        }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -171,6 +188,14 @@ impl FeatureMatrix {
             Source::Array(array) => {
                 for (out, &value) in out.iter_mut().zip(array.row(row)) {
                     *out = value;
+                }
+            }
+            Source::SideBySide(parts) => {
+                let mut rest = out;
+                for part in parts {
+                    let (own, others) = rest.split_at_mut(part.dim);
+                    part.row_into(row, own);
+                    rest = others;
                 }
             }
             Source::Mapped {
@@ -258,7 +283,7 @@ mod tests {
     #[test]
     fn views_stand_in_for_rows_where_they_have_them() {
         let mut matrix = FeatureMatrix::from_array(array![[1.0f32], [2.0], [3.0]]);
-        let view = FeatureMatrix::from_array(array![[30.0f32], [10.0]]);
+        let view = Arc::new(FeatureMatrix::from_array(array![[30.0f32], [10.0]]));
         matrix.add_view(view, vec![Some(1), None, Some(0)]).unwrap();
         let of = |row, view| {
             let mut out = [0.0];
@@ -267,8 +292,19 @@ mod tests {
         };
         assert_eq!([of(0, 0), of(1, 0), of(2, 0)], [1.0, 2.0, 3.0]);
         assert_eq!([of(0, 1), of(1, 1), of(2, 1)], [10.0, 2.0, 30.0]);
-        let wide = FeatureMatrix::from_array(array![[1.0f32, 2.0]]);
+        let wide = Arc::new(FeatureMatrix::from_array(array![[1.0f32, 2.0]]));
         assert!(matrix.add_view(wide, vec![None; 3]).is_err());
+    }
+
+    #[test]
+    fn matrices_side_by_side_give_their_rows_one_behind_the_other() {
+        let left = Arc::new(FeatureMatrix::from_array(array![[1.0f32, 2.0], [3.0, 4.0]]));
+        let right = Arc::new(FeatureMatrix::from_array(array![[5.0f32], [6.0]]));
+        let both = FeatureMatrix::side_by_side(vec![left, right]);
+        assert_eq!((both.rows(), both.dim()), (2, 3));
+        let mut out = Array2::zeros((2, 3));
+        both.gather(&[1, 0], &mut out.view_mut());
+        assert_eq!(out, array![[3.0, 4.0, 6.0], [1.0, 2.0, 5.0]]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod view;
 
 pub use matrix::{Dtype, FeatureMatrix};
 pub use pipeline::{extract, extract_view};
-pub use store::{FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
+pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};
 pub use view::View;

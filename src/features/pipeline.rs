@@ -18,12 +18,13 @@ use half::f16;
 use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::store::{
-    FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, read_meta,
+    ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
+    read_meta,
 };
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
 use super::view::View;
-use crate::backbone::Backbone;
+use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
 use crate::disk::rename_synced;
 use crate::error::{Error, Result};
@@ -80,6 +81,11 @@ fn fill_store(
         format_version: FORMAT_VERSION,
         backbone: backbone.id().clone(),
         feature_shape: backbone.feature_shape().to_vec(),
+        arrays: match backbone.parts() {
+            [_] => Vec::new(),
+            _ if params.concat => Vec::new(),
+            several => arrays_of(several),
+        },
         dtype: params.dtype,
         view: view.cloned(),
         pictures: pictures.len(),
@@ -173,21 +179,25 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
         return Ok(None);
     }
     let meta = read_meta(out)?;
-    refuse_other(out, (&meta.backbone, meta.dtype, &meta.view), plan)?;
+    refuse_other(
+        out,
+        (&meta.backbone, &meta.arrays, meta.dtype, &meta.view),
+        plan,
+    )?;
     FeatureStore::open(out).map(Some)
 }
 
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, dtype, view): (&crate::backbone::BackboneId, Dtype, &Option<View>),
+    (id, arrays, dtype, view): (&BackboneId, &[ArrayMeta], Dtype, &Option<View>),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
     let (what, expected, found) = if id.sha256 != wanted.sha256 {
         ("model", wanted.model.clone(), id.model.clone())
     } else if id.cut != wanted.cut {
-        ("cut", wanted.cut.clone(), id.cut.clone())
+        ("cut", wanted.cut.to_string(), id.cut.to_string())
     } else if id.pool != wanted.pool {
         (
             "pool",
@@ -214,6 +224,12 @@ fn refuse_other(
         )
     } else if dtype != plan.dtype {
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
+    } else if arrays.len() != plan.arrays.len() {
+        let describe = |arrays: &[ArrayMeta]| match arrays.len() {
+            0 => "one for all cuts".to_owned(),
+            n => n.to_string(),
+        };
+        ("number of arrays", describe(&plan.arrays), describe(arrays))
     } else {
         return Ok(());
     };
@@ -259,7 +275,11 @@ fn open_partial(
     let mut old = match Partial::open(dir.clone())? {
         Some((partial, found)) if found == *plan => return Ok(partial),
         Some((partial, found)) => {
-            refuse_other(out, (&found.backbone, found.dtype, &found.view), plan)?;
+            refuse_other(
+                out,
+                (&found.backbone, &found.arrays, found.dtype, &found.view),
+                plan,
+            )?;
             Some(partial)
         }
         None => None,
@@ -445,6 +465,7 @@ fn finish(
         model: backbone.source().to_owned(),
         backbone: plan.backbone.clone(),
         feature_shape: plan.feature_shape.clone(),
+        arrays: plan.arrays.clone(),
         dtype: plan.dtype,
         view: plan.view.clone(),
         rows: rows.len() as u64,

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `features.npy` | N×D, or N×H×W×C for unpooled maps; float32 or float16, little-endian, C order |
+//! | `features-<cut>.npy` | one such array a cut, in place of `features.npy`, where there are several cuts |
 //! | `index.csv` | one line a row: [`IndexRow`] |
 //! | `errors.csv` | pictures that have no row, with the reason |
 //! | `meta.json` | [`StoreMeta`]: the base, its cut and preprocessing, the counts |
@@ -13,6 +14,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
 use super::view::View;
 use super::{journal, table};
-use crate::backbone::BackboneId;
+use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
 use crate::error::{Error, Result};
 
@@ -61,6 +63,43 @@ pub struct SourceFacts {
     pub sha256: String,
 }
 
+/// One array of a store with several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrayMeta {
+    /// Its file in the store's folder.
+    pub file: String,
+    /// The tensor at which the base is cut.
+    pub cut: String,
+    /// Shape of one row: `[D]` or `[H, W, C]`.
+    pub shape: Vec<usize>,
+}
+
+/// The arrays of a store with the features of several cuts, each in its own file.
+pub(super) fn arrays_of(parts: &[CutFeatures]) -> Vec<ArrayMeta> {
+    let mut arrays: Vec<ArrayMeta> = Vec::new();
+    for part in parts {
+        let plain: String = part
+            .cut
+            .chars()
+            .map(|c| match c {
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => c,
+                _ => '_',
+            })
+            .collect();
+        let names = (1..).map(|i| match i {
+            1 => format!("features-{plain}.npy"),
+            i => format!("features-{plain}-{i}.npy"),
+        });
+        let is_free = |name: &String| arrays.iter().all(|array| array.file != *name);
+        arrays.push(ArrayMeta {
+            file: names.into_iter().find(is_free).unwrap_or_default(),
+            cut: part.cut.clone(),
+            shape: part.shape.clone(),
+        });
+    }
+    arrays
+}
+
 /// The contents of `meta.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,8 +114,11 @@ pub struct StoreMeta {
     pub model: String,
     /// What made the features.
     pub backbone: BackboneId,
-    /// Shape of one row: `[D]` or `[H, W, C]`.
+    /// Shape of one row: `[D]` or `[H, W, C]`; with several arrays `[ΣD]`, side by side.
     pub feature_shape: Vec<usize>,
+    /// The arrays of a store with several; empty where `features.npy` holds all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayMeta>,
     /// Type of one value.
     pub dtype: Dtype,
     /// The augmented view that each row is of; none for the pictures themselves.
@@ -102,7 +144,9 @@ pub struct FeatureStore {
     dir: PathBuf,
     meta: StoreMeta,
     index: Vec<IndexRow>,
-    matrix: FeatureMatrix,
+    /// One for each of the meta's arrays.
+    arrays: Vec<Arc<FeatureMatrix>>,
+    matrix: Arc<FeatureMatrix>,
 }
 
 impl FeatureStore {
@@ -140,33 +184,62 @@ impl FeatureStore {
                 meta.rows
             )));
         }
-        let features_path = dir.join(FEATURES);
-        let file = File::open(&features_path).map_err(Error::io("read", &features_path))?;
-        // SAFETY: the map is read only. A finished store is never changed in place: a new run renames new
-        // files over the old names, which leaves the mapped file as it was. Only a foreign program could
-        // truncate it, which is the risk that every reader of mapped files takes.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", &features_path))?;
-        let header = npy::header(meta.dtype, meta.rows, &meta.feature_shape);
-        if map.get(..npy::HEADER_BYTES) != Some(&header[..]) {
+        let map = |file: &str, shape: &[usize]| map_array(dir, file, &meta, shape).map(Arc::new);
+        let arrays = meta
+            .arrays
+            .iter()
+            .map(|array| map(&array.file, &array.shape))
+            .collect::<Result<Vec<_>>>()?;
+        let matrix = match arrays.is_empty() {
+            true => map(FEATURES, &meta.feature_shape)?,
+            false => Arc::new(FeatureMatrix::side_by_side(arrays.clone())),
+        };
+        if matrix.dim() != meta.feature_len() {
             return Err(fail(
-                "features.npy does not have the shape that meta.json says; extract again into a new folder".into(),
+                "its arrays do not add up to the features that meta.json says; extract again into a new folder"
+                    .into(),
             ));
         }
-        let rows = index.len();
-        let matrix = FeatureMatrix::mapped(
-            &features_path,
-            map,
-            npy::HEADER_BYTES,
-            rows,
-            meta.feature_len(),
-            meta.dtype,
-        )?;
         Ok(FeatureStore {
             dir: dir.to_owned(),
             meta,
             index,
+            arrays,
             matrix,
         })
+    }
+
+    /// Narrows a store of several arrays to the one of the cut `cut`: as if there were no other.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with the cuts that there are.
+    pub fn narrowed_to(mut self, cut: &str) -> Result<FeatureStore> {
+        if self.meta.backbone.cut.as_slice() == [cut] {
+            return Ok(self);
+        }
+        let place = self.meta.arrays.iter().position(|array| array.cut == cut);
+        let Some(place) = place else {
+            return Err(Error::Parameter {
+                name: "cut",
+                value: cut.to_owned(),
+                problem: format!(
+                    "the feature store {} has {}",
+                    self.dir.display(),
+                    self.meta.backbone.cut.as_slice().join(", ")
+                ),
+            });
+        };
+        self.matrix = self.arrays[place].clone();
+        self.arrays.clear();
+        let array = std::mem::take(&mut self.meta.arrays).swap_remove(place);
+        self.meta.feature_shape = array.shape;
+        self.meta.backbone.cut = Cuts::from(array.cut);
+        Ok(self)
+    }
+
+    /// The features of one cut of a store with several arrays, in the order of [`StoreMeta::arrays`].
+    pub fn arrays(&self) -> &[Arc<FeatureMatrix>] {
+        &self.arrays
     }
 
     /// Its folder.
@@ -184,7 +257,7 @@ impl FeatureStore {
         &self.index
     }
 
-    /// Its features, N×D; maps count as one vector each.
+    /// Its features, N×D; maps count as one vector each, and several arrays stand side by side.
     pub fn matrix(&self) -> &FeatureMatrix {
         &self.matrix
     }
@@ -195,6 +268,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::Mismatch`] if a view's rows have another length.
     pub fn attach_views(&mut self, views: Vec<FeatureStore>) -> Result<()> {
+        // Other holders of the matrix keep theirs without views.
+        let mut matrix = FeatureMatrix::side_by_side(vec![self.matrix.clone()]);
         for view in views {
             let rows: HashMap<&Path, usize> = view
                 .index
@@ -204,8 +279,9 @@ impl FeatureStore {
                 .collect();
             let places = self.index.iter().map(|row| rows.get(row.path.as_path()));
             let places = places.map(|row| row.copied()).collect();
-            self.matrix.add_view(view.matrix, places)?;
+            matrix.add_view(view.matrix, places)?;
         }
+        self.matrix = Arc::new(matrix);
         Ok(())
     }
 
@@ -231,6 +307,30 @@ impl FeatureStore {
     pub fn errors(&self) -> Result<Vec<(PathBuf, String)>> {
         table::read_errors(&self.dir.join(ERRORS))
     }
+}
+
+/// Maps one array of the store in `dir`, whose rows have the shape `shape`.
+fn map_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Result<FeatureMatrix> {
+    let broken = |problem: &str| Error::Store {
+        path: dir.to_owned(),
+        problem: format!("{file} {problem}; extract again into a new folder"),
+    };
+    if file.contains(['/', '\\']) {
+        return Err(broken("lies outside of the store"));
+    }
+    let path = dir.join(file);
+    let opened = File::open(&path).map_err(Error::io("read", &path))?;
+    // SAFETY: the map is read only. A finished store is never changed in place: a new run renames new
+    // files over the old names, which leaves the mapped file as it was. Only a foreign program could
+    // truncate it, which is the risk that every reader of mapped files takes.
+    let map = unsafe { Mmap::map(&opened) }.map_err(Error::io("read", &path))?;
+    let header = npy::header(meta.dtype, meta.rows, shape);
+    if map.get(..npy::HEADER_BYTES) != Some(&header[..]) {
+        return Err(broken("does not have the shape that meta.json says"));
+    }
+    let rows = usize::try_from(meta.rows).unwrap_or(usize::MAX);
+    let dim = shape.iter().product();
+    FeatureMatrix::mapped(&path, map, npy::HEADER_BYTES, rows, dim, meta.dtype)
 }
 
 /// Reads `meta.json` of the store in `dir`.

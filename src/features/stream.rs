@@ -31,6 +31,9 @@ pub struct PipelineParams {
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
+    /// Put the features of several cuts into one array, side by side, rather than each into its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub concat: bool,
     /// Stop at the first picture that cannot be used, rather than skip it.
     pub strict: bool,
     /// Pictures with more pixels than this are skipped, in millions.
@@ -42,6 +45,7 @@ impl Default for PipelineParams {
         PipelineParams {
             workers: 0,
             dtype: Dtype::F32,
+            concat: false,
             strict: false,
             max_megapixels: 100,
         }

@@ -13,7 +13,7 @@ use super::train::{
     config_path, evaluated, partition, require_two_classes, rows_to_train_on, run_references,
 };
 use super::views::{AugmentParams, ViewSource, attach_views};
-use crate::backbone::{Backbone, BackboneParams, Pool, TrainableTail, hex_sha256};
+use crate::backbone::{Backbone, BackboneParams, Detail, Pool, TrainableTail, hex_sha256};
 use crate::dataset;
 use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
@@ -222,7 +222,7 @@ fn run_prefix(
         backbone: BackboneParams {
             model: extract_config.backbone.model.clone(),
             input_size: Some(backbone.id().input_size),
-            cut: Some(tail.cut.clone()),
+            cut: Some(tail.cut.clone().into()),
             pool: Some(Pool::None),
         },
         ..extract_config.clone()
@@ -348,7 +348,10 @@ fn save(
     Ok(TrainReport {
         classes: store.meta().classes.clone(),
         head_parameters: head.parameters() + trained as usize,
-        base_parameters: backbone.summary()?.parameters().saturating_sub(trained),
+        base_parameters: backbone
+            .summary(Detail::Layers)?
+            .parameters()
+            .saturating_sub(trained),
         cross_validation: None,
         scores,
         best_epoch: tuned.best_epoch,

@@ -98,6 +98,7 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
         output: config.output.clone(),
         force: config.force,
         folds: config.folds,
+        cut: None,
         model: Some(config.backbone.model.clone()),
         split: config.split.clone(),
         head: config.head.clone(),

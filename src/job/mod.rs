@@ -13,7 +13,11 @@ pub mod finetune;
 
 pub mod fit;
 
+pub mod models;
+
 pub mod predict;
+
+pub mod probe;
 
 pub mod recipe;
 
@@ -34,7 +38,11 @@ pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
 pub use finetune::{FinetuneConfig, FinetuneReport, finetune};
 pub use fit::{FitConfig, fit};
+pub use models::{
+    AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
+};
 pub use predict::{PictureResult, PredictConfig, predict};
+pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
 pub use recipe::Recipe;
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, BackboneParams, Layer, Summary, find, input_shape, input_size};
+use crate::backbone::{
+    Backbone, BackboneParams, Detail, Layer, Summary, find, input_shape, input_size,
+};
 use crate::error::{Error, Result};
 
 /// Configuration of [`summary`].
@@ -21,20 +23,20 @@ pub struct SummaryConfig {
     /// With a head: list the layers of the base, too.
     #[serde(default)]
     pub expand_nested: bool,
+    /// List each ONNX node, not layers.
+    #[serde(default)]
+    pub nodes: bool,
+    /// The first layer that is trained: those before it are frozen. By default all layers of a base alone
+    /// count as trained, and those behind a head as frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfreeze_from: Option<String>,
 }
 
 /// Lists the layers of the base, or of the base up to its cut (frozen) with a head behind it.
 ///
 /// # Errors
-/// Those of [`Backbone::open`].
+/// Those of [`Backbone::open`]; [`Error::Parameter`].
 pub fn summary(config: &SummaryConfig) -> Result<Summary> {
-    if config.head == 0 && config.backbone.cut.is_none() && config.backbone.pool.is_none() {
-        let found = find(&config.backbone.model)?;
-        let layout = found.card.preprocess.layout;
-        let size = input_size(&found.card, config.backbone.input_size)?;
-        let shape = input_shape(&found.graph, layout, size)?;
-        return Summary::of(&found.graph, shape, layout);
-    }
     if config.hidden.contains(&0) {
         return Err(Error::Parameter {
             name: "hidden",
@@ -42,22 +44,43 @@ pub fn summary(config: &SummaryConfig) -> Result<Summary> {
             problem: "a layer has 1 or more units".into(),
         });
     }
-    let backbone = Backbone::open(&config.backbone)?;
-    let mut summary = backbone.summary()?;
-    if config.head == 0 {
+    let detail = match config.nodes {
+        true => Detail::Nodes,
+        false => Detail::Layers,
+    };
+    let is_whole =
+        config.head == 0 && config.backbone.cut.is_none() && config.backbone.pool.is_none();
+    if is_whole {
+        let found = find(&config.backbone.model)?;
+        let layout = found.card.preprocess.layout;
+        let size = input_size(&found.card, config.backbone.input_size)?;
+        let shape = input_shape(&found.graph, layout, size)?;
+        let mut summary = Summary::of(&found.graph, shape, layout, detail)?;
+        if let Some(layer) = &config.unfreeze_from {
+            summary.unfreeze_from(layer)?;
+        }
         return Ok(summary);
     }
-    for layer in &mut summary.layers {
-        layer.non_trainable += std::mem::take(&mut layer.trainable);
+    let backbone = Backbone::open(&config.backbone)?;
+    let mut summary = backbone.summary(detail)?;
+    match &config.unfreeze_from {
+        Some(layer) => summary.unfreeze_from(layer)?,
+        None if config.head > 0 => summary.layers.iter_mut().for_each(Layer::freeze),
+        None => {}
+    }
+    if config.head == 0 {
+        return Ok(summary);
     }
     if !config.expand_nested {
         summary.layers = vec![Layer {
             name: backbone.id().model.clone(),
             kind: "Functional".into(),
-            tensor: String::new(),
             output_shape: Some(backbone.feature_shape().to_vec()),
-            trainable: 0,
+            trainable: summary.trainable(),
             non_trainable: summary.non_trainable(),
+            macs: summary.macs(),
+            activation_bytes: summary.activation_bytes(),
+            ..Layer::default()
         }];
     }
     summary.layers.extend(head_layers(&backbone, config));
@@ -68,10 +91,12 @@ fn head_layers(backbone: &Backbone, config: &SummaryConfig) -> Vec<Layer> {
     let row = |name: String, kind: &str, units: usize, trainable: usize| Layer {
         name,
         kind: kind.into(),
-        tensor: String::new(),
         output_shape: Some(vec![units]),
         trainable: trainable as u64,
-        non_trainable: 0,
+        // One multiply-add a weight; the biases have none.
+        macs: trainable.saturating_sub(units) as u64,
+        activation_bytes: units as u64 * 4,
+        ..Layer::default()
     };
     let mut inputs = backbone.feature_len();
     let mut layers = Vec::new();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::write_config;
 use super::extract::open_backbone;
-use crate::backbone::{Backbone, BackboneParams, PictureSession, hex_sha256};
+use crate::backbone::{Backbone, BackboneParams, Detail, PictureSession, hex_sha256};
 use crate::dataset::{self, Split};
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
@@ -57,6 +57,9 @@ pub struct TrainConfig {
     /// Cross-validate over this many folds first; 0 does not.
     #[serde(default)]
     pub folds: usize,
+    /// The cut whose features are used, of a store with several; by default all, side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
     /// Name or path of the base that made the features; by default what the store says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -98,7 +101,10 @@ pub struct TrainReport {
 /// file does not give the results of the trained model.
 pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
-    let store = FeatureStore::open(&config.features)?;
+    let mut store = FeatureStore::open(&config.features)?;
+    if let Some(cut) = &config.cut {
+        store = store.narrowed_to(cut)?;
+    }
     let id = &store.meta().backbone;
     let params = BackboneParams {
         model: config
@@ -196,7 +202,7 @@ pub(super) fn run(
     Ok(TrainReport {
         classes: classes.clone(),
         head_parameters: fitted.head.parameters(),
-        base_parameters: backbone.summary()?.parameters(),
+        base_parameters: backbone.summary(Detail::Layers)?.parameters(),
         cross_validation,
         scores,
         best_epoch: fitted.best_epoch,

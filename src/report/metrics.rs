@@ -1,8 +1,7 @@
 //! Scores as tables.
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use super::printable;
+use super::table::{finish, plain};
 use crate::dataset::Split;
 use crate::train::{ClassScores, ConfusionMatrix, Score};
 
@@ -77,20 +76,4 @@ fn short(name: &str) -> String {
         Some((i, _)) => format!("{}…", &name[..i]),
         None => name,
     }
-}
-
-fn plain(columns: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(columns);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-fn finish(table: Table) -> String {
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
 }

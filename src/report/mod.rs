@@ -5,9 +5,11 @@ pub mod plot;
 mod printable;
 mod sheet;
 mod summary;
+mod table;
 
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::printable;
 pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
-pub use summary::summary_table;
+pub use summary::{Columns, summary_table};
+pub(crate) use table::{finish, plain};

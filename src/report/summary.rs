@@ -7,10 +7,23 @@ use crate::backbone::{Layer, Summary};
 const LAYER_WIDTH: usize = 34;
 const SHAPE_WIDTH: usize = 26;
 const COUNT_WIDTH: usize = 12;
+const COST_WIDTH: usize = 16;
+
+/// Columns that are shown by request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Multiply-adds for one picture.
+    pub macs: bool,
+    /// Bytes of each output for one picture.
+    pub activations: bool,
+}
+
+/// Head of a column, and what it shows of a layer.
+type Cost = (&'static str, fn(&Layer) -> u64);
 
 /// The table of `model.summary()` in Keras: layer (type), output shape with a free batch axis and
 /// channels last, parameters; then total, trainable and non-trainable parameters.
-pub fn summary_table(summary: &Summary) -> String {
+pub fn summary_table(summary: &Summary, columns: Columns) -> String {
     let names: Vec<String> = summary
         .layers
         .iter()
@@ -22,22 +35,35 @@ pub fn summary_table(summary: &Summary) -> String {
         .max()
         .unwrap_or(0);
     let layer_width = longest.max(LAYER_WIDTH);
-    let width = layer_width + SHAPE_WIDTH + COUNT_WIDTH;
-    let row = |layer: &str, shape: &str, count: &str| {
-        format!(
-            " {layer:<w$}{shape:<SHAPE_WIDTH$}{count}\n",
+    let mut more: Vec<Cost> = Vec::new();
+    if columns.macs {
+        more.push(("Multiply-adds", |layer| layer.macs));
+    }
+    if columns.activations {
+        more.push(("Output bytes", |layer| layer.activation_bytes));
+    }
+    let width = layer_width + SHAPE_WIDTH + COUNT_WIDTH + more.len() * COST_WIDTH;
+    let row = |layer: &str, shape: &str, count: &str, more: &[String]| {
+        let mut line = format!(
+            " {layer:<w$}{shape:<SHAPE_WIDTH$}{count:<COUNT_WIDTH$}",
             w = layer_width - 1
-        )
+        );
+        for cost in more {
+            line += &format!("{cost:>COST_WIDTH$}");
+        }
+        format!("{}\n", line.trim_end())
     };
     let mut text = format!(
         "Model: \"{}\"\n{}\n",
         printable(&summary.model),
         "_".repeat(width)
     );
-    text += &row("Layer (type)", "Output Shape", "Param #");
+    let heads: Vec<String> = more.iter().map(|(head, _)| (*head).to_owned()).collect();
+    text += &row("Layer (type)", "Output Shape", "Param #", &heads);
     text += &format!("{}\n", "=".repeat(width));
     for (name, layer) in names.iter().zip(&summary.layers) {
-        text += &row(name, &shape(layer), &grouped(layer.parameters()));
+        let costs: Vec<String> = more.iter().map(|(_, cost)| grouped(cost(layer))).collect();
+        text += &row(name, &shape(layer), &grouped(layer.parameters()), &costs);
     }
     text += &format!("{}\n", "=".repeat(width));
     text += &format!("Total params: {}\n", grouped(summary.parameters()));
@@ -46,6 +72,18 @@ pub fn summary_table(summary: &Summary) -> String {
         "Non-trainable params: {}\n",
         grouped(summary.non_trainable())
     );
+    if columns.macs {
+        text += &format!(
+            "Multiply-adds for one picture: {}\n",
+            grouped(summary.macs())
+        );
+    }
+    if columns.activations {
+        text += &format!(
+            "Output bytes for one picture: {}\n",
+            grouped(summary.activation_bytes())
+        );
+    }
     text += &format!("{}\n", "_".repeat(width));
     text
 }

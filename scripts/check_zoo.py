@@ -1,0 +1,124 @@
+"""Compares tl-batch with Keras: parameters, and features at the last layer and at three inner ones.
+
+    check_zoo.py --program target/release/tl-batch [NETWORK...]
+
+Exports each network of keras.applications with random weights (BatchNormalization statistics too), runs
+`tl-batch summary` and `tl-batch extract` on it, and prints a table in Markdown. Exits with 1 if a parameter total
+differs, or a feature by more than 1e-3 + 1e-4 of its value.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import export_keras
+import keras
+import numpy as np
+from PIL import Image
+
+NETWORKS = [
+    "VGG16",
+    "VGG19",
+    "ResNet50",
+    "InceptionV3",
+    "Xception",
+    "MobileNet",
+    "MobileNetV2",
+    "EfficientNetB0",
+    "DenseNet121",
+    "NASNetMobile",
+]
+PICTURES = 3
+# Keras counts how many pictures its Normalization layer has seen as a parameter; an ONNX file has no such number.
+COUNTERS = {"EfficientNetB0": 1}
+KINDS = ("Add", "Concatenate", "MaxPooling2D", "Activation", "ReLU", "BatchNormalization")
+
+
+def write_pictures(folder, size, rng):
+    """Writes pictures of the network's own size, so that nothing is resized; returns them as uint8 arrays."""
+    folder.mkdir()
+    pictures = []
+    for i in range(PICTURES):
+        coarse = rng.integers(0, 256, (9, 9, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{i}.png")
+        pictures.append(np.asarray(picture))
+    return np.stack(pictures)
+
+
+def inner_layers(model):
+    """A layer about each quarter of the way."""
+    layers = [
+        layer for layer in model.layers[:-1] if type(layer).__name__ in KINDS and len(layer.output.shape) == 4
+    ]
+    return [layers[round(len(layers) * share)] for share in (0.25, 0.5, 0.75)]
+
+
+def run(program, arguments, folder):
+    """Runs tl-batch and returns what it printed."""
+    environment = {**os.environ, "TL_MODELS": str(folder)}
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, cwd=folder)
+    if done.returncode:
+        sys.exit(f"tl-batch {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def check(program, network, folder):
+    """Returns a row of the table, and whether all is as it should be."""
+    model, name, mode, _ = export_keras.export(network, folder, weights="random")
+    module = sys.modules[export_keras.networks()[network].__module__]
+    rng = np.random.default_rng(1)
+    pictures = write_pictures(folder / f"{name}-pictures", model.input_shape[1], rng)
+    layers = [*inner_layers(model), model.layers[-1]]
+    inner = keras.Model(model.input, [layer.output for layer in layers])
+    theirs = inner(module.preprocess_input(pictures.astype(np.float32)), training=False)
+
+    lines = [json.loads(line) for line in run(program, ["summary", name, "--json"], folder).splitlines()]
+    parameters = sum(line["trainable"] + line["non_trainable"] for line in lines)
+    cuts = [word for layer in layers for word in ("--cut", layer.name)]
+    out = folder / f"{name}.features"
+    run(program, ["extract", f"{name}-pictures", "--model", name, *cuts, "--pool", "none", "--out", str(out)], folder)
+    arrays = json.loads((out / "meta.json").read_text())["arrays"]
+    worst, largest, right = 0.0, 0.0, True
+    for array, layer, values in zip(arrays, layers, theirs):
+        ours, values = np.load(out / array["file"]), np.asarray(values)
+        if ours.shape != values.shape:
+            sys.exit(f"{network} at {layer.name}: shape {ours.shape} where Keras has {values.shape}")
+        difference = np.abs(ours - values)
+        right &= bool(np.all(difference <= 1e-3 + 1e-4 * np.abs(values)))
+        worst = max(worst, float(difference.max()))
+        largest = max(largest, float(np.abs(values).max()))
+    expected = model.count_params()
+    right &= parameters == expected - COUNTERS.get(network, 0)
+    size = model.input_shape[1]
+    cut_names = ", ".join(f"`{layer.name}`" for layer in layers)
+    row = (
+        f"| {network} | {size} | {mode} | {expected:,} | {parameters:,} | {worst:.1e} of {largest:.3g} "
+        f"| {cut_names} |"
+    )
+    return row, right
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=Path, required=True)
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    args = parser.parse_args()
+    program = args.program.resolve()
+    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | cuts |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    all_right = True
+    for network in args.networks:
+        with tempfile.TemporaryDirectory() as folder:
+            row, right = check(program, network, Path(folder))
+        print(row if right else f"{row} WRONG", flush=True)
+        all_right &= right
+    sys.exit(not all_right)
+
+
+if __name__ == "__main__":
+    main()

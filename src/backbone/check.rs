@@ -1,0 +1,148 @@
+//! What is looked at before a graph is believed: a damaged or malicious file must not cost time or memory.
+//! Touches no file.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+
+/// Most values that a node may make out of a constant shape.
+const MOST_FILLED: i64 = 1 << 26;
+
+/// Finds a constant that is kept elsewhere, that is not as large as it says, or that asks for a huge tensor;
+/// says which, in a clause.
+pub(super) fn damage(graph: &pb::GraphProto) -> Option<String> {
+    constants(graph)
+        .find_map(|(name, tensor)| tensor_damage(name, tensor))
+        .or_else(|| huge_fill(graph))
+}
+
+/// Weights, and what `Constant` nodes make.
+fn constants(graph: &pb::GraphProto) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
+    let values = graph.node.iter().flat_map(|node| {
+        let tensors = node.attribute.iter().filter_map(|a| a.t.as_ref());
+        tensors.map(|tensor| (node.output.first().map_or("", String::as_str), tensor))
+    });
+    let weights = graph.initializer.iter();
+    weights.map(|t| (t.name.as_str(), t)).chain(values)
+}
+
+fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
+    if !tensor.external_data.is_empty()
+        || tensor.data_location == Some(DataLocation::External as i32)
+    {
+        return Some(format!(
+            "the weights of `{name}` are kept in another file, which is not supported; save the model as one file"
+        ));
+    }
+    let claimed = tensor
+        .dims
+        .iter()
+        .try_fold(1_i64, |values, &dim| values.checked_mul(dim))
+        .filter(|&values| values >= 0);
+    let size = match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
+        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => 8,
+        Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16) => 2,
+        Ok(DataType::Int8 | DataType::Uint8 | DataType::Bool) => 1,
+        // Types of fewer bits and texts are left to the engine.
+        _ => return None,
+    };
+    let found = match tensor.raw_data.len() {
+        0 => [
+            tensor.float_data.len(),
+            tensor.int32_data.len(),
+            tensor.int64_data.len(),
+            tensor.double_data.len(),
+            tensor.uint64_data.len(),
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(0),
+        bytes => bytes / size,
+    };
+    match claimed {
+        Some(values) if u64::try_from(values) == Ok(found as u64) => None,
+        _ => Some(format!(
+            "the tensor `{name}` says that it has the shape {:?} but has {found} values; the file is damaged",
+            tensor.dims
+        )),
+    }
+}
+
+/// Finds a node that makes a huge tensor of a constant shape.
+fn huge_fill(graph: &pb::GraphProto) -> Option<String> {
+    let shapes: HashMap<&str, i64> = constants(graph)
+        .filter(|(_, tensor)| tensor.data_type == DataType::Int64 as i32 && tensor.dims.len() == 1)
+        .map(|(name, tensor)| {
+            let raw = tensor.raw_data.as_chunks::<8>().0.iter();
+            let dims = raw
+                .map(|bytes| i64::from_le_bytes(*bytes))
+                .chain(tensor.int64_data.iter().copied());
+            let values = dims.fold(1_i64, |values, dim| values.saturating_mul(dim.max(1)));
+            (name, values)
+        })
+        .collect();
+    graph.node.iter().find_map(|node| {
+        let place = match node.op_type.as_str() {
+            "ConstantOfShape" => 0,
+            "Expand" | "Tile" => 1,
+            _ => return None,
+        };
+        let values = *shapes.get(node.input.get(place)?.as_str())?;
+        (values > MOST_FILLED).then(|| {
+            format!(
+                "the node `{}` ({}) makes a tensor of {values} values, which no base needs",
+                node.name, node.op_type
+            )
+        })
+    })
+}
+
+/// The order in which nodes can be executed, that of the file where it is one.
+///
+/// # Errors
+/// A clause that names a node which waits for itself.
+pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, String> {
+    let makers: HashMap<&str, usize> = graph
+        .node
+        .iter()
+        .enumerate()
+        .flat_map(|(i, node)| node.output.iter().map(move |o| (o.as_str(), i)))
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+    let mut waits = vec![0; graph.node.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
+    for (i, node) in graph.node.iter().enumerate() {
+        for maker in node
+            .input
+            .iter()
+            .filter_map(|input| makers.get(input.as_str()))
+        {
+            waits[i] += 1;
+            readers[*maker].push(i);
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> = (0..waits.len())
+        .filter(|&i| waits[i] == 0)
+        .map(Reverse)
+        .collect();
+    let mut order = Vec::with_capacity(waits.len());
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(i);
+        for &reader in &readers[i] {
+            waits[reader] -= 1;
+            if waits[reader] == 0 {
+                ready.push(Reverse(reader));
+            }
+        }
+    }
+    match (0..waits.len()).find(|&i| waits[i] > 0) {
+        None => Ok(order),
+        Some(i) => Err(format!(
+            "its nodes form a circle: `{}` ({}) waits for its own result",
+            graph.node[i].name, graph.node[i].op_type
+        )),
+    }
+}

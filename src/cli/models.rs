@@ -1,0 +1,349 @@
+//! `tl-batch models`: the zoo on the command line.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Face;
+use super::layers::from_flags;
+use super::output::Out;
+use crate::backbone::{KnownModel, ModelCard, Weights};
+use crate::error::Result;
+use crate::job::{
+    AddConfig, FetchConfig, ModelFacts, add_model, fetch_model, list_models, show_model,
+};
+use crate::report::{finish, grouped, plain, printable};
+
+/// The zoo: which bases there are, and how to get or add one.
+///
+/// Without a command, lists them.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  tl-batch models
+  tl-batch models show vgg16
+  tl-batch models fetch mobilenetv2
+  tl-batch models fetch mobilenetv2 --from /media/stick
+  tl-batch models add my-network.onnx --preprocess torch")]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the bases: size, input, features, accuracy, licence, and whether they are on this machine.
+    List,
+    Show(ShowArgs),
+    Fetch(FetchArgs),
+    Add(AddArgs),
+}
+
+/// Print a base's card, and what its file tells if it is on this machine.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Name of a base, or path of an ONNX file.
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+}
+
+/// Download a base; it gets its name only when its size and SHA-256 are right.
+///
+/// A download that was stopped goes on where it was. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. The
+/// file goes to the folder of TL_MODELS, else to tl/models in the user's data folder.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch models fetch mobilenetv2
+  tl-batch models fetch resnet50 --from https://mirror.example.org/models
+  tl-batch models fetch resnet50 --to /media/stick      then, on the board:
+  tl-batch models fetch resnet50 --from /media/stick")]
+pub struct FetchArgs {
+    /// Name of the base, as `tl-batch models` lists it.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// A folder or an http(s) address that has the file, in place of the card's addresses.
+    #[arg(long, value_name = "DIR-OR-URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+
+    /// The folder to put it in, with its card [default: that of TL_MODELS, else the user's data folder].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<PathBuf>,
+}
+
+/// Take any ONNX classifier or feature extractor into the zoo.
+///
+/// Layout, input size, feature layer and logits are found in its graph, and it is run once. How pictures are
+/// prepared is not in the file: give --preprocess or a card, else it is guessed, with a warning.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch models add resnet34.onnx --preprocess torch --license Apache-2.0
+  tl-batch models add net.onnx --name my-net --preprocess tf --cut block_13_add
+  tl-batch models add net.onnx --card net.toml")]
+pub struct AddArgs {
+    /// The ONNX file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Its card [default: the file beside it that ends in .toml].
+    #[arg(long, value_name = "TOML")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card: Option<PathBuf>,
+
+    /// Name of the base [default: that of the card, else of the file].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+
+    /// How pictures are prepared: torch (RGB, 0 to 1, ImageNet mean and deviation), tf (RGB, -1 to 1),
+    /// caffe (BGR less the mean), raw (RGB, 0 to 255).
+    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(["torch", "tf", "caffe", "raw"]))]
+    #[serde(rename = "preparation", skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<String>,
+
+    /// Height and width of the input in pixels [default: what the card or the graph says, else 224].
+    #[arg(long, value_name = "PX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+
+    /// The layer whose output is the feature [default: the last before the classifier].
+    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+
+    /// Where the weights come from, for the card.
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+
+    /// Licence of the weights, for the card.
+    #[arg(long, value_name = "SPDX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+
+    /// The folder to put it in [default: that of TL_MODELS, else the user's data folder].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<PathBuf>,
+
+    /// Replace a base of the same name.
+    #[arg(long)]
+    #[serde(skip)]
+    pub force: bool,
+}
+
+/// Runs `tl-batch models`.
+pub(super) fn run(face: &Face, args: ModelsArgs) -> Result<()> {
+    match args.command.unwrap_or(ModelsCommand::List) {
+        ModelsCommand::List => run_list(face),
+        ModelsCommand::Show(args) => run_show(face, &args),
+        ModelsCommand::Fetch(args) => run_fetch(face, &args),
+        ModelsCommand::Add(args) => run_add(face, &args),
+    }
+}
+
+fn run_list(face: &Face) -> Result<()> {
+    let models = face.show("models", None, false, |progress| Ok(list_models(progress)))?;
+    let mut out = Out::new();
+    if face.json {
+        return models.iter().try_for_each(|model| out.json(&listed(model)));
+    }
+    out.text(&models_table(&models))
+}
+
+/// One line of `models --json`.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    card: &'a ModelCard,
+    on_this_machine: bool,
+    path: Option<&'a PathBuf>,
+}
+
+fn listed(model: &KnownModel) -> Listed<'_> {
+    Listed {
+        card: &model.card,
+        on_this_machine: model.weights != Weights::Missing,
+        path: match &model.weights {
+            Weights::File(path) => Some(path),
+            _ => None,
+        },
+    }
+}
+
+fn models_table(models: &[KnownModel]) -> String {
+    let mut table = plain(&[
+        "name",
+        "parameters",
+        "MB",
+        "input",
+        "features",
+        "top-1",
+        "here",
+        "licence",
+    ]);
+    let unknown_or = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
+    for KnownModel { card, weights } in models {
+        let parameters = match (card.parameters, card.bytes) {
+            (0, 0) => None,
+            // float32 weights take nearly all of the file.
+            (0, bytes) => Some(format!("~{:.1} M", bytes as f64 / 4e6)),
+            (parameters, _) => Some(format!("{:.1} M", parameters as f64 / 1e6)),
+        };
+        let megabytes = (card.bytes > 0).then(|| format!("{:.1}", card.bytes as f64 / 1e6));
+        let features = (card.features > 0).then(|| card.features.to_string());
+        table.add_row([
+            printable(&card.name),
+            unknown_or(parameters),
+            unknown_or(megabytes),
+            card.input_size.to_string(),
+            unknown_or(features),
+            card.top1
+                .map_or("-".to_owned(), |top1| format!("{top1:.1} %")),
+            match weights {
+                Weights::Embedded => "inside",
+                Weights::File(_) => "yes",
+                Weights::Missing => "no",
+            }
+            .to_owned(),
+            printable(&card.license),
+        ]);
+    }
+    format!(
+        "{}\nmodels show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.\n",
+        finish(table)
+    )
+}
+
+fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
+    let facts = face.show("models show", None, false, |progress| {
+        show_model(&args.model, progress)
+    })?;
+    print_facts(face, &facts)
+}
+
+fn print_facts(face: &Face, facts: &ModelFacts) -> Result<()> {
+    match face.json {
+        true => Out::new().json(facts),
+        false => Out::new().text(&facts_text(facts)),
+    }
+}
+
+fn facts_text(facts: &ModelFacts) -> String {
+    let ModelFacts { card, path, found } = facts;
+    let preprocess = &card.preprocess;
+    let mut lines: Vec<(&str, String)> = vec![
+        ("name", card.name.clone()),
+        ("title", card.title.clone()),
+        ("source", card.source.clone()),
+        ("licence", card.license.clone()),
+    ];
+    lines.push((
+        "file",
+        match (path, found) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(_)) => "inside this program".to_owned(),
+            (None, None) => format!("{}, not on this machine", card.file),
+        },
+    ));
+    if card.bytes > 0 {
+        lines.push(("bytes", grouped(card.bytes)));
+    }
+    lines.push(("SHA-256", card.sha256.clone()));
+    lines.extend(card.urls.iter().map(|url| ("from", url.clone())));
+    if !card.checked {
+        lines.push((
+            "checked",
+            "not checked here: the card states what its source publishes".to_owned(),
+        ));
+    }
+    lines.push((
+        "input",
+        format!(
+            "{0} x {0}, at least {1} x {1}",
+            card.input_size, card.min_size
+        ),
+    ));
+    if let Some(top1) = card.top1 {
+        lines.push((
+            "ImageNet",
+            format!("{top1:.2} % top-1, as the source states it"),
+        ));
+    }
+    if let Some(found) = found {
+        let shape: Vec<String> = found.feature_shape.iter().map(usize::to_string).collect();
+        lines.push(("parameters", grouped(found.parameters)));
+        lines.push((
+            "features",
+            format!(
+                "{} ({}), pooled: {}",
+                found.features,
+                shape.join(" x "),
+                card.pool.name()
+            ),
+        ));
+        let logits = found.logits.clone();
+        lines.push((
+            "logits",
+            logits.unwrap_or_else(|| "none: no classifier".to_owned()),
+        ));
+    } else {
+        lines.push(("features", card.features.to_string()));
+    }
+    lines.push((
+        "preprocess",
+        format!(
+            "{:?} with {:?}, {:?}, {:?}; (v x {} - {:?}) / {:?}",
+            preprocess.resize,
+            preprocess.filter,
+            preprocess.order,
+            preprocess.layout,
+            preprocess.scale,
+            preprocess.mean,
+            preprocess.std
+        )
+        .to_lowercase(),
+    ));
+    lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| format!("{key:<11} {}\n", printable(&value)))
+        .collect()
+}
+
+fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
+    let config: FetchConfig = from_flags(args)?;
+    let fetched = face.show("models fetch", config.to.as_deref(), true, |progress| {
+        fetch_model(&config, progress)
+    })?;
+    if face.json {
+        return Ok(());
+    }
+    let name = printable(&config.name);
+    Out::new().text(&match (&fetched.path, fetched.was_there) {
+        (None, _) => format!("{name} is inside this program\n"),
+        (Some(path), true) => format!("{name} is there already: {}\n", path.display()),
+        (Some(path), false) => format!(
+            "{}: {} bytes, SHA-256 as the card says\n",
+            path.display(),
+            grouped(fetched.bytes)
+        ),
+    })
+}
+
+fn run_add(face: &Face, args: &AddArgs) -> Result<()> {
+    let mut config: AddConfig = from_flags(args)?;
+    config.force = args.force;
+    let facts = face.show("models add", config.to.as_deref(), false, |progress| {
+        add_model(&config, progress)
+    })?;
+    print_facts(face, &facts)
+}
