@@ -5,6 +5,7 @@
 //! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
 //! ```
 
+mod attributes;
 mod candidates;
 mod card;
 mod check;
@@ -16,7 +17,9 @@ mod guess;
 mod layers;
 mod network;
 mod onnx;
+mod operators;
 mod summary;
+mod trainable;
 mod zoo;
 
 use serde::{Deserialize, Serialize};
@@ -35,13 +38,14 @@ pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use summary::{Layer, Summary};
+pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     known_model, known_models, label_list, models_home,
 };
 
 use crate::error::{Error, Result};
-use crate::pixels::{Layout, Picture, Preprocess, Preprocessor};
+use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor};
 
 /// Which base, and where it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -251,6 +255,16 @@ impl Backbone {
         self.network.session_bytes()
     }
 
+    /// Shapes of the tensors of its graph, batch included, as far as they are known.
+    fn tensor_shapes(&self) -> Result<std::collections::HashMap<String, Vec<usize>>> {
+        network::tensor_shapes(&self.graph, self.network.input_shape())
+    }
+
+    /// Whether the tensor `tensor` has its channels second or last.
+    fn layout_at(&self, tensor: &str) -> Layout {
+        cut::layout_of(&self.graph, tensor, self.id.preprocess.layout)
+    }
+
     /// Makes what one worker needs to turn pictures into features.
     ///
     /// # Errors
@@ -369,6 +383,23 @@ impl PictureSession {
     /// [`Error::Image`] if it cannot be resized.
     pub fn prepare(&mut self, picture: &Picture) -> Result<()> {
         self.preprocessor.tensor(picture, &mut self.input)
+    }
+
+    /// The pixels that the network sees, before they become numbers.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the picture's pixels do not fit its size.
+    pub fn resized(&mut self, picture: &Picture) -> Result<Picture> {
+        self.preprocessor.resize(picture)
+    }
+
+    /// As [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be resized.
+    pub fn prepare_view(&mut self, picture: &Picture, augment: &Augment, seed: u64) -> Result<()> {
+        let resized = self.resized(picture)?;
+        self.prepare(&augment.view(&resized, seed))
     }
 
     /// The colour on which transparent pictures are to be put before [`prepare`](Self::prepare).

@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use self::args::{
-    BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs,
-    PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    AugmentPreviewArgs, BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs,
+    FinetuneArgs, FitArgs, ManArgs, PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
 pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
@@ -23,8 +23,9 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
-    SummaryConfig, TrainConfig, VerifyConfig, bench, classify, evaluate, extract, fit, predict,
+    AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
+    FinetuneConfig, FitConfig, JobCard, PredictConfig, Recipe, SummaryConfig, TrainConfig,
+    VerifyConfig, augment_preview, bench, classify, evaluate, extract, finetune, fit, predict,
     run_job, summary, train, verify,
 };
 use crate::progress::Progress;
@@ -66,11 +67,13 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         Command::Fit(args) => run_fit(&face, &args),
+        Command::Finetune(args) => run_finetune(&face, &args),
         Command::Extract(args) => run_extract(&face, &args),
         Command::Train(args) => run_train(&face, &args),
         Command::Predict(args) => run_predict(&face, args),
         Command::Evaluate(args) => run_evaluate(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
+        Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
         Command::Bench(args) => run_bench(&face, &args),
@@ -114,7 +117,7 @@ impl Face {
             json: self.json && events_to_stdout,
             long: matches!(
                 card.name,
-                "fit" | "extract" | "train" | "evaluate" | "probe-layers"
+                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers"
             ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
@@ -133,8 +136,24 @@ impl Face {
 fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
+    if config.recipe == Recipe::Finetune {
+        let mut config: FinetuneConfig = configuration("fit", args, args.run.config.as_deref())?;
+        config.force = args.run.force;
+        return show_finetune(face, &config);
+    }
     let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)
+}
+
+fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
+    let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    show_finetune(face, &config)
+}
+
+fn show_finetune(face: &Face, config: &FinetuneConfig) -> Result<()> {
+    let report = face.show(&config.card(), true, |progress| finetune(config, progress))?;
+    output::finetune_report(face.json, &report)
 }
 
 fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
@@ -242,6 +261,24 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     })?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
+}
+
+fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
+    let mut config: AugmentPreviewConfig = configuration("augment-preview", args, None)?;
+    config.force = args.force;
+    let (rows, augment) = face.show(
+        &JobCard::new("augment-preview", &config),
+        true,
+        |progress| augment_preview(&config, progress),
+    )?;
+    if face.json {
+        return Ok(());
+    }
+    Out::new().text(&format!(
+        "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
+        printable(&config.output.to_string_lossy()),
+        config.augment.views
+    ))
 }
 
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
