@@ -6,7 +6,7 @@ use super::*;
 use crate::job::VerifyConfig;
 use crate::progress::Event as JobEvent;
 use crate::tui::event::{Event, Folder, FolderEntry, Target};
-use crate::tui::tests::Player;
+use crate::tui::tests::{Player, bases};
 use crate::tui::theme::{Depth, Font, Ground};
 
 const FIT: &str = include_str!("../../../tests/events/fit.jsonl");
