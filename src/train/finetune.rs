@@ -110,13 +110,18 @@ pub fn finetune(
         progress.emit(Event::Epoch {
             fold,
             stats: *stats,
+            class_accuracy: Vec::new(),
         });
     }
     let mut saved = Instant::now();
     while run.done.epoch < epochs {
         run.epoch(tuning, training, validation, progress)?;
         if let Some(&stats) = run.done.history.last() {
-            progress.emit(Event::Epoch { fold, stats });
+            progress.emit(Event::Epoch {
+                fold,
+                stats,
+                class_accuracy: Vec::new(),
+            });
         }
         let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
         if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
