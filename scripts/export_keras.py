@@ -54,7 +54,8 @@ def build(name, weights, top, size, seed):
     size = size or default_size(builder)
     model = builder(input_shape=(size, size, 3), **options)
     if weights == "random":
-        randomise(model, np.random.default_rng(seed))
+        module = sys.modules[builder.__module__]
+        randomise(model, np.random.default_rng(seed), module.preprocess_input)
     return model
 
 
@@ -63,17 +64,39 @@ def default_size(builder):
     return builder(weights=None, include_top=True).input_shape[1] or 224
 
 
-def randomise(model, rng):
-    """Gives BatchNormalization weights and statistics away from 1 and 0, so that a wrong fold shows."""
+def randomise(model, rng, prepare):
+    """Gives a network random weights with which its results depend on its input as those of a trained one do.
+
+    Kernels are He's; BatchNormalization has the statistics of four pictures of noise, then shaken, and weights away
+    from 1 and 0, so that a wrong fold shows. With Keras' own random weights the deep features of some networks
+    are the same for all pictures, and a comparison of them would say nothing.
+    """
+    normalisations = []
     for layer in model.layers:
-        if type(layer).__name__ != "BatchNormalization":
-            continue
+        kind = type(layer).__name__
         for weight in layer.weights:
-            kind = weight.path.rsplit("/", 1)[-1]
-            if kind in ("gamma", "moving_variance"):
-                weight.assign(rng.uniform(0.6, 1.4, weight.shape).astype(np.float32))
-            else:
-                weight.assign(rng.normal(0, 0.1, weight.shape).astype(np.float32))
+            name, shape = weight.path.rsplit("/", 1)[-1], weight.shape
+            if "kernel" in name:
+                per_output = shape[:2] if "depthwise" in name or kind == "DepthwiseConv2D" else shape[:-1]
+                deviation = (2 / np.prod(per_output)) ** 0.5
+                weight.assign(rng.normal(0, deviation, shape).astype(np.float32))
+            elif name == "gamma":
+                weight.assign(rng.uniform(0.6, 1.4, shape).astype(np.float32))
+            elif name in ("beta", "bias"):
+                weight.assign(rng.normal(0, 0.1, shape).astype(np.float32))
+        if kind == "BatchNormalization":
+            normalisations.append((layer, layer.momentum))
+            layer.momentum = 0.0
+    size = model.input_shape[1]
+    coarse = rng.uniform(0, 255, (4, size // 8 + 1, size // 8 + 1, 3))
+    pictures = coarse.repeat(8, 1).repeat(8, 2)[:, :size, :size].astype(np.float32)
+    model(prepare(pictures), training=True)
+    for layer, momentum in normalisations:
+        layer.momentum = momentum
+        mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
+        shift = rng.normal(0, 0.1, mean.shape) * np.sqrt(variance)
+        layer.moving_mean.assign((mean + shift).astype(np.float32))
+        layer.moving_variance.assign((variance * rng.uniform(0.7, 1.4, mean.shape) + 1e-3).astype(np.float32))
 
 
 def preprocess_mode(model_builder):

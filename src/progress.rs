@@ -11,6 +11,8 @@
 //! └─ Phase (scan)      ─ Scanned, Warning*
 //! └─ Phase (extract)   ─ (ImageStarted, ImageDone | ImageSkipped)*, Checkpoint*
 //! └─ Phase (train)     ─ (Epoch* FoldDone?)*
+//! └─ Phase (warm_up)   ─ Epoch*
+//! └─ Phase (tune)      ─ Epoch*
 //! └─ Phase (evaluate)  ─ (PictureScored* Evaluated)*
 //! └─ Phase (save)      ─ Saved
 //! └─ Phase (verify)    ─ Check*, Verified
@@ -42,6 +44,10 @@ pub enum Phase {
     Extract,
     /// Epochs of the head.
     Train,
+    /// Epochs of the head alone, before the base is trained with it.
+    WarmUp,
+    /// Epochs of the end of the base with the head.
+    Tune,
     /// Scoring a finished model on labelled pictures.
     Evaluate,
     /// Writing the saved model.
@@ -63,6 +69,8 @@ impl Phase {
             Phase::Scan => "scan",
             Phase::Extract => "extract",
             Phase::Train => "train",
+            Phase::WarmUp => "warm-up",
+            Phase::Tune => "tune",
             Phase::Evaluate => "evaluate",
             Phase::Save => "save",
             Phase::Verify => "verify",

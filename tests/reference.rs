@@ -13,7 +13,7 @@ use crate::program::{Workplace, repository};
 use crate::python::python;
 
 /// Writes f32 values as a NumPy file.
-fn write_npy(path: &Path, shape: &[usize], values: &[f32]) {
+pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) {
     let dims: String = shape.iter().map(|d| format!("{d},")).collect();
     let mut dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
     while (dict.len() + 11) % 64 != 0 {
@@ -28,7 +28,7 @@ fn write_npy(path: &Path, shape: &[usize], values: &[f32]) {
 }
 
 /// The f32 values of a NumPy file.
-fn read_npy(path: &Path) -> Vec<f32> {
+pub fn read_npy(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -39,7 +39,7 @@ fn read_npy(path: &Path) -> Vec<f32> {
         .collect()
 }
 
-fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) -> String {
+pub fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) -> String {
     let output = Command::new(python)
         .arg(repository("tests/python").join(script))
         .args(arguments)

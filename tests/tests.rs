@@ -1,10 +1,19 @@
 //! Tests of the library through its public surface and of the programs, in one binary.
 
+/// Augmented views and recipes.
+mod augment;
+
 /// The direction of use between the rooms.
 mod architecture;
 
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
+
+/// Fine-tuning: what is trained, killed runs, other programs.
+mod finetune;
+
+/// Derivatives of the convolutional layers against finite differences and TensorFlow.
+mod gradients;
 
 /// The head against scikit-learn.
 mod head;

@@ -5,17 +5,21 @@
 //! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
 //! ```
 
+mod attributes;
 mod candidates;
 mod card;
 mod check;
 mod classifier;
 mod cut;
 mod cuts;
+mod engine;
 mod guess;
 mod layers;
 mod network;
 mod onnx;
+mod operators;
 mod summary;
+mod trainable;
 mod zoo;
 
 use serde::{Deserialize, Serialize};
@@ -26,19 +30,22 @@ pub use classifier::{Classifier, Prediction, top_k};
 pub(crate) use cut::flattened;
 pub use cut::{Tail, find_cut, find_tail};
 pub use cuts::Cuts;
+pub use engine::LayerTime;
+pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use layers::Detail;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use summary::{Layer, Summary};
+pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     known_model, known_models, label_list, models_home,
 };
 
 use crate::error::{Error, Result};
-use crate::pixels::{Layout, Picture, Preprocess, Preprocessor};
+use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor};
 
 /// Which base, and where it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,6 +245,26 @@ impl Backbone {
         (&self.graph, &self.output)
     }
 
+    /// Shape of the input tensor, batch included.
+    pub fn input_shape(&self) -> [usize; 4] {
+        self.network.input_shape()
+    }
+
+    /// Bytes of buffers that one worker keeps between pictures.
+    pub fn session_bytes(&self) -> usize {
+        self.network.session_bytes()
+    }
+
+    /// Shapes of the tensors of its graph, batch included, as far as they are known.
+    fn tensor_shapes(&self) -> Result<std::collections::HashMap<String, Vec<usize>>> {
+        network::tensor_shapes(&self.graph, self.network.input_shape())
+    }
+
+    /// Whether the tensor `tensor` has its channels second or last.
+    fn layout_at(&self, tensor: &str) -> Layout {
+        cut::layout_of(&self.graph, tensor, self.id.preprocess.layout)
+    }
+
     /// Makes what one worker needs to turn pictures into features.
     ///
     /// # Errors
@@ -339,12 +366,40 @@ impl PictureSession {
         })
     }
 
+    /// Starts to measure how long each layer takes.
+    pub fn start_profile(&mut self) {
+        self.session.start_profile();
+    }
+
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
+    /// nothing for what tract runs.
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        self.session.profile()
+    }
+
     /// Resizes and normalises `picture` into the input tensor.
     ///
     /// # Errors
     /// [`Error::Image`] if it cannot be resized.
     pub fn prepare(&mut self, picture: &Picture) -> Result<()> {
         self.preprocessor.tensor(picture, &mut self.input)
+    }
+
+    /// The pixels that the network sees, before they become numbers.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the picture's pixels do not fit its size.
+    pub fn resized(&mut self, picture: &Picture) -> Result<Picture> {
+        self.preprocessor.resize(picture)
+    }
+
+    /// As [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be resized.
+    pub fn prepare_view(&mut self, picture: &Picture, augment: &Augment, seed: u64) -> Result<()> {
+        let resized = self.resized(picture)?;
+        self.prepare(&augment.view(&resized, seed))
     }
 
     /// The colour on which transparent pictures are to be put before [`prepare`](Self::prepare).

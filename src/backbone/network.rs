@@ -8,6 +8,7 @@ use std::sync::{Arc, Once};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
+use super::engine::{self, LayerTime};
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
@@ -26,13 +27,12 @@ impl Network {
     /// [`Error::Model`] with the operator and node that cannot be run.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
         let plan = guarded(graph, || {
-            tract_onnx::onnx()
+            let model = tract_onnx::onnx()
                 .model_for_proto_model(graph.proto())?
                 .with_input_fact(0, f32::fact(input_shape).into())?
                 .into_typed()?
-                .into_decluttered()?
-                .into_optimized()?
-                .into_runnable()
+                .into_decluttered()?;
+            engine::optimize(model)?.into_optimized()?.into_runnable()
         })?;
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
@@ -55,6 +55,11 @@ impl Network {
     /// Shapes of the outputs, batch included.
     pub fn output_shapes(&self) -> &[Vec<usize>] {
         &self.output_shapes
+    }
+
+    /// Bytes of buffers that a session keeps between pictures.
+    pub fn session_bytes(&self) -> usize {
+        engine::workspace_bytes(self.plan.model())
     }
 
     /// Makes the state that one worker needs to run this network.
@@ -92,26 +97,40 @@ impl Session {
     /// # Errors
     /// [`Error::Model`] if the input has a wrong length or an operator fails.
     pub fn run(&mut self, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
-        let tensor = Tensor::from_shape(&self.input_shape, input);
-        let results = tensor
-            .and_then(|t| self.state.run(tvec!(t.into())))
-            .and_then(|values| {
-                values
-                    .iter()
-                    .map(|v| {
-                        Ok(v.cast_to::<f32>()?
-                            .try_as_plain_ram()?
-                            .as_slice::<f32>()?
-                            .to_vec())
-                    })
-                    .collect::<TractResult<Vec<_>>>()
-            })
-            .map_err(|e| Error::Model {
-                model: self.name.clone(),
-                problem: format!("cannot be run: {e:#}"),
-            })?;
-        *outputs = results;
-        Ok(())
+        let mut run = || -> TractResult<Vec<Vec<f32>>> {
+            let tensor = Tensor::from_shape(&self.input_shape, input)?;
+            let values = self.state.run(tvec!(tensor.into()))?;
+            let vectors = values.iter().map(|v| {
+                let v = v.cast_to::<f32>()?;
+                Ok(v.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+            });
+            vectors.collect()
+        };
+        let problem = match quietly(|| catch_unwind(AssertUnwindSafe(&mut run))) {
+            Ok(Ok(results)) => {
+                *outputs = results;
+                return Ok(());
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the engine stopped at an operator".to_owned(),
+        };
+        Err(Error::Model {
+            model: self.name.clone(),
+            problem: format!("cannot be run: {problem}"),
+        })
+    }
+}
+
+impl Session {
+    /// Starts to measure how long each layer takes.
+    pub fn start_profile(&mut self) {
+        engine::start_profile(&mut self.state);
+    }
+
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
+    /// nothing for what tract runs.
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        engine::profile(&mut self.state)
     }
 }
 

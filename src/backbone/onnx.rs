@@ -336,6 +336,15 @@ impl OnnxGraph {
         });
     }
 
+    /// Gives the float32 weight `name` other values, in row-major order.
+    pub(crate) fn set_weight(&mut self, name: &str, values: &[f32]) {
+        let graph = self.graph_mut();
+        if let Some(tensor) = graph.initializer.iter_mut().find(|t| t.name == name) {
+            tensor.float_data.clear();
+            tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        }
+    }
+
     /// A name that starts with `wanted` and that nothing in the graph has yet.
     pub(crate) fn fresh_name(&self, wanted: &str) -> String {
         let mut taken: HashSet<String> = HashSet::new();

@@ -63,13 +63,16 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Fit(FitArgs),
+    Finetune(FinetuneArgs),
     Extract(ExtractArgs),
     Train(TrainArgs),
     Predict(PredictArgs),
     Evaluate(EvaluateArgs),
     Verify(VerifyArgs),
+    AugmentPreview(AugmentPreviewArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
+    Bench(BenchArgs),
     ProbeLayers(ProbeLayersArgs),
     Models(ModelsArgs),
     Completions(CompletionsArgs),
@@ -88,6 +91,7 @@ Examples:
   tl-batch fit datasets/tiny -o tiny.onnx
   tl-batch fit photos -o photos.onnx --model vgg16 --input-size 150 --folds 5
   tl-batch fit photos -o photos.onnx --hidden 256 --dropout 0.5 --early-stopping 10
+  tl-batch fit photos -o photos.onnx --augment default --views 4
   tl-batch fit --config photos.run.toml --force")]
 pub struct FitArgs {
     #[command(flatten)]
@@ -104,6 +108,13 @@ pub struct FitArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
 
+    /// Settings in one word, which other flags override: linear; mlp (a hidden layer of 256 with dropout);
+    /// augment (random views); finetune (half of the base's parameters trained, as `finetune` does)
+    /// [default: linear].
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+
     #[command(flatten)]
     #[serde(flatten)]
     pub backbone: BackboneArgs,
@@ -116,6 +127,118 @@ pub struct FitArgs {
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub head: HeadArgs,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+}
+
+/// Train the end of a base together with a head: more of the network learns your pictures.
+///
+/// The layers before the cut stay frozen: every picture is run through them once, and their maps are kept
+/// beside the model (tuned.onnx → tuned.maps). The head is trained alone first, then the layers from
+/// --unfreeze-from on with it, from the kept maps; statistics of batch normalisations stay frozen. The epoch
+/// that does best on the validation pictures is saved, as one ONNX file that verifies itself; if none is
+/// better than the head alone, that is saved. A run that was stopped or killed goes on where it was and ends
+/// with the same file.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch finetune vgg16 photos --unfreeze-from block5_conv1 --pool avg -o tuned.onnx
+  tl-batch finetune efficientnet-lite0 photos --unfreeze-from block6d -o tuned.onnx
+  tl-batch finetune photos.onnx photos --unfreeze-from 25% --folds 5 -o tuned.onnx")]
+pub struct FinetuneArgs {
+    /// Name of a base, path of an ONNX file, or a model that `fit` saved: then its base is taken.
+    #[arg(value_name = "MODEL", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub dataset: DatasetArgs,
+
+    /// The first layer that is trained: its name, the beginning of a block's names, a number of layers counted
+    /// from the end, or a share of the parameters such as 25%.
+    #[arg(long, value_name = "LAYER", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfreeze_from: Option<String>,
+
+    /// The model to write, an ONNX file.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+
+    /// Folder to keep the maps at the cut in [default: the output, ending .maps].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maps: Option<PathBuf>,
+
+    /// Passes over the training pictures with base and head trained jointly [default: 10].
+    #[arg(long, value_name = "N", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_epochs: Option<usize>,
+
+    /// Highest learning rate of the base's layers [default: 0.00002].
+    #[arg(long, value_name = "RATE", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_learning_rate: Option<f64>,
+
+    /// Highest learning rate of the head while it is trained jointly [default: 0.0001].
+    #[arg(long, value_name = "RATE", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint_learning_rate: Option<f64>,
+
+    /// Joint epochs in which both rates rise from 0 [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_warmup_epochs: Option<usize>,
+
+    /// Train scale and shift of batch normalisations, too; their statistics never are.
+    #[arg(long, help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub train_batchnorm: bool,
+
+    /// Height and width of the input in pixels [default: what the model card says].
+    #[arg(long, value_name = "PX", help_heading = "Base")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+
+    /// The layer whose output is the feature [default: the last before the classifier].
+    #[arg(
+        long,
+        value_name = "LAYER",
+        allow_hyphen_values = true,
+        help_heading = "Base"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+
+    /// How feature maps are pooled [default: what the model card says].
+    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub pipeline: PipelineArgs,
+
+    /// Type of the stored maps: float32, or float16 for half the space [default: float32].
+    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -291,6 +414,53 @@ pub struct VerifyArgs {
     /// Where the data set is [default: where the model says].
     #[arg(long, value_name = "DIR")]
     pub dataset: Option<PathBuf>,
+}
+
+/// Show what augmentation makes of pictures: a PNG file with a row of views for each of some of them.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch augment-preview photos -o sheet.png
+  tl-batch augment-preview photos -o sheet.png --augment RandomRotation=0.1,RandomErasing=0.5")]
+pub struct AugmentPreviewArgs {
+    /// Folder of pictures, in class folders or not.
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// CSV file of path,label lines, in place of class folders.
+    #[arg(long, value_name = "CSV")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+
+    /// The PNG file to write.
+    #[arg(short, long, value_name = "PNG", required = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+
+    /// Pictures on the sheet, of each class in turn [default: 6].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<usize>,
+
+    /// Seed of the views; that of a training shows the views that it sees [default: 0].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+
+    /// Base whose input size and resizing rule are used [default: efficientnet-lite0].
+    #[arg(short, long, value_name = "MODEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augment: AugmentArgs,
+
+    /// Replace the output if it is there.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Ask the ImageNet classifier what is on pictures: class, label, probability.
@@ -473,6 +643,42 @@ pub struct ProbeLayersArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunArgs,
+}
+
+/// Measure how fast a base runs here: images a second, time and GFLOP/s by layer, memory.
+///
+/// TL_ENGINE chooses the kernels: avx512, avx2, neon or portable, or tract for the plain engine
+/// [default: the fastest that the processor has].
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_long_help = "\
+Examples:
+  tl-batch bench
+  tl-batch bench vgg16 --threads 1,2,4 --profile
+  TL_ENGINE=tract tl-batch bench efficientnet-lite0")]
+pub struct BenchArgs {
+    /// Name of a base, or path of an ONNX file.
+    #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
+    pub model: String,
+
+    /// Height and width of the input in pixels [default: what the model card says].
+    #[arg(long, value_name = "PX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
+
+    /// Numbers of threads, comma-separated [default: 1 and one a core].
+    #[arg(short = 'j', long, value_name = "N", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<usize>,
+
+    /// How long each number of threads is measured, in seconds [default: 3].
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+
+    /// List every layer with its time and speed.
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// Write a completion script for a shell to standard output.
@@ -676,6 +882,26 @@ pub struct HeadArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+}
+
+/// How training pictures are augmented.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentArgs {
+    /// Train on random views of the pictures, too: default, none, or a list of Keras's layers with their
+    /// ranges, such as RandomFlip=horizontal,RandomRotation=0.05. There are RandomFlip, RandomRotation,
+    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue and
+    /// RandomErasing; validation pictures stay as they are [default: none].
+    #[arg(long, value_name = "VIEWS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<String>,
+
+    /// Views of each training picture that are run through the base, once, and kept; each epoch draws one of
+    /// them or the picture itself [default: 8].
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<usize>,
 }
 
 /// What every run with an output takes.

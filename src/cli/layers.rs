@@ -1,4 +1,4 @@
-//! A job's configuration from three layers: the defaults, a `--config` file, the flags.
+//! A job's configuration from its layers: the defaults, a recipe, a `--config` file, the flags.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::args::Cli;
 use crate::error::{Error, Result};
+use crate::job::Recipe;
 
 /// Puts the flags over the configuration file `file` of the command `command`, and that over the
 /// defaults.
@@ -33,6 +34,18 @@ pub(crate) fn configuration<T: DeserializeOwned>(
     let flags = Value::try_from(flags).map_err(|e| fail(e.to_string()))?;
     if let Value::Table(flags) = flags {
         table.extend(flags);
+    }
+    if let Some(recipe) = table.get("recipe").cloned() {
+        let recipe: Recipe = recipe
+            .try_into()
+            .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))?;
+        let settings: Table = recipe
+            .settings()
+            .parse()
+            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
+        for (name, value) in settings {
+            table.entry(name).or_insert(value);
+        }
     }
     Value::Table(table)
         .try_into()
@@ -150,6 +163,20 @@ mod tests {
         assert_eq!(config.head.epochs, 9);
         assert_eq!(config.head.learning_rate, 0.5);
         assert_eq!(config.head.batch_size, 32);
+    }
+
+    #[test]
+    fn a_recipe_stands_between_the_defaults_and_what_is_given() {
+        let of = |line: &str| -> FitConfig { configuration("fit", &fit_args(line), None).unwrap() };
+        let mlp = of("tl-batch fit b -o o.onnx --recipe mlp --dropout 0.25");
+        assert_eq!((&mlp.head.hidden[..], mlp.head.dropout), (&[256][..], 0.25));
+        let augment = of("tl-batch fit b -o o.onnx --recipe augment --views 3");
+        assert_eq!(augment.augment.augment, "default".parse().unwrap());
+        assert_eq!(augment.augment.views, 3);
+        assert_eq!(
+            of("tl-batch fit b -o o.onnx").augment.augment,
+            "none".parse().unwrap()
+        );
     }
 
     #[test]

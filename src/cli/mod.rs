@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
 use self::args::{
-    ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs, FitArgs, ManArgs, PipelineArgs,
-    PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    AugmentPreviewArgs, BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs,
+    FinetuneArgs, FitArgs, ManArgs, PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
 };
 pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
@@ -23,12 +23,13 @@ use self::render::{Manner, Verbosity};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    ClassifyConfig, EvaluateConfig, ExtractConfig, FitConfig, JobCard, PredictConfig,
-    SummaryConfig, TrainConfig, VerifyConfig, classify, evaluate, extract, fit, predict, run_job,
-    summary, train, verify,
+    AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
+    FinetuneConfig, FitConfig, JobCard, PredictConfig, Recipe, SummaryConfig, TrainConfig,
+    VerifyConfig, augment_preview, bench, classify, evaluate, extract, finetune, fit, predict,
+    run_job, summary, train, verify,
 };
 use crate::progress::Progress;
-use crate::report::{Columns, printable, summary_table};
+use crate::report::{Columns, bench_text, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -66,13 +67,16 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         Command::Fit(args) => run_fit(&face, &args),
+        Command::Finetune(args) => run_finetune(&face, &args),
         Command::Extract(args) => run_extract(&face, &args),
         Command::Train(args) => run_train(&face, &args),
         Command::Predict(args) => run_predict(&face, args),
         Command::Evaluate(args) => run_evaluate(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
+        Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
+        Command::Bench(args) => run_bench(&face, &args),
         Command::ProbeLayers(args) => probe::run(&face, &args),
         Command::Models(args) => models::run(&face, args),
         Command::Completions(args) => run_completions(args.shell),
@@ -113,7 +117,7 @@ impl Face {
             json: self.json && events_to_stdout,
             long: matches!(
                 card.name,
-                "fit" | "extract" | "train" | "evaluate" | "probe-layers"
+                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers"
             ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
@@ -132,8 +136,24 @@ impl Face {
 fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
+    if config.recipe == Recipe::Finetune {
+        let mut config: FinetuneConfig = configuration("fit", args, args.run.config.as_deref())?;
+        config.force = args.run.force;
+        return show_finetune(face, &config);
+    }
     let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)
+}
+
+fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
+    let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    show_finetune(face, &config)
+}
+
+fn show_finetune(face: &Face, config: &FinetuneConfig) -> Result<()> {
+    let report = face.show(&config.card(), true, |progress| finetune(config, progress))?;
+    output::finetune_report(face.json, &report)
 }
 
 fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
@@ -243,6 +263,24 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     verification.require_same(&config.model)
 }
 
+fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
+    let mut config: AugmentPreviewConfig = configuration("augment-preview", args, None)?;
+    config.force = args.force;
+    let (rows, augment) = face.show(
+        &JobCard::new("augment-preview", &config),
+        true,
+        |progress| augment_preview(&config, progress),
+    )?;
+    if face.json {
+        return Ok(());
+    }
+    Out::new().text(&format!(
+        "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
+        printable(&config.output.to_string_lossy()),
+        config.augment.views
+    ))
+}
+
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
     let config: SummaryConfig = configuration("summary", args, None)?;
     let summary = summary(&config)?;
@@ -258,6 +296,16 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
         activations: args.activations,
     };
     out.text(&summary_table(&summary, columns))
+}
+
+fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
+    let config: BenchConfig = configuration("bench", args, None)?;
+    let report = bench(&config)?;
+    let mut out = Out::new();
+    if face.json {
+        return out.json(&report);
+    }
+    out.text(&bench_text(&report))
 }
 
 fn run_completions(shell: clap_complete::Shell) -> Result<()> {

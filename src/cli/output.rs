@@ -9,7 +9,7 @@ use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::error::{Error, Result};
 use crate::features::FeatureStore;
-use crate::job::{Evaluation, PictureResult, TrainReport};
+use crate::job::{Evaluation, FinetuneReport, PictureResult, TrainReport};
 use crate::pixels::{DecodeLimits, Picture};
 use crate::report::{confusion_table, grouped, metrics_table, plot, printable, scores_table};
 use crate::saved_model::Verification;
@@ -84,6 +84,31 @@ pub(super) fn train_report(json: bool, report: &TrainReport) -> Result<()> {
     );
     text += &same_results(&report.verification);
     Out::new().text(&text)
+}
+
+/// The result of `finetune`. With `json` the events have said it all.
+pub(super) fn finetune_report(json: bool, report: &FinetuneReport) -> Result<()> {
+    if json {
+        return Ok(());
+    }
+    let alone = report.head_alone.map_or(String::new(), |before| {
+        format!(
+            "head alone: validation loss {:.4}, accuracy {:.4}\n",
+            before.0, before.1
+        )
+    });
+    let kept = match report.trained.best_epoch {
+        0 => "no joint epoch was better on the validation pictures than the head alone: the base \
+              is as it was\n"
+            .to_owned(),
+        epoch => format!(
+            "trained jointly from {} on: epoch {epoch} of {} is kept\n",
+            printable(&report.first_layer),
+            report.epochs
+        ),
+    };
+    Out::new().text(&format!("{alone}{kept}\n"))?;
+    train_report(json, &report.trained)
 }
 
 fn same_results(verification: &Verification) -> String {

@@ -172,12 +172,20 @@ impl Renderer {
         self.skipped = 0;
         let shown = matches!(
             phase,
-            Phase::Extract | Phase::Predict | Phase::Train | Phase::Download | Phase::Probe
+            Phase::Extract
+                | Phase::Predict
+                | Phase::Train
+                | Phase::WarmUp
+                | Phase::Tune
+                | Phase::Download
+                | Phase::Probe
         );
         if shown && self.with_bar && self.manner.verbosity > Verbosity::Quiet {
             let bar = ProgressBar::new(total.unwrap_or(0));
             let template = match phase {
-                Phase::Train => "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}",
+                Phase::Train | Phase::WarmUp | Phase::Tune => {
+                    "{prefix:>8} [{bar:30}] {pos}/{len} epochs  {msg}"
+                }
                 Phase::Probe => "{prefix:>8} [{bar:30}] {pos}/{len} layers",
                 Phase::Download => {
                     "{prefix:>8} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}"

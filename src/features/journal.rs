@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::matrix::Dtype;
 use super::npy;
 use super::store::{ArrayMeta, ERRORS, FEATURES, INDEX, META, SourceFacts};
+use super::view::View;
 use crate::backbone::BackboneId;
 use crate::dataset::Split;
 use crate::disk::{rename_synced, write_atomic};
@@ -60,6 +61,8 @@ pub(super) struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arrays: Vec<ArrayMeta>,
     pub dtype: Dtype,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// Number of pictures.
     pub pictures: usize,
     /// SHA-256 over the pictures' paths, sizes and times.

@@ -41,6 +41,8 @@ pub struct FeatureMatrix {
     rows: usize,
     dim: usize,
     source: Source,
+    /// Augmented views, each with the place of every row in it.
+    views: Vec<(Arc<FeatureMatrix>, Vec<Option<usize>>)>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl FeatureMatrix {
             rows,
             dim,
             source: Source::Array(array),
+            views: Vec::new(),
         }
     }
 
@@ -108,7 +111,45 @@ impl FeatureMatrix {
                 byte_offset,
                 dtype,
             },
+            views: Vec::new(),
         })
+    }
+
+    /// Adds an augmented view of the rows; `places` has the row of `view` that belongs to each row here, if
+    /// there is one. Only [`view_into`](Self::view_into) looks at views.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the view's rows have another length.
+    pub fn add_view(&mut self, view: Arc<FeatureMatrix>, places: Vec<Option<usize>>) -> Result<()> {
+        if view.dim != self.dim {
+            return Err(Error::Mismatch {
+                what: "length of the rows of an augmented view".into(),
+                expected: self.dim.to_string(),
+                found: view.dim.to_string(),
+                hint: "extract the views with the same base, cut and pooling".into(),
+            });
+        }
+        self.views.push((view, places));
+        Ok(())
+    }
+
+    /// Number of augmented views.
+    pub fn views(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Copies view `view` of row `row` into `out`: 0 is the row itself, which also stands for a view that has
+    /// no such row.
+    ///
+    /// # Panics
+    /// As [`row_into`](Self::row_into).
+    pub fn view_into(&self, row: usize, view: usize, out: &mut [f32]) {
+        let found = view.checked_sub(1).and_then(|v| self.views.get(v));
+        let place = found.and_then(|(matrix, places)| Some((matrix, (*places.get(row)?)?)));
+        match place {
+            Some((matrix, place)) => matrix.row_into(place, out),
+            None => self.row_into(row, out),
+        }
     }
 
     /// Puts matrices of the same rows side by side: `[rows, ΣD]`.
@@ -122,6 +163,7 @@ impl FeatureMatrix {
             rows,
             dim: parts.iter().map(|part| part.dim).sum(),
             source: Source::SideBySide(parts),
+            views: Vec::new(),
         }
     }
 
@@ -236,6 +278,22 @@ mod tests {
             matrix.gather(&[2, 0], &mut out.view_mut());
             assert_eq!(out, array![[-0.125, 0.0], [1.0, -2.5]]);
         }
+    }
+
+    #[test]
+    fn views_stand_in_for_rows_where_they_have_them() {
+        let mut matrix = FeatureMatrix::from_array(array![[1.0f32], [2.0], [3.0]]);
+        let view = Arc::new(FeatureMatrix::from_array(array![[30.0f32], [10.0]]));
+        matrix.add_view(view, vec![Some(1), None, Some(0)]).unwrap();
+        let of = |row, view| {
+            let mut out = [0.0];
+            matrix.view_into(row, view, &mut out);
+            out[0]
+        };
+        assert_eq!([of(0, 0), of(1, 0), of(2, 0)], [1.0, 2.0, 3.0]);
+        assert_eq!([of(0, 1), of(1, 1), of(2, 1)], [10.0, 2.0, 30.0]);
+        let wide = Arc::new(FeatureMatrix::from_array(array![[1.0f32, 2.0]]));
+        assert!(matrix.add_view(wide, vec![None; 3]).is_err());
     }
 
     #[test]

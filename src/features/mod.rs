@@ -11,9 +11,11 @@ mod pipeline;
 mod store;
 mod stream;
 mod table;
+mod view;
 
 pub use matrix::{Dtype, FeatureMatrix};
-pub use pipeline::extract;
+pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};
+pub use view::View;

@@ -23,6 +23,7 @@ use super::store::{
 };
 use super::stream::{PipelineParams, Stream, modified_ns, stream};
 use super::table;
+use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
 use crate::disk::rename_synced;
@@ -47,6 +48,32 @@ pub fn extract(
     params: &PipelineParams,
     progress: &Progress,
 ) -> Result<FeatureStore> {
+    fill_store(backbone, dataset, out, params, None, progress)
+}
+
+/// As [`extract`], with an augmented view of each picture in the picture's place.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_view(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    out: &Path,
+    params: &PipelineParams,
+    view: &View,
+    progress: &Progress,
+) -> Result<FeatureStore> {
+    fill_store(backbone, dataset, out, params, Some(view), progress)
+}
+
+fn fill_store(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    out: &Path,
+    params: &PipelineParams,
+    view: Option<&View>,
+    progress: &Progress,
+) -> Result<FeatureStore> {
     let _lock = lock(out)?;
     journal::roll_forward(out)?;
     let pictures = plan_pictures(dataset);
@@ -60,6 +87,7 @@ pub fn extract(
             several => arrays_of(several),
         },
         dtype: params.dtype,
+        view: view.cloned(),
         pictures: pictures.len(),
         digest: journal::digest(&pictures),
     };
@@ -83,7 +111,15 @@ pub fn extract(
             rows: resumed as u64,
         });
     }
-    fill(backbone, dataset, &pictures, &mut partial, params, progress)?;
+    fill(
+        backbone,
+        dataset,
+        &pictures,
+        &mut partial,
+        params,
+        &plan.view,
+        progress,
+    )?;
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
 }
@@ -143,14 +179,18 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
         return Ok(None);
     }
     let meta = read_meta(out)?;
-    refuse_other(out, (&meta.backbone, &meta.arrays, meta.dtype), plan)?;
+    refuse_other(
+        out,
+        (&meta.backbone, &meta.arrays, meta.dtype, &meta.view),
+        plan,
+    )?;
     FeatureStore::open(out).map(Some)
 }
 
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, arrays, dtype): (&BackboneId, &[ArrayMeta], Dtype),
+    (id, arrays, dtype, view): (&BackboneId, &[ArrayMeta], Dtype, &Option<View>),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
@@ -164,6 +204,12 @@ fn refuse_other(
             wanted.pool.name().to_owned(),
             id.pool.name().to_owned(),
         )
+    } else if *view != plan.view {
+        let name = |view: &Option<View>| match view {
+            None => "the pictures themselves".to_owned(),
+            Some(view) => format!("view {} of {}", view.number, view.augment),
+        };
+        ("augmentation", name(&plan.view), name(view))
     } else if id.input_size != wanted.input_size {
         (
             "input-size",
@@ -229,7 +275,11 @@ fn open_partial(
     let mut old = match Partial::open(dir.clone())? {
         Some((partial, found)) if found == *plan => return Ok(partial),
         Some((partial, found)) => {
-            refuse_other(out, (&found.backbone, &found.arrays, found.dtype), plan)?;
+            refuse_other(
+                out,
+                (&found.backbone, &found.arrays, found.dtype, &found.view),
+                plan,
+            )?;
             Some(partial)
         }
         None => None,
@@ -301,6 +351,7 @@ fn fill(
     pictures: &[Planned],
     partial: &mut Partial,
     params: &PipelineParams,
+    plan_view: &Option<View>,
     progress: &Progress,
 ) -> Result<()> {
     let todo: Vec<usize> = (0..pictures.len())
@@ -320,6 +371,7 @@ fn fill(
             paths: &paths,
             params,
             progress,
+            view: plan_view.as_ref(),
         },
         || backbone.session(),
         |outcome| {
@@ -415,6 +467,7 @@ fn finish(
         feature_shape: plan.feature_shape.clone(),
         arrays: plan.arrays.clone(),
         dtype: plan.dtype,
+        view: plan.view.clone(),
         rows: rows.len() as u64,
         errors: errors.len() as u64,
         classes: dataset.classes.clone(),

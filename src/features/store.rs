@@ -12,6 +12,7 @@
 //!
 //! Rows are in path order. A store is finished when there is no `partial` folder and a `meta.json`.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
+use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
@@ -120,6 +122,9 @@ pub struct StoreMeta {
     pub arrays: Vec<ArrayMeta>,
     /// Type of one value.
     pub dtype: Dtype,
+    /// The augmented view that each row is of; none for the pictures themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// Rows of `features.npy`.
     pub rows: u64,
     /// Lines of `errors.csv`.
@@ -256,6 +261,29 @@ impl FeatureStore {
     /// Its features, N×D; maps count as one vector each, and several arrays stand side by side.
     pub fn matrix(&self) -> &FeatureMatrix {
         &self.matrix
+    }
+
+    /// Lets training draw from augmented views of the rows; pictures that a view has no row of are taken as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a view's rows have another length.
+    pub fn attach_views(&mut self, views: Vec<FeatureStore>) -> Result<()> {
+        // Other holders of the matrix keep theirs without views.
+        let mut matrix = FeatureMatrix::side_by_side(vec![self.matrix.clone()]);
+        for view in views {
+            let rows: HashMap<&Path, usize> = view
+                .index
+                .iter()
+                .enumerate()
+                .map(|(i, row)| (row.path.as_path(), i))
+                .collect();
+            let places = self.index.iter().map(|row| rows.get(row.path.as_path()));
+            let places = places.map(|row| row.copied()).collect();
+            matrix.add_view(view.matrix, places)?;
+        }
+        self.matrix = Arc::new(matrix);
+        Ok(())
     }
 
     /// Class indices of all rows.

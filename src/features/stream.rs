@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::Dtype;
 use super::store::SourceFacts;
+use super::view::View;
 use crate::backbone::{PictureSession, hex_sha256};
 use crate::error::{Error, Result};
 use crate::pixels::{DecodeLimits, Picture};
@@ -79,6 +80,8 @@ pub(crate) struct Stream<'a> {
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
     pub progress: &'a Progress,
+    /// The augmented view that is run in a picture's place.
+    pub view: Option<&'a View>,
 }
 
 /// What became of one picture.
@@ -178,7 +181,13 @@ fn run_one(
     let started = Instant::now();
     let prepared = read_file(&path).and_then(|(bytes, modified_ns)| {
         let picture = Picture::decode(&bytes, &path, &what.params.limits(), session.background())?;
-        session.prepare(&picture)?;
+        match what.view {
+            None => session.prepare(&picture)?,
+            Some(view) => {
+                let seed = view.seed_of(what.paths[place]);
+                session.prepare_view(&picture, &view.augment, seed)?;
+            }
+        }
         Ok(SourceFacts {
             width: picture.width,
             height: picture.height,

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::{JobCard, write_config};
 use super::extract::{self, ExtractConfig};
+use super::recipe::Recipe;
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output, config_path};
+use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::BackboneParams;
 use crate::error::Result;
 use crate::features::PipelineParams;
@@ -33,6 +35,9 @@ pub struct FitConfig {
     /// Cross-validate over this many folds first; 0 does not.
     #[serde(default)]
     pub folds: usize,
+    /// The recipe whose settings stand where the user gave none; they are in the other fields.
+    #[serde(default)]
+    pub recipe: Recipe,
     /// Which base, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
@@ -45,6 +50,9 @@ pub struct FitConfig {
     /// The head and its training.
     #[serde(flatten)]
     pub head: HeadParams,
+    /// How training pictures are augmented.
+    #[serde(flatten)]
+    pub augment: AugmentParams,
 }
 
 impl FitConfig {
@@ -79,7 +87,17 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
     let dataset = extract::open_dataset(&extract_config, progress)?;
     dataset.require_classes(2)?;
     let backbone = extract::open_backbone(&config.backbone, progress)?;
-    let store = extract::run(&extract_config, &dataset, &backbone, progress)?;
+    let mut store = extract::run(&extract_config, &dataset, &backbone, progress)?;
+    let source = ViewSource {
+        dataset: &dataset,
+        backbone: &backbone,
+        pipeline: &config.pipeline,
+        params: &config.augment,
+        seed: config.head.seed,
+        folder: &config.store().with_extension("views"),
+    };
+    let rows = train::rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
+    attach_views(&mut store, &rows, &source, progress)?;
     let train_config = TrainConfig {
         features: config.store(),
         output: config.output.clone(),

@@ -1,11 +1,17 @@
 //! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
 //! rooms together, and returns what it found. Both programs start their work here and nowhere else.
 
+pub mod augment_preview;
+
+pub mod bench;
+
 pub mod classify;
 
 pub mod evaluate;
 
 pub mod extract;
+
+pub mod finetune;
 
 pub mod fit;
 
@@ -21,20 +27,27 @@ pub mod predict;
 
 pub mod probe;
 
+pub mod recipe;
+
 pub mod summary;
 
 pub mod train;
 
 pub mod verify;
 
+pub mod views;
+
 mod envelope;
 
 mod record;
 
+pub use augment_preview::{AugmentPreviewConfig, augment_preview};
+pub use bench::{BenchConfig, bench};
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use extract::{ExtractConfig, extract};
+pub use finetune::{FinetuneConfig, FinetuneReport, finetune};
 pub use fit::{FitConfig, fit};
 pub use labeller::{Labeller, Labels};
 pub use layers::{BaseLayers, layers};
@@ -44,7 +57,9 @@ pub use models::{
 pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
+pub use recipe::Recipe;
 pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};
+pub use views::AugmentParams;

@@ -114,6 +114,7 @@ pub(super) fn in_order(
             paths: &borrowed,
             params,
             progress,
+            view: None,
         },
         open_session,
         |outcome| {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{JobCard, write_config};
@@ -178,13 +179,21 @@ pub(super) fn run(
             test_images: rows.test.len(),
             history: fitted.history.clone(),
             best_epoch: fitted.best_epoch,
+            finetune: None,
         },
         reference: Reference::default(),
     };
     let mut model = SavedModel::new(compose(backbone, &fitted.head)?, record)?;
     let chosen = choose_references(store, &labels, &rows);
     let references = run_references(&model, store, &chosen, progress)?;
-    compare_with_head(&fitted, store, &references, config, progress)?;
+    compare_with_trained(
+        "trained head",
+        |rows| train::probabilities(&fitted.head, store.matrix(), rows, progress),
+        store,
+        &references,
+        &config.output,
+        progress,
+    )?;
     model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
     let bytes = model.write(&config.output)?;
     write_config(&config_path(&config.output), config)?;
@@ -240,7 +249,7 @@ pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Result<()> {
+pub(super) fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Result<()> {
     let present: HashSet<usize> = labels.iter().copied().collect();
     if present.len() >= 2 {
         return Ok(());
@@ -283,14 +292,25 @@ fn cross_validate(
 }
 
 /// Row numbers of the three splits.
-struct Rows {
-    training: Vec<usize>,
-    validation: Vec<usize>,
-    test: Vec<usize>,
+pub(super) struct Rows {
+    pub training: Vec<usize>,
+    pub validation: Vec<usize>,
+    pub test: Vec<usize>,
+}
+
+impl Rows {
+    /// The splits with their rows.
+    pub fn splits(&self) -> [(Split, &Vec<usize>); 3] {
+        [
+            (Split::Training, &self.training),
+            (Split::Validation, &self.validation),
+            (Split::Test, &self.test),
+        ]
+    }
 }
 
 /// Divides the rows: as the data set says, else stratified and seeded.
-fn partition(
+pub(super) fn partition(
     store: &FeatureStore,
     labels: &[usize],
     split: &SplitParams,
@@ -311,6 +331,20 @@ fn partition(
     })
 }
 
+/// The rows that are trained on at some time: all of them in a cross-validation.
+pub(super) fn rows_to_train_on(
+    store: &FeatureStore,
+    split: &SplitParams,
+    seed: u64,
+    folds: usize,
+) -> Result<Vec<usize>> {
+    let labels = store.labels()?;
+    match folds {
+        0 => Ok(partition(store, &labels, split, seed)?.training),
+        _ => Ok((0..labels.len()).collect()),
+    }
+}
+
 fn score(
     fitted: &Fitted,
     store: &FeatureStore,
@@ -319,25 +353,17 @@ fn score(
     progress: &Progress,
 ) -> Result<Vec<(Split, Score)>> {
     progress.phase(Phase::Evaluate, None);
-    let splits = [
-        (Split::Training, &rows.training),
-        (Split::Validation, &rows.validation),
-        (Split::Test, &rows.test),
-    ];
     let mut scores = Vec::new();
-    for (split, rows) in splits.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+    for (split, rows) in rows
+        .splits()
+        .into_iter()
+        .filter(|(_, rows)| !rows.is_empty())
+    {
         let score = train::evaluate(&fitted.head, store.matrix(), labels, rows, progress)?;
         if split != Split::Training || rows.len() == labels.len() {
             tell_pictures(fitted, store, labels, (split, rows), progress)?;
         }
-        progress.emit(Event::Evaluated {
-            split: split.name().to_owned(),
-            images: score.rows,
-            accuracy: score.accuracy,
-            loss: score.loss,
-            classes: store.meta().classes.clone(),
-            confusion: score.confusion.to_rows(),
-        });
+        progress.emit(evaluated(split, &score, store));
         scores.push((split, score));
     }
     Ok(scores)
@@ -368,8 +394,19 @@ fn tell_pictures(
     Ok(())
 }
 
+pub(super) fn evaluated(split: Split, score: &Score, store: &FeatureStore) -> Event {
+    Event::Evaluated {
+        split: split.name().to_owned(),
+        images: score.rows,
+        accuracy: score.accuracy,
+        loss: score.loss,
+        classes: store.meta().classes.clone(),
+        confusion: score.confusion.to_rows(),
+    }
+}
+
 /// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.
-fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
+pub(super) fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
     let classes = store.meta().classes.len();
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); classes];
     for &row in rows
@@ -388,7 +425,7 @@ fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec
 }
 
 /// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
-fn run_references(
+pub(super) fn run_references(
     model: &SavedModel,
     store: &FeatureStore,
     chosen: &[usize],
@@ -427,13 +464,14 @@ fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Resul
     Ok(session.run(&picture)?.to_vec())
 }
 
-/// Compares the trained head on the stored features with the composed model on the pictures themselves:
-/// two ways that must lead to the same probabilities.
-fn compare_with_head(
-    fitted: &Fitted,
+/// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
+/// themselves: two ways that must lead to the same probabilities.
+pub(super) fn compare_with_trained(
+    name: &str,
+    trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
     store: &FeatureStore,
     references: &[(usize, ReferenceImage)],
-    config: &TrainConfig,
+    output: &Path,
     progress: &Progress,
 ) -> Result<()> {
     let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
@@ -448,8 +486,8 @@ fn compare_with_head(
         Dtype::F32 => 1e-4,
         Dtype::F16 => 2e-2,
     };
-    let from_head = train::probabilities(&fitted.head, store.matrix(), &rows, progress)?;
-    let diffs = from_head
+    let from_trained = trained(&rows)?;
+    let diffs = from_trained
         .rows()
         .into_iter()
         .zip(references)
@@ -457,7 +495,7 @@ fn compare_with_head(
         .map(|(a, b)| (a - b).abs());
     let largest = diffs.fold(0.0, f32::max);
     progress.emit(Event::Check(Check {
-        name: "trained head on stored features".into(),
+        name: format!("{name} on stored features"),
         ok: largest <= tolerance,
         detail: format!(
             "largest difference {largest:.1e} over {} pictures",
@@ -469,9 +507,9 @@ fn compare_with_head(
         return Ok(());
     }
     Err(Error::NotSame {
-        path: config.output.clone(),
+        path: output.to_owned(),
         problem: format!(
-            "on {} pictures it differs from the trained head by up to {largest:.1e}; if the pictures changed, extract \
+            "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
              their features again",
             rows.len()
         ),

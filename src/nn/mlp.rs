@@ -76,6 +76,35 @@ pub fn forward_training(
 /// # Panics
 /// If `trace` is not of these layers.
 pub fn backward(layers: &[Dense], trace: &Trace, logits: Array2<f32>) -> Vec<DenseGradient> {
+    backward_to_first(layers, trace, logits).0
+}
+
+/// As [`backward`], with ∂L/∂input `[rows, inputs]`, for what stands before the layers.
+///
+/// # Panics
+/// If `trace` is not of these layers.
+pub fn backward_to_input(
+    layers: &[Dense],
+    trace: &Trace,
+    logits: Array2<f32>,
+) -> (Vec<DenseGradient>, Array2<f32>) {
+    let (gradients, first_output) = backward_to_first(layers, trace, logits);
+    let Some(first) = layers.first() else {
+        return (gradients, first_output);
+    };
+    let mut input = first.input_gradient(first_output.view());
+    if let Some(mask) = &trace.masks[0] {
+        input *= mask;
+    }
+    (gradients, input)
+}
+
+/// Gradients of all layers, and the derivative by the first layer's output.
+fn backward_to_first(
+    layers: &[Dense],
+    trace: &Trace,
+    logits: Array2<f32>,
+) -> (Vec<DenseGradient>, Array2<f32>) {
     let mut gradients = Vec::with_capacity(layers.len());
     let mut output = logits;
     for (index, layer) in layers.iter().enumerate().rev() {
@@ -92,7 +121,7 @@ pub fn backward(layers: &[Dense], trace: &Trace, logits: Array2<f32>) -> Vec<Den
         }
     }
     gradients.reverse();
-    gradients
+    (gradients, output)
 }
 
 #[cfg(test)]
@@ -167,6 +196,23 @@ mod tests {
                 for (place, &found) in gradient.bias.indexed_iter() {
                     check(found, &|layer, delta| layer.bias[place] += delta);
                 }
+            }
+            let (_, logits) = loss.with_gradient(found.logits.view(), &labels);
+            let (same, slope) = backward_to_input(&layers, &found, logits);
+            assert_eq!(same, gradients);
+            for (place, &found) in slope.indexed_iter() {
+                let at = |delta: f32| {
+                    let mut moved = input.clone();
+                    moved[place] += delta;
+                    let mut rng = Pcg32::seed_from_u64(8);
+                    let trace = forward_training(&layers, moved, rate, &mut rng);
+                    loss.with_gradient(trace.logits.view(), &labels).0
+                };
+                let difference = (at(step) - at(-step)) / (2.0 * step);
+                assert!(
+                    (difference - found).abs() < 2e-4,
+                    "{widths:?}, input {place:?}: {difference} {found}"
+                );
             }
         }
     }

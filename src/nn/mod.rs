@@ -1,9 +1,11 @@
-//! Pure maths of dense networks in f32: forward, backward, losses, steps. No file, clock or thread.
+//! Pure maths of networks in f32: forward, backward, losses, steps. No file, clock or thread.
 //!
-//! A batch is `[rows, features]`, row-major. The data's way through a training step:
+//! A batch of features is `[rows, features]`, row-major; a shard of feature maps is `[channels, images,
+//! height, width]`. The data's way through a training step:
 //!
 //! ```text
-//! batch ─► mlp (dense, activation, dropout) ─► logits ─► loss ─► gradient ─► optimizer (schedule) ─► weights
+//! maps ─► convnet (conv, norm, pointwise, pool) ─► features
+//! features ─► mlp (dense, activation, dropout) ─► logits ─► loss ─► gradient ─► optimizer (schedule) ─► weights
 //! ```
 
 pub mod dense;
@@ -24,6 +26,21 @@ pub mod schedule;
 
 pub mod optimizer;
 
+pub mod maps;
+
+pub mod conv;
+
+mod depthwise;
+
+pub mod pool;
+
+pub mod norm;
+
+pub mod pointwise;
+
+pub mod convnet;
+
+pub use convnet::ConvNet;
 pub use dense::{Dense, DenseGradient};
 pub use loss::CrossEntropy;
 pub use optimizer::{Optimizer, Parameter, Rule};

@@ -67,6 +67,30 @@ impl Optimizer {
         }
     }
 
+    /// Number of steps taken, and the moments of every tensor in the order of the tensors, first before
+    /// second: all that an optimiser remembers.
+    pub fn memory(&self) -> (i32, Vec<&[f32]>) {
+        let moments = self
+            .memory
+            .iter()
+            .flat_map(|m| [&m.first[..], &m.second[..]]);
+        (self.steps, moments.collect())
+    }
+
+    /// The optimiser that remembers what [`memory`](Self::memory) gave.
+    pub fn with_memory(rule: Rule, steps: i32, moments: Vec<Vec<f32>>) -> Optimizer {
+        let mut memory = Vec::with_capacity(moments.len() / 2);
+        let mut moments = moments.into_iter();
+        while let (Some(first), Some(second)) = (moments.next(), moments.next()) {
+            memory.push(Memory { first, second });
+        }
+        Optimizer {
+            rule,
+            steps,
+            memory,
+        }
+    }
+
     /// Takes one step with every tensor. The tensors must be the same, in the same order, each time.
     ///
     /// # Panics
@@ -209,6 +233,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn goes_on_from_its_memory_with_the_same_bits() {
+        let rule = Rule::Adam { weight_decay: 0.0 };
+        let step = |optimizer: &mut Optimizer, values: &mut [f32; 2], gradient: [f32; 2]| {
+            let parameter = Parameter {
+                values,
+                gradient: &gradient,
+                decays: true,
+            };
+            optimizer.step(0.1, &mut [parameter]);
+        };
+        let mut optimizer = Optimizer::new(rule);
+        let mut values = [1.0, -2.0];
+        step(&mut optimizer, &mut values, [0.5, -1.0]);
+        let (steps, moments) = optimizer.memory();
+        let moments = moments.into_iter().map(<[f32]>::to_vec).collect();
+        let mut again = Optimizer::with_memory(rule, steps, moments);
+        let mut same = values;
+        step(&mut optimizer, &mut values, [0.3, 0.1]);
+        step(&mut again, &mut same, [0.3, 0.1]);
+        assert_eq!(values, same);
     }
 
     #[test]

@@ -20,12 +20,16 @@ mod decode;
 /// Bringing a picture to the size of the network's input.
 mod resize;
 
+/// Random views of a picture.
+mod augment;
+
 /// From pixels to normalised numbers.
 mod preprocess;
 
 /// A data set as batches of tensors and one-hot labels.
 mod batches;
 
+pub use augment::{Augment, Flip};
 pub use batches::{Batch, Batches, Order};
 pub use decode::DecodeLimits;
 pub use picture::Picture;

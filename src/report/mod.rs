@@ -1,13 +1,17 @@
-//! What people look at afterwards: tables and pictures. Pure text, but for `plot`.
+//! What people look at afterwards: tables and pictures. Pure text, but for `plot` and `sheet`.
 
+mod bench;
 mod metrics;
 pub mod plot;
 mod printable;
+mod sheet;
 mod summary;
 mod table;
 
+pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::{duration, printable};
+pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};
 pub(crate) use table::{finish, plain};

@@ -15,6 +15,18 @@ pub const OUTPUT: &str = "probabilities";
 /// # Errors
 /// [`Error::Mismatch`] if the head was trained on features of another length.
 pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
+    compose_tuned(backbone, &[], head)
+}
+
+/// As [`compose`], with other values in the weights of the base that are named.
+///
+/// # Errors
+/// [`Error::Mismatch`] if the head was trained on features of another length.
+pub fn compose_tuned(
+    backbone: &Backbone,
+    weights: &[(&str, &[f32])],
+    head: &Head,
+) -> Result<OnnxGraph> {
     if head.inputs() != backbone.feature_len() {
         return Err(Error::Mismatch {
             what: format!("features of the head for {}", backbone.id().model),
@@ -25,6 +37,9 @@ pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
     }
     let (features, output) = backbone.graph();
     let mut graph = features.clone();
+    for (name, values) in weights {
+        graph.set_weight(name, values);
+    }
     let mut tensor = output.to_owned();
     if backbone.feature_shape().len() > 1 {
         tensor = flattened(&mut graph, &tensor);

@@ -13,9 +13,11 @@ mod verify;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use compose::{OUTPUT, compose};
+pub use compose::{OUTPUT, compose, compose_tuned};
 pub use probe::{machine_kind, probe_picture};
-pub use record::{RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord};
+pub use record::{
+    FinetuneRecord, RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord,
+};
 pub use verify::{Verification, verify};
 
 use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};

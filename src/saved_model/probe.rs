@@ -1,5 +1,6 @@
 //! The built-in probe picture, and the kind of machine that a model runs on. Pure.
 
+use crate::backbone::kernels;
 use crate::pixels::Picture;
 
 /// Width and height of the probe, chosen so that every resize rule has something to do.
@@ -32,11 +33,12 @@ pub fn probe_picture() -> Picture {
     }
 }
 
-/// The kind of this machine: processor family and the instruction sets that decide which kernels run.
+/// The kind of this machine: processor family, the instruction sets that decide which kernels of tract run,
+/// and the kernels of the engine.
 ///
 /// On machines of the same kind, the same build gives the same bits.
 pub fn machine_kind() -> String {
-    let mut kind = vec![std::env::consts::ARCH];
+    let mut kind = vec![std::env::consts::ARCH, kernels()];
     #[cfg(target_arch = "x86_64")]
     {
         if std::is_x86_feature_detected!("avx512f") {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneId;
 use crate::progress::EpochStats;
-use crate::train::HeadParams;
+use crate::train::{FinetuneParams, HeadParams};
 
 /// Version of [`Record`]; a file of another version is refused.
 pub const RECORD_VERSION: u32 = 1;
@@ -50,6 +50,25 @@ pub struct TrainingRecord {
     /// What each epoch measured.
     pub history: Vec<EpochStats>,
     /// 1-based epoch that the head was taken from.
+    pub best_epoch: usize,
+    /// How the end of the base was trained with the head; none if the base is as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneRecord>,
+}
+
+/// How the end of a base was trained jointly with a head that had been trained alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FinetuneRecord {
+    /// Its parameters.
+    pub params: FinetuneParams,
+    /// The first layer that was trained.
+    pub first_layer: String,
+    /// Parameters of the base that were trained.
+    pub trained_parameters: u64,
+    /// What each joint epoch measured.
+    pub history: Vec<EpochStats>,
+    /// The joint epoch that base and head were taken from; 0 if the head alone was no worse.
     pub best_epoch: usize,
 }
 

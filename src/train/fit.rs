@@ -141,29 +141,33 @@ fn check(
 }
 
 /// The best epoch so far by what the validation rows say.
-struct Best {
+pub(super) struct Best {
     monitor: Monitor,
-    epoch: usize,
-    value: f32,
+    pub(super) epoch: usize,
+    pub(super) value: f32,
+    /// Whether an epoch was measured before.
+    pub(super) started: bool,
 }
 
 impl Best {
-    fn new(monitor: Monitor) -> Best {
+    pub(super) fn new(monitor: Monitor) -> Best {
         Best {
             monitor,
             epoch: 0,
             value: f32::INFINITY,
+            started: false,
         }
     }
 
     /// Takes note of an epoch and tells whether it is the best so far; without a score it always is.
-    fn improves(&mut self, epoch: usize, score: Option<&Score>) -> bool {
+    pub(super) fn improves(&mut self, epoch: usize, score: Option<&Score>) -> bool {
         let value = match (score, self.monitor) {
             (None, _) => f32::NEG_INFINITY,
             (Some(score), Monitor::ValLoss) => score.loss,
             (Some(score), Monitor::ValAccuracy) => -score.accuracy,
         };
-        let improved = self.epoch == 0 || score.is_none() || value < self.value;
+        let improved = !self.started || score.is_none() || value < self.value;
+        self.started = true;
         if improved {
             self.epoch = epoch;
             self.value = value;

@@ -200,7 +200,7 @@ impl HeadParams {
     }
 }
 
-fn at_least_one(name: &'static str, value: usize) -> Result<()> {
+pub(super) fn at_least_one(name: &'static str, value: usize) -> Result<()> {
     if value == 0 {
         return Err(Error::Parameter {
             name,
@@ -212,7 +212,7 @@ fn at_least_one(name: &'static str, value: usize) -> Result<()> {
 }
 
 /// Holds a number against its range; NaN and infinity are never in range.
-fn ensure(name: &'static str, value: f32, in_range: bool, problem: &str) -> Result<()> {
+pub(super) fn ensure(name: &'static str, value: f32, in_range: bool, problem: &str) -> Result<()> {
     if in_range && value.is_finite() {
         return Ok(());
     }

@@ -1,7 +1,11 @@
-//! Fitting the dense head on stored features: parameters, the loop, cross-validation, metrics.
+//! Fitting the dense head on stored features, and the end of the base with it: parameters, the loops,
+//! cross-validation, metrics.
 
 mod batches;
+mod checkpoint;
 pub mod cross_validation;
+pub mod finetune;
+pub mod finetune_params;
 pub mod fit;
 pub mod head;
 pub mod head_params;
@@ -9,8 +13,11 @@ pub mod metrics;
 pub mod score;
 mod standardizer;
 mod trainer;
+mod tuned;
 
 pub use cross_validation::{CrossValidation, cross_validate};
+pub use finetune::{Checkpoint, Finetuned, Tuning, finetune, finetune_folds, score};
+pub use finetune_params::{FinetuneParams, ValidFinetuneParams};
 pub use fit::{Fitted, fit};
 pub use head::Head;
 pub use head_params::{
@@ -18,3 +25,4 @@ pub use head_params::{
 };
 pub use metrics::{ClassScores, ConfusionMatrix, first_of, log_loss, top_k_accuracy};
 pub use score::{Score, evaluate, probabilities};
+pub use tuned::TunedModel;

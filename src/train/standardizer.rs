@@ -90,6 +90,25 @@ impl Standardizer {
         }
     }
 
+    /// Turns ∂L by standardised rows `[rows, dim]` into ∂L by raw ones, in place: divides by the scale.
+    pub(crate) fn backward(&self, gradient: &mut Array2<f32>) {
+        for mut row in gradient.rows_mut() {
+            for (value, scale) in row.iter_mut().zip(&self.scale) {
+                *value = (f64::from(*value) / scale) as f32;
+            }
+        }
+    }
+
+    /// Mean, then scale, of each feature.
+    pub(crate) fn parts(&self) -> (&[f64], &[f64]) {
+        (&self.mean, &self.scale)
+    }
+
+    /// With a mean and a scale for each feature.
+    pub(crate) fn from_parts(mean: Vec<f64>, scale: Vec<f64>) -> Standardizer {
+        Standardizer { mean, scale }
+    }
+
     /// The layer that does on raw features what `first` does on standardised ones:
     /// W' = W / scale by rows, b' = b − Σ mean/scale · W.
     pub(crate) fn fold(&self, first: &Dense) -> Dense {
@@ -106,6 +125,20 @@ impl Standardizer {
             *folded = bias as f32;
         }
         folded
+    }
+
+    /// The inverse of [`fold`](Self::fold), but for rounding: W = W' · scale, b = b' + Σ mean · W'.
+    pub(crate) fn unfold(&self, first: &Dense) -> Dense {
+        let inverse = Standardizer {
+            mean: self
+                .mean
+                .iter()
+                .zip(&self.scale)
+                .map(|(m, s)| -m / s)
+                .collect(),
+            scale: self.scale.iter().map(|scale| 1.0 / scale).collect(),
+        };
+        inverse.fold(first)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The steps of a training: batches, gradients, the optimiser.
 
 use ndarray::{Array, Array2, Dimension};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::head::Head;
@@ -42,6 +42,8 @@ pub(super) struct Trainer<'a> {
     step: u64,
     order_rng: Pcg32,
     dropout_rng: Pcg32,
+    /// Which view of each row is taken.
+    view_rng: Pcg32,
 }
 
 impl<'a> Trainer<'a> {
@@ -59,6 +61,7 @@ impl<'a> Trainer<'a> {
         let mut weights_rng = Pcg32::from_rng(&mut seeds);
         let order_rng = Pcg32::from_rng(&mut seeds);
         let dropout_rng = Pcg32::from_rng(&mut seeds);
+        let view_rng = Pcg32::from_rng(&mut seeds);
         let class_weights = match params.class_weights {
             ClassWeights::None => None,
             ClassWeights::Balanced => Some(balanced(labels, training, classes)),
@@ -79,6 +82,7 @@ impl<'a> Trainer<'a> {
             step: 0,
             order_rng,
             dropout_rng,
+            view_rng,
         }
     }
 
@@ -129,7 +133,16 @@ impl<'a> Trainer<'a> {
         learning_rate: f32,
     ) -> (f32, Array2<f32>) {
         let mut features = Array2::zeros((rows.len(), self.matrix.dim()));
-        self.matrix.gather(rows, &mut features.view_mut());
+        let views = self.matrix.views();
+        for (&row, mut out) in rows.iter().zip(features.rows_mut()) {
+            let view = match views {
+                0 => 0,
+                views => self.view_rng.random_range(0..=views),
+            };
+            if let Some(out) = out.as_slice_mut() {
+                self.matrix.view_into(row, view, out);
+            }
+        }
         if self.params.standardize {
             self.standardizer.apply(&mut features);
         }
@@ -170,7 +183,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// The tensor as flat slices; none if it is not contiguous, which layers made here always are.
-fn parameter<'a, D: Dimension>(
+pub(super) fn parameter<'a, D: Dimension>(
     values: &'a mut Array<f32, D>,
     gradient: &'a Array<f32, D>,
     decays: bool,
@@ -201,7 +214,7 @@ fn first_layers(inputs: usize, hidden: &[usize], classes: usize, rng: &mut Pcg32
 }
 
 /// scikit-learn's `compute_class_weight("balanced")`, with 0 for a class without rows.
-fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
+pub(super) fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
     for &row in training {
         counts[labels[row]] += 1;
@@ -216,7 +229,8 @@ fn balanced(labels: &[usize], training: &[usize], classes: usize) -> Vec<f32> {
         .collect()
 }
 
-fn rule(params: &HeadParams) -> Rule {
+/// The optimiser's rule that the parameters name.
+pub(super) fn rule(params: &HeadParams) -> Rule {
     let weight_decay = params.weight_decay;
     match params.optimizer {
         OptimizerName::Adam => Rule::Adam { weight_decay },
@@ -229,7 +243,7 @@ fn rule(params: &HeadParams) -> Rule {
     }
 }
 
-fn schedule(params: &HeadParams, rows: usize) -> Schedule {
+pub(super) fn schedule(params: &HeadParams, rows: usize) -> Schedule {
     let steps =
         |epochs: usize| (epochs as u64).saturating_mul(rows.div_ceil(params.batch_size) as u64);
     Schedule {

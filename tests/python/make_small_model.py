@@ -1,9 +1,10 @@
 """Makes a small ONNX classifier with random weights.
 
-    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-opset9-softmax
+    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-opset9-softmax|nchw-lrn
 
 Two convolutions, a global average pooling to the tensor `features` (8 values), and a dense layer of 5
-classes. `nhwc-fixed` takes [1, 32, 32, 3] and transposes inside, as converted TensorFlow models do.
+classes. `nhwc-fixed` takes [1, 32, 32, 3] and transposes inside, as converted TensorFlow models do; `nchw-lrn`
+has a local response normalisation and a third convolution before the pooling.
 """
 
 import sys
@@ -36,7 +37,16 @@ def main():
         helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
         helper.make_node("Conv", ["r1", weight("k2", 8, 6, 3, 3), weight("b2", 8)], ["c2"], name="conv2"),
         helper.make_node("Sigmoid", ["c2"], ["s2"], name="sigmoid2"),
-        helper.make_node("GlobalAveragePool", ["s2"], ["pool"], name="pool"),
+    ]
+    last = "s2"
+    if variant == "nchw-lrn":
+        nodes += [
+            helper.make_node("LRN", ["s2"], ["n2"], name="lrn2", size=3),
+            helper.make_node("Conv", ["n2", weight("k4", 8, 8, 1, 1)], ["c3"], name="conv3"),
+        ]
+        last = "c3"
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["pool"], name="pool"),
         helper.make_node("Flatten", ["pool"], ["features"], name="flatten"),
         helper.make_node("MatMul", ["features", weight("k3", 8, 5)], ["m3"], name="matmul3"),
         helper.make_node("Add", ["m3", weight("b3", 5)], ["logits"], name="add3"),

@@ -366,7 +366,9 @@ impl State {
         }
         match phase {
             Phase::Extract => self.go(Screen::Extract),
-            Phase::Train | Phase::Evaluate | Phase::Save => self.go(Screen::Train),
+            Phase::Train | Phase::WarmUp | Phase::Tune | Phase::Evaluate | Phase::Save => {
+                self.go(Screen::Train);
+            }
             Phase::Verify => self.go(Screen::Verify),
             Phase::Scan | Phase::Predict | Phase::Download | Phase::Probe => {}
         }

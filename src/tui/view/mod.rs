@@ -84,7 +84,12 @@ fn mark(state: &State, screen: Screen) -> Option<Mark> {
     let run = state.runs.latest()?;
     let place = |phase| match phase {
         Phase::Scan | Phase::Download | Phase::Extract => 1,
-        Phase::Train | Phase::Probe | Phase::Evaluate | Phase::Save => 2,
+        Phase::Train
+        | Phase::WarmUp
+        | Phase::Tune
+        | Phase::Probe
+        | Phase::Evaluate
+        | Phase::Save => 2,
         Phase::Predict => 3,
         Phase::Verify => 4,
     };

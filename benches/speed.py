@@ -1,0 +1,224 @@
+"""Speed of tl-batch, of tract as it comes and of ONNX Runtime on the same network and machine.
+
+Each round runs all engines in turn, each for a few seconds; a table shows the median of each engine and the
+median of the rounds' ratios to ONNX Runtime, so that a machine which slows down for a while slows all of them.
+A thread of an engine runs one picture at a time on one core. OpenVINO is measured too if it can be imported.
+
+With --folder, whole extractions are measured: from the pictures of a folder to features on disk, by
+`tl-batch extract` and by Pillow and ONNX Runtime in as many processes as there are threads.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "target/release/tl-batch"
+
+# File, feature tensor, side of the input in pixels, Pillow's filter, and normalisation of each base, as the
+# model cards have them.
+BASES = {
+    "efficientnet-lite0": ("efficientnet-lite0.onnx", "features", 224, Image.Resampling.BICUBIC,
+                           lambda rgb: (rgb - 127) / 128),
+    "vgg16": ("vgg16-conv-base.onnx", None, 150, Image.Resampling.BILINEAR,
+              lambda rgb: rgb[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)),
+}
+
+
+def model_of(base):
+    """The ONNX file of a base, cut at its features, as bytes."""
+    file, features, *_ = BASES[base]
+    model = onnx.load(ROOT / "models" / file)
+    if features is None:
+        return model.SerializeToString()
+    graph = model.graph
+    producers = {name: node for node in graph.node for name in node.output}
+    wanted, needed = [features], set()
+    while wanted:
+        node = producers.get(wanted.pop())
+        if node is not None and node.output[0] not in needed:
+            needed.add(node.output[0])
+            wanted.extend(node.input)
+    kept = [node for node in graph.node if node.output[0] in needed]
+    del graph.node[:]
+    graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    weights = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(features, onnx.TensorProto.FLOAT, None))
+    return model.SerializeToString()
+
+
+def onnx_runtime_session(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def rate_of(runners, seconds):
+    """Pictures in a second when all runners, functions that run one picture, run at the same time."""
+    counts = [0] * len(runners)
+    for run in runners:
+        run()
+
+    def work(i):
+        while time.perf_counter() - start < seconds:
+            runners[i]()
+            counts[i] += 1
+
+    start = time.perf_counter()
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(runners))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.perf_counter() - start)
+
+
+def onnx_runtime_rate(base, threads, seconds):
+    model, side = model_of(base), BASES[base][2]
+    picture = np.random.default_rng(1).random((1, 3, side, side), np.float32) * 2 - 1
+
+    def runner():
+        session = onnx_runtime_session(model)
+        name = session.get_inputs()[0].name
+        return lambda: session.run(None, {name: picture})
+
+    return rate_of([runner() for _ in range(threads)], seconds)
+
+
+def openvino_rate(base, threads, seconds):
+    import openvino
+
+    side = BASES[base][2]
+    picture = np.random.default_rng(1).random((1, 3, side, side), np.float32) * 2 - 1
+    core = openvino.Core()
+    model = core.read_model(model_of(base))
+    model.reshape([1, 3, side, side])
+    config = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+
+    def runner():
+        request = core.compile_model(model, "CPU", config).create_infer_request()
+        return lambda: request.infer({0: picture})
+
+    return rate_of([runner() for _ in range(threads)], seconds)
+
+
+def program_rate(engine):
+    def rate(base, threads, seconds):
+        command = [PROGRAM, "bench", base, "--threads", str(threads), "--seconds", str(seconds), "--json"]
+        environment = {**os.environ, "TL_ENGINE": engine}
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(result.stdout)["rates"][0]["images_per_second"]
+
+    return rate
+
+
+def extract_with_program(base, folder, threads, out):
+    command = [PROGRAM, "-q", "extract", folder, "--out", out, "--model", base, "--workers", str(threads),
+               "--pool", "none" if base == "vgg16" else "avg"]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
+def extract_part(job):
+    base, paths = job
+    _, _, side, filter_, normalise = BASES[base]
+    session = onnx_runtime_session(model_of(base))
+    name = session.get_inputs()[0].name
+    rows = []
+    for path in paths:
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB").resize((side, side), filter_)
+        pixels = normalise(np.asarray(picture, np.float32)).transpose(2, 0, 1)
+        rows.append(session.run(None, {name: np.ascontiguousarray(pixels[None])})[0][0])
+    return np.stack(rows)
+
+
+def extract_with_pillow(base, folder, threads, out):
+    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    jobs = [(base, paths[i::threads]) for i in range(threads)]
+    with multiprocessing.get_context("spawn").Pool(threads) as pool:
+        np.save(f"{out}.npy", np.concatenate(pool.map(extract_part, jobs)))
+
+
+def extraction_seconds(extract):
+    def seconds(base, folder, threads):
+        with tempfile.TemporaryDirectory() as directory:
+            start = time.perf_counter()
+            extract(base, folder, threads, str(Path(directory) / "features"))
+            return time.perf_counter() - start
+
+    return seconds
+
+
+def compare(title, engines, rounds, measure, higher_is_better):
+    """Runs every engine in each round and prints medians, and ratios of speed to the last engine."""
+    results = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            results[name].append(measure(engine))
+    reference = list(engines)[-1]
+    for name, values in results.items():
+        pairs = zip(values, results[reference])
+        ratios = [v / r if higher_is_better else r / v for v, r in pairs]
+        print(f"| {title} | {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bases", nargs="+", default=list(BASES), choices=list(BASES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--engines", nargs="+", default=["", "tract"],
+                        help="values of TL_ENGINE to measure; empty for the fastest [default: '' tract]")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each engine in a round")
+    parser.add_argument("--folder", help="folder of pictures: measure whole extractions, too")
+    parser.add_argument("--only-folder", action="store_true", help="measure nothing but whole extractions")
+    args = parser.parse_args()
+
+    engines = {f"tl-batch{f', {engine}' if engine else ''}": program_rate(engine) for engine in args.engines}
+    try:
+        import openvino
+
+        engines[f"OpenVINO {openvino.__version__.split('-')[0]}"] = openvino_rate
+    except ImportError:
+        pass
+    engines[f"ONNX Runtime {onnxruntime.__version__}"] = onnx_runtime_rate
+    cores = sorted(os.sched_getaffinity(0))
+    print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
+    print("| --- | --- | ---: | ---: |")
+    for base in [] if args.only_folder else args.bases:
+        for threads in args.threads:
+            # The last cores: the first has more to do for the system.
+            os.sched_setaffinity(0, cores[-threads:])
+            compare(f"{base}, {threads}", engines, args.rounds,
+                    lambda engine: engine(base, threads, args.seconds), higher_is_better=True)
+    if args.folder:
+        os.sched_setaffinity(0, cores)
+        extractions = {
+            "tl-batch extract": extraction_seconds(extract_with_program),
+            "Pillow + ONNX Runtime": extraction_seconds(extract_with_pillow),
+        }
+        for base in args.bases:
+            for threads in args.threads:
+                compare(f"{base}, folder, {threads}", extractions, args.rounds,
+                        lambda extract: extract(base, args.folder, threads), higher_is_better=False)
+
+
+if __name__ == "__main__":
+    main()

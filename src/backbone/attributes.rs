@@ -1,0 +1,137 @@
+//! Attributes and constants of a graph, as training reads them.
+
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::onnx::OnnxGraph;
+
+/// The attributes of one operator; empty where the graph has none.
+pub(super) struct Attributes<'a>(&'a [pb::AttributeProto]);
+
+impl Attributes<'_> {
+    fn find(&self, name: &str) -> Option<&pb::AttributeProto> {
+        self.0.iter().find(|a| a.name == name)
+    }
+
+    /// A list of integers; empty where absent.
+    pub fn ints(&self, name: &str) -> Vec<i64> {
+        self.find(name).map(|a| a.ints.clone()).unwrap_or_default()
+    }
+
+    /// An integer.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.find(name).map(|a| a.i)
+    }
+
+    /// A number.
+    pub fn float(&self, name: &str) -> Option<f32> {
+        self.find(name).map(|a| a.f)
+    }
+
+    /// A text; empty where absent.
+    pub fn text(&self, name: &str) -> String {
+        let bytes = self.find(name).map(|a| a.s.clone()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Padding before and after height and width, for a window over maps of `size`.
+    ///
+    /// # Errors
+    /// What is wrong with the attributes, in words.
+    pub fn padding(
+        &self,
+        size: [usize; 2],
+        window: [usize; 2],
+        stride: [usize; 2],
+        dilation: [usize; 2],
+    ) -> std::result::Result<([usize; 2], [usize; 2]), String> {
+        let mode = self.text("auto_pad");
+        match mode.as_str() {
+            "SAME_UPPER" | "SAME_LOWER" => {
+                let total: [usize; 2] = std::array::from_fn(|axis| {
+                    let places = size[axis].div_ceil(stride[axis]);
+                    let reach = dilation[axis] * (window[axis] - 1) + 1;
+                    ((places - 1) * stride[axis] + reach).saturating_sub(size[axis])
+                });
+                let less = total.map(|t| t / 2);
+                let more = [total[0] - less[0], total[1] - less[1]];
+                Ok(match mode.as_str() {
+                    "SAME_UPPER" => (less, more),
+                    _ => (more, less),
+                })
+            }
+            "VALID" => Ok(([0, 0], [0, 0])),
+            "" | "NOTSET" => match self.ints("pads")[..] {
+                [] => Ok(([0, 0], [0, 0])),
+                [top, left, bottom, right] if top.min(left).min(bottom).min(right) >= 0 => Ok((
+                    [top as usize, left as usize],
+                    [bottom as usize, right as usize],
+                )),
+                _ => Err("its padding is not that of two dimensions".into()),
+            },
+            other => Err(format!("its padding is {other}")),
+        }
+    }
+}
+
+impl OnnxGraph {
+    fn node_protos(&self) -> &[pb::NodeProto] {
+        self.proto().graph.as_ref().map_or(&[], |g| &g.node)
+    }
+
+    /// The attributes of the node at place `index`.
+    pub(super) fn attributes(&self, index: usize) -> Attributes<'_> {
+        let node = self.node_protos().get(index);
+        Attributes(node.map_or(&[], |n| &n.attribute))
+    }
+
+    /// A weight, or the value of a `Constant` node.
+    fn constant(&self, name: &str) -> Option<&pb::TensorProto> {
+        let graph = self.proto().graph.as_ref()?;
+        let weight = graph.initializer.iter().find(|t| t.name == name);
+        weight.or_else(|| {
+            let node = graph
+                .node
+                .iter()
+                .find(|n| n.op_type == "Constant" && n.output.iter().any(|o| o == name))?;
+            node.attribute
+                .iter()
+                .find(|a| a.name == "value")?
+                .t
+                .as_ref()
+        })
+    }
+
+    /// Dimensions of a constant; empty for a number, and where there is none.
+    pub(super) fn constant_dims(&self, name: &str) -> Vec<usize> {
+        let dims = self.constant(name).map(|t| t.dims.clone());
+        let dims = dims.unwrap_or_default().into_iter();
+        dims.map(|d| usize::try_from(d).unwrap_or(0)).collect()
+    }
+
+    /// Values of a float32 constant, row-major; none if it is of another type or not there.
+    pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
+        let tensor = self.constant(name)?;
+        if tensor.data_type != DataType::Float as i32 {
+            return None;
+        }
+        if tensor.raw_data.is_empty() {
+            return Some(tensor.float_data.clone());
+        }
+        let (values, _) = tensor.raw_data.as_chunks::<4>();
+        Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    /// Values of an int64 constant; none if it is of another type or not there.
+    pub(super) fn integers(&self, name: &str) -> Option<Vec<i64>> {
+        let tensor = self.constant(name)?;
+        if tensor.data_type != DataType::Int64 as i32 {
+            return None;
+        }
+        if tensor.raw_data.is_empty() {
+            return Some(tensor.int64_data.clone());
+        }
+        let (values, _) = tensor.raw_data.as_chunks::<8>();
+        Some(values.iter().map(|b| i64::from_le_bytes(*b)).collect())
+    }
+}

@@ -1,0 +1,98 @@
+//! Memory for maps and weights.
+
+use memmap2::MmapMut;
+
+/// Bytes to which buffers are aligned: a cache line, and the widest vector.
+pub(super) const ALIGNMENT: usize = 64;
+
+/// Values in a cache line.
+const LINE: usize = ALIGNMENT / size_of::<f32>();
+
+/// From this many bytes, a buffer asks for huge pages: maps and weights are walked through with strides at
+/// which looking up small pages costs more than the loads themselves.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// f32 values whose first lies on a cache line.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+/// One cache line of values.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+impl Buffer {
+    /// At least `len` zeros.
+    pub(super) fn zeros(len: usize) -> Buffer {
+        let bytes = len * size_of::<f32>();
+        if bytes >= HUGE_PAGE_BYTES
+            && let Ok(pages) = MmapMut::map_anon(bytes.next_multiple_of(HUGE_PAGE_BYTES))
+        {
+            // A system without huge pages gives small ones.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Buffer {
+                memory: Memory::Pages(pages),
+            };
+        }
+        Buffer {
+            memory: Memory::Lines(vec![Line([0.0; LINE]); len.div_ceil(LINE)]),
+        }
+    }
+
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        match &self.memory {
+            Memory::Lines(lines) => lines.len() * LINE,
+            Memory::Pages(pages) => pages.len() / size_of::<f32>(),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const f32 {
+        match &self.memory {
+            Memory::Lines(lines) => lines.as_ptr().cast(),
+            Memory::Pages(pages) => pages.as_ptr().cast(),
+        }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        match &mut self.memory {
+            Memory::Lines(lines) => lines.as_mut_ptr().cast(),
+            Memory::Pages(pages) => pages.as_mut_ptr().cast(),
+        }
+    }
+
+    /// All values.
+    pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
+        let len = self.len();
+        // SAFETY: a `Line` is `LINE` f32 without padding, and every pattern of bits in a page is an f32;
+        // both are aligned to more than f32, and borrowed mutably as long as the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer::zeros(0)
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        let mut copy = Buffer::zeros(self.len());
+        // SAFETY: the copy is a different buffer with at least as many values.
+        unsafe {
+            copy.as_mut_ptr()
+                .copy_from_nonoverlapping(self.as_ptr(), self.len())
+        };
+        copy
+    }
+}

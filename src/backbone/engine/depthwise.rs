@@ -1,0 +1,378 @@
+//! Depthwise convolution: every channel with its own window.
+
+use std::ops::Range;
+
+use super::buffer::Buffer;
+use super::map::{Map, Window};
+use super::simd::{Entry, InstructionSet, Kernel, Simd};
+use super::step::{Clamp, Scratch, Step};
+
+/// A depthwise convolution with bias and clamp.
+pub(super) struct Depthwise {
+    rows: Window,
+    columns: Window,
+    /// `[vector][tap][lane]`.
+    weights: Buffer,
+    bias: Buffer,
+    clamp: Clamp,
+    kernel: Entry<Args>,
+    /// Values of scratch memory for the copy of one vector's map.
+    scratch_len: usize,
+}
+
+struct Args {
+    input: Map,
+    output: Map,
+    /// Room for one vector of every pixel that the windows meet.
+    copy: *mut f32,
+    range: Range<usize>,
+    rows: Window,
+    columns: Window,
+    weights: *const f32,
+    bias: *const f32,
+    clamp: Clamp,
+}
+
+impl Depthwise {
+    /// `weight(channel, row, column)` gives the weights; `bias` has a value for each channel.
+    pub(super) fn new(
+        isa: InstructionSet,
+        rows: Window,
+        columns: Window,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: &[f32],
+        clamp: Clamp,
+    ) -> Depthwise {
+        let lanes = isa.lanes();
+        let channels = bias.len();
+        let taps = rows.size * columns.size;
+        let mut weights = Buffer::zeros(channels.next_multiple_of(lanes) * taps);
+        let slice = weights.as_mut_slice();
+        for channel in 0..channels {
+            for tap in 0..taps {
+                slice[(channel / lanes * taps + tap) * lanes + channel % lanes] =
+                    weight(channel, tap / columns.size, tap % columns.size);
+            }
+        }
+        let square = rows.size == columns.size
+            && rows.stride == columns.stride
+            && rows.dilation == 1
+            && columns.dilation == 1;
+        // Where few windows reach over the edge, copying costs more than treating those alone.
+        const FEW_AT_THE_EDGE: f32 = 0.2;
+        let share = |w: &Window| w.inner().len() as f32 / w.output as f32;
+        let copied = share(&rows) * share(&columns) < 1.0 - FEW_AT_THE_EDGE;
+        let kernel = match (rows.size, rows.stride) {
+            (3, 1) if square && copied => isa.entry::<Copied<3, 1>>(),
+            (3, 2) if square && copied => isa.entry::<Copied<3, 2>>(),
+            (5, 1) if square && copied => isa.entry::<Copied<5, 1>>(),
+            (5, 2) if square && copied => isa.entry::<Copied<5, 2>>(),
+            (3, 1) if square => isa.entry::<InPlace<3, 1>>(),
+            (3, 2) if square => isa.entry::<InPlace<3, 2>>(),
+            (5, 1) if square => isa.entry::<InPlace<5, 1>>(),
+            (5, 2) if square => isa.entry::<InPlace<5, 2>>(),
+            _ => isa.entry::<Any>(),
+        };
+        Depthwise {
+            rows,
+            columns,
+            weights,
+            bias: padded(bias, lanes),
+            clamp,
+            kernel,
+            scratch_len: copied_width(&columns)
+                * ((rows.output - 1) * rows.stride + rows.size)
+                * lanes,
+        }
+    }
+}
+
+/// `values` padded with zeros to whole vectors.
+pub(super) fn padded(values: &[f32], lanes: usize) -> Buffer {
+    let mut buffer = Buffer::zeros(values.len().next_multiple_of(lanes));
+    buffer.as_mut_slice()[..values.len()].copy_from_slice(values);
+    buffer
+}
+
+impl Step for Depthwise {
+    fn kind(&self) -> &'static str {
+        "depthwise"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        self.rows.reach(rows)
+    }
+
+    fn multiply_adds(&self, output: &super::map::Shape) -> usize {
+        output.height * output.width * output.channels * self.rows.size * self.columns.size
+    }
+
+    fn scratch_len(&self) -> usize {
+        self.scratch_len
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, scratch: &mut Scratch) {
+        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`, as the trait
+        // asks; weights and bias are padded to the vectors of a pixel.
+        unsafe {
+            (self.kernel)(&Args {
+                input: inputs[0],
+                output,
+                copy: scratch.values.as_mut_ptr(),
+                range,
+                rows: self.rows,
+                columns: self.columns,
+                weights: self.weights.as_ptr(),
+                bias: self.bias.as_ptr(),
+                clamp: self.clamp,
+            });
+        }
+    }
+}
+
+/// One output value of each lane, at any place of the map.
+///
+/// # Safety
+/// As [`Kernel::run`]; `input`, `output` and `weights` are those of the vector.
+#[inline(always)]
+unsafe fn pixel<S: Simd>(args: &Args, vector: usize, y: usize, x: usize, weights: *const f32) {
+    // SAFETY: `taps` names only rows and columns of the input.
+    unsafe {
+        let offset = vector * S::LANES;
+        let pixel = args.input.shape.pixel;
+        let mut sum = S::load(args.bias.add(offset));
+        let taps = args.columns.taps(x);
+        for ky in args.rows.taps(y) {
+            let row = args.input.row(args.rows.at(y, ky)).add(offset);
+            for kx in taps.clone() {
+                let value = S::load(row.add(args.columns.at(x, kx) * pixel));
+                let tap = ky * args.columns.size + kx;
+                sum = S::mul_add(value, S::load(weights.add(tap * S::LANES)), sum);
+            }
+        }
+        let to = args.output.row(y).add(x * args.output.shape.pixel + offset);
+        S::store(to, args.clamp.of::<S>(sum));
+    }
+}
+
+/// Windows of any size, stride and dilation.
+struct Any;
+
+impl Kernel for Any {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let taps = args.rows.size * args.columns.size;
+        for vector in 0..args.output.shape.pixel / S::LANES {
+            for y in args.range.clone() {
+                for x in 0..args.output.shape.width {
+                    // SAFETY: vector and pixel lie within the maps.
+                    unsafe {
+                        let weights = args.weights.add(vector * taps * S::LANES);
+                        pixel::<S>(args, vector, y, x, weights);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Output columns that are summed up side by side, to use each loaded pixel for several of them.
+const COLUMNS: usize = 7;
+
+/// Windows of `K` x `K` with stride `STRIDE`, on a copy of each vector's rows with zeros around them.
+struct Copied<const K: usize, const STRIDE: usize>;
+
+impl<const K: usize, const STRIDE: usize> Kernel for Copied<K, STRIDE> {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let output = args.output.shape;
+        let width = copied_width(&args.columns) * S::LANES;
+        // SAFETY: the copy holds every pixel that the windows of `range` meet.
+        unsafe {
+            for vector in 0..output.pixel / S::LANES {
+                let offset = vector * S::LANES;
+                copy_rows::<S>(args, offset);
+                let weights = load_weights::<S, K>(args.weights.add(vector * K * K * S::LANES));
+                let bias = S::load(args.bias.add(offset));
+                for (i, y) in args.range.clone().enumerate() {
+                    let top = args.copy.add(i * STRIDE * width).cast_const();
+                    let to = args.output.row(y).add(offset);
+                    let mut x = 0;
+                    if output.width >= COLUMNS {
+                        while x < output.width {
+                            // The last block may overlap the one before.
+                            let start = x.min(output.width - COLUMNS);
+                            let from = top.add(start * STRIDE * S::LANES);
+                            let to = to.add(start * output.pixel);
+                            block::<S, K, STRIDE, COLUMNS>(
+                                args,
+                                &weights,
+                                bias,
+                                from,
+                                [width, S::LANES],
+                                to,
+                            );
+                            x += COLUMNS;
+                        }
+                    } else {
+                        while x < output.width {
+                            let from = top.add(x * STRIDE * S::LANES);
+                            let to = to.add(x * output.pixel);
+                            block::<S, K, STRIDE, 1>(
+                                args,
+                                &weights,
+                                bias,
+                                from,
+                                [width, S::LANES],
+                                to,
+                            );
+                            x += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Windows of `K` x `K` with stride `STRIDE`; those that reach over the edge are treated alone.
+struct InPlace<const K: usize, const STRIDE: usize>;
+
+impl<const K: usize, const STRIDE: usize> Kernel for InPlace<K, STRIDE> {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        /// As [`COLUMNS`], where the pixels lie apart.
+        const APART: usize = 4;
+        let (input, output) = (args.input.shape, args.output.shape);
+        let (inner_rows, inner) = (args.rows.inner(), args.columns.inner());
+        // SAFETY: `inner` names only outputs whose every tap lies within the input.
+        unsafe {
+            for vector in 0..output.pixel / S::LANES {
+                let offset = vector * S::LANES;
+                let from = args.weights.add(vector * K * K * S::LANES);
+                let weights = load_weights::<S, K>(from);
+                let bias = S::load(args.bias.add(offset));
+                for y in args.range.clone() {
+                    if !inner_rows.contains(&y) || inner.len() < APART {
+                        for x in 0..output.width {
+                            pixel::<S>(args, vector, y, x, from);
+                        }
+                        continue;
+                    }
+                    for x in (0..inner.start).chain(inner.end..output.width) {
+                        pixel::<S>(args, vector, y, x, from);
+                    }
+                    let top = args.input.row(args.rows.at(y, 0)).add(offset);
+                    let to = args.output.row(y).add(offset);
+                    for x in inner.clone().step_by(APART) {
+                        // The last block may overlap the one before.
+                        let x = x.min(inner.end - APART);
+                        let from = top.add(args.columns.at(x, 0) * input.pixel).cast_const();
+                        let to = to.add(x * output.pixel);
+                        let strides = [input.row(), input.pixel];
+                        block::<S, K, STRIDE, APART>(args, &weights, bias, from, strides, to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One vector's weights, in registers where there are enough.
+///
+/// # Safety
+/// As [`Kernel::run`].
+#[inline(always)]
+unsafe fn load_weights<S: Simd, const K: usize>(from: *const f32) -> [[S::V; K]; K] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut weights = [[S::splat(0.0); K]; K];
+        for (ky, row) in weights.iter_mut().enumerate() {
+            for (kx, weight) in row.iter_mut().enumerate() {
+                *weight = S::load(from.add((ky * K + kx) * S::LANES));
+            }
+        }
+        weights
+    }
+}
+
+/// `N` outputs side by side, from the input at `from`, whose rows and pixels are `strides` apart.
+///
+/// # Safety
+/// As [`Kernel::run`]; the input and the output must hold the block.
+#[inline(always)]
+unsafe fn block<S: Simd, const K: usize, const STRIDE: usize, const N: usize>(
+    args: &Args,
+    weights: &[[S::V; K]; K],
+    bias: S::V,
+    from: *const f32,
+    [row_stride, pixel_stride]: [usize; 2],
+    to: *mut f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [bias; N];
+        for (ky, weights) in weights.iter().enumerate() {
+            let row = from.add(ky * row_stride);
+            for (kx, &weight) in weights.iter().enumerate() {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let value = S::load(row.add((i * STRIDE + kx) * pixel_stride));
+                    *sum = S::mul_add(value, weight, *sum);
+                }
+            }
+        }
+        for (i, &sum) in sums.iter().enumerate() {
+            let to = to.add(i * args.output.shape.pixel);
+            S::store(to, args.clamp.of::<S>(sum));
+        }
+    }
+}
+
+/// Columns of the input and the zeros around it that the windows meet.
+fn copied_width(columns: &Window) -> usize {
+    (columns.output - 1) * columns.stride + columns.size
+}
+
+/// Copies one vector of each pixel that the windows of `range` meet, with zeros outside the map.
+///
+/// # Safety
+/// As [`Kernel::run`].
+#[inline(always)]
+unsafe fn copy_rows<S: Simd>(args: &Args, offset: usize) {
+    let Args { rows, columns, .. } = args;
+    let pixel = args.input.shape.pixel;
+    let width = copied_width(columns);
+    let first = args.range.start * rows.stride;
+    let count = (args.range.len() - 1) * rows.stride + rows.size;
+    let left = columns.before.min(width);
+    let middle = columns.input.min(width - left);
+    // SAFETY: only rows and columns of the input are read; the copy holds `count` rows.
+    unsafe {
+        let zero = S::splat(0.0);
+        for i in 0..count {
+            let to = args.copy.add(i * width * S::LANES);
+            let y = (first + i).wrapping_sub(rows.before);
+            let (left, middle) = if y < rows.input {
+                (left, middle)
+            } else {
+                (width, 0)
+            };
+            for x in (0..left).chain(left + middle..width) {
+                S::store(to.add(x * S::LANES), zero);
+            }
+            if middle > 0 {
+                let from = args.input.row(y).add(offset).cast_const();
+                let to = to.add(left * S::LANES);
+                for x in 0..middle {
+                    S::store(to.add(x * S::LANES), S::load(from.add(x * pixel)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The engine's own graph of feature maps, and how its operations are fused into steps.
+
+use super::activation::{Activation, Curve};
+use super::convolution::{Convolution, Order, Weights};
+use super::depthwise::Depthwise;
+use super::map::{Shape, Window};
+use super::pixelwise::{Affine, Binary, Concat, Import, Pair};
+use super::plan::{PlacedStep, Plan, Value};
+use super::pool::{Pool, Pooling};
+use super::simd::InstructionSet;
+use super::step::{Clamp, Step};
+use super::winograd::Winograd;
+
+/// Number of a node in a [`Graph`].
+pub(super) type NodeId = usize;
+
+/// What a node does to its inputs, which are maps.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    /// Input of the graph by number; values from one row, column and channel to the next.
+    Input {
+        number: usize,
+        strides: [usize; 3],
+    },
+    /// Convolution; weights `[output][input / groups][row][column]`. One group, or one for each channel.
+    Convolution {
+        rows: Window,
+        columns: Window,
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+        depthwise: bool,
+    },
+    /// `x · scale + shift`, by channel.
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
+    Clamp(Clamp),
+    Curve(Curve),
+    Pool {
+        rows: Window,
+        columns: Window,
+        pooling: Pooling,
+    },
+    /// Pooling of all pixels to one.
+    PoolAll(Pooling),
+    Pair(Pair),
+    Concat,
+}
+
+/// An operation and what follows it in the same step.
+#[derive(Clone, Debug)]
+struct Node {
+    name: String,
+    operation: Operation,
+    inputs: Vec<NodeId>,
+    /// A map that is added before the clamp.
+    residual: Option<NodeId>,
+    clamp: Clamp,
+    curve: Option<Curve>,
+    /// Height, width, channels.
+    shape: [usize; 3],
+}
+
+/// Operations on feature maps in an order in which they can be computed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Graph {
+    nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// Adds a node whose output has `shape` (height, width, channels).
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        operation: Operation,
+        inputs: &[NodeId],
+        shape: [usize; 3],
+    ) -> NodeId {
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            operation,
+            inputs: inputs.to_vec(),
+            residual: None,
+            clamp: Clamp::NONE,
+            curve: None,
+            shape,
+        });
+        self.nodes.len() - 1
+    }
+
+    /// Number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Takes back all nodes but the first `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.nodes.truncate(len);
+    }
+
+    /// Height, width and channels of a node's output.
+    pub(super) fn shape(&self, id: NodeId) -> [usize; 3] {
+        self.nodes[id].shape
+    }
+
+    /// The map of which a node's output is every so manieth row and column, if it is that.
+    pub(super) fn subsampled(&self, id: NodeId) -> Option<(NodeId, Window, Window)> {
+        let node = &self.nodes[id];
+        match node.operation {
+            Operation::Pool { rows, columns, .. } if rows.size == 1 && columns.size == 1 => {
+                Some((node.inputs[0], rows, columns))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether there is a convolution in it.
+    pub(super) fn has_convolution(&self) -> bool {
+        self.nodes
+            .iter()
+            .any(|n| matches!(n.operation, Operation::Convolution { .. }))
+    }
+
+    /// Fuses what can be fused, and makes steps of the rest.
+    pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> Plan {
+        let mut outputs = outputs.to_vec();
+        let nodes = fuse(needed(self.nodes, &mut outputs), &mut outputs);
+        place(isa, nodes, &outputs)
+    }
+}
+
+/// The nodes on which `outputs` depend, and all inputs. `outputs` are renumbered.
+fn needed(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+    let mut read = vec![false; nodes.len()];
+    for &id in outputs.iter() {
+        read[id] = true;
+    }
+    for (id, node) in nodes.iter().enumerate().rev() {
+        read[id] |= matches!(node.operation, Operation::Input { .. });
+        if read[id] {
+            for &input in &node.inputs {
+                read[input] = true;
+            }
+        }
+    }
+    let mut places = Vec::with_capacity(nodes.len());
+    let mut kept: Vec<Node> = Vec::new();
+    for (mut node, read) in nodes.into_iter().zip(read) {
+        places.push(kept.len());
+        if read {
+            for input in &mut node.inputs {
+                *input = places[*input];
+            }
+            kept.push(node);
+        }
+    }
+    for output in outputs.iter_mut() {
+        *output = places[*output];
+    }
+    kept
+}
+
+/// Joins operations to the one before where it is read by them alone. `outputs` are renumbered.
+fn fuse(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+    let mut readers = vec![0usize; nodes.len()];
+    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs.iter());
+    for &id in read {
+        readers[id] += 1;
+    }
+    // The node of `fused` that computes each node's output; a node that moved on leaves a hole.
+    let mut fused: Vec<Option<Node>> = Vec::new();
+    let mut home: Vec<usize> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let alone = |id: NodeId| readers[id] == 1;
+        let mut joined = None;
+        if let [input] = node.inputs[..]
+            && alone(input)
+            && let Some(before) = fused[home[input]].as_mut()
+            && join(before, &node.operation)
+        {
+            joined = Some(home[input]);
+        }
+        if let (Operation::Pair(Pair::Sum), [a, b]) = (&node.operation, &node.inputs[..]) {
+            for (product, other) in [(*a, *b), (*b, *a)] {
+                if joined.is_none()
+                    && product != other
+                    && alone(product)
+                    && let Some(before) = fused[home[product]].as_ref()
+                    && takes_residual(before)
+                    && before.shape == node.shape
+                    && fused[home[other]]
+                        .as_ref()
+                        .is_some_and(|o| o.shape == node.shape)
+                    && let Some(mut before) = fused[home[product]].take()
+                {
+                    before.residual = Some(home[other]);
+                    fused.push(Some(before));
+                    joined = Some(fused.len() - 1);
+                }
+            }
+        }
+        home.push(joined.unwrap_or_else(|| {
+            let inputs = node.inputs.iter().map(|&i| home[i]).collect();
+            fused.push(Some(Node { inputs, ..node }));
+            fused.len() - 1
+        }));
+    }
+    // Close the holes.
+    let mut places = Vec::with_capacity(fused.len());
+    let mut count = 0;
+    for node in &fused {
+        places.push(count);
+        count += usize::from(node.is_some());
+    }
+    for output in outputs.iter_mut() {
+        *output = places[home[*output]];
+    }
+    let mut whole: Vec<Node> = fused.into_iter().flatten().collect();
+    for node in &mut whole {
+        for input in node.inputs.iter_mut().chain(&mut node.residual) {
+            *input = places[*input];
+        }
+    }
+    whole
+}
+
+/// Whether a map can be added to what `node` computes before it is stored.
+fn takes_residual(node: &Node) -> bool {
+    matches!(
+        node.operation,
+        Operation::Convolution {
+            depthwise: false,
+            ..
+        }
+    ) && node.residual.is_none()
+        && node.clamp == Clamp::NONE
+        && node.curve.is_none()
+}
+
+/// Makes `operation` a part of the node `before` it, if it can be.
+fn join(before: &mut Node, operation: &Operation) -> bool {
+    let fixed = matches!(
+        before.operation,
+        Operation::Input { .. } | Operation::Curve(_) | Operation::Concat
+    );
+    if fixed || before.curve.is_some() {
+        return false;
+    }
+    match operation {
+        Operation::Clamp(clamp) => {
+            let within = |x: f32| x.max(clamp.low).min(clamp.high);
+            before.clamp = Clamp {
+                low: within(before.clamp.low),
+                high: within(before.clamp.high),
+            };
+            true
+        }
+        Operation::Curve(curve) => {
+            before.curve = Some(*curve);
+            true
+        }
+        Operation::Affine { scale, shift }
+            if before.residual.is_none() && before.clamp == Clamp::NONE =>
+        {
+            match &mut before.operation {
+                Operation::Convolution { weights, bias, .. } => {
+                    let each = weights.len() / bias.len().max(1);
+                    for ((weights, bias), (scale, shift)) in weights
+                        .chunks_exact_mut(each.max(1))
+                        .zip(bias)
+                        .zip(scale.iter().zip(shift))
+                    {
+                        weights.iter_mut().for_each(|w| *w *= scale);
+                        *bias = *bias * scale + shift;
+                    }
+                    true
+                }
+                Operation::Affine {
+                    scale: first_scale,
+                    shift: first_shift,
+                } => {
+                    let first = first_scale.iter_mut().zip(first_shift);
+                    for ((s, t), (scale, shift)) in first.zip(scale.iter().zip(shift)) {
+                        *s *= scale;
+                        *t = *t * scale + shift;
+                    }
+                    true
+                }
+                Operation::PoolAll(Pooling::Sum { scale: factor })
+                | Operation::Pool {
+                    pooling: Pooling::Sum { scale: factor },
+                    ..
+                } if shift.iter().all(|&s| s == 0.0) && scale.iter().all(|s| s == &scale[0]) => {
+                    *factor *= scale[0];
+                    true
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Makes a step of each node.
+fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
+    let lanes = isa.lanes();
+    let mut inputs: Vec<Shape> = Vec::new();
+    let mut steps: Vec<PlacedStep> = Vec::new();
+    // Where the output of each node is, in the engine's layout; unset for inputs not imported yet.
+    let mut values: Vec<Option<Value>> = vec![None; nodes.len()];
+    let raw = |id: NodeId| match nodes[id].operation {
+        Operation::Input { number, strides } => Some((number, strides)),
+        _ => None,
+    };
+    let read = |input: NodeId, values: &mut Vec<Option<Value>>, steps: &mut Vec<PlacedStep>| {
+        *values[input].get_or_insert_with(|| {
+            let (number, strides) = raw(input).unwrap_or_default();
+            steps.push(PlacedStep {
+                name: nodes[input].name.clone(),
+                step: Box::new(Import { strides }),
+                activation: Activation::new(isa, None),
+                inputs: vec![Value::Input(number)],
+                shape: Shape::new(nodes[input].shape, lanes),
+            });
+            Value::Step(steps.len() - 1)
+        })
+    };
+    for (id, node) in nodes.iter().enumerate() {
+        let shape = Shape::new(node.shape, lanes);
+        if let Operation::Input { number, strides } = node.operation {
+            let [_, width, channels] = node.shape;
+            let [row, column, channel] = strides;
+            // Tensors from outside are not padded; their pixel is as long as their columns are apart.
+            let outer = Shape {
+                pixel: column,
+                ..shape
+            };
+            inputs.resize(inputs.len().max(number + 1), outer);
+            inputs[number] = outer;
+            if row == width * column && channel == 1 && column == shape.pixel && channels == column
+            {
+                values[id] = Some(Value::Input(number));
+            }
+            continue;
+        }
+        let first = node.inputs[0];
+        // A convolution can read a tensor from outside as it is.
+        let direct = match (&node.operation, raw(first)) {
+            (Operation::Convolution { depthwise, .. }, Some((number, strides)))
+                if !depthwise && values[first].is_none() =>
+            {
+                let [height, width, channels] = nodes[first].shape;
+                match strides {
+                    s if s == [width, 1, height * width] => Some((number, Order::Planar)),
+                    s if s == [width * channels, channels, 1] => {
+                        Some((number, Order::ChannelsLast))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let mut from: Vec<Value> = Vec::new();
+        for (i, &input) in node.inputs.iter().chain(&node.residual).enumerate() {
+            from.push(match direct {
+                Some((number, _)) if i == 0 => Value::Input(number),
+                _ => read(input, &mut values, &mut steps),
+            });
+        }
+        let clamp = node.clamp;
+        let step: Box<dyn Step> = match &node.operation {
+            Operation::Convolution {
+                rows,
+                columns,
+                weights,
+                bias,
+                depthwise: true,
+            } => Box::new(Depthwise::new(
+                isa,
+                *rows,
+                *columns,
+                |channel, y, x| weights[(channel * rows.size + y) * columns.size + x],
+                bias,
+                clamp,
+            )),
+            Operation::Convolution {
+                rows,
+                columns,
+                weights,
+                bias,
+                ..
+            } => {
+                let [_, _, outputs] = node.shape;
+                let [_, _, inputs] = nodes[first].shape;
+                let weights = Weights {
+                    values: weights,
+                    outputs,
+                    inputs,
+                    bias,
+                };
+                if direct.is_none() && Winograd::suits(rows, columns, inputs, outputs) {
+                    Box::new(Winograd::new(isa, *rows, *columns, &weights, clamp))
+                } else {
+                    let order = direct.map_or(Order::ChannelsLast, |(_, order)| order);
+                    let mut input = Shape::new(nodes[first].shape, lanes);
+                    if direct.is_some() {
+                        input.pixel = if order == Order::Planar {
+                            1
+                        } else {
+                            input.channels
+                        };
+                    }
+                    Box::new(Convolution::new(
+                        isa, *rows, *columns, order, &input, &weights, clamp,
+                    ))
+                }
+            }
+            Operation::Affine { scale, shift } => Box::new(Affine::new(isa, scale, shift, clamp)),
+            Operation::Clamp(own) => {
+                let ones = vec![1.0; node.shape[2]];
+                let low = own.low.max(clamp.low).min(clamp.high);
+                let high = own.high.max(clamp.low).min(clamp.high);
+                let zeros = vec![0.0; node.shape[2]];
+                Box::new(Affine::new(isa, &ones, &zeros, Clamp { low, high }))
+            }
+            Operation::Curve(_) => {
+                let channels = node.shape[2];
+                Box::new(Affine::new(
+                    isa,
+                    &vec![1.0; channels],
+                    &vec![0.0; channels],
+                    Clamp::NONE,
+                ))
+            }
+            Operation::Pool {
+                rows,
+                columns,
+                pooling,
+            } => Box::new(Pool::new(isa, *rows, *columns, *pooling, clamp)),
+            Operation::PoolAll(pooling) => {
+                let whole = Shape::new(nodes[first].shape, lanes);
+                Box::new(Pool::whole(isa, &whole, *pooling, clamp))
+            }
+            Operation::Pair(pair) => Box::new(Binary::new(isa, *pair, clamp)),
+            Operation::Concat | Operation::Input { .. } => Box::new(Concat),
+        };
+        let own_curve = match &node.operation {
+            Operation::Curve(curve) => Some(*curve),
+            _ => node.curve,
+        };
+        steps.push(PlacedStep {
+            name: node.name.clone(),
+            step,
+            activation: Activation::new(isa, own_curve),
+            inputs: from,
+            shape,
+        });
+        values[id] = Some(Value::Step(steps.len() - 1));
+    }
+    let outputs = outputs
+        .iter()
+        .map(|&id| read(id, &mut values, &mut steps))
+        .collect();
+    Plan::new(steps, inputs, outputs)
+}

@@ -1,0 +1,163 @@
+//! How fast a base runs on this machine.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
+use crate::error::{Error, Result};
+use crate::report::{BenchLayer, BenchRate, BenchReport};
+
+/// Configuration of [`bench`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BenchConfig {
+    /// Which base, and where it is cut.
+    #[serde(flatten)]
+    pub backbone: BackboneParams,
+    /// Numbers of threads to measure; empty for one, and one a core.
+    #[serde(default)]
+    pub threads: Vec<usize>,
+    /// How long each number of threads is measured, in seconds.
+    #[serde(default = "default_seconds")]
+    pub seconds: f64,
+    /// Whether the report lists every layer.
+    #[serde(default)]
+    pub profile: bool,
+}
+
+fn default_seconds() -> f64 {
+    3.0
+}
+
+/// Runs the base on a made-up picture again and again: with each number of threads for
+/// [`seconds`](BenchConfig::seconds), then layer by layer on one thread.
+///
+/// # Errors
+/// [`Error::Parameter`] for no threads or no time; those of [`Backbone::open`].
+pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
+    let most = thread::available_parallelism().map_or(1, usize::from);
+    let mut threads = config.threads.clone();
+    if threads.is_empty() {
+        threads = vec![1, most];
+        threads.dedup();
+    }
+    let wrong = |name, value: String, problem: &str| Error::Parameter {
+        name,
+        value,
+        problem: problem.into(),
+    };
+    if threads.contains(&0) {
+        return Err(wrong("threads", "0".into(), "there must be one or more"));
+    }
+    if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
+        let value = config.seconds.to_string();
+        return Err(wrong("seconds", value, "must be more than 0, at most 3600"));
+    }
+    let backbone = Backbone::open(&config.backbone)?;
+    let time = Duration::from_secs_f64(config.seconds);
+    let mut rates = Vec::new();
+    for &threads in &threads {
+        rates.push(rate(&backbone, threads, time)?);
+    }
+    let layers = layers(&backbone, time)?;
+    let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
+    Ok(BenchReport {
+        model: backbone.id().model.clone(),
+        input: backbone.input_shape(),
+        kernels: kernels(),
+        gflop,
+        peak_gflops: peak_flops().map(|flops| flops / 1e9),
+        rates,
+        session_bytes: backbone.session_bytes(),
+        peak_memory_bytes: peak_memory_bytes(),
+        layers: if config.profile { layers } else { Vec::new() },
+    })
+}
+
+/// A session that is warm, with a picture in it.
+fn prepared(backbone: &Backbone) -> Result<PictureSession> {
+    let mut session = backbone.session()?;
+    let len = session.tensor().len();
+    // Values between -1 and 1 without a pattern.
+    let values: Vec<f32> = (0..len)
+        .map(|i| (i * 7919 % 1999) as f32 / 999.0 - 1.0)
+        .collect();
+    session.set_tensor(&values)?;
+    for _ in 0..2 {
+        session.infer()?;
+    }
+    Ok(session)
+}
+
+fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate> {
+    let mut sessions = Vec::new();
+    for _ in 0..threads {
+        sessions.push(prepared(backbone)?);
+    }
+    let start = Instant::now();
+    let runs = thread::scope(|scope| {
+        let workers: Vec<_> = sessions
+            .into_iter()
+            .map(|mut session| {
+                scope.spawn(move || -> Result<Vec<Duration>> {
+                    let mut times = Vec::new();
+                    while start.elapsed() < time {
+                        let before = Instant::now();
+                        session.infer()?;
+                        times.push(before.elapsed());
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        let lost = || Error::Model {
+            model: backbone.id().model.clone(),
+            problem: "cannot be run: a thread of the measurement ended early".into(),
+        };
+        let runs = workers.into_iter().map(|w| w.join().map_err(|_| lost())?);
+        runs.collect::<Result<Vec<_>>>()
+    })?;
+    let elapsed = start.elapsed().as_secs_f64();
+    let mut times: Vec<Duration> = runs.into_iter().flatten().collect();
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    Ok(BenchRate {
+        threads,
+        images_per_second: times.len() as f64 / elapsed,
+        median_ms: median.as_secs_f64() * 1e3,
+    })
+}
+
+/// Every layer with its mean time.
+fn layers(backbone: &Backbone, time: Duration) -> Result<Vec<BenchLayer>> {
+    let mut session = prepared(backbone)?;
+    session.start_profile();
+    let start = Instant::now();
+    let mut runs = 0;
+    while runs == 0 || start.elapsed() < time {
+        session.infer()?;
+        runs += 1;
+    }
+    let layers = session.profile().into_iter().map(|layer| {
+        let seconds = layer.time.as_secs_f64() / f64::from(runs);
+        BenchLayer {
+            name: layer.name,
+            kind: layer.kind,
+            shape: layer.shape,
+            ms: seconds * 1e3,
+            gflops: 2e-9 * layer.multiply_adds as f64 / seconds.max(1e-9),
+            weight_bytes: layer.weight_bytes,
+        }
+    });
+    Ok(layers.collect())
+}
+
+/// Most memory that this process has held, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}

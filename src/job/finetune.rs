@@ -1,0 +1,403 @@
+//! Images → a model whose base has learned, too: frozen prefix, head alone, then jointly; saved, verified.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::envelope::{JobCard, write_config};
+use super::extract::{self, ExtractConfig};
+use super::train::{
+    Rows, SplitParams, TrainReport, check_output, choose_references, compare_with_trained,
+    config_path, evaluated, partition, require_two_classes, rows_to_train_on, run_references,
+};
+use super::views::{AugmentParams, ViewSource, attach_views};
+use crate::backbone::{Backbone, BackboneParams, Detail, Pool, TrainableTail, hex_sha256};
+use crate::dataset;
+use crate::error::{Error, Result};
+use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
+use crate::progress::{Event, Phase, Progress};
+use crate::saved_model::{
+    FinetuneRecord, RECORD_VERSION, Record, Reference, SavedModel, TrainingRecord, compose_tuned,
+    verify,
+};
+use crate::train::{self, Checkpoint, FinetuneParams, Finetuned, HeadParams, Tuning};
+
+/// Least time between two checkpoints: one of VGG16's last block has 113 MB.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Configuration of [`finetune`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FinetuneConfig {
+    /// Folder of pictures: class folders.
+    pub dataset: PathBuf,
+    /// CSV file of paths and labels, in place of class folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// The saved model, an ONNX file.
+    pub output: PathBuf,
+    /// Folder of the maps at the cut; by default beside the output, ending `.maps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maps: Option<PathBuf>,
+    /// Replace the output if it is there.
+    #[serde(default, skip_serializing)]
+    pub force: bool,
+    /// Cross-validate over this many folds first; 0 does not.
+    #[serde(default)]
+    pub folds: usize,
+    /// Which base, and where it ends; the name or path of the base, or a saved model.
+    #[serde(flatten)]
+    pub backbone: BackboneParams,
+    /// How the pipeline runs.
+    #[serde(flatten)]
+    pub pipeline: PipelineParams,
+    /// How the pictures are divided.
+    #[serde(flatten)]
+    pub split: SplitParams,
+    /// The head and its training.
+    #[serde(flatten)]
+    pub head: HeadParams,
+    /// The joint training.
+    #[serde(flatten)]
+    pub finetune: FinetuneParams,
+    /// How training pictures are augmented.
+    #[serde(flatten)]
+    pub augment: AugmentParams,
+}
+
+impl FinetuneConfig {
+    /// What the job is, for those who watch it.
+    pub fn card(&self) -> JobCard {
+        JobCard::new("finetune", self).with_output(&self.output, &self.store())
+    }
+
+    /// Folder of the maps at the cut.
+    pub fn store(&self) -> PathBuf {
+        self.maps
+            .clone()
+            .unwrap_or_else(|| self.output.with_extension("maps"))
+    }
+}
+
+/// What fine-tuning found.
+#[derive(Debug)]
+pub struct FinetuneReport {
+    /// The first layer that was trained.
+    pub first_layer: String,
+    /// Joint epochs.
+    pub epochs: usize,
+    /// Loss and accuracy on the validation pictures of the head that was trained alone.
+    pub head_alone: Option<(f32, f32)>,
+    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; what was trained of the base
+    /// counts among the head's parameters.
+    pub trained: TrainReport,
+}
+
+/// Runs the frozen prefix once over every picture, trains the head alone, then the end of the base with it,
+/// saves, reloads and verifies; goes on with what is already there.
+///
+/// # Errors
+/// [`Error::OutputExists`]; those of [`TrainableTail::of`], [`super::extract()`] and [`train::finetune()`];
+/// [`Error::NotSame`] if the saved file does not give the results of what was trained.
+pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<FinetuneReport> {
+    check_output(&config.output, config.force)?;
+    let head = config.head.clone().check()?;
+    let params = config.finetune.clone().check()?;
+    let (backbone_params, sha256) = base_of(&config.backbone, progress)?;
+    let extract_config = ExtractConfig {
+        dataset: config.dataset.clone(),
+        labels: config.labels.clone(),
+        out: config.store(),
+        force: false,
+        backbone: backbone_params.clone(),
+        pipeline: config.pipeline.clone(),
+    };
+    let dataset = extract::open_dataset(&extract_config, progress)?;
+    dataset.require_classes(2)?;
+    let backbone = extract::open_backbone(&backbone_params, progress)?;
+    if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
+        return Err(Error::Mismatch {
+            what: format!("base of {}", config.backbone.model),
+            expected: format!("{} with SHA-256 {expected}", backbone.id().model),
+            found: backbone.id().sha256.clone(),
+            hint: "give the base itself, by name or path".into(),
+        });
+    }
+    let tail = TrainableTail::of(
+        &backbone,
+        &config.finetune.unfreeze_from,
+        config.finetune.train_batchnorm,
+    )?;
+    progress.info(format!(
+        "{} parameters of {} are trained, from {} on; all before {} is run once",
+        tail.trained_parameters(),
+        backbone.id().model,
+        tail.first_layer,
+        tail.cut
+    ));
+    let store = run_prefix(
+        config,
+        &extract_config,
+        &dataset,
+        &backbone,
+        &tail,
+        progress,
+    )?;
+    let labels = store.labels()?;
+    require_two_classes(&store, &labels)?;
+    let rows = partition(&store, &labels, &config.split, config.head.seed)?;
+    let checkpoint = config.output.with_extension("checkpoint");
+    let tuning = Tuning {
+        tail: &tail,
+        maps: store.matrix(),
+        labels: &labels,
+        classes: store.meta().classes.len(),
+        head: &head,
+        params: &params,
+        threads: config.pipeline.worker_count(),
+        checkpoint: Some(Checkpoint {
+            path: checkpoint.clone(),
+            fingerprint: fingerprint(config, &store, &labels, &rows),
+            interval: CHECKPOINT_INTERVAL,
+        }),
+    };
+    let cross_validation = match config.folds {
+        0 => None,
+        folds => Some(cross_validate(config, &tuning, folds, progress)?),
+    };
+    let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
+    let report = save(config, &backbone, &tuning, &store, &rows, &tuned, progress)?;
+    if checkpoint.exists() {
+        fs::remove_file(&checkpoint).map_err(Error::io("remove", &checkpoint))?;
+    }
+    let alone = tuned
+        .warmup_best
+        .checked_sub(1)
+        .and_then(|i| tuned.warmup.get(i));
+    Ok(FinetuneReport {
+        first_layer: tail.first_layer.clone(),
+        epochs: config.finetune.tune_epochs,
+        head_alone: alone.and_then(|stats| Some((stats.val_loss?, stats.val_accuracy?))),
+        trained: TrainReport {
+            cross_validation,
+            ..report
+        },
+    })
+}
+
+/// The base that is meant, with its SHA-256 where it is known: that of a saved model is what the model was
+/// made of.
+fn base_of(
+    params: &BackboneParams,
+    progress: &Progress,
+) -> Result<(BackboneParams, Option<String>)> {
+    let path = Path::new(&params.model);
+    if !path.is_file() {
+        return Ok((params.clone(), None));
+    }
+    let Ok(saved) = SavedModel::open(path) else {
+        return Ok((params.clone(), None));
+    };
+    let id = &saved.record().backbone;
+    progress.info(format!(
+        "{} is a saved model: its base {} is trained, with a new head",
+        params.model, id.model
+    ));
+    let found = BackboneParams {
+        model: id.model.clone(),
+        input_size: params.input_size.or(Some(id.input_size)),
+        cut: params.cut.clone().or_else(|| Some(id.cut.clone())),
+        pool: params.pool.or(Some(id.pool)),
+    };
+    Ok((found, Some(id.sha256.clone())))
+}
+
+/// Fills the store of maps at the cut, and those of their augmented views.
+fn run_prefix(
+    config: &FinetuneConfig,
+    extract_config: &ExtractConfig,
+    dataset: &dataset::Dataset,
+    backbone: &Backbone,
+    tail: &TrainableTail,
+    progress: &Progress,
+) -> Result<FeatureStore> {
+    let extract_config = ExtractConfig {
+        backbone: BackboneParams {
+            model: extract_config.backbone.model.clone(),
+            input_size: Some(backbone.id().input_size),
+            cut: Some(tail.cut.clone().into()),
+            pool: Some(Pool::None),
+        },
+        ..extract_config.clone()
+    };
+    let prefix = Backbone::open(&extract_config.backbone)?;
+    let mut store = extract::run(&extract_config, dataset, &prefix, progress)?;
+    let source = ViewSource {
+        dataset,
+        backbone: &prefix,
+        pipeline: &config.pipeline,
+        params: &config.augment,
+        seed: config.head.seed,
+        folder: &config.store().with_extension("views"),
+    };
+    let rows = rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
+    attach_views(&mut store, &rows, &source, progress)?;
+    Ok(store)
+}
+
+/// What a checkpoint must agree in to be gone on with: parameters, pictures, divisions, and the maps.
+fn fingerprint(
+    config: &FinetuneConfig,
+    store: &FeatureStore,
+    labels: &[usize],
+    rows: &Rows,
+) -> String {
+    let pictures: Vec<&str> = store
+        .index()
+        .iter()
+        .map(|row| row.source.sha256.as_str())
+        .collect();
+    let facts = serde_json::json!({
+        "head": config.head,
+        "finetune": config.finetune,
+        "augment": config.augment,
+        "pool": config.backbone.pool,
+        "cut": config.backbone.cut,
+        "maps": store.meta().backbone,
+        "dtype": store.meta().dtype,
+        "pictures": pictures,
+        "labels": labels,
+        "training": rows.training,
+        "validation": rows.validation,
+        "machine": crate::saved_model::machine_kind(),
+    });
+    hex_sha256(facts.to_string().as_bytes())
+}
+
+fn cross_validate(
+    config: &FinetuneConfig,
+    tuning: &Tuning,
+    folds: usize,
+    progress: &Progress,
+) -> Result<train::CrossValidation> {
+    let pictures = tuning.labels.len();
+    if folds < 2 || folds > pictures {
+        return Err(Error::Parameter {
+            name: "folds",
+            value: folds.to_string(),
+            problem: format!("give 2 to {pictures} folds, or 0 for none"),
+        });
+    }
+    let epochs = config.head.epochs + config.finetune.tune_epochs;
+    progress.phase(Phase::Tune, Some((folds * epochs) as u64));
+    let fold_of = dataset::stratified_folds(tuning.labels, folds, config.head.seed);
+    train::finetune_folds(tuning, &fold_of, progress)
+}
+
+fn save(
+    config: &FinetuneConfig,
+    backbone: &Backbone,
+    tuning: &Tuning,
+    store: &FeatureStore,
+    rows: &Rows,
+    tuned: &Finetuned,
+    progress: &Progress,
+) -> Result<TrainReport> {
+    progress.phase(Phase::Evaluate, None);
+    let mut scores = Vec::new();
+    for (split, rows) in rows.splits().into_iter().filter(|(_, r)| !r.is_empty()) {
+        let score = train::score(&tuned.model, tuning, rows, progress)?;
+        progress.emit(evaluated(split, &score, store));
+        scores.push((split, score));
+    }
+    progress.phase(Phase::Save, None);
+    let head = tuned.model.head()?;
+    let facts = tuning.tail.weights.iter().enumerate();
+    let weights: Vec<(&str, &[f32])> = facts
+        .filter(|(_, facts)| facts.trained)
+        .map(|(number, facts)| (facts.name.as_str(), tuned.model.weight(number)))
+        .collect();
+    let trained = tuning.tail.trained_parameters();
+    let record = record(config, backbone, tuning, store, rows, tuned);
+    let mut model = SavedModel::new(compose_tuned(backbone, &weights, &head)?, record)?;
+    let chosen = choose_references(store, tuning.labels, rows);
+    let references = run_references(&model, store, &chosen, progress)?;
+    let from_maps = |rows: &[usize]| {
+        let features = tuned
+            .model
+            .features(store.matrix(), rows, tuning.threads, progress)?;
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let matrix = FeatureMatrix::from_array(features);
+        train::probabilities(&head, &matrix, &all, progress)
+    };
+    compare_with_trained(
+        "trained network",
+        from_maps,
+        store,
+        &references,
+        &config.output,
+        progress,
+    )?;
+    model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
+    let bytes = model.write(&config.output)?;
+    write_config(&config_path(&config.output), config)?;
+    progress.emit(Event::Saved {
+        path: config.output.clone(),
+        bytes,
+    });
+    let dataset = Path::new(&store.meta().dataset);
+    let verification = verify(&config.output, Some(dataset), progress)?;
+    verification.require_same(&config.output)?;
+    Ok(TrainReport {
+        classes: store.meta().classes.clone(),
+        head_parameters: head.parameters() + trained as usize,
+        base_parameters: backbone
+            .summary(Detail::Layers)?
+            .parameters()
+            .saturating_sub(trained),
+        cross_validation: None,
+        scores,
+        best_epoch: tuned.best_epoch,
+        output: config.output.clone(),
+        bytes,
+        verification,
+    })
+}
+
+fn record(
+    config: &FinetuneConfig,
+    backbone: &Backbone,
+    tuning: &Tuning,
+    store: &FeatureStore,
+    rows: &Rows,
+    tuned: &Finetuned,
+) -> Record {
+    Record {
+        record_version: RECORD_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        classes: store.meta().classes.clone(),
+        backbone: backbone.id().clone(),
+        feature_shape: backbone.feature_shape().to_vec(),
+        training: TrainingRecord {
+            dataset: store.meta().dataset.clone(),
+            head: config.head.clone(),
+            validation_split: config.split.validation_split,
+            test_split: config.split.test_split,
+            training_images: rows.training.len(),
+            validation_images: rows.validation.len(),
+            test_images: rows.test.len(),
+            history: tuned.warmup.clone(),
+            best_epoch: tuned.warmup_best,
+            finetune: Some(FinetuneRecord {
+                params: config.finetune.clone(),
+                first_layer: tuning.tail.first_layer.clone(),
+                trained_parameters: tuning.tail.trained_parameters(),
+                history: tuned.history.clone(),
+                best_epoch: tuned.best_epoch,
+            }),
+        },
+        reference: Reference::default(),
+    }
+}

@@ -1,0 +1,169 @@
+//! How fast a base runs, as text.
+
+use serde::Serialize;
+
+use super::printable;
+
+/// What a measurement of a base found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchReport {
+    /// Name of the base.
+    pub model: String,
+    /// Shape of its input, batch included.
+    pub input: [usize; 4],
+    /// Kernels that it runs with.
+    pub kernels: &'static str,
+    /// Billions of floating-point operations for one picture, as the layers' definitions have them; 0 where
+    /// tract runs alone.
+    pub gflop: f64,
+    /// What one core reaches in registers, in GFLOP/s.
+    pub peak_gflops: Option<f64>,
+    /// Speed by number of threads.
+    pub rates: Vec<BenchRate>,
+    /// Bytes of buffers for each thread.
+    pub session_bytes: usize,
+    /// Most memory that the process has held, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// Time by layer on one thread; empty unless asked for.
+    pub layers: Vec<BenchLayer>,
+}
+
+/// Speed with some number of threads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchRate {
+    /// Threads, each with a picture of its own.
+    pub threads: usize,
+    /// Pictures run in a second by all threads together.
+    pub images_per_second: f64,
+    /// Median time for one picture on one thread, in milliseconds.
+    pub median_ms: f64,
+}
+
+/// Speed of one layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchLayer {
+    /// Name of the layer.
+    pub name: String,
+    /// What it does.
+    pub kind: &'static str,
+    /// Height, width and channels of its output.
+    pub shape: [usize; 3],
+    /// Mean time, in milliseconds.
+    pub ms: f64,
+    /// Speed by its definition, in GFLOP/s.
+    pub gflops: f64,
+    /// Bytes of its weights as they are kept.
+    pub weight_bytes: usize,
+}
+
+/// The report for people. A layer can be faster than the peak where its algorithm needs fewer operations
+/// than its definition.
+pub fn bench_text(report: &BenchReport) -> String {
+    let [_, a, b, c] = report.input;
+    let mut text = format!(
+        "{}, input {a} x {b} x {c}, {} kernels\n",
+        printable(&report.model),
+        report.kernels
+    );
+    if let Some(peak) = report.peak_gflops {
+        text += &format!(
+            "{:.3} GFLOP a picture; one core reaches {peak:.0} GFLOP/s in registers\n",
+            report.gflop
+        );
+    }
+    text += &format!(
+        "\n{:>7} {:>10} {:>12} {:>9} {:>8}\n",
+        "threads", "images/s", "ms, median", "GFLOP/s", "of peak"
+    );
+    for rate in &report.rates {
+        let gflops = rate.images_per_second * report.gflop;
+        let peak = report.peak_gflops.filter(|_| report.gflop > 0.0);
+        let share = peak.map_or(String::new(), |peak| {
+            format!("{:.0}%", 100.0 * gflops / (peak * rate.threads as f64))
+        });
+        let gflops = peak.map_or(String::new(), |_| format!("{gflops:.0}"));
+        text += &format!(
+            "{:>7} {:>10.1} {:>12.2} {gflops:>9} {share:>8}\n",
+            rate.threads, rate.images_per_second, rate.median_ms
+        );
+    }
+    let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
+    text += &format!(
+        "\nbuffers: {:.1} MiB a thread",
+        megabytes(report.session_bytes as f64)
+    );
+    if let Some(bytes) = report.peak_memory_bytes {
+        text += &format!("; memory at most: {:.0} MiB", megabytes(bytes as f64));
+    }
+    text.push('\n');
+    if !report.layers.is_empty() {
+        text += &layers_text(report);
+    }
+    text
+}
+
+fn layers_text(report: &BenchReport) -> String {
+    let names: Vec<String> = report.layers.iter().map(|l| printable(&l.name)).collect();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let total: f64 = report.layers.iter().map(|l| l.ms).sum();
+    let mut text = format!(
+        "\n{:<width$} {:<12} {:>16} {:>9} {:>6} {:>8}\n",
+        "layer", "kind", "output", "ms", "share", "GFLOP/s"
+    );
+    for (name, layer) in names.iter().zip(&report.layers) {
+        let [h, w, c] = layer.shape;
+        let gflops = if layer.gflops > 0.0 {
+            format!("{:.0}", layer.gflops)
+        } else {
+            String::new()
+        };
+        text += &format!(
+            "{name:<width$} {:<12} {:>16} {:>9.3} {:>5.1}% {gflops:>8}\n",
+            layer.kind,
+            format!("{h} x {w} x {c}"),
+            layer.ms,
+            100.0 * layer.ms / total.max(f64::MIN_POSITIVE),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_those_of_the_threads_peak() {
+        let report = BenchReport {
+            model: "net".into(),
+            input: [1, 3, 8, 8],
+            kernels: "avx2",
+            gflop: 0.5,
+            peak_gflops: Some(100.0),
+            rates: vec![BenchRate {
+                threads: 2,
+                images_per_second: 300.0,
+                median_ms: 6.6,
+            }],
+            session_bytes: 3 << 19,
+            peak_memory_bytes: Some(64 << 20),
+            layers: vec![BenchLayer {
+                name: "conv1".into(),
+                kind: "winograd",
+                shape: [8, 8, 16],
+                ms: 2.0,
+                gflops: 150.0,
+                weight_bytes: 9,
+            }],
+        };
+        let text = bench_text(&report);
+        for expected in [
+            "net, input 3 x 8 x 8, avx2 kernels",
+            "      2      300.0         6.60       150      75%",
+            "buffers: 1.5 MiB a thread; memory at most: 64 MiB",
+            "conv1 winograd           8 x 8 x 16     2.000 100.0%      150",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A checkpoint of fine-tuning: one file, whole or not there.
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | `tl-tune1` |
+//! | 8 | length of the header, little-endian |
+//! | … | the header, JSON |
+//! | … | tensors, f32 little-endian, one after another, with the lengths that the header says |
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::write_atomic;
+use crate::error::{Error, Result};
+use crate::progress::EpochStats;
+
+const MAGIC: &[u8; 8] = b"tl-tune1";
+
+/// Everything of a checkpoint but its tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Header {
+    /// What the run is about: another run's checkpoint is not taken.
+    pub fingerprint: String,
+    /// Joint epochs that are done.
+    pub epoch: usize,
+    /// Steps that the optimisers have taken.
+    pub steps: i32,
+    /// The best epoch so far; 0 is the head alone.
+    pub best_epoch: usize,
+    /// What the best epoch is measured by; none before an epoch was measured.
+    pub best_value: Option<f32>,
+    /// Epochs of the head alone.
+    pub warmup: Vec<EpochStats>,
+    /// Epoch that the head alone was taken from.
+    pub warmup_best: usize,
+    /// Joint epochs.
+    pub history: Vec<EpochStats>,
+    /// Bits of the mean, then of the scale, of each feature, as f64.
+    pub standardizer: Vec<u64>,
+    /// Lengths of the tensors.
+    pub lengths: Vec<usize>,
+}
+
+/// Writes a checkpoint in place of an earlier one.
+pub(super) fn write(path: &Path, header: &Header, tensors: &[&[f32]]) -> Result<()> {
+    let mut header = header.clone();
+    header.lengths = tensors.iter().map(|t| t.len()).collect();
+    let json = serde_json::to_vec(&header).unwrap_or_default();
+    let values: usize = header.lengths.iter().sum();
+    let mut bytes = Vec::with_capacity(16 + json.len() + 4 * values);
+    bytes.extend(MAGIC);
+    bytes.extend((json.len() as u64).to_le_bytes());
+    bytes.extend(&json);
+    for tensor in tensors {
+        bytes.extend(tensor.iter().flat_map(|v| v.to_le_bytes()));
+    }
+    write_atomic(path, &bytes)
+}
+
+/// Reads the checkpoint `path` of the run `fingerprint`; none if there is none, or one of another run.
+pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<(Header, Vec<Vec<f32>>)>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    Ok(parse(&bytes).filter(|(header, _)| header.fingerprint == fingerprint))
+}
+
+fn parse(bytes: &[u8]) -> Option<(Header, Vec<Vec<f32>>)> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (length, rest) = rest.split_at_checked(8)?;
+    let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+    let (json, mut rest) = rest.split_at_checked(length)?;
+    let header: Header = serde_json::from_slice(json).ok()?;
+    let mut tensors = Vec::with_capacity(header.lengths.len());
+    for &length in &header.lengths {
+        let (tensor, after) = rest.split_at_checked(length.checked_mul(4)?)?;
+        rest = after;
+        let (values, _) = tensor.as_chunks::<4>();
+        tensors.push(values.iter().map(|b| f32::from_le_bytes(*b)).collect());
+    }
+    rest.is_empty().then_some((header, tensors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_as_it_was_and_only_to_its_own_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let header = Header {
+            fingerprint: "a".into(),
+            epoch: 3,
+            best_value: Some(0.1),
+            standardizer: vec![0.1f64.to_bits()],
+            ..Header::default()
+        };
+        assert!(read(&path, "a").unwrap().is_none());
+        write(&path, &header, &[&[1.5, -2.0], &[], &[3.25]]).unwrap();
+        let (found, tensors) = read(&path, "a").unwrap().unwrap();
+        assert_eq!(tensors, [vec![1.5, -2.0], vec![], vec![3.25]]);
+        assert_eq!(found.lengths, [2, 0, 1]);
+        assert_eq!((found.epoch, found.best_value), (3, Some(0.1)));
+        assert!(read(&path, "b").unwrap().is_none());
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(read(&path, "a").unwrap().is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! What a user can choose about fine-tuning; plain data, checked before use.
+
+use serde::{Deserialize, Serialize};
+
+use super::head_params::{HeadParams, ensure};
+use crate::error::{Error, Result};
+
+/// How the end of the base is trained with the head, as the flags and `--config run.toml` name it.
+///
+/// Batch size, optimiser, schedule, dropout, penalties and seed are those of [`HeadParams`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct FinetuneParams {
+    /// The first layer of the base that is trained: its name, the beginning of a block's names, a number of
+    /// layers from the end, or a share of the parameters such as `25%`.
+    pub unfreeze_from: String,
+    /// Passes over the training rows with base and head trained jointly, at least 1; the head has been
+    /// trained alone before.
+    pub tune_epochs: usize,
+    /// Highest learning rate of the base's layers, above 0.
+    pub base_learning_rate: f32,
+    /// Highest learning rate of the head while it is trained jointly, at least 0.
+    pub joint_learning_rate: f32,
+    /// Joint epochs in which both rates rise linearly from 0, from 0 to below `tune_epochs`.
+    pub tune_warmup_epochs: usize,
+    /// Whether scale and shift of batch normalisations are trained; their statistics never are.
+    pub train_batchnorm: bool,
+}
+
+impl Default for FinetuneParams {
+    /// Ten joint epochs, one of them to warm up, at 2·10⁻⁵ for the base and 10⁻⁴ for the head.
+    fn default() -> FinetuneParams {
+        FinetuneParams {
+            unfreeze_from: String::new(),
+            tune_epochs: 10,
+            base_learning_rate: 2e-5,
+            joint_learning_rate: 1e-4,
+            tune_warmup_epochs: 1,
+            train_batchnorm: false,
+        }
+    }
+}
+
+/// Parameters that were found to be in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidFinetuneParams(FinetuneParams);
+
+impl ValidFinetuneParams {
+    /// The parameters.
+    pub fn get(&self) -> &FinetuneParams {
+        &self.0
+    }
+}
+
+impl FinetuneParams {
+    /// Checks every parameter against its range.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for the first that is out of range.
+    pub fn check(self) -> Result<ValidFinetuneParams> {
+        if self.unfreeze_from.is_empty() {
+            return Err(Error::Parameter {
+                name: "--unfreeze-from",
+                value: "nothing".into(),
+                problem: "give a layer; `tl-batch summary` lists them".into(),
+            });
+        }
+        super::head_params::at_least_one("--tune-epochs", self.tune_epochs)?;
+        let rate = self.base_learning_rate;
+        ensure("--base-learning-rate", rate, rate > 0.0, "must be above 0")?;
+        let rate = self.joint_learning_rate;
+        ensure(
+            "--joint-learning-rate",
+            rate,
+            rate >= 0.0,
+            "must be at least 0",
+        )?;
+        if self.tune_warmup_epochs >= self.tune_epochs && self.tune_warmup_epochs > 0 {
+            return Err(Error::Parameter {
+                name: "--tune-warmup-epochs",
+                value: self.tune_warmup_epochs.to_string(),
+                problem: format!("must be below --tune-epochs, which is {}", self.tune_epochs),
+            });
+        }
+        Ok(ValidFinetuneParams(self))
+    }
+
+    /// The head's parameters with the course of the joint epochs: their number, rate and warm-up.
+    pub(super) fn joint(&self, head: &HeadParams) -> HeadParams {
+        HeadParams {
+            epochs: self.tune_epochs,
+            learning_rate: self.joint_learning_rate,
+            warmup_epochs: self.tune_warmup_epochs,
+            ..head.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(change: impl FnOnce(&mut FinetuneParams)) -> &'static str {
+        let mut params = FinetuneParams {
+            unfreeze_from: "block5".into(),
+            ..FinetuneParams::default()
+        };
+        change(&mut params);
+        match params.check() {
+            Err(Error::Parameter { name, .. }) => name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_the_parameter_that_is_out_of_range() {
+        assert_eq!(rejected(|p| p.unfreeze_from.clear()), "--unfreeze-from");
+        assert_eq!(rejected(|p| p.tune_epochs = 0), "--tune-epochs");
+        assert_eq!(
+            rejected(|p| p.base_learning_rate = 0.0),
+            "--base-learning-rate"
+        );
+        assert_eq!(
+            rejected(|p| p.joint_learning_rate = f32::NAN),
+            "--joint-learning-rate"
+        );
+        assert_eq!(
+            rejected(|p| p.tune_warmup_epochs = 10),
+            "--tune-warmup-epochs"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! Augmentation through `tl-batch`: views that are kept, the sheet, the recipes.
+
+use std::fs;
+
+use crate::program::{Workplace, repository};
+
+#[test]
+fn views_of_training_pictures_are_extracted_once_and_trained_on() {
+    let work = Workplace::new();
+    let line = format!(
+        "fit {} -o a.onnx --epochs 20 --augment default --views 2",
+        repository("datasets/tiny").display()
+    );
+    let said = work.run(&line);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.ends_with("same results: TRUE\n"),
+        "{}",
+        said.stdout
+    );
+    let families: Vec<_> = fs::read_dir(work.path("a.views"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(families.len(), 1);
+    let index = fs::read_to_string(families[0].join("2/index.csv")).unwrap();
+    // Six of the 24 pictures are held out: they have no view.
+    assert_eq!(index.lines().count(), 1 + 18, "{index}");
+    let features = |number: &str| fs::read(families[0].join(number).join("features.npy")).unwrap();
+    assert!(features("1") != features("2"));
+
+    let before = fs::read(work.path("a.onnx")).unwrap();
+    let said = work.run(&format!("{line} --force"));
+    assert_eq!(
+        said.stderr.matches("18 pictures are done already").count(),
+        2,
+        "{}",
+        said.stderr
+    );
+    assert!(before == fs::read(work.path("a.onnx")).unwrap());
+    // Other views: nothing of the old ones is taken for them.
+    let said = work.run(&format!("{line} --force --augment RandomFlip=horizontal"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(fs::read_dir(work.path("a.views")).unwrap().count(), 2);
+    assert!(before != fs::read(work.path("a.onnx")).unwrap());
+}
+
+#[test]
+fn a_sheet_shows_the_views() {
+    let work = Workplace::new();
+    let tiny = repository("datasets/tiny").display().to_string();
+    let said = work.run(&format!("augment-preview {tiny} -o sheet.png --pictures 3"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let (width, height) = image::image_dimensions(work.path("sheet.png")).unwrap();
+    assert_eq!((width, height), (9 * 134 + 6, 3 * 134 + 6));
+    assert!(
+        said.stdout.contains("RandomFlip=horizontal"),
+        "{}",
+        said.stdout
+    );
+    let said = work.run(&format!(
+        "augment-preview {tiny} -o other.png --augment RandomShear=1"
+    ));
+    assert_eq!(said.code, Some(2));
+    assert!(
+        said.stderr.contains("there is no RandomShear"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn a_recipe_is_a_word_for_settings() {
+    let work = Workplace::new();
+    let tiny = repository("datasets/tiny").display().to_string();
+    let said = work.run(&format!("fit {tiny} -o m.onnx --recipe mlp --epochs 3"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let config = fs::read_to_string(work.path("m.run.toml")).unwrap();
+    assert!(config.contains("hidden = [256]"), "{config}");
+    let said = work.run(&format!(
+        "fit {tiny} -o f.onnx --recipe finetune --unfreeze-from 15% --epochs 3"
+    ));
+    assert_eq!(
+        said.code,
+        Some(2),
+        "fit has no --unfreeze-from: {}",
+        said.stderr
+    );
+}

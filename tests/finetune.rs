@@ -1,0 +1,312 @@
+//! Fine-tuning through the library and through `tl-batch`.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+use tl::backbone::{Backbone, BackboneParams, TrainableTail};
+use tl::error::Error;
+use tl::features::FeatureMatrix;
+use tl::pixels::{DecodeLimits, Picture};
+use tl::progress::{Event, Progress};
+use tl::saved_model::SavedModel;
+use tl::train::{Checkpoint, FinetuneParams, HeadParams, ScheduleName, Tuning, finetune};
+
+use crate::program::{Workplace, repository};
+use crate::python::python;
+use crate::reference::{read_npy, run_python, write_npy};
+
+fn tiny() -> String {
+    repository("datasets/tiny").display().to_string()
+}
+
+fn backbone(model: &str) -> Backbone {
+    let params = BackboneParams {
+        model: model.to_owned(),
+        ..BackboneParams::default()
+    };
+    Backbone::open(&params).unwrap()
+}
+
+#[test]
+fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
+    let work = Workplace::new();
+    let said = work.run(&format!(
+        "finetune efficientnet-lite0 {} --unfreeze-from block7a_dw -o tuned.onnx --epochs 10 --tune-epochs 3 --base-learning-rate 0.0005 --train-batchnorm",
+        tiny()
+    ));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.ends_with("same results: TRUE\n"),
+        "{}",
+        said.stdout
+    );
+    assert!(said.stdout.contains("head alone: "), "{}", said.stdout);
+    assert!(said.stderr.contains("Epoch 3/3"), "{}", said.stderr);
+    assert!(work.path("tuned.maps/features.npy").exists());
+    assert!(!work.path("tuned.checkpoint").exists());
+    assert_eq!(work.run("verify tuned.onnx").code, Some(0));
+
+    let model = SavedModel::open(&work.path("tuned.onnx")).unwrap();
+    let record = model.record().training.finetune.as_ref().unwrap();
+    assert_eq!(record.first_layer, "block7a_dwconv");
+    assert_eq!(record.history.len(), 3);
+    let Some(python) = python() else { return };
+    let mut session = model.session().unwrap();
+    let picture = repository("datasets/tiny/fish/fish1.jpg");
+    let picture = Picture::open(&picture, &DecodeLimits::default(), session.background()).unwrap();
+    let ours = session.run(&picture).unwrap().to_vec();
+    write_npy(&work.path("in.npy"), &[1, 3, 224, 224], session.tensor());
+    let out = work.path("out");
+    run_python(
+        &python,
+        "run_model.py",
+        &[&work.path("tuned.onnx"), &work.path("in.npy"), &out],
+        &[],
+    );
+    let theirs = read_npy(&out.join("probabilities.npy"));
+    for (a, b) in ours.iter().zip(&theirs) {
+        assert!((a - b).abs() <= 1e-4, "{ours:?} {theirs:?}");
+    }
+}
+
+/// A data set of random maps at the cut of `tail`, classes in turn, which differ in their mean.
+fn random_maps(tail: &TrainableTail, rows: usize) -> (FeatureMatrix, Vec<usize>) {
+    let mut state = 1u32;
+    let mut noise = || {
+        // Numerical Recipes' linear congruential generator.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let values = tail.net.input().values();
+    let maps = Array2::from_shape_fn((rows, values), |(row, place)| {
+        let class = if place % 3 == row % 3 { 0.05 } else { 0.0 };
+        class + noise()
+    });
+    let labels = (0..rows).map(|row| row % 3).collect();
+    (FeatureMatrix::from_array(maps), labels)
+}
+
+/// Weights, head and history of a run on random maps.
+#[derive(PartialEq)]
+struct Outcome {
+    weights: Vec<Vec<f32>>,
+    head: tl::train::Head,
+    losses: Vec<f32>,
+    best_epoch: usize,
+}
+
+fn run(
+    tail: &TrainableTail,
+    threads: usize,
+    epochs: usize,
+    checkpoint: Option<&Path>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let (maps, labels) = random_maps(tail, 22);
+    let head = HeadParams {
+        epochs: 5,
+        batch_size: 8,
+        dropout: 0.2,
+        schedule: ScheduleName::Constant,
+        ..HeadParams::default()
+    };
+    let params = FinetuneParams {
+        unfreeze_from: "1".into(),
+        tune_epochs: epochs,
+        base_learning_rate: 1e-3,
+        ..FinetuneParams::default()
+    };
+    let tuning = Tuning {
+        tail,
+        maps: &maps,
+        labels: &labels,
+        classes: 3,
+        head: &head.check()?,
+        params: &params.check()?,
+        threads,
+        checkpoint: checkpoint.map(|path| Checkpoint {
+            path: path.to_owned(),
+            fingerprint: "a".into(),
+            interval: Duration::ZERO,
+        }),
+    };
+    let training: Vec<usize> = (0..18).collect();
+    let found = finetune(&tuning, &training, &[18, 19, 20, 21], progress, None)?;
+    Ok(Outcome {
+        weights: (0..tail.weights.len())
+            .map(|n| found.model.weight(n).to_vec())
+            .collect(),
+        head: found.model.head()?,
+        losses: found.history.iter().map(|e| e.loss).collect(),
+        best_epoch: found.best_epoch,
+    })
+}
+
+#[test]
+fn the_result_depends_neither_on_threads_nor_on_stops() {
+    let backbone = backbone("efficientnet-lite0");
+    let tail = TrainableTail::of(&backbone, "block7a_project", false).unwrap();
+    let silent = Progress::silent();
+    let calm = run(&tail, 1, 4, None, &silent).unwrap();
+    assert!(calm.losses[3] < calm.losses[0], "{:?}", calm.losses);
+    let first = tail.weights.iter().position(|w| w.trained).unwrap();
+    assert_ne!(calm.weights[first], tail.weights[first].values);
+    for (found, before) in calm.weights.iter().zip(&tail.weights) {
+        assert!(before.trained || *found == before.values, "{}", before.name);
+    }
+    assert!(run(&tail, 3, 4, None, &silent).unwrap() == calm);
+
+    // A run of two epochs stops where a run of four has its second checkpoint.
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    run(&tail, 2, 2, Some(&checkpoint), &silent).unwrap();
+    assert!(checkpoint.exists());
+    let (progress, events) = Progress::channel();
+    let resumed = run(&tail, 2, 4, Some(&checkpoint), &progress).unwrap();
+    drop(progress);
+    assert!(resumed == calm);
+    let told: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Info { message } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["goes on after epoch 2 of 4"]);
+}
+
+#[test]
+fn stops_when_asked() {
+    let backbone = backbone("efficientnet-lite0");
+    let tail = TrainableTail::of(&backbone, "top_conv", false).unwrap();
+    let progress = Progress::silent();
+    progress.cancel().cancel();
+    let stopped = run(&tail, 2, 4, None, &progress);
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_ends_with_the_bytes_of_an_undisturbed_one() {
+    let work = Workplace::new();
+    let line = |name: &str| {
+        format!(
+            "finetune efficientnet-lite0 {} --unfreeze-from block7a --maps maps -o {name} --epochs 5 --tune-epochs 3",
+            tiny()
+        )
+    };
+    assert_eq!(work.run(&line("calm.onnx")).code, Some(0));
+    let mut child = work.spawn(&line("killed.onnx"));
+    let started = Instant::now();
+    while !work.path("killed.checkpoint").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // SIGKILL: nothing of the process can tidy up.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let was_killed = work.path("killed.checkpoint").exists();
+    let said = work.run(&format!("{} --force", line("killed.onnx")));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(
+        said.stderr.contains("goes on after epoch"),
+        was_killed,
+        "{}",
+        said.stderr
+    );
+    let bytes = |name| fs::read(work.path(name)).unwrap();
+    assert!(bytes("calm.onnx") == bytes("killed.onnx"));
+}
+
+#[test]
+fn the_layer_is_found_by_name_number_and_share() {
+    let backbone = backbone("efficientnet-lite0");
+    let first =
+        |from: &str| TrainableTail::of(&backbone, from, false).map(|t| (t.first_layer, t.cut));
+    let of = |name: &str, cut: &str| (name.to_owned(), cut.to_owned());
+    let top = of("top_conv", "block7a_project_bn");
+    assert_eq!(first("top_conv").unwrap(), top);
+    assert_eq!(first("1").unwrap(), top);
+    // The kernels of top_conv and of the convolution before it have 12 % and 11 % of the weights.
+    assert_eq!(first("15%").unwrap(), top);
+    assert_eq!(
+        first("block6c").unwrap(),
+        of("block6c_expand_conv", "block6b_add")
+    );
+    // Inside a residual block the cut is before the block.
+    assert_eq!(
+        first("block6c_project_conv").unwrap(),
+        of("block6c_project_conv", "block6b_add")
+    );
+    for (from, part) in [
+        ("block9", "no layer of this name"),
+        ("dwconv", "several layers"),
+        ("0", "give 1 or more"),
+        ("1%", "the last layer alone"),
+        (
+            "stem_conv",
+            "nothing of efficientnet-lite0 would stay frozen",
+        ),
+    ] {
+        let error = first(from).unwrap_err().to_string();
+        assert!(error.contains(part), "{from}: {error}");
+    }
+}
+
+#[test]
+fn an_operator_that_cannot_be_trained_through_is_named_with_the_deepest_layer_that_can() {
+    let Some(python) = python() else { return };
+    let work = Workplace::new();
+    let model = work.path("lrn.onnx");
+    run_python(&python, "make_small_model.py", &[&model], &["nchw-lrn"]);
+    let params = BackboneParams {
+        model: model.display().to_string(),
+        input_size: Some(32),
+        ..BackboneParams::default()
+    };
+    let backbone = Backbone::open(&params).unwrap();
+    let error = TrainableTail::of(&backbone, "conv2", false).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("lrn2, an operator LRN"), "{text}");
+    assert!(text.contains("to train from is conv3"), "{text}");
+    let tail = TrainableTail::of(&backbone, "conv3", false).unwrap();
+    assert_eq!(tail.cut, "n2");
+}
+
+/// Our layers against ONNX Runtime: the end of a base on the maps of its prefix gives the features of the
+/// whole base.
+#[test]
+fn the_end_of_a_base_gives_the_features_of_the_whole_base() {
+    let mut models = vec![("efficientnet-lite0", "block5a")];
+    if repository("models/vgg16-conv-base.onnx").exists() {
+        models.push(("vgg16", "block4_conv2"));
+    }
+    for (model, from) in models {
+        let whole = backbone(model);
+        let tail = TrainableTail::of(&whole, from, false).unwrap();
+        let prefix = Backbone::open(&BackboneParams {
+            model: model.to_owned(),
+            cut: Some(tail.cut.clone().into()),
+            pool: Some(tl::backbone::Pool::None),
+            ..BackboneParams::default()
+        })
+        .unwrap();
+        let mut sessions = (whole.session().unwrap(), prefix.session().unwrap());
+        let path = repository("datasets/tiny/windmill/windmill1.jpg");
+        let picture =
+            Picture::open(&path, &DecodeLimits::default(), sessions.0.background()).unwrap();
+        let expected = sessions.0.run(&picture).unwrap();
+        let maps = sessions.1.run(&picture).unwrap();
+        let mut shard = vec![0.0; maps.len()];
+        tl::nn::maps::put_channels_last(tail.net.input(), 1, 0, maps, &mut shard);
+        let weights: Vec<Vec<f32>> = tail.weights.iter().map(|w| w.values.clone()).collect();
+        let found = tail.net.forward(&weights, 1, shard);
+        let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() <= 1e-4 * largest, "{model}: {a} {b}");
+        }
+    }
+}
