@@ -300,7 +300,7 @@ mod tests {
             let field = form.fields.iter().find(|f| f.setting.name == name);
             field.unwrap().text.clone()
         };
-        assert_eq!(text(&form, "augment"), "default");
+        assert!(text(&form, "augment").starts_with("RandomFlip="));
         set(&mut form, "recipe", "linear");
         assert_eq!(
             text(&form, "augment"),
