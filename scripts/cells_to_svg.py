@@ -38,6 +38,8 @@ def indexed(number):
 class Style:
     def __init__(self):
         self.ink, self.ground, self.bold, self.dim, self.reverse = INK, GROUND, False, False, False
+        # Pictures alone have grounds that are none of the 256 colours.
+        self.picture = False
 
     def apply(self, parameters):
         """Takes the numbers of one SGR sequence."""
@@ -57,7 +59,8 @@ class Style:
             elif n == 27:
                 self.reverse = False
             elif n in (38, 48) and numbers:
-                if numbers.pop(0) == 5:
+                exact = numbers.pop(0) == 2
+                if not exact:
                     colour = indexed(numbers.pop(0))
                 else:
                     colour = tuple(numbers[:3])
@@ -65,11 +68,11 @@ class Style:
                 if n == 38:
                     self.ink = colour
                 else:
-                    self.ground = colour
+                    self.ground, self.picture = colour, exact
             elif n == 39:
                 self.ink = INK
             elif n == 49:
-                self.ground = GROUND
+                self.ground, self.picture = GROUND, False
             elif 30 <= n <= 37 or 90 <= n <= 97:
                 self.ink = BASIC[n - 30 if n < 90 else n - 82]
             elif 40 <= n <= 47 or 100 <= n <= 107:
@@ -83,7 +86,7 @@ class Style:
 
 
 def read_cells(text, columns, lines):
-    """Rows of (character, ink, ground, bold)."""
+    """Rows of (character, ink, ground, bold, whether it is of a picture)."""
     rows = []
     style = Style()
     for line in text.split("\n")[:lines]:
@@ -93,12 +96,12 @@ def read_cells(text, columns, lines):
                 style.apply(code)
                 continue
             ink, ground = style.colours()
-            row.append((character, ink, ground, style.bold))
+            row.append((character, ink, ground, style.bold, style.picture))
             if unicodedata.east_asian_width(character) in "WF":
-                row.append(("", ink, ground, style.bold))
-        row += [(" ", INK, GROUND, False)] * (columns - len(row))
+                row.append(("", ink, ground, style.bold, style.picture))
+        row += [(" ", INK, GROUND, False, False)] * (columns - len(row))
         rows.append(row[:columns])
-    rows += [[(" ", INK, GROUND, False)] * columns] * (lines - len(rows))
+    rows += [[(" ", INK, GROUND, False, False)] * columns] * (lines - len(rows))
     return rows
 
 
@@ -167,8 +170,10 @@ def svg(cells):
     grounds, paths, texts = {}, {}, []
     for row, line in enumerate(cells):
         run = None
-        for column, (character, ink, ground, bold) in enumerate(line):
+        for column, (character, ink, ground, bold, picture) in enumerate(line):
             halves = {"▀": (ink, ground), "▄": (ground, ink)}.get(character)
+            if picture and not halves and character == " ":
+                halves = ground, ground
             if halves:
                 pixels[2 * row][column], pixels[2 * row + 1][column] = halves
             elif ground != GROUND:

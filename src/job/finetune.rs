@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::{JobCard, write_config};
 use super::extract::{self, ExtractConfig};
+use super::fit::FitConfig;
+use super::recipe::Recipe;
 use super::train::{
     Rows, SplitParams, TrainReport, check_output, choose_references, compare_with_trained,
     config_path, evaluated, partition, require_two_classes, rows_to_train_on, run_references,
@@ -71,6 +73,26 @@ impl FinetuneConfig {
     /// What the job is, for those who watch it.
     pub fn card(&self) -> JobCard {
         JobCard::new("finetune", self).with_output(&self.output, &self.store())
+    }
+
+    /// What the recipe `finetune` makes of the settings of `fit`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting cannot be taken over.
+    pub fn of_recipe(config: &FitConfig) -> Result<FinetuneConfig> {
+        let fail = |problem: String| Error::Config {
+            path: PathBuf::from("of the recipe finetune"),
+            problem,
+        };
+        let mut table = toml::Table::try_from(config).map_err(|e| fail(e.to_string()))?;
+        let recipe: toml::Table = Recipe::Finetune
+            .settings()
+            .parse()
+            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
+        table.extend(recipe);
+        let mut taken: FinetuneConfig = table.try_into().map_err(|e| fail(e.to_string()))?;
+        taken.force = config.force;
+        Ok(taken)
     }
 
     /// Folder of the maps at the cut.
@@ -399,5 +421,28 @@ fn record(
             }),
         },
         reference: Reference::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_takes_the_settings_of_fit_over() {
+        let mut config = FitConfig {
+            dataset: "photos".into(),
+            output: "photos.onnx".into(),
+            recipe: Recipe::Finetune,
+            force: true,
+            ..FitConfig::default()
+        };
+        config.head.epochs = 7;
+        let taken = FinetuneConfig::of_recipe(&config).unwrap();
+        assert_eq!(taken.dataset, config.dataset);
+        assert_eq!(taken.output, config.output);
+        assert_eq!(taken.head, config.head);
+        assert_eq!(taken.finetune.unfreeze_from, "50%");
+        assert!(taken.force);
     }
 }

@@ -28,8 +28,8 @@ use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
-    EventTail, FitConfig, JobCard, Labeller, audit, evaluate, fit, layers, overview, run_job,
-    verify,
+    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, evaluate, finetune,
+    fit, layers, overview, run_job, verify,
 };
 use crate::pixels::{DecodeLimits, Picture};
 use crate::progress::{self, Cancel, Pause, Progress};
@@ -174,6 +174,19 @@ impl Workers {
                 .events
                 .try_send(Event::Answer(Answer::OutputExists(free)));
             return Ok(());
+        }
+        if config.recipe == Recipe::Finetune {
+            return match FinetuneConfig::of_recipe(&config) {
+                Ok(config) => {
+                    let card = config.card();
+                    self.start_job(card, Box::new(move |p| finetune(&config, p).map(drop)))
+                }
+                Err(error) => {
+                    let refused = Answer::Refused(error.to_string());
+                    let _ = self.events.try_send(Event::Answer(refused));
+                    Ok(())
+                }
+            };
         }
         let card = config.card();
         self.start_job(card, Box::new(move |p| fit(&config, p).map(drop)))

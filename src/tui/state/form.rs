@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use super::cursor::Cursor;
 use crate::cli::{Setting, settings};
 use crate::error::{Error, Result};
-use crate::job::FitConfig;
+use crate::job::{FitConfig, Recipe};
 use crate::tui::keys::Action;
 
 /// A setting and its value as text; empty if the default that depends on other things holds.
@@ -103,7 +103,11 @@ impl Form {
 
     fn take(&mut self, text: String) -> Option<FitConfig> {
         let place = self.cursor.at;
-        let before = std::mem::replace(&mut self.fields.get_mut(place)?.text, text);
+        let kept = self.fields.clone();
+        self.fields.get_mut(place)?.text = text;
+        if self.fields[place].setting.name == "recipe" {
+            self.follow_recipe(&kept[place].text);
+        }
         match self.config() {
             Ok(config) => {
                 self.problem = None;
@@ -114,9 +118,31 @@ impl Form {
                 Some(config)
             }
             Err(error) => {
-                self.fields[place].text = before;
+                self.fields = kept;
                 self.problem = Some(error.to_string());
                 None
+            }
+        }
+    }
+
+    /// Puts the settings of the recipe that was taken in place of those of the one before.
+    fn follow_recipe(&mut self, before: &str) {
+        let settings = |name: &str| -> Table {
+            let recipe: Option<Recipe> = Value::String(name.to_owned()).try_into().ok();
+            let text = recipe.map_or("", Recipe::settings);
+            text.parse().unwrap_or_default()
+        };
+        let defaults = Table::try_from(FitConfig::default()).unwrap_or_default();
+        let (old, new) = (
+            settings(before),
+            settings(&self.fields[self.cursor.at].text),
+        );
+        for field in &mut self.fields {
+            let name = &field.setting.name;
+            if let Some(value) = new.get(name) {
+                field.text = as_text(value);
+            } else if old.contains_key(name) {
+                field.text = defaults.get(name).map_or_else(String::new, as_text);
             }
         }
     }
@@ -260,6 +286,25 @@ mod tests {
         assert!(
             form.problem.as_ref().unwrap().contains("dropout"),
             "{form:?}"
+        );
+    }
+
+    #[test]
+    fn a_recipe_brings_its_settings_and_takes_them_away() {
+        let mut form = form();
+        let config = set(&mut form, "recipe", "mlp").unwrap();
+        assert_eq!((config.head.hidden, config.head.dropout), (vec![256], 0.5));
+        let config = set(&mut form, "recipe", "augment").unwrap();
+        assert_eq!((config.head.hidden, config.head.dropout), (vec![], 0.0));
+        let text = |form: &Form, name: &str| {
+            let field = form.fields.iter().find(|f| f.setting.name == name);
+            field.unwrap().text.clone()
+        };
+        assert!(text(&form, "augment").starts_with("RandomFlip="));
+        set(&mut form, "recipe", "linear");
+        assert_eq!(
+            text(&form, "augment"),
+            text(&super::Form::new(&FitConfig::default()), "augment")
         );
     }
 

@@ -358,9 +358,9 @@ impl State {
 
     /// Shows the screen of the job's phase.
     fn follow_phase(&mut self, phase: Phase) {
-        let is_road = self
-            .running()
-            .is_some_and(|run| matches!(run.job.as_str(), "fit" | "train" | "extract"));
+        let is_road = self.running().is_some_and(|run| {
+            matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract")
+        });
         if !self.follow || !is_road || self.over != Over::Nothing {
             return;
         }

@@ -59,7 +59,7 @@ impl Predict {
     /// Takes an event.
     pub fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { job, .. } if matches!(job.as_str(), "fit" | "train") => {
+            Event::Started { job, .. } if matches!(job.as_str(), "fit" | "train" | "finetune") => {
                 *self = Predict::default();
             }
             Event::Started { job, .. } if job == "evaluate" => {

@@ -60,7 +60,7 @@ impl Train {
     /// Takes an event.
     pub fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { job, .. } if job == "fit" || job == "train" => {
+            Event::Started { job, .. } if matches!(job.as_str(), "fit" | "train" | "finetune") => {
                 *self = Train {
                     log_scale: self.log_scale,
                     ..Train::default()

@@ -100,7 +100,7 @@ fn mark(state: &State, screen: Screen) -> Option<Mark> {
         Screen::Verify => 4,
         _ => return None,
     };
-    let is_road = matches!(run.job.as_str(), "fit" | "train" | "extract");
+    let is_road = matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract");
     let at = run.phase.map_or(0, place);
     let only = match run.job.as_str() {
         "extract" => own == 1,
