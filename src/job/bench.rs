@@ -9,7 +9,7 @@ use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_fl
 use crate::error::{Error, Result};
 use crate::report::{BenchLayer, BenchRate, BenchReport};
 
-/// Configuration of [`bench`].
+/// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BenchConfig {
