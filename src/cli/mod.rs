@@ -137,9 +137,7 @@ fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
     if config.recipe == Recipe::Finetune {
-        let mut config: FinetuneConfig = configuration("fit", args, args.run.config.as_deref())?;
-        config.force = args.run.force;
-        return show_finetune(face, &config);
+        return show_finetune(face, &FinetuneConfig::of_recipe(&config)?);
     }
     let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)

@@ -6,24 +6,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{JobCard, write_config};
+use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::fit::FitConfig;
 use super::recipe::Recipe;
+use super::save::{Saving, record_of, save_verified};
 use super::train::{
-    Rows, SplitParams, TrainReport, check_output, choose_references, compare_with_trained,
-    config_path, evaluated, partition, require_two_classes, rows_to_train_on, run_references,
+    Rows, SplitParams, TrainReport, check_output, choose_references, evaluated, partition,
+    require_two_classes, rows_to_train_on, training_record,
 };
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams, Detail, Pool, TrainableTail, hex_sha256};
 use crate::dataset;
 use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
-use crate::progress::{Event, Phase, Progress};
-use crate::saved_model::{
-    FinetuneRecord, RECORD_VERSION, Record, Reference, SavedModel, TrainingRecord, compose_tuned,
-    verify,
-};
+use crate::progress::{Phase, Progress};
+use crate::saved_model::{FinetuneRecord, SavedModel, TrainingRecord, compose_tuned};
 use crate::train::{self, Checkpoint, FinetuneParams, Finetuned, HeadParams, Tuning};
 
 /// Least time between two checkpoints: one of VGG16's last block has 113 MB.
@@ -342,10 +340,23 @@ fn save(
         .map(|(number, facts)| (facts.name.as_str(), tuned.model.weight(number)))
         .collect();
     let trained = tuning.tail.trained_parameters();
-    let record = record(config, backbone, tuning, store, rows, tuned);
-    let mut model = SavedModel::new(compose_tuned(backbone, &weights, &head)?, record)?;
-    let chosen = choose_references(store, tuning.labels, rows);
-    let references = run_references(&model, store, &chosen, progress)?;
+    let record = record_of(
+        backbone,
+        store,
+        TrainingRecord {
+            history: tuned.warmup.clone(),
+            best_epoch: tuned.warmup_best,
+            finetune: Some(FinetuneRecord {
+                params: config.finetune.clone(),
+                first_layer: tuning.tail.first_layer.clone(),
+                trained_parameters: trained,
+                history: tuned.history.clone(),
+                best_epoch: tuned.best_epoch,
+            }),
+            ..training_record(store, &config.head, &config.split, rows)
+        },
+    );
+    let model = SavedModel::new(compose_tuned(backbone, &weights, &head)?, record)?;
     let from_maps = |rows: &[usize]| {
         let features = tuned
             .model
@@ -354,24 +365,14 @@ fn save(
         let matrix = FeatureMatrix::from_array(features);
         train::probabilities(&head, &matrix, &all, progress)
     };
-    compare_with_trained(
-        "trained network",
-        from_maps,
+    let saving = Saving {
         store,
-        &references,
-        &config.output,
-        progress,
-    )?;
-    model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
-    let bytes = model.write(&config.output)?;
-    write_config(&config_path(&config.output), config)?;
-    progress.emit(Event::Saved {
-        path: config.output.clone(),
-        bytes,
-    });
-    let dataset = Path::new(&store.meta().dataset);
-    let verification = verify(&config.output, Some(dataset), progress)?;
-    verification.require_same(&config.output)?;
+        chosen: choose_references(store, tuning.labels, rows),
+        config,
+        output: &config.output,
+    };
+    let (bytes, verification) =
+        save_verified(model, &saving, "trained network", from_maps, progress)?;
     Ok(TrainReport {
         classes: store.meta().classes.clone(),
         head_parameters: head.parameters() + trained as usize,
@@ -386,42 +387,6 @@ fn save(
         bytes,
         verification,
     })
-}
-
-fn record(
-    config: &FinetuneConfig,
-    backbone: &Backbone,
-    tuning: &Tuning,
-    store: &FeatureStore,
-    rows: &Rows,
-    tuned: &Finetuned,
-) -> Record {
-    Record {
-        record_version: RECORD_VERSION,
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        classes: store.meta().classes.clone(),
-        backbone: backbone.id().clone(),
-        feature_shape: backbone.feature_shape().to_vec(),
-        training: TrainingRecord {
-            dataset: store.meta().dataset.clone(),
-            head: config.head.clone(),
-            validation_split: config.split.validation_split,
-            test_split: config.split.test_split,
-            training_images: rows.training.len(),
-            validation_images: rows.validation.len(),
-            test_images: rows.test.len(),
-            history: tuned.warmup.clone(),
-            best_epoch: tuned.warmup_best,
-            finetune: Some(FinetuneRecord {
-                params: config.finetune.clone(),
-                first_layer: tuning.tail.first_layer.clone(),
-                trained_parameters: tuning.tail.trained_parameters(),
-                history: tuned.history.clone(),
-                best_epoch: tuned.best_epoch,
-            }),
-        },
-        reference: Reference::default(),
-    }
 }
 
 #[cfg(test)]

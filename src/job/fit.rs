@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{JobCard, write_config};
+use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::recipe::Recipe;
-use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output, config_path};
+use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output};
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::BackboneParams;
 use crate::error::Result;
@@ -108,7 +108,5 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
         split: config.split.clone(),
         head: config.head.clone(),
     };
-    let report = train::run(&train_config, &store, &backbone, progress)?;
-    write_config(&config_path(&config.output), config)?;
-    Ok(report)
+    train::run(&train_config, config, &store, &backbone, progress)
 }

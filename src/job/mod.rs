@@ -41,6 +41,8 @@ mod envelope;
 
 mod record;
 
+mod save;
+
 pub use augment_preview::{AugmentPreviewConfig, augment_preview};
 pub use bench::{BenchConfig, bench};
 pub use classify::{ClassifyConfig, classify};

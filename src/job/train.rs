@@ -1,25 +1,20 @@
 //! Features on disk → a saved model.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{JobCard, write_config};
+use super::envelope::JobCard;
 use super::evaluate::picture_scored;
 use super::extract::open_backbone;
-use crate::backbone::{Backbone, BackboneParams, Detail, PictureSession, hex_sha256};
+use super::save::{Saving, record_of, save_verified};
+use crate::backbone::{Backbone, BackboneParams, Detail};
 use crate::dataset::{self, Split};
 use crate::error::{Error, Result};
-use crate::features::{Dtype, FeatureStore};
-use crate::pixels::{DecodeLimits, Picture};
-use crate::progress::{Check, Event, Phase, Progress};
-use crate::saved_model::{
-    RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
-    compose, verify,
-};
+use crate::features::FeatureStore;
+use crate::progress::{Event, Phase, Progress};
+use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
 /// Pictures of the data set whose results are noted in the saved model.
@@ -132,11 +127,13 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
             hint: "give the base that made the features with --model".into(),
         });
     }
-    run(config, &store, &backbone, progress)
+    run(config, config, &store, &backbone, progress)
 }
 
+/// Trains and saves; the configuration beside the model is `written`, that of the job which the user started.
 pub(super) fn run(
     config: &TrainConfig,
+    written: &impl Serialize,
     store: &FeatureStore,
     backbone: &Backbone,
     progress: &Progress,
@@ -163,50 +160,29 @@ pub(super) fn run(
     )?;
     let scores = score(&fitted, store, &labels, &rows, progress)?;
     progress.phase(Phase::Save, None);
-    let record = Record {
-        record_version: RECORD_VERSION,
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        classes: classes.clone(),
-        backbone: backbone.id().clone(),
-        feature_shape: backbone.feature_shape().to_vec(),
-        training: TrainingRecord {
-            dataset: store.meta().dataset.clone(),
-            head: config.head.clone(),
-            validation_split: config.split.validation_split,
-            test_split: config.split.test_split,
-            training_images: rows.training.len(),
-            validation_images: rows.validation.len(),
-            test_images: rows.test.len(),
+    let record = record_of(
+        backbone,
+        store,
+        TrainingRecord {
             history: fitted.history.clone(),
             best_epoch: fitted.best_epoch,
-            finetune: None,
+            ..training_record(store, &config.head, &config.split, &rows)
         },
-        reference: Reference::default(),
+    );
+    let model = SavedModel::new(compose(backbone, &fitted.head)?, record)?;
+    let saving = Saving {
+        store,
+        chosen: choose_references(store, &labels, &rows),
+        config: written,
+        output: &config.output,
     };
-    let mut model = SavedModel::new(compose(backbone, &fitted.head)?, record)?;
-    let chosen = choose_references(store, &labels, &rows);
-    let references = run_references(&model, store, &chosen, progress)?;
-    compare_with_trained(
+    let (bytes, verification) = save_verified(
+        model,
+        &saving,
         "trained head",
         |rows| train::probabilities(&fitted.head, store.matrix(), rows, progress),
-        store,
-        &references,
-        &config.output,
         progress,
     )?;
-    model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
-    let bytes = model.write(&config.output)?;
-    write_config(&config_path(&config.output), config)?;
-    progress.emit(Event::Saved {
-        path: config.output.clone(),
-        bytes,
-    });
-    let verification = verify(
-        &config.output,
-        Some(Path::new(&store.meta().dataset)),
-        progress,
-    )?;
-    verification.require_same(&config.output)?;
     Ok(TrainReport {
         classes: classes.clone(),
         head_parameters: fitted.head.parameters(),
@@ -218,11 +194,6 @@ pub(super) fn run(
         bytes,
         verification,
     })
-}
-
-/// Where a run writes its configuration: beside the model, ending `.run.toml`.
-pub(super) fn config_path(output: &Path) -> PathBuf {
-    output.with_extension("run.toml")
 }
 
 /// Refuses an output that is there already, or that cannot be one.
@@ -405,6 +376,27 @@ pub(super) fn evaluated(split: Split, score: &Score, store: &FeatureStore) -> Ev
     }
 }
 
+/// What the record of a saved model says of its data and its head; the epochs are still to come.
+pub(super) fn training_record(
+    store: &FeatureStore,
+    head: &HeadParams,
+    split: &SplitParams,
+    rows: &Rows,
+) -> TrainingRecord {
+    TrainingRecord {
+        dataset: store.meta().dataset.clone(),
+        head: head.clone(),
+        validation_split: split.validation_split,
+        test_split: split.test_split,
+        training_images: rows.training.len(),
+        validation_images: rows.validation.len(),
+        test_images: rows.test.len(),
+        history: Vec::new(),
+        best_epoch: 0,
+        finetune: None,
+    }
+}
+
 /// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.
 pub(super) fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
     let classes = store.meta().classes.len();
@@ -422,96 +414,4 @@ pub(super) fn choose_references(store: &FeatureStore, labels: &[usize], rows: &R
         .flat_map(|i| by_class.iter().filter_map(move |rows| rows.get(i).copied()))
         .take(REFERENCE_IMAGES)
         .collect()
-}
-
-/// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
-pub(super) fn run_references(
-    model: &SavedModel,
-    store: &FeatureStore,
-    chosen: &[usize],
-    progress: &Progress,
-) -> Result<Vec<(usize, ReferenceImage)>> {
-    let mut session = model.session()?;
-    let root = Path::new(&store.meta().dataset);
-    let mut references = Vec::new();
-    for &row in chosen {
-        progress.checkpoint()?;
-        let entry = &store.index()[row];
-        let Some(name) = entry.path.to_str() else {
-            continue;
-        };
-        let path = root.join(&entry.path);
-        let bytes = fs::read(&path)
-            .ok()
-            .filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
-        if let Some(bytes) = bytes {
-            let probabilities = run_picture(&mut session, &bytes, &path)?;
-            references.push((
-                row,
-                ReferenceImage {
-                    path: name.to_owned(),
-                    sha256: entry.source.sha256.clone(),
-                    probabilities,
-                },
-            ));
-        }
-    }
-    Ok(references)
-}
-
-fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
-    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.background())?;
-    Ok(session.run(&picture)?.to_vec())
-}
-
-/// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
-/// themselves: two ways that must lead to the same probabilities.
-pub(super) fn compare_with_trained(
-    name: &str,
-    trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
-    store: &FeatureStore,
-    references: &[(usize, ReferenceImage)],
-    output: &Path,
-    progress: &Progress,
-) -> Result<()> {
-    let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
-    if rows.is_empty() {
-        progress.info(
-            "no picture of the data set is at hand to compare with; the probe stands for them",
-        );
-        return Ok(());
-    }
-    // float32: sums are formed in another order. float16: features were rounded to three digits.
-    let tolerance = match store.meta().dtype {
-        Dtype::F32 => 1e-4,
-        Dtype::F16 => 2e-2,
-    };
-    let from_trained = trained(&rows)?;
-    let diffs = from_trained
-        .rows()
-        .into_iter()
-        .zip(references)
-        .flat_map(|(row, (_, image))| row.to_vec().into_iter().zip(image.probabilities.clone()))
-        .map(|(a, b)| (a - b).abs());
-    let largest = diffs.fold(0.0, f32::max);
-    progress.emit(Event::Check(Check {
-        name: format!("{name} on stored features"),
-        ok: largest <= tolerance,
-        detail: format!(
-            "largest difference {largest:.1e} over {} pictures",
-            rows.len()
-        ),
-        max_abs_diff: Some(largest),
-    }));
-    if largest <= tolerance {
-        return Ok(());
-    }
-    Err(Error::NotSame {
-        path: output.to_owned(),
-        problem: format!(
-            "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
-             their features again",
-            rows.len()
-        ),
-    })
 }

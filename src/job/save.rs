@@ -1,0 +1,173 @@
+//! The end that all ways of training share: results noted, file written, reloaded and compared.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use serde::Serialize;
+
+use super::envelope::write_config;
+use crate::backbone::{Backbone, PictureSession, hex_sha256};
+use crate::error::{Error, Result};
+use crate::features::{Dtype, FeatureStore};
+use crate::pixels::{DecodeLimits, Picture};
+use crate::progress::{Check, Event, Progress};
+use crate::saved_model::{
+    RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
+    verify,
+};
+
+/// What is saved where.
+pub(super) struct Saving<'a, C> {
+    /// The features on which the model was trained.
+    pub store: &'a FeatureStore,
+    /// Rows of the store whose results are noted in the model.
+    pub chosen: Vec<usize>,
+    /// The configuration that is written beside the model.
+    pub config: &'a C,
+    /// The model's file.
+    pub output: &'a Path,
+}
+
+/// The record of a model on `backbone`, without reference outputs.
+pub(super) fn record_of(
+    backbone: &Backbone,
+    store: &FeatureStore,
+    training: TrainingRecord,
+) -> Record {
+    Record {
+        record_version: RECORD_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        classes: store.meta().classes.clone(),
+        backbone: backbone.id().clone(),
+        feature_shape: backbone.feature_shape().to_vec(),
+        training,
+        reference: Reference::default(),
+    }
+}
+
+/// Notes what `model` gives for the chosen pictures, compares that with what was trained (`trained` gives
+/// the probabilities of rows of the store, `name` is what it is called), writes the model and its
+/// configuration, reloads and verifies it. Returns its size in bytes and what its verification found.
+///
+/// # Errors
+/// [`Error::NotSame`] if one of the comparisons fails; those of writing and loading.
+pub(super) fn save_verified<C: Serialize>(
+    mut model: SavedModel,
+    saving: &Saving<C>,
+    name: &str,
+    trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
+    progress: &Progress,
+) -> Result<(u64, Verification)> {
+    let output = saving.output;
+    let references = run_references(&model, saving.store, &saving.chosen, progress)?;
+    compare_with_trained(name, trained, saving.store, &references, output, progress)?;
+    model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
+    let bytes = model.write(output)?;
+    write_config(&config_path(output), saving.config)?;
+    progress.emit(Event::Saved {
+        path: output.to_owned(),
+        bytes,
+    });
+    let dataset = Path::new(&saving.store.meta().dataset);
+    let verification = verify(output, Some(dataset), progress)?;
+    verification.require_same(output)?;
+    Ok((bytes, verification))
+}
+
+/// Where a run writes its configuration: beside the model, ending `.run.toml`.
+fn config_path(output: &Path) -> PathBuf {
+    output.with_extension("run.toml")
+}
+
+/// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
+fn run_references(
+    model: &SavedModel,
+    store: &FeatureStore,
+    chosen: &[usize],
+    progress: &Progress,
+) -> Result<Vec<(usize, ReferenceImage)>> {
+    let mut session = model.session()?;
+    let root = Path::new(&store.meta().dataset);
+    let mut references = Vec::new();
+    for &row in chosen {
+        progress.checkpoint()?;
+        let entry = &store.index()[row];
+        let Some(name) = entry.path.to_str() else {
+            continue;
+        };
+        let path = root.join(&entry.path);
+        let bytes = fs::read(&path)
+            .ok()
+            .filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
+        if let Some(bytes) = bytes {
+            let probabilities = run_picture(&mut session, &bytes, &path)?;
+            references.push((
+                row,
+                ReferenceImage {
+                    path: name.to_owned(),
+                    sha256: entry.source.sha256.clone(),
+                    probabilities,
+                },
+            ));
+        }
+    }
+    Ok(references)
+}
+
+fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
+    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.background())?;
+    Ok(session.run(&picture)?.to_vec())
+}
+
+/// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
+/// themselves: two ways that must lead to the same probabilities.
+fn compare_with_trained(
+    name: &str,
+    trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
+    store: &FeatureStore,
+    references: &[(usize, ReferenceImage)],
+    output: &Path,
+    progress: &Progress,
+) -> Result<()> {
+    let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
+    if rows.is_empty() {
+        progress.info(
+            "no picture of the data set is at hand to compare with; the probe stands for them",
+        );
+        return Ok(());
+    }
+    // float32: sums are formed in another order. float16: features were rounded to three digits.
+    let tolerance = match store.meta().dtype {
+        Dtype::F32 => 1e-4,
+        Dtype::F16 => 2e-2,
+    };
+    let from_trained = trained(&rows)?;
+    let diffs = from_trained
+        .rows()
+        .into_iter()
+        .zip(references)
+        .flat_map(|(row, (_, image))| row.to_vec().into_iter().zip(image.probabilities.clone()))
+        .map(|(a, b)| (a - b).abs());
+    let largest = diffs.fold(0.0, f32::max);
+    progress.emit(Event::Check(Check {
+        name: format!("{name} on stored features"),
+        ok: largest <= tolerance,
+        detail: format!(
+            "largest difference {largest:.1e} over {} pictures",
+            rows.len()
+        ),
+        max_abs_diff: Some(largest),
+    }));
+    if largest <= tolerance {
+        return Ok(());
+    }
+    Err(Error::NotSame {
+        path: output.to_owned(),
+        problem: format!(
+            "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
+             their features again",
+            rows.len()
+        ),
+    })
+}
