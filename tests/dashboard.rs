@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
@@ -23,6 +24,8 @@ struct Terminal {
     keys: Box<dyn Write + Send>,
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
+    /// Ends when all that the program wrote is on the screen.
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -47,7 +50,7 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(cols), 0)));
         let mut output = pair.master.try_clone_reader().unwrap();
         let parser = screen.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 parser.lock().unwrap().process(&bytes[..count]);
@@ -58,6 +61,7 @@ impl Terminal {
             keys: pair.master.take_writer().unwrap(),
             master: pair.master,
             child,
+            reader,
         }
     }
 
@@ -115,20 +119,18 @@ impl Terminal {
             assert!(started.elapsed() < PATIENCE, "{}", self.text());
             std::thread::sleep(Duration::from_millis(20));
         };
-        let restored = |screen: &vt100::Screen| {
-            !screen.alternate_screen()
-                && !screen.hide_cursor()
-                && !screen.bracketed_paste()
-                && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None
-        };
         // The last bytes may still be on their way.
-        while !restored(self.screen.lock().unwrap().screen()) {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "the terminal was left in disorder"
-            );
+        while !self.reader.is_finished() {
+            assert!(started.elapsed() < PATIENCE, "{}", self.text());
             std::thread::sleep(Duration::from_millis(20));
         }
+        let parser = self.screen.lock().unwrap();
+        let screen = parser.screen();
+        let restored = !screen.alternate_screen()
+            && !screen.hide_cursor()
+            && !screen.bracketed_paste()
+            && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
+        assert!(restored, "the terminal was left in disorder");
         status.exit_code()
     }
 }

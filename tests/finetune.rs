@@ -14,8 +14,8 @@ use tl::saved_model::SavedModel;
 use tl::train::{Checkpoint, FinetuneParams, HeadParams, ScheduleName, Tuning, finetune};
 
 use crate::program::{Workplace, repository};
-use crate::python::python;
-use crate::reference::{read_npy, run_python, write_npy};
+use crate::python::{python, run_python};
+use crate::reference::{read_npy, write_npy};
 
 fn tiny() -> String {
     repository("datasets/tiny").display().to_string()

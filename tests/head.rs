@@ -1,8 +1,5 @@
 //! The head against scikit-learn: a convex fit ends in the same optimum, metrics are the same numbers.
 
-use std::path::Path;
-use std::process::Command;
-
 use ndarray::Array2;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +10,7 @@ use tl::train::{
     log_loss, top_k_accuracy,
 };
 
-use crate::python::python;
+use crate::python::{python, run_python};
 
 const ROWS: usize = 120;
 const FEATURES: usize = 6;
@@ -54,18 +51,8 @@ fn scikit_learn<T: DeserializeOwned>(input: &serde_json::Value) -> Option<T> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("input.json");
     std::fs::write(&file, serde_json::to_vec(input).unwrap()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/sklearn_logistic.py");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    let answer = run_python(&python, "sklearn_logistic.py", &[&file], &[]);
+    Some(serde_json::from_str(&answer).unwrap())
 }
 
 #[derive(Deserialize)]

@@ -1,27 +1,16 @@
 //! Layers: summaries line by line, several cuts in one pass, the best layer for a data set, broken graphs.
 
 use std::fs;
-use std::process::Command;
 use std::time::Instant;
 
 use tl::features::FeatureStore;
 
-use crate::program::{Workplace, repository};
-use crate::python::python;
+use crate::program::{Workplace, model_file, repository};
+use crate::python::{python, run_python};
 
-/// Makes an ONNX file with a script of tests/python; none where there is no Python.
-fn make(work: &Workplace, script: &str, arguments: &[&str]) -> Option<()> {
-    let output = Command::new(python()?)
-        .arg(repository("tests/python").join(script))
-        .args(arguments)
-        .current_dir(work.path("."))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// Makes ONNX files here with a script of tests/python; none where there is no Python.
+fn make(work: &Workplace, script: &str, name: &str) -> Option<()> {
+    run_python(&python()?, script, &[&work.path(name)], &[]);
     Some(())
 }
 
@@ -39,7 +28,7 @@ fn rows(store: &FeatureStore) -> Vec<Vec<f32>> {
 #[test]
 fn the_summary_of_mobilenetv2_is_that_of_keras_line_by_line() {
     let work = Workplace::new();
-    if make(&work, "make_mobilenetv2.py", &["mobilenetv2.onnx"]).is_none() {
+    if make(&work, "make_mobilenetv2.py", "mobilenetv2.onnx").is_none() {
         return;
     }
     let said = work.run("summary ./mobilenetv2.onnx --json");
@@ -87,11 +76,7 @@ fn the_summary_of_mobilenetv2_is_that_of_keras_line_by_line() {
 fn multiply_adds_are_those_of_the_paper() {
     // Table 1 of "Very Deep Convolutional Networks": 13 convolutions; each with its output's size times its
     // weights, at 224 px. 15.35 G is also what fvcore and torchinfo say of the base.
-    if !repository("models/vgg16-conv-base.onnx").exists() {
-        assert!(
-            std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
-            "run scripts/build-models"
-        );
+    if model_file("vgg16-conv-base.onnx").is_none() {
         return;
     }
     let said = Workplace::new().run("summary vgg16 --input-size 224 --macs --activations");
@@ -287,7 +272,7 @@ fn probing_layers_says_which_to_use_and_keeps_its_features() {
 #[test]
 fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
     let work = Workplace::new();
-    if make(&work, "make_broken_models.py", &["."]).is_none() {
+    if make(&work, "make_broken_models.py", ".").is_none() {
         return;
     }
     let started = Instant::now();

@@ -1,12 +1,12 @@
 //! Pictures against Pillow: the same files, decoded and resized, give the same pixels.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde::Deserialize;
 use tl::pixels::{DecodeLimits, Filter, Picture, Preprocess, Preprocessor, ResizeRule};
 
-use crate::python::python;
+use crate::program::repository;
+use crate::python::{python, run_python};
 
 /// The background of `pillow_reference.py`.
 const BACKGROUND: [u8; 3] = [250, 120, 10];
@@ -43,18 +43,8 @@ struct Tolerance {
 /// Runs `tests/python/pillow_reference.py`; none without a Python.
 fn pillow(folder: &Path) -> Option<Cases> {
     let python = python()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(python)
-        .arg(root.join("tests/python/pillow_reference.py"))
-        .arg(folder)
-        .arg(root.join("datasets/tiny/fish/fish1.jpg"))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let photo = repository("datasets/tiny/fish/fish1.jpg");
+    run_python(&python, "pillow_reference.py", &[folder, &photo], &[]);
     let cases = std::fs::read(folder.join("cases.json")).unwrap();
     Some(serde_json::from_slice(&cases).unwrap())
 }

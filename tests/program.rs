@@ -79,3 +79,24 @@ impl From<Output> for Said {
 pub fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
+
+/// A file of `models`; none, with a note on stderr, if `scripts/build-models` has not made it.
+///
+/// # Panics
+/// If it is not there and `TL_REQUIRE_PYTHON` is set: then no comparison may be skipped.
+pub fn model_file(name: &str) -> Option<PathBuf> {
+    let file = repository("models").join(name);
+    if file.exists() {
+        return Some(file);
+    }
+    assert!(
+        std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
+        "{} does not exist; run scripts/build-models",
+        file.display()
+    );
+    eprintln!(
+        "skipped: {} does not exist; run scripts/build-models",
+        file.display()
+    );
+    None
+}

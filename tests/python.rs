@@ -1,6 +1,9 @@
-//! Finding the Python with the references.
+//! Finding the Python with the references, and running its scripts.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program::repository;
 
 /// The Python of `TL_PYTHON`, or of the environment that `scripts/venv` makes; none, with a note on
 /// stderr, if neither is there.
@@ -25,4 +28,20 @@ pub fn python() -> Option<PathBuf> {
         python.display()
     );
     None
+}
+
+/// Runs a script of `tests/python`, which must end well; returns what it prints.
+pub fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) -> String {
+    let output = Command::new(python)
+        .arg(repository("tests/python").join(script))
+        .args(arguments)
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tl::backbone::{Backbone, BackboneParams, Pool};
 use tl::dataset::Dataset;
 use tl::pixels::{DecodeLimits, Picture};
 use tl::saved_model::SavedModel;
 
-use crate::program::{Workplace, repository};
-use crate::python::python;
+use crate::program::{Workplace, model_file, repository};
+use crate::python::{python, run_python};
 
 /// Writes f32 values as a NumPy file.
 pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) {
@@ -37,21 +36,6 @@ pub fn read_npy(path: &Path) -> Vec<f32> {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
         .collect()
-}
-
-pub fn run_python(python: &Path, script: &str, arguments: &[&Path], words: &[&str]) -> String {
-    let output = Command::new(python)
-        .arg(repository("tests/python").join(script))
-        .args(arguments)
-        .args(words)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn tiny_pictures() -> Vec<PathBuf> {
@@ -128,18 +112,7 @@ fn our_features(base: &Base) -> Option<(Vec<f32>, Vec<f32>, Vec<usize>)> {
         pool: Some(base.pool),
         ..BackboneParams::default()
     };
-    let file = repository("models").join(format!("{}.onnx", base.file));
-    if !file.exists() {
-        assert!(
-            std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
-            "run scripts/build-models"
-        );
-        eprintln!(
-            "skipped: {} does not exist; run scripts/build-models",
-            file.display()
-        );
-        return None;
-    }
+    model_file(&format!("{}.onnx", base.file))?;
     let backbone = Backbone::open(&params).unwrap();
     let mut session = backbone.session().unwrap();
     let (mut tensors, mut features) = (Vec::new(), Vec::new());
@@ -352,12 +325,7 @@ const VGG16_SUMMARY: [(&str, &str, &str); 18] = [
 
 #[test]
 fn the_summary_of_vgg16_is_the_textbooks_line_by_line() {
-    if !repository("models/vgg16-conv-base.onnx").exists() {
-        assert!(
-            std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
-            "run scripts/build-models"
-        );
-        eprintln!("skipped: models/vgg16-conv-base.onnx does not exist; run scripts/build-models");
+    if model_file("vgg16-conv-base.onnx").is_none() {
         return;
     }
     let said = Workplace::new().run("summary vgg16 --input 150");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tl::features::FeatureStore;
 
 use crate::program::{Workplace, repository};
-use crate::python::python;
+use crate::python::{python, run_python};
 
 /// The files that must not depend on how a run went.
 fn contents(store: &Path) -> Vec<Vec<u8>> {
@@ -192,17 +192,8 @@ fn numpy_and_a_csv_reader_open_the_store_without_us() {
                 .code,
             Some(0)
         );
-        let output = Command::new(&python)
-            .arg(repository("tests/python/open_store.py"))
-            .arg(work.path(&store))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let facts = run_python(&python, "open_store.py", &[&work.path(&store)], &[]);
+        let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
         assert_eq!(facts["shape"], serde_json::json!([24, 1280]));
         assert_eq!(facts["dtype"], dtype);
         assert_eq!(facts["memory_mapped"], true);
