@@ -31,6 +31,9 @@ NETWORKS = [
     "EfficientNetB0",
     "DenseNet121",
     "NASNetMobile",
+    "MobileNetV3Small",
+    "EfficientNetV2B0",
+    "ConvNeXtTiny",
 ]
 PICTURES = 3
 # Keras counts how many pictures its Normalization layer has seen as a parameter; an ONNX file has no such number.

@@ -12,6 +12,9 @@ mod dashboard;
 /// Fine-tuning: what is trained, killed runs, other programs.
 mod finetune;
 
+/// The forms in which ONNX files come.
+mod formats;
+
 /// Derivatives of the convolutional layers against finite differences and TensorFlow.
 mod gradients;
 
