@@ -55,9 +55,12 @@ def write_pictures(folder, size, rng):
 
 def inner_layers(model):
     """A layer about each quarter of the way."""
-    layers = [
-        layer for layer in model.layers[:-1] if type(layer).__name__ in KINDS and len(layer.output.shape) == 4
-    ]
+
+    def is_node(layer):
+        is_identity = getattr(getattr(layer, "activation", None), "__name__", "") == "linear"
+        return type(layer).__name__ in KINDS and len(layer.output.shape) == 4 and not is_identity
+
+    layers = [layer for layer in model.layers[:-1] if is_node(layer)]
     return [layers[round(len(layers) * share)] for share in (0.25, 0.5, 0.75)]
 
 

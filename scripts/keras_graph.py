@@ -352,8 +352,11 @@ class Converter:
         # As in Keras: (x - mean) / max(sqrt(variance), epsilon).
         mean, variance = np.asarray(layer.mean).reshape(-1), np.asarray(layer.variance).reshape(-1)
         deviation = np.maximum(np.sqrt(variance), 1e-7)
-        x = self.node("Sub", [x, self.weight(layer.name + "/mean", self.by_channel(mean))], layer.name + "/sub")
-        return self.node("Div", [x, self.weight(layer.name + "/deviation", self.by_channel(deviation))], layer.name)
+        # Statistics that were given, not gathered from pictures, are no parameters.
+        add = self.weight if layer.weights else self.constant
+        mean = add(layer.name + "/mean", self.by_channel(mean))
+        deviation = add(layer.name + "/deviation", self.by_channel(deviation))
+        return self.node("Div", [self.node("Sub", [x, mean], layer.name + "/sub"), deviation], layer.name)
 
     def convert_CustomScaleLayer(self, layer, x, residual):
         scale = self.constant(layer.name + "/scale", np.array(layer.scale, np.float32))

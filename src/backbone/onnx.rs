@@ -231,6 +231,25 @@ impl OnnxGraph {
             .collect()
     }
 
+    /// Tensors that are made of one weight alone, such as the transposed kernel of a dense layer: their weights.
+    pub fn weight_copies(&self) -> HashMap<String, String> {
+        let weights = self.weight_names();
+        let mut copies: HashMap<String, String> = HashMap::new();
+        for node in self.proto.graph.iter().flat_map(|g| &g.node) {
+            let keeps_values = matches!(
+                node.op_type.as_str(),
+                "Transpose" | "Identity" | "Reshape" | "Cast" | "Squeeze" | "Unsqueeze" | "Flatten"
+            );
+            if let (true, Some(input), Some(output)) =
+                (keeps_values, node.input.first(), node.output.first())
+                && let Some(weight) = copies.get(input).or_else(|| weights.get(input))
+            {
+                copies.insert(output.clone(), weight.clone());
+            }
+        }
+        copies
+    }
+
     /// Name of the program that wrote the file; empty if it does not say.
     pub fn producer(&self) -> &str {
         &self.proto.producer_name
