@@ -47,7 +47,10 @@ fn opsets_7_to_21_agree_with_onnx_runtime_in_both_layouts_with_free_and_fixed_ba
     for (name, features) in networks {
         assert_eq!(features.len(), 10, "{name}");
         let theirs = read_npy(&work.path(&format!("{name}-out.npy")));
-        assert!(theirs.iter().any(|&v| v.abs() > 0.01), "{name} says nothing");
+        assert!(
+            theirs.iter().any(|&v| v.abs() > 0.01),
+            "{name} says nothing"
+        );
         assert_close(&features, &theirs, &name);
     }
 }
@@ -58,7 +61,12 @@ fn weights_in_a_file_beside_the_graph_count_as_part_of_it() {
     let work = Workplace::new();
     let (whole, split) = (work.path("whole.onnx"), work.path("split.onnx"));
     run_python(&python, "make_small_model.py", &[&whole], &["nchw-free"]);
-    run_python(&python, "make_small_model.py", &[&split], &["nchw-external"]);
+    run_python(
+        &python,
+        "make_small_model.py",
+        &[&split],
+        &["nchw-external"],
+    );
     let data = work.path("split.onnx.data");
     assert!(fs::metadata(&data).unwrap().len() > fs::metadata(&split).unwrap().len() / 2);
     assert!(run(&whole) == run(&split));
@@ -71,11 +79,16 @@ fn weights_in_a_file_beside_the_graph_count_as_part_of_it() {
     let said = work.run("summary ./split.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
-        said.stderr.contains("which is not beside it") && said.stderr.contains("put both into one folder"),
+        said.stderr.contains("which is not beside it")
+            && said.stderr.contains("put both into one folder"),
         "{}",
         said.stderr
     );
     fs::write(&data, b"short").unwrap();
     let said = work.run("summary ./split.onnx");
-    assert!(said.stderr.contains("which is too short"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("which is too short"),
+        "{}",
+        said.stderr
+    );
 }
