@@ -17,7 +17,10 @@ import subprocess
 import tempfile
 import threading
 import time
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -25,27 +28,60 @@ import onnxruntime
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "target/release/tl-batch"
+PROGRAM = Path(os.environ.get("TL_BATCH", ROOT / "target/release/tl-batch"))
+KERAS_PYTHON = ROOT / "target/keras-venv/bin/python"
 
-# File, feature tensor, side of the input in pixels, Pillow's filter, and normalisation of each base, as the
-# model cards have them.
+
+class Base(NamedTuple):
+    """A network and how its pictures are prepared, as its model card has it."""
+
+    # As tl-batch takes it: a name or a path.
+    name: str
+    file: Path
+    # The tensor at which the network is cut; none where it ends with its features.
+    features: str | None
+    # Height and width of the input in pixels.
+    side: int
+    filter: Image.Resampling = Image.Resampling.BILINEAR
+    normalise: Callable | None = None
+
+
 BASES = {
-    "efficientnet-lite0": ("efficientnet-lite0.onnx", "features", 224, Image.Resampling.BICUBIC,
-                           lambda rgb: (rgb - 127) / 128),
-    "vgg16": ("vgg16-conv-base.onnx", None, 150, Image.Resampling.BILINEAR,
-              lambda rgb: rgb[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)),
+    "efficientnet-lite0": Base(
+        "efficientnet-lite0",
+        ROOT / "models/efficientnet-lite0.onnx",
+        "features",
+        224,
+        Image.Resampling.BICUBIC,
+        lambda rgb: (rgb - 127) / 128,
+    ),
+    "vgg16": Base(
+        "vgg16",
+        ROOT / "models/vgg16-conv-base.onnx",
+        None,
+        150,
+        normalise=lambda rgb: rgb[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32),
+    ),
 }
+
+
+def exported(network, folder):
+    """A network of keras.applications with random weights, without its classifier."""
+    command = [KERAS_PYTHON, ROOT / "scripts/export_keras.py", network, "--weights", "random", "--out", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = Path(folder) / f"{network.lower()}.onnx"
+    card = tomllib.loads(file.with_suffix(".toml").read_text())
+    return Base(str(file), file, None, card["input-size"])
 
 
 def model_of(base):
     """The ONNX file of a base, cut at its features, as bytes."""
-    file, features, *_ = BASES[base]
-    model = onnx.load(ROOT / "models" / file)
-    if features is None:
+    model = onnx.load(base.file)
+    if base.features is None:
         return model.SerializeToString()
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
-    wanted, needed = [features], set()
+    wanted, needed = [base.features], set()
     while wanted:
         node = producers.get(wanted.pop())
         if node is not None and node.output[0] not in needed:
@@ -91,7 +127,7 @@ def rate_of(runners, seconds):
 
 
 def onnx_runtime_rate(base, threads, seconds):
-    model, side = model_of(base), BASES[base][2]
+    model, side = model_of(base), base.side
     picture = np.random.default_rng(1).random((1, 3, side, side), np.float32) * 2 - 1
 
     def runner():
@@ -105,7 +141,7 @@ def onnx_runtime_rate(base, threads, seconds):
 def openvino_rate(base, threads, seconds):
     import openvino
 
-    side = BASES[base][2]
+    side = base.side
     picture = np.random.default_rng(1).random((1, 3, side, side), np.float32) * 2 - 1
     core = openvino.Core()
     model = core.read_model(model_of(base))
@@ -121,7 +157,7 @@ def openvino_rate(base, threads, seconds):
 
 def program_rate(engine):
     def rate(base, threads, seconds):
-        command = [PROGRAM, "bench", base, "--threads", str(threads), "--seconds", str(seconds), "--json"]
+        command = [PROGRAM, "bench", base.name, "--threads", str(threads), "--seconds", str(seconds), "--json"]
         environment = {**os.environ, "TL_ENGINE": engine}
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         return json.loads(result.stdout)["rates"][0]["images_per_second"]
@@ -130,28 +166,29 @@ def program_rate(engine):
 
 
 def extract_with_program(base, folder, threads, out):
-    command = [PROGRAM, "-q", "extract", folder, "--out", out, "--model", base, "--workers", str(threads),
-               "--pool", "none" if base == "vgg16" else "avg"]
+    command = [PROGRAM, "-q", "extract", folder, "--out", out, "--model", base.name, "--workers", str(threads),
+               "--pool", "none" if base.features is None else "avg"]
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
 def extract_part(job):
-    base, paths = job
-    _, _, side, filter_, normalise = BASES[base]
+    name, paths = job
+    base = BASES[name]
+    size = (base.side, base.side)
     session = onnx_runtime_session(model_of(base))
     name = session.get_inputs()[0].name
     rows = []
     for path in paths:
         with Image.open(path) as picture:
-            picture = picture.convert("RGB").resize((side, side), filter_)
-        pixels = normalise(np.asarray(picture, np.float32)).transpose(2, 0, 1)
+            picture = picture.convert("RGB").resize(size, base.filter)
+        pixels = base.normalise(np.asarray(picture, np.float32)).transpose(2, 0, 1)
         rows.append(session.run(None, {name: np.ascontiguousarray(pixels[None])})[0][0])
     return np.stack(rows)
 
 
 def extract_with_pillow(base, folder, threads, out):
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    jobs = [(base, paths[i::threads]) for i in range(threads)]
+    jobs = [(base.name, paths[i::threads]) for i in range(threads)]
     with multiprocessing.get_context("spawn").Pool(threads) as pool:
         np.save(f"{out}.npy", np.concatenate(pool.map(extract_part, jobs)))
 
@@ -181,7 +218,9 @@ def compare(title, engines, rounds, measure, higher_is_better):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bases", nargs="+", default=list(BASES), choices=list(BASES))
+    parser.add_argument("--bases", nargs="*", default=list(BASES), choices=list(BASES))
+    parser.add_argument("--zoo", nargs="+", default=[], metavar="NETWORK",
+                        help="also networks of keras.applications, with random weights; needs target/keras-venv")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--engines", nargs="+", default=["", "tract"],
                         help="values of TL_ENGINE to measure; empty for the fastest [default: '' tract]")
@@ -200,13 +239,16 @@ def main():
         pass
     engines[f"ONNX Runtime {onnxruntime.__version__}"] = onnx_runtime_rate
     cores = sorted(os.sched_getaffinity(0))
+    bases = {name: BASES[name] for name in args.bases}
+    scratch = tempfile.TemporaryDirectory()
+    bases |= {network.lower(): exported(network, scratch.name) for network in args.zoo}
     print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
     print("| --- | --- | ---: | ---: |")
-    for base in [] if args.only_folder else args.bases:
+    for title, base in [] if args.only_folder else bases.items():
         for threads in args.threads:
             # The last cores: the first has more to do for the system.
             os.sched_setaffinity(0, cores[-threads:])
-            compare(f"{base}, {threads}", engines, args.rounds,
+            compare(f"{title}, {threads}", engines, args.rounds,
                     lambda engine: engine(base, threads, args.seconds), higher_is_better=True)
     if args.folder:
         os.sched_setaffinity(0, cores)
@@ -214,9 +256,9 @@ def main():
             "tl-batch extract": extraction_seconds(extract_with_program),
             "Pillow + ONNX Runtime": extraction_seconds(extract_with_pillow),
         }
-        for base in args.bases:
+        for base in (BASES[name] for name in args.bases):
             for threads in args.threads:
-                compare(f"{base}, folder, {threads}", extractions, args.rounds,
+                compare(f"{base.name}, folder, {threads}", extractions, args.rounds,
                         lambda extract: extract(base, args.folder, threads), higher_is_better=False)
 
 
