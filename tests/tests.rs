@@ -6,6 +6,10 @@ mod augment;
 /// The direction of use between the rooms.
 mod architecture;
 
+/// Killed runs, full disks, hung-up terminals.
+#[cfg(unix)]
+mod campaign;
+
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
 
@@ -17,6 +21,9 @@ mod gradients;
 
 /// The head against scikit-learn.
 mod head;
+
+/// Bad pictures and odd names.
+mod hostile;
 
 /// Layers: summaries, several cuts, the best layer, broken graphs.
 mod layers;
