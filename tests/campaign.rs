@@ -403,7 +403,7 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn signals_stop_a_run_so_that_it_can_go_on() {
     let work = Workplace::new();
-    work.copy_tiny("photos", 6);
+    work.copy_tiny("photos", 10);
     assert_eq!(work.run("extract photos --out calm").code, Some(0));
     for signals in [
         &["-TERM"][..],
@@ -411,7 +411,7 @@ fn signals_stop_a_run_so_that_it_can_go_on() {
         &["-INT", "-INT"],
         &["-STOP", "-CONT", "-TERM"],
     ] {
-        let mut child = work.spawn("extract photos --out store");
+        let mut child = work.spawn("extract photos --out store --workers 1");
         wait_for_checkpoint(&work, &mut child);
         for name in signals {
             signal(&child, name);
@@ -433,9 +433,9 @@ fn signals_stop_a_run_so_that_it_can_go_on() {
 #[test]
 fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
     let work = Workplace::new();
-    work.copy_tiny("photos", 6);
+    work.copy_tiny("photos", 10);
     let mut command = std::process::Command::new("nohup");
-    let own = work.command("extract photos --out store");
+    let own = work.command("extract photos --out store --workers 1");
     command
         .arg(own.get_program())
         .args(own.get_args())

@@ -16,6 +16,9 @@ mod dashboard;
 /// Fine-tuning: what is trained, killed runs, other programs.
 mod finetune;
 
+/// The fuzzers' targets, in short.
+mod fuzzed;
+
 /// Derivatives of the convolutional layers against finite differences and TensorFlow.
 mod gradients;
 
