@@ -31,6 +31,9 @@ NETWORKS = [
     "EfficientNetB0",
     "DenseNet121",
     "NASNetMobile",
+    "MobileNetV3Small",
+    "EfficientNetV2B0",
+    "ConvNeXtTiny",
 ]
 PICTURES = 3
 # Keras counts how many pictures its Normalization layer has seen as a parameter; an ONNX file has no such number.
@@ -52,9 +55,12 @@ def write_pictures(folder, size, rng):
 
 def inner_layers(model):
     """A layer about each quarter of the way."""
-    layers = [
-        layer for layer in model.layers[:-1] if type(layer).__name__ in KINDS and len(layer.output.shape) == 4
-    ]
+
+    def is_node(layer):
+        is_identity = getattr(getattr(layer, "activation", None), "__name__", "") == "linear"
+        return type(layer).__name__ in KINDS and len(layer.output.shape) == 4 and not is_identity
+
+    layers = [layer for layer in model.layers[:-1] if is_node(layer)]
     return [layers[round(len(layers) * share)] for share in (0.25, 0.5, 0.75)]
 
 

@@ -43,6 +43,11 @@ def networks():
     return found
 
 
+def preprocessing(builder):
+    """The function preprocess_input of the network's module."""
+    return sys.modules[builder.__module__].preprocess_input
+
+
 def build(name, weights, top, size, seed):
     """Returns the Keras model; random weights also have random BatchNormalization statistics."""
     keras.utils.set_random_seed(seed)
@@ -54,14 +59,19 @@ def build(name, weights, top, size, seed):
     size = size or default_size(builder)
     model = builder(input_shape=(size, size, 3), **options)
     if weights == "random":
-        module = sys.modules[builder.__module__]
-        randomise(model, np.random.default_rng(seed), module.preprocess_input)
+        randomise(model, np.random.default_rng(seed), preprocessing(builder))
     return model
 
 
 def default_size(builder):
     """The input size of the network with its classifier; the usual one for networks that take any."""
     return builder(weights=None, include_top=True).input_shape[1] or 224
+
+
+def noise(rng, count, size):
+    """Pictures of coloured squares of 8 x 8 pixels, [count, size, size, 3] in 0..255."""
+    coarse = rng.uniform(0, 255, (count, size // 8 + 1, size // 8 + 1, 3))
+    return coarse.repeat(8, 1).repeat(8, 2)[:, :size, :size].astype(np.float32)
 
 
 def randomise(model, rng, prepare):
@@ -80,17 +90,14 @@ def randomise(model, rng, prepare):
                 per_output = shape[:2] if "depthwise" in name or kind == "DepthwiseConv2D" else shape[:-1]
                 deviation = (2 / np.prod(per_output)) ** 0.5
                 weight.assign(rng.normal(0, deviation, shape).astype(np.float32))
-            elif name == "gamma":
+            elif name == "gamma" or kind == "LayerScale":
                 weight.assign(rng.uniform(0.6, 1.4, shape).astype(np.float32))
             elif name in ("beta", "bias"):
                 weight.assign(rng.normal(0, 0.1, shape).astype(np.float32))
         if kind == "BatchNormalization":
             normalisations.append((layer, layer.momentum))
             layer.momentum = 0.0
-    size = model.input_shape[1]
-    coarse = rng.uniform(0, 255, (4, size // 8 + 1, size // 8 + 1, 3))
-    pictures = coarse.repeat(8, 1).repeat(8, 2)[:, :size, :size].astype(np.float32)
-    model(prepare(pictures), training=True)
+    model(prepare(noise(rng, 4, model.input_shape[1])), training=True)
     for layer, momentum in normalisations:
         layer.momentum = momentum
         mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
@@ -101,9 +108,8 @@ def randomise(model, rng, prepare):
 
 def preprocess_mode(model_builder):
     """Finds out what preprocess_input of the network's module does: `tf`, `caffe`, `torch` or `none`."""
-    module = sys.modules[model_builder.__module__]
     pixel = np.array([[[[10.0, 100.0, 200.0]]]], np.float32)
-    found = np.asarray(module.preprocess_input(pixel.copy())).reshape(3)
+    found = np.asarray(preprocessing(model_builder)(pixel.copy())).reshape(3)
     expected = {
         "none": pixel.reshape(3),
         "tf": pixel.reshape(3) / 127.5 - 1,
@@ -161,11 +167,11 @@ def card_text(name, keras_name, model, weights, top, mode, data):
     )
 
 
-def compare(model, onnx_model, seed):
+def compare(model, onnx_model, prepare, seed):
     """Runs both on two random pictures; returns the largest difference, relative to the largest value."""
     rng = np.random.default_rng(seed)
     size = model.input_shape[1]
-    pictures = rng.uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
+    pictures = np.asarray(prepare(noise(rng, 2, size)))
     theirs = np.asarray(model(pictures, training=False))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -184,7 +190,7 @@ def export(keras_name, out, weights="imagenet", top=False, size=None, seed=0, na
     model = build(keras_name, weights, top, size, seed)
     onnx_model = Converter(model, name).convert(free_size=not top)
     onnx.checker.check_model(onnx_model, full_check=False)
-    difference = compare(model, onnx_model, seed)
+    difference = compare(model, onnx_model, preprocessing(builder), seed)
     if not difference <= TOLERANCE:
         sys.exit(f"the ONNX file of {keras_name} differs from Keras by {difference:.1e} of the largest value")
     mode = preprocess_mode(builder)

@@ -13,12 +13,13 @@ IR_VERSION = 8
 
 
 class Call:
-    """One use of a layer: the layer's attributes, and name, input and output of this use."""
+    """One use of a layer: the layer's attributes, and name, input, numbers beside it and output of this use."""
 
-    def __init__(self, layer, name, inputs, outputs):
+    def __init__(self, layer, name, inputs, numbers, outputs):
         self.layer = layer
         self.name = name
         self.input = inputs if len(inputs) > 1 else inputs[0]
+        self.numbers = numbers
         self.output = outputs[0]
 
     def __getattr__(self, attribute):
@@ -34,7 +35,9 @@ def calls(model):
             count = uses[layer.name] = uses.get(layer.name, 0) + 1
             name = layer.name if count == 1 else f"{layer.name}_use{count}"
             outputs = list(node.outputs)
-            yield Call(layer, name, list(node.input_tensors) or outputs, outputs)
+            # `x * 0.5` is an operation on a tensor and a number.
+            numbers = [value for value in node.arguments.args if isinstance(value, (int, float))]
+            yield Call(layer, name, list(node.input_tensors) or outputs, numbers, outputs)
 
 
 class Converter:
@@ -51,17 +54,7 @@ class Converter:
 
     def convert(self, free_size):
         """Returns the ONNX model: input `image`, output the model's; `free_size` leaves height and width open."""
-        for call in calls(self.model):
-            kind = type(call.layer).__name__
-            if kind == "InputLayer":
-                self.tensors[id(call.output)] = "image"
-                continue
-            rule = getattr(self, f"convert_{kind}", None)
-            if rule is None:
-                raise SystemExit(f"layer {call.name}: no rule for layers of type {kind}")
-            inputs = call.input if isinstance(call.input, list) else [call.input]
-            names = [self.tensors[id(tensor)] for tensor in inputs]
-            self.tensors[id(call.output)] = rule(call, *names)
+        self.walk(self.model, "image")
         _, height, width, channels = self.model.input_shape
         sides = ["H", "W"] if free_size else [height, width]
         output = self.tensors[id(self.model.output)]
@@ -78,6 +71,25 @@ class Converter:
         )
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="keras")
+
+    def walk(self, model, image):
+        """Adds the layers of a model that reads the ONNX tensor `image`."""
+        for call in calls(model):
+            kind = type(call.layer).__name__
+            if kind == "InputLayer":
+                self.tensors[id(call.output)] = image
+                continue
+            inputs = call.input if isinstance(call.input, list) else [call.input]
+            names = [self.tensors[id(tensor)] for tensor in inputs]
+            if kind in ("Sequential", "Functional"):
+                inner = getattr(call.layer, "_functional", call.layer)
+                self.walk(inner, *names)
+                self.tensors[id(call.output)] = self.tensors[id(inner.output)]
+                continue
+            rule = getattr(self, f"convert_{kind}", None)
+            if rule is None:
+                raise SystemExit(f"layer {call.name}: no rule for layers of type {kind}")
+            self.tensors[id(call.output)] = rule(call, *names)
 
     # Pieces
 
@@ -131,6 +143,14 @@ class Converter:
             return self.node("HardSigmoid", [x], name, alpha=1 / 6, beta=0.5)
         if kind in ("hard_silu", "hard_swish"):
             gate = self.node("HardSigmoid", [x], name + "/hard_sigmoid", alpha=1 / 6, beta=0.5)
+            return self.node("Mul", [x, gate], name)
+        if kind == "gelu":
+            # x/2 (1 + erf(x/√2)), Keras's default; `approximate=True` is no activation by name.
+            half = self.constant("constant/0.5", np.array(0.5, np.float32))
+            one = self.constant("constant/1", np.array(1, np.float32))
+            root = self.constant("constant/root-half", np.array(0.5**0.5, np.float32))
+            gate = self.node("Erf", [self.node("Mul", [x, root], name + "/scaled")], name + "/erf")
+            gate = self.node("Mul", [self.node("Add", [gate, one], name + "/shifted"), half], name + "/gate")
             return self.node("Mul", [x, gate], name)
         raise SystemExit(f"layer {name}: no rule for the activation {kind}")
 
@@ -192,12 +212,37 @@ class Converter:
         return self.fused(layer, lambda name: self.node("Conv", inputs, name, kernel_shape=[1, 1]))
 
     def convert_Dense(self, layer, x):
-        if len(layer.input.shape) != 2:
-            raise SystemExit(f"layer {layer.name}: no rule for a Dense layer on maps")
-        inputs = [x, self.weight(layer.name + "/kernel", layer.kernel)]
+        on_maps = len(layer.input.shape) == 4
+        kernel = np.asarray(layer.kernel)
+        if on_maps:
+            kernel = kernel.T[:, :, None, None]
+        inputs = [x, self.weight(layer.name + "/kernel", kernel)]
         if layer.use_bias:
             inputs.append(self.weight(layer.name + "/bias", layer.bias))
+        if on_maps:
+            return self.fused(layer, lambda name: self.node("Conv", inputs, name, kernel_shape=[1, 1]))
         return self.fused(layer, lambda name: self.node("Gemm", inputs, name))
+
+    def convert_LayerNormalization(self, layer, x):
+        """Over the channels of every pixel: (x - mean) / sqrt(variance + epsilon) * gamma + beta."""
+        name = layer.name
+        mean = self.node("ReduceMean", [x], name + "/mean", axes=[1])
+        x = self.node("Sub", [x, mean], name + "/centred")
+        square = self.node("Mul", [x, x], name + "/square")
+        variance = self.node("ReduceMean", [square], name + "/variance", axes=[1])
+        epsilon = self.constant(f"constant/{layer.epsilon:g}", np.array(layer.epsilon, np.float32))
+        deviation = self.node("Sqrt", [self.node("Add", [variance, epsilon], name + "/shifted")], name + "/deviation")
+        x = self.node("Div", [x, deviation], name + "/divided")
+        along = (-1, 1, 1)[: len(layer.input.shape) - 1]
+        scale = self.weight(name + "/gamma", np.asarray(layer.gamma).reshape(along))
+        x = self.node("Mul", [x, scale], name + "/scaled")
+        return self.node("Add", [x, self.weight(name + "/beta", np.asarray(layer.beta).reshape(along))], name)
+
+    def convert_LayerScale(self, layer, x):
+        return self.node("Mul", [x, self.weight(layer.name + "/gamma", np.asarray(layer.gamma).reshape(-1, 1, 1))], layer.name)
+
+    def convert_StochasticDepth(self, layer, x):
+        return x
 
     def convert_BatchNormalization(self, layer, x):
         channels = layer.moving_mean.shape[0]
@@ -255,7 +300,8 @@ class Converter:
         return self.node("Slice", [x, begin, end, axes], layer.name)
 
     def chain(self, op, layer, inputs):
-        """A sum or product of two or more tensors."""
+        """A sum or product of two or more tensors and numbers."""
+        inputs = [*inputs, *(self.constant(f"constant/{v!r}", np.array(v, np.float32)) for v in layer.numbers)]
         x = inputs[0]
         for i, other in enumerate(inputs[1:], 2):
             x = self.node(op, [x, other], layer.name if i == len(inputs) else f"{layer.name}/{i}")
@@ -306,8 +352,11 @@ class Converter:
         # As in Keras: (x - mean) / max(sqrt(variance), epsilon).
         mean, variance = np.asarray(layer.mean).reshape(-1), np.asarray(layer.variance).reshape(-1)
         deviation = np.maximum(np.sqrt(variance), 1e-7)
-        x = self.node("Sub", [x, self.weight(layer.name + "/mean", self.by_channel(mean))], layer.name + "/sub")
-        return self.node("Div", [x, self.weight(layer.name + "/deviation", self.by_channel(deviation))], layer.name)
+        # Statistics that were given, not gathered from pictures, are no parameters.
+        add = self.weight if layer.weights else self.constant
+        mean = add(layer.name + "/mean", self.by_channel(mean))
+        deviation = add(layer.name + "/deviation", self.by_channel(deviation))
+        return self.node("Div", [self.node("Sub", [x, mean], layer.name + "/sub"), deviation], layer.name)
 
     def convert_CustomScaleLayer(self, layer, x, residual):
         scale = self.constant(layer.name + "/scale", np.array(layer.scale, np.float32))

@@ -315,6 +315,16 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Tells whether nothing follows it in a job.
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self,
+            Event::Finished { .. } | Event::Failed { .. } | Event::Cancelled { .. }
+        )
+    }
+}
+
 /// Tells every stage of a job to stop, cloneable and cheap to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);

@@ -18,10 +18,14 @@ fn cells(count: u16) -> NonZero<u16> {
     NonZero::new(count).unwrap()
 }
 
+type Keys = Arc<Mutex<Box<dyn Write + Send>>>;
+
 /// A terminal with a program in it.
 struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
-    keys: Box<dyn Write + Send>,
+    /// All that the program wrote.
+    written: Arc<Mutex<Vec<u8>>>,
+    keys: Keys,
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
     /// Ends when all that the program wrote is on the screen.
@@ -29,7 +33,19 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(work: &Workplace, arguments: &[&str], (rows, cols): (u16, u16)) -> Terminal {
+    /// Nobody answers a question about graphics here, so pictures are half blocks.
+    fn start(work: &Workplace, arguments: &[&str], size: (u16, u16)) -> Terminal {
+        let arguments = [&["--pictures", "blocks"], arguments].concat();
+        Terminal::answering("", work, &arguments, size)
+    }
+
+    /// A terminal that gives `answer` when it is asked what it is.
+    fn answering(
+        answer: &'static str,
+        work: &Workplace,
+        arguments: &[&str],
+        (rows, cols): (u16, u16),
+    ) -> Terminal {
         let size = PtySize {
             rows,
             cols,
@@ -38,27 +54,39 @@ impl Terminal {
         };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tl-tui"));
-        // Nobody answers a question about graphics here.
-        command.args(["--pictures", "blocks"]);
         command.args(arguments);
         command.cwd(work.path(""));
         command.env("TERM", "xterm-256color");
         command.env("TL_MODELS", repository("models"));
-        command.env_remove("NO_COLOR");
+        for name in ["NO_COLOR", "TMUX", "STY", "TERM_PROGRAM", "KONSOLE_VERSION"] {
+            command.env_remove(name);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(cols), 0)));
         let mut output = pair.master.try_clone_reader().unwrap();
         let parser = screen.clone();
+        let keys: Keys = Arc::new(Mutex::new(pair.master.take_writer().unwrap()));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (answers, all) = (keys.clone(), written.clone());
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if bytes[..count].windows(3).any(|w| w == b"\x1b[c") {
+                    answers
+                        .lock()
+                        .unwrap()
+                        .write_all(answer.as_bytes())
+                        .unwrap();
+                }
+                all.lock().unwrap().extend_from_slice(&bytes[..count]);
                 parser.lock().unwrap().process(&bytes[..count]);
             }
         });
         Terminal {
             screen,
-            keys: pair.master.take_writer().unwrap(),
+            written,
+            keys,
             master: pair.master,
             child,
             reader,
@@ -70,8 +98,9 @@ impl Terminal {
     }
 
     fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
+        let mut writer = self.keys.lock().unwrap();
+        writer.write_all(keys.as_bytes()).unwrap();
+        writer.flush().unwrap();
     }
 
     fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&str) -> bool) {
@@ -241,6 +270,51 @@ fn a_run_of_the_headless_program_is_followed() {
     terminal.wait_for("epoch 3 of 3");
     terminal.press("q");
     assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_followed_run_that_was_killed_is_told_as_stopped() {
+    let work = Workplace::new();
+    work.copy_tiny("photos", 40);
+    let mut child = work.spawn("fit photos -o m.onnx --epochs 3");
+    let mut terminal = Terminal::start(&work, &["--attach", "m.features"], (24, 80));
+    terminal.wait_for("fit (followed) → m.onnx");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    terminal.press("8");
+    terminal.wait_for("its process is gone");
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn terminals_that_can_get_real_pictures() {
+    let cell = "\x1b[6;20;10t";
+    for (answer, beginning) in [
+        ("\x1b_Gi=31;OK\x1b\\", "\x1b_G"),
+        ("\x1b[?62;4;22c", "\x1bP"),
+    ] {
+        let work = Workplace::new();
+        work.copy_tiny("photos", 1);
+        let answer = format!("{answer}{cell}\x1b[?62;4;22c").leak();
+        let mut terminal = Terminal::answering(answer, &work, &["photos"], (40, 120));
+        terminal.wait_for("press r");
+        let started = Instant::now();
+        let after_questions = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let begin = text.find("\x1b[c").map_or(0, |place| place + 3);
+            text[begin..].matches(beginning).count()
+        };
+        while after_questions(&terminal.written.lock().unwrap()) < 2 {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "no picture came: {beginning:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        terminal.press("q");
+        assert_eq!(terminal.end(), 0);
+    }
 }
 
 #[test]

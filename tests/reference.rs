@@ -45,7 +45,7 @@ fn tiny_pictures() -> Vec<PathBuf> {
 }
 
 /// |a − b| ≤ 1e-3 + 1e-4·|b| for all values.
-fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
+pub fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let worst = ours
         .iter()

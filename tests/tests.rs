@@ -19,6 +19,9 @@ mod finetune;
 /// The fuzzers' targets, in short.
 mod fuzzed;
 
+/// The forms in which ONNX files come.
+mod formats;
+
 /// Derivatives of the convolutional layers against finite differences and TensorFlow.
 mod gradients;
 

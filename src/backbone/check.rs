@@ -33,7 +33,7 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         || tensor.data_location == Some(DataLocation::External as i32)
     {
         return Some(format!(
-            "the weights of `{name}` are kept in another file, which is not supported; save the model as one file"
+            "the weights of `{name}` are kept in another file; `tl-batch models add` makes one file of both"
         ));
     }
     let claimed = tensor

@@ -151,6 +151,8 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
 pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layout {
     let nodes = graph.nodes();
     let producers = producers(&nodes);
+    let (weights, copies) = (graph.weight_shapes(), graph.weight_copies());
+    let is_constant = |name: &String| weights.contains_key(name) || copies.contains_key(name);
     let mut tensor = tensor.to_owned();
     while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i]) {
         match node.op_type.as_str() {
@@ -159,7 +161,7 @@ pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layou
             op if op.contains("Conv") || op.contains("Pool") => return Layout::Nchw,
             _ => {}
         }
-        match node.inputs.first() {
+        match node.inputs.iter().find(|input| !is_constant(input)) {
             Some(input) => tensor = input.clone(),
             None => break,
         }

@@ -42,7 +42,13 @@ pub enum Detail {
 /// [`Error::Model`] if the graph has not one picture input.
 pub(super) fn group(graph: &OnnxGraph, detail: Detail) -> Result<Vec<Group>> {
     let nodes = graph.nodes();
-    let constants = graph.weight_shapes();
+    let copies = graph.weight_copies();
+    let mut constants = graph.weight_shapes();
+    for (copy, weight) in &copies {
+        if let Some(dims) = constants.get(weight).cloned() {
+            constants.insert(copy.clone(), dims);
+        }
+    }
     let gates = match detail {
         Detail::Layers => swish_gates(&nodes),
         Detail::Nodes => HashMap::new(),
@@ -66,7 +72,8 @@ pub(super) fn group(graph: &OnnxGraph, detail: Detail) -> Result<Vec<Group>> {
         let Some(tensor) = node.outputs.first() else {
             continue;
         };
-        if detail == Detail::Layers && (is_plumbing(node) || is_gate.contains(&i)) {
+        let is_hidden = is_plumbing(node) || is_gate.contains(&i) || copies.contains_key(tensor);
+        if detail == Detail::Layers && is_hidden {
             continue;
         }
         let gate = gates.get(&i).copied();

@@ -13,6 +13,7 @@ mod classifier;
 mod cut;
 mod cuts;
 mod engine;
+mod external;
 mod guess;
 mod layers;
 mod network;
@@ -41,7 +42,7 @@ pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
-    known_model, known_models, label_list, models_home,
+    known_model, known_models, label_list, models_home, whole_file,
 };
 
 use crate::error::{Error, Result};

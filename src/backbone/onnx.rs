@@ -1,6 +1,7 @@
-//! An ONNX file as a graph that can be read, cut at a tensor and extended. Touches no file.
+//! An ONNX file as a graph that can be read, cut at a tensor and extended.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use prost::Message;
 use tract_onnx::pb;
@@ -9,7 +10,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto;
 
-use super::check;
+use super::{check, external};
 use crate::error::{Error, Result};
 
 /// A graph with one picture tensor as its input.
@@ -55,15 +56,30 @@ impl OnnxGraph {
     /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
     /// files, if its nodes form a circle, or if its weights are not as large as it says.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
+        OnnxGraph::from_proto(decode(bytes, name)?, name)
+    }
+
+    /// As [`parse`](Self::parse), of a file that may keep its weights in other files of the folder `folder`;
+    /// also returns its bytes as one file, if they are others than `bytes`.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and if such a file is missing, too short or elsewhere.
+    pub fn parse_in(
+        bytes: &[u8],
+        folder: &Path,
+        name: &str,
+    ) -> Result<(OnnxGraph, Option<Vec<u8>>)> {
+        let mut proto = decode(bytes, name)?;
+        let is_split = external::inline(&mut proto, folder, name)?;
+        let whole = is_split.then(|| proto.encode_to_vec());
+        Ok((OnnxGraph::from_proto(proto, name)?, whole))
+    }
+
+    fn from_proto(proto: pb::ModelProto, name: &str) -> Result<OnnxGraph> {
         let fail = |problem: String| Error::Model {
             model: name.to_owned(),
             problem,
         };
-        if bytes.is_empty() {
-            return Err(fail("the file is empty".into()));
-        }
-        let proto = pb::ModelProto::decode(bytes)
-            .map_err(|e| fail(format!("this is no ONNX file, or a damaged one ({e})")))?;
         let graph = proto
             .graph
             .as_ref()
@@ -213,6 +229,25 @@ impl OnnxGraph {
             .flat_map(|g| &g.initializer)
             .map(|t| t.name.clone())
             .collect()
+    }
+
+    /// Tensors that are made of one weight alone, such as the transposed kernel of a dense layer: their weights.
+    pub fn weight_copies(&self) -> HashMap<String, String> {
+        let weights = self.weight_names();
+        let mut copies: HashMap<String, String> = HashMap::new();
+        for node in self.proto.graph.iter().flat_map(|g| &g.node) {
+            let keeps_values = matches!(
+                node.op_type.as_str(),
+                "Transpose" | "Identity" | "Reshape" | "Cast" | "Squeeze" | "Unsqueeze" | "Flatten"
+            );
+            if let (true, Some(input), Some(output)) =
+                (keeps_values, node.input.first(), node.output.first())
+                && let Some(weight) = copies.get(input).or_else(|| weights.get(input))
+            {
+                copies.insert(output.clone(), weight.clone());
+            }
+        }
+        copies
     }
 
     /// Name of the program that wrote the file; empty if it does not say.
@@ -384,6 +419,18 @@ impl OnnxGraph {
         self.proto.ir_version = self.proto.ir_version.max(4);
         self.graph_mut().name = graph_name.to_owned();
     }
+}
+
+fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelProto> {
+    let fail = |problem: String| Error::Model {
+        model: name.to_owned(),
+        problem,
+    };
+    if bytes.is_empty() {
+        return Err(fail("the file is empty".into()));
+    }
+    pb::ModelProto::decode(bytes)
+        .map_err(|e| fail(format!("this is no ONNX file, or a damaged one ({e})")))
 }
 
 impl OnnxNode {

@@ -73,6 +73,7 @@ impl Summary {
         let mut counter = Counter {
             constants: graph.weight_shapes(),
             weights: graph.weight_names(),
+            copies: graph.weight_copies(),
             counted: HashSet::new(),
         };
         let channels_last = |tensor: &str| {
@@ -155,6 +156,8 @@ struct Counter {
     constants: HashMap<String, Vec<usize>>,
     /// Those that training could change.
     weights: HashSet<String>,
+    /// Tensors made of a weight alone: their weights.
+    copies: HashMap<String, String>,
     /// Those that were counted: a weight counts at its first reader only.
     counted: HashSet<String>,
 }
@@ -174,6 +177,7 @@ impl Counter {
             return (0, 0);
         }
         for (i, input) in node.inputs.iter().enumerate() {
+            let input = self.copies.get(input).unwrap_or(input);
             let Some(dims) = self.constants.get(input) else {
                 continue;
             };
@@ -198,8 +202,13 @@ impl Counter {
     /// Multiply-adds of a node with the output shape `output`, batch included.
     fn macs(&self, node: &OnnxNode, output: &[usize]) -> u64 {
         let values: usize = output.iter().product();
-        let weight = node.inputs.get(1).and_then(|w| self.constants.get(w));
-        let Some(weight) = weight else { return 0 };
+        let Some(weight) = node.inputs.get(1) else {
+            return 0;
+        };
+        let weight = self.copies.get(weight).unwrap_or(weight);
+        let Some(weight) = self.constants.get(weight) else {
+            return 0;
+        };
         let size: usize = weight.iter().product();
         let per_value = match (node.op_type.as_str(), &weight[..]) {
             // [outputs, inputs / group, height, width]

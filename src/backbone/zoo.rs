@@ -11,6 +11,7 @@ use super::card::ModelCard;
 use super::cut::{Tail, find_tail};
 use super::guess::{Preparation, guess_card};
 use super::onnx::OnnxGraph;
+use crate::disk::parent;
 use crate::error::{Error, Result};
 
 /// The base that is used where the user names none.
@@ -50,7 +51,7 @@ pub struct FoundModel {
     pub tail: Tail,
     /// The whole graph, uncut.
     pub graph: OnnxGraph,
-    /// SHA-256 of the ONNX file, lower-case hexadecimal.
+    /// SHA-256 of [`whole_file`], lower-case hexadecimal.
     pub sha256: String,
     /// Sentences for the user on what was guessed.
     pub warnings: Vec<String>,
@@ -198,15 +199,13 @@ pub fn find_file(
     card: Option<ModelCard>,
     preparation: Option<Preparation>,
 ) -> Result<FoundModel> {
-    let name = path.display().to_string();
     if !path.is_file() {
         return Err(Error::NotFound {
             what: "model",
             path: path.to_owned(),
         });
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let graph = OnnxGraph::parse(&bytes, &name)?;
+    let (graph, bytes) = read_graph(path)?;
     let mut warnings = Vec::new();
     let card = match card {
         Some(card) => card,
@@ -214,6 +213,21 @@ pub fn find_file(
     };
     let sha256 = hex_sha256(&bytes);
     found(card, graph, sha256, warnings)
+}
+
+/// The graph of an ONNX file, and its bytes with the weights that it keeps in other files.
+fn read_graph(path: &Path) -> Result<(OnnxGraph, Vec<u8>)> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &path.display().to_string())?;
+    Ok((graph, whole.unwrap_or(bytes)))
+}
+
+/// The bytes of an ONNX file, with the weights that it keeps in other files of its folder put into it.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Model`], with what to do.
+pub fn whole_file(path: &Path) -> Result<Vec<u8>> {
+    Ok(read_graph(path)?.1)
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, FoundModel, KnownModel, ModelCard, Preparation, Summary,
     Weights, find, find_cut, find_file, hex_sha256, input_shape, input_size, known_model,
-    known_models, models_home,
+    known_models, models_home, whole_file,
 };
 use crate::disk::write_atomic;
 use crate::download::{Source, Wanted, download};
@@ -295,10 +295,8 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
     for warning in &found.warnings {
         progress.warn(format!("{warning}; give --preprocess if you know"));
     }
-    let bytes = fs::metadata(&config.file)
-        .map_err(Error::io("read", &config.file))?
-        .len();
-    complete_card(&mut found, config, bytes)?;
+    let bytes = whole_file(&config.file)?;
+    complete_card(&mut found, config, bytes.len() as u64)?;
     let facts = facts(found, None)?;
     let mut card = facts.card;
     if let Some(found) = &facts.found {
@@ -314,11 +312,7 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
     }
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     if !in_place {
-        let wanted = Wanted {
-            sha256: &card.sha256,
-            bytes,
-        };
-        download(&Source::File(config.file.clone()), wanted, &path, progress)?;
+        write_atomic(&path, &bytes)?;
     }
     write_card(&folder, &card)?;
     Ok(ModelFacts {

@@ -130,7 +130,11 @@ fn begin(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<BufWriter<File>> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = BufWriter::new(File::create_new(path)?);
+    let file = File::create_new(path)?;
+    // Held as long as this process writes: whoever can take it knows that nobody does. Where there are no locks,
+    // nobody can.
+    let _ = file.try_lock();
+    let mut file = BufWriter::new(file);
     for line in lines {
         file.write_all(line)?;
     }
@@ -196,6 +200,12 @@ impl EventTail {
             .collect())
     }
 
+    /// Tells whether the process that wrote the record is gone, well ended or not.
+    pub fn is_left(&self) -> bool {
+        let is_left = |file: &File| file.try_lock_shared().is_ok() && file.unlock().is_ok();
+        self.file.as_ref().is_some_and(is_left)
+    }
+
     fn read_more(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if self.file.is_none() {
@@ -251,10 +261,15 @@ mod tests {
             assert!(tail.poll()?.is_empty());
             progress.phase(Phase::Extract, Some(3));
             epoch_lines(progress, 1);
+            while tail.poll()?.is_empty() {
+                std::thread::yield_now();
+            }
+            assert!(!tail.is_left(), "it is being written");
             Ok(())
         })
         .unwrap();
-        let events = tail.poll().unwrap();
+        assert!(tail.is_left());
+        let events = EventTail::new(dir.path()).poll().unwrap();
         assert_eq!(events.len(), 4);
         assert_eq!(
             events[2],
@@ -263,6 +278,7 @@ mod tests {
                 total: Some(3)
             }
         );
+        tail.poll().unwrap();
         assert!(tail.poll().unwrap().is_empty());
         recorded(dir.path(), &Progress::silent(), |progress| {
             progress.phase(Phase::Train, None);

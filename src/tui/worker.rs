@@ -101,8 +101,11 @@ impl Workers {
         let mut tail = EventTail::new(dir);
         spawn("tl-follow", move || {
             let mut caught_up = false;
+            let mut is_running = false;
             loop {
-                let events = match tail.poll() {
+                // Looked at before the last lines are read, so that none is missed.
+                let is_left = tail.is_left();
+                let mut events = match tail.poll() {
                     Ok(events) => events,
                     Err(error) => {
                         let _ = to.send(Event::Answer(Answer::Refused(error.to_string())));
@@ -110,7 +113,12 @@ impl Workers {
                     }
                 };
                 let is_end = events.is_empty();
+                if is_end && is_left && is_running {
+                    let resume = "its process is gone; the same command goes on with it".to_owned();
+                    events.push(progress::Event::Cancelled { resume });
+                }
                 for event in events {
+                    is_running = !event.is_end();
                     if to.send(Event::Job(event)).is_err() {
                         return;
                     }

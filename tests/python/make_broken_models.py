@@ -26,6 +26,15 @@ def write(folder, name, nodes, weights=(), inputs=None):
     (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
+def external(name, location, offset):
+    """A kernel that is kept in another file."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in [("location", location), ("offset", offset), ("length", "432")]:
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
 def main():
     folder = Path(sys.argv[1])
     conv, relu = node("Conv", ["x", "k"], "c"), node("Relu", ["c"], "y")
@@ -40,10 +49,28 @@ def main():
     write(folder, "claim", [conv, relu], [claim])
     write(folder, "pads", [node("Conv", ["x", "k"], "c", pads=[100_000] * 4), relu], [KERNEL])
 
-    external = TensorProto(name="k", data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
-    external.data_location = TensorProto.EXTERNAL
-    external.external_data.add(key="location", value="../../../../etc/passwd")
-    write(folder, "external", [conv, relu], [external])
+    (folder / "link.bin").symlink_to("/etc/passwd")
+    (folder / "short.bin").write_bytes(bytes(432))
+    for name, location, offset in [
+        ("outside", "../../../../etc/passwd", "0"),
+        ("absolute", "/etc/passwd", "0"),
+        ("link", "link.bin", "0"),
+        ("offset", "short.bin", "18446744073709551615"),
+        ("number", "short.bin", "-1"),
+        ("folder", ".", "0"),
+    ]:
+        write(folder, name, [conv, relu], [external("k", location, offset)])
+    # Many weights that are the same bytes of one file: small on disk, huge in memory.
+    many = [node("Conv", ["x", "k0"], "c"), *(node("Add", ["c", f"k{i}"], f"c{i}") for i in range(1, 9)), relu]
+    write(folder, "repeated", many, [external(f"k{i}", "short.bin", "0") for i in range(9)])
+    sides = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 10**6, 10**6])
+    write(folder, "huge-picture", [conv, relu], [KERNEL], inputs=[sides])
+    write(folder, "still", [node("Conv", ["x", "k"], "c", strides=[0, 0]), relu], [KERNEL])
+    write(folder, "groups", [node("Conv", ["x", "k"], "c", group=0), relu], [KERNEL])
+    scales = numpy_helper.from_array(np.array([1, 1, 1e5, 1e5], np.float32), "s")
+    write(folder, "resize", [conv, node("Resize", ["c", "", "s"], "y")], [KERNEL, scales])
+    window = [10**9, 10**9]
+    write(folder, "window", [conv, node("MaxPool", ["c"], "y", kernel_shape=window, pads=[10**9] * 4)], [KERNEL])
 
     write(folder, "two-inputs", [node("Add", ["x", "x2"], "y")], inputs=[picture(), picture("x2")])
     integers = [node("Cast", ["x"], "f", to=TensorProto.FLOAT), node("Relu", ["f"], "y")]

@@ -1,13 +1,15 @@
 """Makes a small ONNX classifier with random weights.
 
-    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-opset9-softmax|nchw-lrn
+    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-external|nchw-opset9-softmax|nchw-lrn
 
 Two convolutions, a global average pooling to the tensor `features` (8 values), and a dense layer of 5
 classes. `nhwc-fixed` takes [1, 32, 32, 3] and transposes inside, as converted TensorFlow models do; `nchw-lrn`
-has a local response normalisation and a third convolution before the pooling.
+has a local response normalisation and a third convolution before the pooling. `nchw-external` is `nchw-free` with
+its weights in the file OUT.onnx.data, as PyTorch's exporter writes them.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper, save
@@ -64,7 +66,10 @@ def main():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     checker.check_model(model)
-    save(model, path)
+    if variant == "nchw-external":
+        save(model, path, save_as_external_data=True, location=Path(path).name + ".data", size_threshold=0)
+    else:
+        save(model, path)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::start::Side;
 use super::{Screen, State};
+use crate::backbone::{KnownModel, Weights};
 use crate::job::FitConfig;
 
 impl State {
@@ -25,6 +26,16 @@ impl State {
 
     pub(super) fn take_base(&mut self, model: String) {
         if self.is_busy() {
+            return;
+        }
+        let is_missing =
+            |base: &&KnownModel| base.card.name == model && base.weights == Weights::Missing;
+        if let Some(base) = self.start.bases.iter().find(is_missing) {
+            let name = &base.card.name;
+            self.notify(match base.card.urls.is_empty() {
+                false => format!("{name} is not on this machine; get it with `tl-batch models fetch {name}`"),
+                true => format!("{name} is not on this machine; `tl-batch models show {name}` says how to make it"),
+            });
             return;
         }
         let mut config = self.config.clone();

@@ -15,8 +15,11 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
+/// What is done with the bytes of a file.
+pub type Target = fn(&[u8]);
+
 /// Name and function of each target.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("picture", picture),
     ("store", store),
     ("saved_model", saved_model),
