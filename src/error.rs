@@ -6,12 +6,31 @@ use std::path::{Path, PathBuf};
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A path as one line of a message: characters that could move the cursor of a terminal, break the line or
+/// turn the reading direction are written out (`\n`, `\u{1b}`), bytes that are no UTF-8 become `�`.
+pub fn shown(path: &Path) -> impl std::fmt::Display {
+    let text = path.to_string_lossy();
+    let written = text.chars().flat_map(|c| {
+        let plain = (!is_unsafe(c)).then_some(c);
+        let escaped = is_unsafe(c).then(|| c.escape_default());
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    });
+    written.collect::<String>()
+}
+
+/// Tells whether a character could do something to a terminal, or to the text around it, that is not seen:
+/// control characters, and marks that turn the reading direction (Unicode's Bidi_Control).
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// What went wrong. [`Error::exit_code`] sorts the variants into the exit codes of the programs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", shown(path), hint(source))]
     Io {
         /// What was tried, as a verb: `read`, `write`, `create`.
         action: &'static str,
@@ -22,7 +41,7 @@ pub enum Error {
     },
 
     /// A path given by the user does not exist.
-    #[error("{what} {} does not exist; check the path", path.display())]
+    #[error("{what} {} does not exist; check the path", shown(path))]
     NotFound {
         /// What the path stands for: `data set`, `model`, `picture`.
         what: &'static str,
@@ -31,7 +50,7 @@ pub enum Error {
     },
 
     /// The data set cannot be used as it is.
-    #[error("data set {}: {problem}", path.display())]
+    #[error("data set {}: {problem}", shown(path))]
     Dataset {
         /// Its folder or CSV file.
         path: PathBuf,
@@ -40,7 +59,7 @@ pub enum Error {
     },
 
     /// A picture cannot be used.
-    #[error("picture {}: {reason}", path.display())]
+    #[error("picture {}: {reason}", shown(path))]
     Image {
         /// The picture.
         path: PathBuf,
@@ -80,7 +99,7 @@ pub enum Error {
     },
 
     /// A feature store is broken or of another version.
-    #[error("feature store {}: {problem}", path.display())]
+    #[error("feature store {}: {problem}", shown(path))]
     Store {
         /// Its folder.
         path: PathBuf,
@@ -100,7 +119,7 @@ pub enum Error {
     },
 
     /// A configuration file cannot be understood.
-    #[error("configuration {}: {problem}", path.display())]
+    #[error("configuration {}: {problem}", shown(path))]
     Config {
         /// The file.
         path: PathBuf,
@@ -109,21 +128,27 @@ pub enum Error {
     },
 
     /// The output is there already.
-    #[error("{} exists already; give --force to replace it, or another name", path.display())]
+    #[error(
+        "{} exists already; give --force to replace it, or another name",
+        shown(path)
+    )]
     OutputExists {
         /// The output.
         path: PathBuf,
     },
 
     /// Another process works on the same output.
-    #[error("{} is in use by another run; wait for it to end, or give another --out", path.display())]
+    #[error(
+        "{} is in use by another run; wait for it to end, or give another --out",
+        shown(path)
+    )]
     InUse {
         /// The output.
         path: PathBuf,
     },
 
     /// A saved model did not give the results that it should.
-    #[error("{} does not give the same results: {problem}", path.display())]
+    #[error("{} does not give the same results: {problem}", shown(path))]
     NotSame {
         /// The file.
         path: PathBuf,
@@ -150,6 +175,17 @@ pub enum Error {
     /// The user asked for a stop.
     #[error("stopped")]
     Cancelled,
+}
+
+/// What to do about a system error, where that is clear.
+fn hint(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match source.kind() {
+        StorageFull | QuotaExceeded => {
+            "; make room and run the same command again: what is done is kept"
+        }
+        _ => "",
+    }
 }
 
 impl Error {
@@ -195,6 +231,25 @@ impl Error {
             action,
             path,
             source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_line_of_plain_text() {
+        let cases = [
+            ("photos/é 写真 =1+1.jpg", "photos/é 写真 =1+1.jpg"),
+            ("a\nerror: b.jpg", "a\\nerror: b.jpg"),
+            ("\u{1b}]0;title\u{7}.jpg", "\\u{1b}]0;title\\u{7}.jpg"),
+            ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+        ];
+        for (path, line) in cases {
+            assert_eq!(shown(Path::new(path)).to_string(), line);
         }
     }
 }

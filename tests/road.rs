@@ -480,3 +480,37 @@ fn completions_and_manual_pages_are_generated() {
     let page = fs::read_to_string(work.path("pages/tl-batch-fit.1")).unwrap();
     assert!(page.contains("validation\\-split"), "{page}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_needs_a_network() {
+    let alone = |program: &std::ffi::OsStr| {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--net", "--map-root-user", "--"])
+            .arg(program);
+        command
+    };
+    let tried = alone("true".as_ref()).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this user may not make a network namespace");
+        return;
+    }
+    let work = Workplace::new();
+    work.copy_tiny("photos", 1);
+    for line in [
+        "fit photos -o m.onnx --epochs 2",
+        "verify m.onnx",
+        "predict m.onnx photos/fish",
+        "classify photos/fish/fish1-0.jpg",
+    ] {
+        let own = work.command(line);
+        let output = alone(own.get_program())
+            .args(own.get_args())
+            .current_dir(work.path(""))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{line}: {said}");
+    }
+}

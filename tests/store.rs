@@ -147,8 +147,79 @@ fn a_second_run_on_the_same_store_is_refused() {
         "{}",
         said.stderr
     );
+    let said = work.run("extract photos --out store --force");
+    assert_eq!(
+        said.code,
+        Some(5),
+        "it is not removed either: {}",
+        said.stderr
+    );
+    assert!(work.path("store/partial/plan.json").exists());
+    let said = work.run("train store -o m.onnx");
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    assert!(said.stderr.contains("it is unfinished"), "{}", said.stderr);
     first.kill().unwrap();
     first.wait().unwrap();
+    assert_eq!(
+        work.run("extract photos --out store").code,
+        Some(0),
+        "the lock ended with its process"
+    );
+}
+
+#[test]
+fn four_runs_at_once_on_one_store_leave_one_whole_store() {
+    let work = Workplace::new();
+    work.copy_tiny("photos", 2);
+    assert_eq!(work.run("extract photos --out calm").code, Some(0));
+    let line = "extract photos --out store";
+    let codes: Vec<_> = (0..4)
+        .map(|_| work.spawn(line))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|mut child| child.wait().unwrap().code())
+        .collect();
+    assert!(codes.contains(&Some(0)), "{codes:?}");
+    assert!(codes.iter().all(|c| matches!(c, Some(0 | 5))), "{codes:?}");
+    assert!(contents(&work.path("store")) == contents(&work.path("calm")));
+}
+
+#[test]
+fn a_store_of_another_preprocessing_or_byte_order_is_refused_with_the_difference() {
+    let work = Workplace::new();
+    work.copy_tiny("photos", 1);
+    let base = repository("models/efficientnet-lite0.onnx");
+    fs::copy(&base, work.path("other.onnx")).unwrap();
+    let card = fs::read_to_string(base.with_extension("toml")).unwrap();
+    fs::write(
+        work.path("other.toml"),
+        card.replace("std = [128.0, 128.0, 128.0]", "std = [127.0, 127.0, 127.0]"),
+    )
+    .unwrap();
+    assert_eq!(work.run("extract photos --out store").code, Some(0));
+    let said = work.run("extract photos --out store --model ./other.onnx");
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(
+            "preprocessing of the feature store store: expected std [127.0,127.0,127.0], found std [128.0,128.0,128.0]"
+        ),
+        "{}",
+        said.stderr
+    );
+
+    let features = work.path("store/features.npy");
+    let mut bytes = fs::read(&features).unwrap();
+    let order = bytes.iter().position(|&b| b == b'<').unwrap();
+    bytes[order] = b'>';
+    fs::write(&features, &bytes).unwrap();
+    let said = work.run("train store -o m.onnx");
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("features.npy holds big-endian numbers"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]

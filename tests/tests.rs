@@ -6,11 +6,18 @@ mod augment;
 /// The direction of use between the rooms.
 mod architecture;
 
+/// Killed runs, full disks, hung-up terminals.
+#[cfg(unix)]
+mod campaign;
+
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
 
 /// Fine-tuning: what is trained, killed runs, other programs.
 mod finetune;
+
+/// The fuzzers' targets, in short.
+mod fuzzed;
 
 /// The forms in which ONNX files come.
 mod formats;
@@ -20,6 +27,9 @@ mod gradients;
 
 /// The head against scikit-learn.
 mod head;
+
+/// Bad pictures and odd names.
+mod hostile;
 
 /// Layers: summaries, several cuts, the best layer, broken graphs.
 mod layers;

@@ -761,6 +761,11 @@ pub struct PipelineArgs {
     #[arg(long, value_name = "MP")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_megapixels: Option<u32>,
+
+    /// Skip pictures that take longer than this to read and decode, in seconds [default: 60].
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<u32>,
 }
 
 /// The head and its training.

@@ -7,6 +7,7 @@ mod models;
 mod output;
 mod probe;
 mod render;
+mod signals;
 
 use std::io::{IsTerminal, Write};
 
@@ -20,6 +21,7 @@ use self::args::{
 pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
 use self::render::{Manner, Verbosity};
+pub(crate) use self::signals::watch;
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
@@ -99,15 +101,7 @@ impl Face {
         job: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<T> {
         let (progress, events) = Progress::channel();
-        let cancel = progress.cancel().clone();
-        ctrlc::set_handler(move || {
-            if cancel.is_cancelled() {
-                // Asked twice: the user does not want to wait for the last pictures.
-                std::process::exit(i32::from(Error::Cancelled.exit_code()));
-            }
-            cancel.cancel();
-        })
-        .map_err(|e| Error::io("watch", "for Ctrl-C")(std::io::Error::other(e)))?;
+        signals::stop_on_signals(progress.cancel().clone())?;
         let manner = Manner {
             verbosity: if self.json && !events_to_stdout {
                 Verbosity::Quiet

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::error::{Error, Result};
-use crate::features::FeatureStore;
+use crate::features::{FeatureStore, name_field, path_field};
 use crate::job::{Evaluation, FinetuneReport, PictureResult, TrainReport};
 use crate::pixels::{DecodeLimits, Picture};
 use crate::report::{confusion_table, grouped, metrics_table, plot, printable, scores_table};
@@ -267,7 +267,7 @@ impl ResultWriter {
                     error: result.values.as_ref().err().map(String::as_str),
                 })
             }
-            Format::Csv => self.csv(&path, result, &found),
+            Format::Csv => self.csv(result, &found),
             Format::Table => self.table(&path, result, &found),
         }
     }
@@ -283,7 +283,10 @@ impl ResultWriter {
         found
     }
 
-    fn csv(&mut self, path: &str, result: &PictureResult, found: &[Prediction]) -> Result<()> {
+    fn csv(&mut self, result: &PictureResult, found: &[Prediction]) -> Result<()> {
+        let path = path_field(&result.path);
+        let path = String::from_utf8_lossy(&path);
+        let path = path.as_ref();
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut record = |fields: [&str; 6]| {
             writer
@@ -302,7 +305,8 @@ impl ResultWriter {
                 p.class.to_string(),
                 p.probability.to_string(),
             );
-            record([path, &numbers.0, &numbers.1, &p.label, &numbers.2, ""])?;
+            let label = name_field(&p.label);
+            record([path, &numbers.0, &numbers.1, &label, &numbers.2, ""])?;
         }
         self.started = true;
         let bytes = writer

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
 use crate::report::{duration, printable};
 
@@ -112,7 +113,7 @@ impl Renderer {
                 self.skipped += 1;
                 self.say(
                     Verbosity::Normal,
-                    &format!("skipped {}: {reason}", path.display()),
+                    &format!("skipped {}: {reason}", shown(path)),
                 );
                 self.count(*done, *total);
             }

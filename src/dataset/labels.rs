@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Dataset, Split, assemble};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// First lines that are a header, in lower case.
 const PATH_COLUMNS: [&str; 5] = ["path", "file", "filename", "image", "name"];
@@ -59,7 +59,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
                 line,
                 format!(
                     "`{}` leaves the data set; paths are relative to it",
-                    path.display()
+                    shown(path)
                 ),
             ));
         }
@@ -75,7 +75,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
         if let Some(first) = lines.insert(path.to_owned(), line) {
             return Err(fail(
                 line,
-                format!("`{}` is in line {first}, too", path.display()),
+                format!("`{}` is in line {first}, too", shown(path)),
             ));
         }
         match root.join(path).is_file() {

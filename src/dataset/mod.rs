@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use split::{Split, divide, stratified_folds, stratified_split};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// One file that should be a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Dataset {
             return Ok(dataset);
         }
         let found = match dataset.skipped.first() {
-            Some((path, reason)) => format!(" (for example, {} {reason})", path.display()),
+            Some((path, reason)) => format!(" (for example, {} {reason})", shown(path)),
             None => String::new(),
         };
         Err(Error::Dataset {

@@ -5,14 +5,14 @@
 //! | `plan.json` | what is to be computed, [`Plan`]; written first, never changed |
 //! | `features.npy` | room for a row for every picture of the plan, header included; `features-<cut>.npy` with several cuts |
 //! | `journal.jsonl` | one [`Record`] a line for each row that is done |
+//! | `compact-*.npy` | the arrays without the places of pictures that have no row, where there are such |
 //! | `commit` | written when all final files stand in this folder, synced |
 //!
 //! A row counts only when its record is in the journal, and a record is appended only after the row was
 //! synced: a run that dies at any instant loses at most the rows since its last checkpoint. Once `commit`
 //! is there, the files are renamed into the store's folder, by this run or the next.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,9 @@ use super::store::{ArrayMeta, ERRORS, FEATURES, INDEX, META, SourceFacts};
 use super::view::View;
 use crate::backbone::BackboneId;
 use crate::dataset::Split;
-use crate::disk::{rename_synced, write_atomic};
+use crate::disk::{
+    DataFile, create_folder, remove_file, remove_folder, rename_synced, sync_folder, write_atomic,
+};
 use crate::error::{Error, Result};
 
 pub(super) const PARTIAL: &str = "partial";
@@ -32,6 +34,12 @@ pub(super) const PARTIAL: &str = "partial";
 /// A new `partial` in the making, when the pictures changed since an unfinished run; it takes the rows of
 /// the old one, then its name.
 pub(super) const FRESH: &str = "partial.new";
+
+/// The `partial` that gave its rows to a new one; while it is there, the new one is whole.
+pub(super) const OLD: &str = "partial.old";
+
+/// Before the names of arrays without gaps.
+const COMPACT: &str = "compact-";
 
 const PLAN: &str = "plan.json";
 const JOURNAL: &str = "journal.jsonl";
@@ -108,7 +116,9 @@ pub(super) struct Record {
 pub(super) struct Partial {
     dir: PathBuf,
     arrays: Vec<ArrayFile>,
-    journal: File,
+    journal: DataFile,
+    /// Bytes of the journal that are whole lines.
+    journal_bytes: u64,
     pending: Vec<Record>,
     /// One entry for each picture of the plan; none while it is to be done.
     outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
@@ -119,7 +129,7 @@ pub(super) struct Partial {
 /// The file of one array: the header, then room for a row for every picture of the plan.
 struct ArrayFile {
     name: String,
-    file: File,
+    file: DataFile,
     /// Bytes of one row.
     row_bytes: usize,
 }
@@ -128,7 +138,7 @@ impl ArrayFile {
     fn open(dir: &Path, name: &str, shape: &[usize], dtype: Dtype) -> Result<ArrayFile> {
         Ok(ArrayFile {
             name: name.to_owned(),
-            file: open_rw(&dir.join(name))?,
+            file: DataFile::open(dir.join(name))?,
             row_bytes: shape.iter().product::<usize>() * dtype.bytes(),
         })
     }
@@ -141,29 +151,25 @@ impl ArrayFile {
 impl Partial {
     /// Starts an unfinished store in the folder `dir`, which is made, or replaced.
     pub fn create(dir: PathBuf, plan: &Plan) -> Result<Partial> {
-        if dir.exists() {
-            fs::remove_dir_all(&dir).map_err(Error::io("replace", &dir))?;
-        }
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        remove_folder(&dir)?;
+        create_folder(&dir)?;
         let mut arrays = Vec::new();
         for (name, shape) in plan.files() {
             let mut array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
             let header = npy::header(plan.dtype, plan.pictures as u64, shape);
-            let length = array.offset(plan.pictures);
-            array
-                .file
-                .write_all(&header)
-                .and_then(|()| array.file.set_len(length))
-                .map_err(Error::io("write", dir.join(name)))?;
+            array.file.write_at(0, &header)?;
+            array.file.reserve(array.offset(plan.pictures))?;
+            array.file.sync()?;
             arrays.push(array);
         }
-        let journal = open_rw(&dir.join(JOURNAL))?;
+        let journal = DataFile::open(dir.join(JOURNAL))?;
         let json = serde_json::to_vec_pretty(plan).unwrap_or_default();
         write_atomic(&dir.join(PLAN), &json)?;
         Ok(Partial {
             dir,
             arrays,
             journal,
+            journal_bytes: 0,
             pending: Vec::new(),
             outcomes: vec![None; plan.pictures],
             paths: vec![None; plan.pictures],
@@ -178,12 +184,8 @@ impl Partial {
         let Ok(plan) = serde_json::from_slice::<Plan>(&text) else {
             return Ok(None);
         };
-        let journal_path = dir.join(JOURNAL);
-        let mut journal = open_rw(&journal_path)?;
-        let mut text = Vec::new();
-        journal
-            .read_to_end(&mut text)
-            .map_err(Error::io("read", &journal_path))?;
+        let mut journal = DataFile::open(dir.join(JOURNAL))?;
+        let text = journal.read_all()?;
         let mut outcomes = vec![None; plan.pictures];
         let mut paths = vec![None; plan.pictures];
         let mut valid = 0;
@@ -200,16 +202,13 @@ impl Partial {
             outcomes[record.slot] = Some(record.outcome);
             paths[record.slot] = record.path;
         }
-        journal
-            .set_len(valid)
-            .and_then(|()| journal.seek(SeekFrom::Start(valid)))
-            .map_err(Error::io("write", &journal_path))?;
+        if valid < text.len() as u64 {
+            journal.set_len(valid)?;
+        }
         let mut arrays = Vec::new();
         for (name, shape) in plan.files() {
             let array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
-            let facts = array.file.metadata();
-            let length = facts.map_err(Error::io("read", dir.join(name)))?.len();
-            if length != array.offset(plan.pictures) {
+            if array.file.len()? != array.offset(plan.pictures) {
                 return Ok(None);
             }
             arrays.push(array);
@@ -218,6 +217,7 @@ impl Partial {
             dir,
             arrays,
             journal,
+            journal_bytes: valid,
             pending: Vec::new(),
             outcomes,
             paths,
@@ -243,6 +243,10 @@ impl Partial {
 
     /// Tells that the folder was renamed.
     pub fn moved_to(&mut self, dir: PathBuf) {
+        for array in &mut self.arrays {
+            array.file.moved_to(dir.join(&array.name));
+        }
+        self.journal.moved_to(dir.join(JOURNAL));
         self.dir = dir;
     }
 
@@ -253,11 +257,7 @@ impl Partial {
         for array in &mut self.arrays {
             let (own, others) = rest.split_at_mut(array.row_bytes);
             let offset = array.offset(slot);
-            array
-                .file
-                .seek(SeekFrom::Start(offset))
-                .and_then(|_| array.file.read_exact(own))
-                .map_err(Error::io("read", self.dir.join(&array.name)))?;
+            array.file.read_at(offset, own)?;
             rest = others;
         }
         Ok(())
@@ -275,11 +275,7 @@ impl Partial {
         for array in &mut self.arrays {
             let (own, others) = rest.split_at(array.row_bytes);
             let offset = array.offset(slot);
-            array
-                .file
-                .seek(SeekFrom::Start(offset))
-                .and_then(|_| array.file.write_all(own))
-                .map_err(Error::io("write", self.dir.join(&array.name)))?;
+            array.file.write_at(offset, own)?;
             rest = others;
         }
         self.note(slot, path, Ok(facts));
@@ -311,22 +307,21 @@ impl Partial {
         if self.pending.is_empty() {
             return Ok(());
         }
-        for array in &self.arrays {
-            array
-                .file
-                .sync_data()
-                .map_err(Error::io("write", self.dir.join(&array.name)))?;
+        for array in &mut self.arrays {
+            array.file.sync()?;
         }
         let mut lines = Vec::new();
-        for record in self.pending.drain(..) {
+        for record in &self.pending {
             // A record of plain data always serialises.
-            lines.extend(serde_json::to_vec(&record).unwrap_or_default());
+            lines.extend(serde_json::to_vec(record).unwrap_or_default());
             lines.push(b'\n');
         }
-        self.journal
-            .write_all(&lines)
-            .and_then(|()| self.journal.sync_data())
-            .map_err(Error::io("write", self.dir.join(JOURNAL)))
+        // At the end of the whole lines: what a write that failed left behind is written over.
+        self.journal.write_at(self.journal_bytes, &lines)?;
+        self.journal.sync()?;
+        self.journal_bytes += lines.len() as u64;
+        self.pending.clear();
+        Ok(())
     }
 
     /// Puts the final files together: drops the places of pictures without a row, writes the tables.
@@ -336,72 +331,79 @@ impl Partial {
         let kept: Vec<usize> = (0..plan.pictures)
             .filter(|&slot| matches!(self.outcomes[slot], Some(Ok(_))))
             .collect();
-        if kept.len() < plan.pictures {
-            self.compact(plan, &kept)?;
+        for ((name, shape), array) in plan.files().into_iter().zip(&mut self.arrays) {
+            let path = self.dir.join(format!("{COMPACT}{name}"));
+            // One of a run that died here may have other rows.
+            remove_file(&path)?;
+            if kept.len() < plan.pictures {
+                compact(path, (plan.dtype, shape), array, &kept)?;
+            }
         }
         write_atomic(&self.dir.join(INDEX), index)?;
         write_atomic(&self.dir.join(ERRORS), errors)?;
         write_atomic(&self.dir.join(META), meta)?;
         write_atomic(&self.dir.join(COMMIT), b"")
     }
-
-    /// Copies the rows that are kept into new files, which take the names of the old.
-    fn compact(&mut self, plan: &Plan, kept: &[usize]) -> Result<()> {
-        let path = self.dir.join("compact");
-        for ((name, shape), array) in plan.files().into_iter().zip(&mut self.arrays) {
-            let file = File::create(&path).map_err(Error::io("write", &path))?;
-            let mut writer = std::io::BufWriter::new(file);
-            writer
-                .write_all(&npy::header(plan.dtype, kept.len() as u64, shape))
-                .map_err(Error::io("write", &path))?;
-            let mut row = vec![0; array.row_bytes];
-            for &slot in kept {
-                let offset = array.offset(slot);
-                array
-                    .file
-                    .seek(SeekFrom::Start(offset))
-                    .and_then(|_| array.file.read_exact(&mut row))
-                    .map_err(Error::io("read", self.dir.join(name)))?;
-                writer.write_all(&row).map_err(Error::io("write", &path))?;
-            }
-            let file = writer
-                .into_inner()
-                .map_err(|e| Error::io("write", &path)(e.into_error()))?;
-            file.sync_all().map_err(Error::io("write", &path))?;
-            // From here on the array does not fit the plan any more; a run that dies before `commit` is
-            // written finds that (see `open`) and starts over.
-            rename_synced(&path, &self.dir.join(name))?;
-        }
-        Ok(())
-    }
 }
 
-/// Finishes a store whose final files all stand in `partial`: renames them into `dir`.
+/// Copies the rows that are kept into a new file. The array itself stays as it is: a run that dies before
+/// `commit` is written goes on with it.
+fn compact(
+    path: PathBuf,
+    (dtype, shape): (Dtype, &[usize]),
+    array: &mut ArrayFile,
+    kept: &[usize],
+) -> Result<()> {
+    const WRITTEN_AT_ONCE: usize = 1 << 20;
+    let mut file = DataFile::open(path)?;
+    let mut held = npy::header(dtype, kept.len() as u64, shape).to_vec();
+    let mut written = 0;
+    let mut row = vec![0; array.row_bytes];
+    for &slot in kept {
+        array.file.read_at(array.offset(slot), &mut row)?;
+        held.extend_from_slice(&row);
+        if held.len() >= WRITTEN_AT_ONCE {
+            file.write_at(written, &held)?;
+            written += held.len() as u64;
+            held.clear();
+        }
+    }
+    file.write_at(written, &held)?;
+    file.sync()
+}
+
+/// Tells whether the final files of a store all stand in `partial`.
+pub(super) fn is_committed(dir: &Path) -> bool {
+    dir.join(PARTIAL).join(COMMIT).exists()
+}
+
+/// Finishes a store that [`is_committed`]: renames its files into `dir`. Whoever calls holds its lock.
 pub(super) fn roll_forward(dir: &Path) -> Result<()> {
-    let partial = dir.join(PARTIAL);
-    if !partial.join(COMMIT).exists() {
+    if !is_committed(dir) {
         return Ok(());
     }
-    let entries = fs::read_dir(&partial).map_err(Error::io("read", &partial))?;
-    let arrays = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".npy"));
-    for name in arrays.chain(TABLES.map(str::to_owned)) {
+    let partial = dir.join(PARTIAL);
+    let names = || -> Result<Vec<String>> {
+        let entries = fs::read_dir(&partial).map_err(Error::io("read", &partial))?;
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| name.ends_with(".npy")).collect())
+    };
+    // An array that has a compact one is of no more use, and must not be taken for it once that has its name.
+    for name in names()?
+        .iter()
+        .filter_map(|name| name.strip_prefix(COMPACT))
+    {
+        remove_file(&partial.join(name))?;
+    }
+    sync_folder(&partial)?;
+    for name in names()?.into_iter().chain(TABLES.map(str::to_owned)) {
         let from = partial.join(&name);
+        let to = dir.join(name.strip_prefix(COMPACT).unwrap_or(&name));
         if from.exists() {
-            rename_synced(&from, &dir.join(&name))?;
+            rename_synced(&from, &to)?;
         }
     }
-    fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))
-}
-
-fn open_rw(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(Error::io("open", path))
+    remove_folder(&partial)
 }

@@ -8,14 +8,16 @@ mod journal;
 mod matrix;
 mod npy;
 mod pipeline;
+mod reader;
 mod store;
 mod stream;
 mod table;
 mod view;
 
 pub use matrix::{Dtype, FeatureMatrix};
-pub use pipeline::{extract, extract_view};
+pub use pipeline::{extract, extract_view, remove_store};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};
+pub(crate) use table::{name_field, path_field};
 pub use view::View;

@@ -40,6 +40,12 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     header
 }
 
+/// Tells whether a file says that its numbers have their highest byte first.
+pub fn is_big_endian(file: &[u8]) -> bool {
+    let head = &file[..file.len().min(HEADER_BYTES)];
+    head.starts_with(b"\x93NUMPY") && head.windows(13).any(|w| w.starts_with(b"'descr': '>"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,20 +15,24 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 
-use super::journal::{self, FRESH, PARTIAL, Partial, Plan, Planned};
+use super::journal::{self, FRESH, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
+use super::reader::modified_ns;
 use super::store::{
     ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
     read_meta,
 };
-use super::stream::{PipelineParams, Stream, modified_ns, stream};
+use super::stream::{PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
-use crate::disk::rename_synced;
-use crate::error::{Error, Result};
+use crate::disk::{self, create_folder, remove_folder, rename_synced};
+use crate::error::{Error, Result, shown};
+use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
+
+const LOCK: &str = ".lock";
 
 /// Longest time between checkpoints: what a killed run has to do again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -96,6 +100,10 @@ fn fill_store(
         .as_ref()
         .filter(|s| is_current(s, &pictures, dataset))
     {
+        // What is left of a run that died when all was done but the tidying up.
+        for left in [PARTIAL, FRESH, OLD] {
+            remove_folder(&out.join(left))?;
+        }
         progress.phase(Phase::Extract, Some(0));
         progress.emit(Event::Resumed {
             rows: store.meta().rows,
@@ -127,15 +135,14 @@ fn fill_store(
 /// Takes the store's lock, which ends with this process however it ends.
 fn lock(out: &Path) -> Result<File> {
     let is_foreign = out.is_dir()
-        && !out.join(META).exists()
-        && !out.join(PARTIAL).exists()
+        && !is_store(out)
         && fs::read_dir(out)
             .map_err(Error::io("read", out))?
             .flatten()
             .any(|entry| {
                 !matches!(
                     entry.file_name().to_str(),
-                    Some(".lock" | "run.toml" | "events.jsonl")
+                    Some(LOCK | FRESH | OLD | "run.toml" | "events.jsonl")
                 )
             });
     if is_foreign || out.is_file() {
@@ -144,16 +151,40 @@ fn lock(out: &Path) -> Result<File> {
             problem: "this is something else than a feature store; give --out a new folder".into(),
         });
     }
-    fs::create_dir_all(out).map_err(Error::io("create", out))?;
-    let path = out.join(".lock");
-    let file = File::create(&path).map_err(Error::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse {
-            path: out.to_owned(),
-        }),
-        Err(fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+    create_folder(out)?;
+    held(out)
+}
+
+/// Tells whether the folder `out` holds a store, finished or not.
+fn is_store(out: &Path) -> bool {
+    out.join(META).exists() || out.join(PARTIAL).exists()
+}
+
+/// The lock of the store in the folder `out`.
+pub(super) fn held(out: &Path) -> Result<File> {
+    disk::lock(&out.join(LOCK))?.ok_or_else(|| Error::InUse {
+        path: out.to_owned(),
+    })
+}
+
+/// Removes the feature store in `out`, if there is one.
+///
+/// # Errors
+/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
+pub fn remove_store(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
     }
+    if !is_store(out) {
+        return Err(Error::Store {
+            path: out.to_owned(),
+            problem:
+                "this is no feature store, so --force does not remove it; give --out another folder"
+                    .into(),
+        });
+    }
+    let _lock = held(out)?;
+    remove_folder(out)
 }
 
 fn plan_pictures(dataset: &Dataset) -> Vec<Planned> {
@@ -219,8 +250,8 @@ fn refuse_other(
     } else if id.preprocess != wanted.preprocess {
         (
             "preprocessing",
-            format!("{:?}", wanted.preprocess),
-            format!("{:?}", id.preprocess),
+            differing(&wanted.preprocess, &id.preprocess),
+            differing(&id.preprocess, &wanted.preprocess),
         )
     } else if dtype != plan.dtype {
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
@@ -234,11 +265,24 @@ fn refuse_other(
         return Ok(());
     };
     Err(Error::Mismatch {
-        what: format!("{what} of the feature store {}", out.display()),
+        what: format!("{what} of the feature store {}", shown(out)),
         expected,
         found,
         hint: "give --out another folder, or --force to replace this one".into(),
     })
+}
+
+/// The settings of `one` that are not as in `other`, with their values.
+fn differing(one: &Preprocess, other: &Preprocess) -> String {
+    // Plain data always serialises.
+    let fields = |p: &Preprocess| serde_json::to_value(p).unwrap_or_default();
+    let (one, other) = (fields(one), fields(other));
+    let named = one.as_object().into_iter().flatten();
+    let differing: Vec<String> = named
+        .filter(|(name, value)| other.get(name) != Some(value))
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    differing.join(", ")
 }
 
 /// Tells whether a finished store has a row for each picture as it is now, and nothing else.
@@ -269,8 +313,12 @@ fn open_partial(
 ) -> Result<Partial> {
     let dir = out.join(PARTIAL);
     let fresh_dir = out.join(FRESH);
-    if fresh_dir.exists() && !dir.exists() {
-        rename_synced(&fresh_dir, &dir)?;
+    let old_dir = out.join(OLD);
+    if old_dir.exists() {
+        if fresh_dir.exists() && !dir.exists() {
+            rename_synced(&fresh_dir, &dir)?;
+        }
+        remove_folder(&old_dir)?;
     }
     let mut old = match Partial::open(dir.clone())? {
         Some((partial, found)) if found == *plan => return Ok(partial),
@@ -310,9 +358,10 @@ fn open_partial(
     }
     fresh.checkpoint()?;
     if dir.exists() {
-        fs::remove_dir_all(&dir).map_err(Error::io("replace", &dir))?;
+        rename_synced(&dir, &old_dir)?;
     }
     rename_synced(&fresh_dir, &dir)?;
+    remove_folder(&old_dir)?;
     fresh.moved_to(dir);
     Ok(fresh)
 }

@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
+use super::pipeline::held;
 use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 pub(super) const FEATURES: &str = "features.npy";
 pub(super) const INDEX: &str = "index.csv";
@@ -167,7 +168,10 @@ impl FeatureStore {
                 path: dir.to_owned(),
             });
         }
-        journal::roll_forward(dir)?;
+        if journal::is_committed(dir) {
+            let _lock = held(dir)?;
+            journal::roll_forward(dir)?;
+        }
         let meta_path = dir.join(META);
         if !meta_path.exists() {
             return Err(fail(if dir.join(journal::PARTIAL).exists() {
@@ -225,7 +229,7 @@ impl FeatureStore {
                 value: cut.to_owned(),
                 problem: format!(
                     "the feature store {} has {}",
-                    self.dir.display(),
+                    shown(&self.dir),
                     self.meta.backbone.cut.as_slice().join(", ")
                 ),
             });
@@ -327,7 +331,11 @@ fn map_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Resul
     let map = unsafe { Mmap::map(&opened) }.map_err(Error::io("read", &path))?;
     let header = npy::header(meta.dtype, meta.rows, shape);
     if map.get(..npy::HEADER_BYTES) != Some(&header[..]) {
-        return Err(broken("does not have the shape that meta.json says"));
+        return Err(broken(if npy::is_big_endian(&map) {
+            "holds big-endian numbers, and this program reads little-endian ones"
+        } else {
+            "does not have the shape that meta.json says"
+        }));
     }
     let rows = usize::try_from(meta.rows).unwrap_or(usize::MAX);
     let dim = shape.iter().product();

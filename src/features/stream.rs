@@ -1,27 +1,26 @@
 //! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Dtype;
+use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
-use crate::backbone::{PictureSession, hex_sha256};
-use crate::error::{Error, Result};
-use crate::pixels::{DecodeLimits, Picture};
+use crate::backbone::PictureSession;
+use crate::error::{Error, Result, shown};
+use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
 
 /// Outcomes that may wait for their reader, for each worker: with rows of 1,280 values, 20 kB.
 const OUTCOMES_PER_WORKER: usize = 4;
 
-/// A picture file larger than this is skipped, not read.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+/// Pictures that are odd but can be used, and of which a run tells by name; the others are counted.
+const TOLD_OF_ODD: usize = 20;
 
 /// How features are extracted and stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +37,8 @@ pub struct PipelineParams {
     pub strict: bool,
     /// Pictures with more pixels than this are skipped, in millions.
     pub max_megapixels: u32,
+    /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
+    pub max_seconds: u32,
 }
 
 impl Default for PipelineParams {
@@ -48,6 +49,7 @@ impl Default for PipelineParams {
             concat: false,
             strict: false,
             max_megapixels: 100,
+            max_seconds: 60,
         }
     }
 }
@@ -63,10 +65,7 @@ impl PipelineParams {
 
     /// What a picture may cost to decode.
     pub fn limits(&self) -> DecodeLimits {
-        DecodeLimits {
-            max_pixels: u64::from(self.max_megapixels) * 1_000_000,
-            ..DecodeLimits::default()
-        }
+        DecodeLimits::of_pixels(u64::from(self.max_megapixels) * 1_000_000)
     }
 }
 
@@ -113,9 +112,12 @@ pub(crate) fn stream(
     let workers = what.params.worker_count().min(what.paths.len());
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
+    let odd = AtomicUsize::new(0);
     let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
     let work = |worker: usize, sender: Sender<Outcome>| -> Result<()> {
         let mut session = open_session()?;
+        let time_limit = Duration::from_secs(u64::from(what.params.max_seconds.max(1)));
+        let mut reader = Reader::new(what.params.limits(), session.background(), time_limit)?;
         while !stop.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(&path) = what.paths.get(place) else {
@@ -126,14 +128,14 @@ pub(crate) fn stream(
                 worker,
                 path: path.to_owned(),
             });
-            let outcome = run_one(&mut session, what, place, worker)?;
+            let outcome = run_one(&mut session, &mut reader, what, place, worker, &odd)?;
             if sender.send(outcome).is_err() {
                 break;
             }
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let mut handles = Vec::new();
         for worker in 0..workers {
             let sender = sender.clone();
@@ -160,27 +162,40 @@ pub(crate) fn stream(
         for handle in handles {
             let ended = handle.join().unwrap_or_else(|_| {
                 Err(Error::Model {
-                    model: what.root.display().to_string(),
+                    model: shown(what.root).to_string(),
                     problem: "a worker died; this is a fault of the program".into(),
                 })
             });
             result = result.and(ended);
         }
         result
-    })
+    });
+    let untold = odd.into_inner().saturating_sub(TOLD_OF_ODD);
+    if untold > 0 {
+        what.progress
+            .warn(format!("{untold} more pictures are odd, but were used"));
+    }
+    result
 }
 
 /// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
 fn run_one(
     session: &mut PictureSession,
+    reader: &mut Reader,
     what: &Stream,
     place: usize,
     worker: usize,
+    odd: &AtomicUsize,
 ) -> Result<Outcome> {
     let path = what.root.join(what.paths[place]);
     let started = Instant::now();
-    let prepared = read_file(&path).and_then(|(bytes, modified_ns)| {
-        let picture = Picture::decode(&bytes, &path, &what.params.limits(), session.background())?;
+    let prepared = reader.read(&path).and_then(|(picture, facts)| {
+        for warning in &picture.warnings {
+            if odd.fetch_add(1, Ordering::Relaxed) < TOLD_OF_ODD {
+                let name = shown(what.paths[place]);
+                what.progress.warn(format!("{name} {warning}"));
+            }
+        }
         match what.view {
             None => session.prepare(&picture)?,
             Some(view) => {
@@ -188,13 +203,7 @@ fn run_one(
                 session.prepare_view(&picture, &view.augment, seed)?;
             }
         }
-        Ok(SourceFacts {
-            width: picture.width,
-            height: picture.height,
-            bytes: bytes.len() as u64,
-            modified_ns,
-            sha256: hex_sha256(&bytes),
-        })
+        Ok(facts)
     });
     let decode = started.elapsed();
     let inferred = prepared.and_then(|facts| {
@@ -219,38 +228,4 @@ fn run_one(
         decode,
         infer: started.elapsed().saturating_sub(decode),
     })
-}
-
-/// Reads a picture's file: its bytes and the time of its last change.
-fn read_file(path: &Path) -> Result<(Vec<u8>, i64)> {
-    let bad = |reason: String| Error::Image {
-        path: path.to_owned(),
-        reason,
-    };
-    let unreadable = |e: std::io::Error| bad(format!("cannot be read: {e}"));
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    let facts = fs::metadata(path).map_err(unreadable)?;
-    if !facts.is_file() {
-        return Err(bad("is not a file".into()));
-    }
-    if facts.len() > MAX_FILE_BYTES {
-        return Err(bad(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20)));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    Ok((bytes, modified_ns(&facts)))
-}
-
-/// Time of a file's last change in nanoseconds since 1970; 0 if the system does not tell.
-pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
-    let since = facts
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    since
-        .and_then(|d| i64::try_from(d.as_nanos()).ok())
-        .unwrap_or(0)
 }

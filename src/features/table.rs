@@ -1,6 +1,10 @@
 //! `index.csv` and `errors.csv`. Paths are written as the bytes that the system has, so that any name
 //! comes back as it was.
+//!
+//! A spreadsheet takes a field that begins with `=`, `+`, `-` or `@` for a formula, and runs it. So such a
+//! path is written with `./` before it, which is the same file, and such a class name with `'`.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -23,74 +27,112 @@ const INDEX_COLUMNS: [&str; 9] = [
 ];
 const ERROR_COLUMNS: [&str; 2] = ["path", "reason"];
 
+/// Tells whether a spreadsheet would take a field for a formula (OWASP, CSV injection).
+fn is_formula(field: &[u8]) -> bool {
+    matches!(
+        field.first(),
+        Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r')
+    )
+}
+
+/// A path as a field that no spreadsheet takes for a formula: it stands for the same file.
+pub(crate) fn path_field(path: &Path) -> Cow<'_, [u8]> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match is_formula(bytes) {
+        true => Cow::Owned([b"./", bytes].concat()),
+        false => Cow::Borrowed(bytes),
+    }
+}
+
+/// A name as a field that no spreadsheet takes for a formula: with `'` before it if need be, as people
+/// write text there. A name with quotes before a formula gets one more, so that [`name_of`] is exact.
+pub(crate) fn name_field(name: &str) -> Cow<'_, str> {
+    match is_formula(name.trim_start_matches('\'').as_bytes()) {
+        true => Cow::Owned(format!("'{name}")),
+        false => Cow::Borrowed(name),
+    }
+}
+
+/// The name that [`name_field`] was given.
+fn name_of(field: &str) -> &str {
+    match field.strip_prefix('\'') {
+        Some(rest) if is_formula(rest.trim_start_matches('\'').as_bytes()) => rest,
+        _ => field,
+    }
+}
+
 /// The bytes of `index.csv`.
 pub(super) fn index_csv(rows: &[IndexRow], classes: &[String]) -> Vec<u8> {
-    let mut records = vec![ByteRecord::from(INDEX_COLUMNS.to_vec())];
-    for (i, row) in rows.iter().enumerate() {
+    let mut record = ByteRecord::new();
+    csv_bytes(INDEX_COLUMNS, rows.iter().enumerate(), |(i, row), write| {
         let class = row
             .class
             .and_then(|c| classes.get(c))
             .map_or("", String::as_str);
         let source = &row.source;
-        let mut record = ByteRecord::new();
+        record.clear();
         record.push_field(i.to_string().as_bytes());
-        record.push_field(row.path.as_os_str().as_encoded_bytes());
-        record.push_field(class.as_bytes());
+        record.push_field(&path_field(&row.path));
+        record.push_field(name_field(class).as_bytes());
         record.push_field(row.split.map_or("", Split::name).as_bytes());
         record.push_field(source.width.to_string().as_bytes());
         record.push_field(source.height.to_string().as_bytes());
         record.push_field(source.bytes.to_string().as_bytes());
         record.push_field(source.modified_ns.to_string().as_bytes());
         record.push_field(source.sha256.as_bytes());
-        records.push(record);
-    }
-    csv_bytes(&records)
+        write(&record);
+    })
 }
 
 /// The bytes of `errors.csv`.
 pub(super) fn errors_csv(errors: &[(PathBuf, String)]) -> Vec<u8> {
-    let mut records = vec![ByteRecord::from(ERROR_COLUMNS.to_vec())];
-    for (path, reason) in errors {
-        let mut record = ByteRecord::new();
-        record.push_field(path.as_os_str().as_encoded_bytes());
+    let mut record = ByteRecord::new();
+    csv_bytes(ERROR_COLUMNS, errors.iter(), |(path, reason), write| {
+        record.clear();
+        record.push_field(&path_field(path));
         record.push_field(reason.as_bytes());
-        records.push(record);
-    }
-    csv_bytes(&records)
+        write(&record);
+    })
 }
 
-fn csv_bytes(records: &[ByteRecord]) -> Vec<u8> {
+/// A table with the lines that `line` writes of each row; no more than one of them is held apart.
+fn csv_bytes<T, const COLUMNS: usize>(
+    columns: [&str; COLUMNS],
+    rows: impl Iterator<Item = T>,
+    mut line: impl FnMut(T, &mut dyn FnMut(&ByteRecord)),
+) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for record in records {
-        // Writing to memory cannot fail, and all records of a table have the same length.
-        let _ = writer.write_byte_record(record);
+    // Writing to memory cannot fail, and all records of a table have the same length.
+    let mut write = |record: &ByteRecord| drop(writer.write_byte_record(record));
+    write(&ByteRecord::from(columns.to_vec()));
+    for row in rows {
+        line(row, &mut write);
     }
     writer.into_inner().unwrap_or_default()
 }
 
 /// Reads `index.csv`.
 pub(super) fn read_index(path: &Path, classes: &[String]) -> Result<Vec<IndexRow>> {
-    read_records(path, INDEX_COLUMNS.len())?
-        .iter()
-        .enumerate()
-        .map(|(i, record)| parse_row(record, classes).ok_or_else(|| damaged(path, i + 2)))
-        .collect()
+    read_records(path, INDEX_COLUMNS.len(), |record| {
+        parse_row(record, classes)
+    })
 }
 
 /// Reads `errors.csv`.
 pub(super) fn read_errors(path: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let records = read_records(path, ERROR_COLUMNS.len())?;
-    Ok(records
-        .iter()
-        .map(|r| (path_of(&r[0]), String::from_utf8_lossy(&r[1]).into_owned()))
-        .collect())
+    read_records(path, ERROR_COLUMNS.len(), |r| {
+        Some((path_of(&r[0]), String::from_utf8_lossy(&r[1]).into_owned()))
+    })
 }
 
 fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
     let text = |i: usize| std::str::from_utf8(record.get(i)?).ok();
     let class = match text(2)? {
         "" => None,
-        name => Some(classes.iter().position(|c| c == name)?),
+        field => {
+            let name = name_of(field);
+            Some(classes.iter().position(|c| c == name)?)
+        }
     };
     let split = match text(3)? {
         "" => None,
@@ -110,7 +152,11 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
     })
 }
 
-fn path_of(bytes: &[u8]) -> PathBuf {
+fn path_of(field: &[u8]) -> PathBuf {
+    let bytes = match field.strip_prefix(b"./") {
+        Some(rest) if is_formula(rest) => rest,
+        _ => field,
+    };
     #[cfg(unix)]
     {
         use std::os::unix::ffi::OsStrExt;
@@ -122,25 +168,49 @@ fn path_of(bytes: &[u8]) -> PathBuf {
     }
 }
 
-fn read_records(path: &Path, columns: usize) -> Result<Vec<ByteRecord>> {
+/// Reads a table line by line; `parse` gives none for a damaged line.
+fn read_records<T>(
+    path: &Path,
+    columns: usize,
+    parse: impl Fn(&ByteRecord) -> Option<T>,
+) -> Result<Vec<T>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
-    let records = reader
-        .byte_records()
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|e| Error::Store {
+    let mut rows = Vec::new();
+    for (i, record) in reader.byte_records().enumerate() {
+        let record = record.map_err(|e| Error::Store {
             path: path.to_owned(),
             problem: format!("it is damaged: {e}; extract again into a new folder"),
         })?;
-    match records.iter().position(|r| r.len() != columns) {
-        Some(i) => Err(damaged(path, i + 2)),
-        None => Ok(records),
+        let row = (record.len() == columns).then(|| parse(&record)).flatten();
+        rows.push(row.ok_or_else(|| damaged(path, i + 2))?);
     }
+    Ok(rows)
 }
 
 fn damaged(path: &Path, line: usize) -> Error {
     Error::Store {
         path: path.to_owned(),
         problem: format!("its line {line} is damaged; extract again into a new folder"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_is_a_formula_and_every_name_comes_back() {
+        for name in [
+            "=1+1", "+a", "-rf.jpg", "@home", "'=1", "''-", "'a", "plain", "",
+        ] {
+            let field = name_field(name);
+            assert!(!is_formula(field.as_bytes()), "{field}");
+            assert_eq!(name_of(&field), name);
+            let path = Path::new(name);
+            let field = path_field(path);
+            assert!(!is_formula(&field), "{name}");
+            assert_eq!(path_of(&field), path);
+        }
     }
 }

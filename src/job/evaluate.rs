@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::predict::in_order;
 use crate::backbone::top_k;
 use crate::dataset::{Dataset, Split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::features::PipelineParams;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
@@ -149,7 +149,7 @@ fn match_classes(
                 .iter()
                 .position(|k| k == class)
                 .ok_or_else(|| Error::Mismatch {
-                    what: format!("classes of {}", config.dataset.display()),
+                    what: format!("classes of {}", shown(&config.dataset)),
                     expected: known.join(", "),
                     found: class.clone(),
                     hint: "the folders must have the names of the model's classes".into(),

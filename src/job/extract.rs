@@ -1,6 +1,5 @@
 //! Images → features on disk.
 
-use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::envelope::{JobCard, write_config};
 use crate::backbone::{Backbone, BackboneParams};
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
-use crate::features::{FeatureStore, PipelineParams};
+use crate::error::{Result, shown};
+use crate::features::{FeatureStore, PipelineParams, remove_store};
 use crate::progress::{Event, Phase, Progress};
 
 /// Configuration of [`extract`].
@@ -58,7 +57,7 @@ pub(super) fn run(
     progress: &Progress,
 ) -> Result<FeatureStore> {
     if config.force {
-        remove_store(config)?;
+        remove_store(&config.out)?;
     }
     let store =
         crate::features::extract(backbone, dataset, &config.out, &config.pipeline, progress)?;
@@ -68,7 +67,7 @@ pub(super) fn run(
         progress.warn(format!(
             "{skipped} of {} files could not be used; they are listed in {}",
             skipped + store.meta().rows,
-            config.out.join("errors.csv").display()
+            shown(&config.out.join("errors.csv"))
         ));
     }
     Ok(store)
@@ -78,7 +77,7 @@ pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Resul
     progress.phase(Phase::Scan, None);
     let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
     for (path, reason) in &dataset.skipped {
-        progress.warn(format!("{} {reason}", path.display()));
+        progress.warn(format!("{} {reason}", shown(path)));
     }
     progress.emit(Event::Scanned {
         images: dataset.samples.len(),
@@ -101,21 +100,4 @@ pub(super) fn open_backbone(params: &BackboneParams, progress: &Progress) -> Res
         progress.warn(warning.clone());
     }
     Ok(backbone)
-}
-
-/// Removes the feature store `config.out`, and nothing that is not one.
-fn remove_store(config: &ExtractConfig) -> Result<()> {
-    let out = &config.out;
-    if !out.exists() {
-        return Ok(());
-    }
-    if !out.join("meta.json").exists() && !out.join("partial").exists() {
-        return Err(Error::Store {
-            path: out.clone(),
-            problem:
-                "this is no feature store, so --force does not remove it; give --out another folder"
-                    .into(),
-        });
-    }
-    fs::remove_dir_all(out).map_err(Error::io("remove", out))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
@@ -75,6 +75,9 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     for path in given {
         if path.is_dir() {
             let dataset = Dataset::open(path, None)?;
+            for (name, reason) in &dataset.skipped {
+                progress.warn(format!("{} {reason}", shown(&path.join(name))));
+            }
             paths.extend(dataset.samples.iter().map(|s| path.join(&s.path)));
         } else if path.exists() {
             paths.push(path.clone());

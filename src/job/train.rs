@@ -11,7 +11,7 @@ use super::extract::open_backbone;
 use super::save::{Saving, record_of, save_verified};
 use crate::backbone::{Backbone, BackboneParams, Detail};
 use crate::dataset::{self, Split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
@@ -121,7 +121,7 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     let backbone = open_backbone(&params, progress)?;
     if backbone.id().sha256 != id.sha256 {
         return Err(Error::Mismatch {
-            what: format!("base of the feature store {}", config.features.display()),
+            what: format!("base of the feature store {}", shown(&config.features)),
             expected: format!("{} with SHA-256 {}", id.model, id.sha256),
             found: backbone.id().sha256.clone(),
             hint: "give the base that made the features with --model".into(),

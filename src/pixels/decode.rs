@@ -25,9 +25,17 @@ pub struct DecodeLimits {
 impl Default for DecodeLimits {
     /// 100 megapixels, 512 MiB.
     fn default() -> Self {
+        DecodeLimits::of_pixels(100_000_000)
+    }
+}
+
+impl DecodeLimits {
+    /// At most `max_pixels`, with 5 bytes for each of them but no less than 512 MiB: enough for 8-bit RGBA,
+    /// and for 16 bits up to half as many pixels.
+    pub fn of_pixels(max_pixels: u64) -> DecodeLimits {
         DecodeLimits {
-            max_pixels: 100_000_000,
-            max_bytes: 512 << 20,
+            max_pixels,
+            max_bytes: (512 << 20).max(max_pixels.saturating_mul(5)),
         }
     }
 }
@@ -231,11 +239,18 @@ fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> St
                 "eof",
                 "failed to fill whole buffer",
                 "exhausted",
+                "not have enough data",
             ]
             .iter()
             .any(|sign| lower.contains(sign))
             {
                 return cut_off(format);
+            }
+            // DAC is the segment of arithmetic coding's parameters.
+            if text.contains("rithmetic") || text.contains("`DAC`") {
+                return format!(
+                    "is {name} of a kind that is not supported (arithmetic coding); save it anew"
+                );
             }
             let text = text.trim().trim_end_matches('.').replace('\n', " ");
             format!("is broken {name} ({text})")

@@ -8,6 +8,9 @@
 //!
 //! Everything here follows Pillow: the comparison tests hold each step against it.
 
+/// The file of a picture.
+mod file;
+
 /// What a file is, by its first bytes.
 mod format;
 
@@ -32,6 +35,7 @@ mod batches;
 pub use augment::{Augment, Flip};
 pub use batches::{Batch, Batches, Order};
 pub use decode::DecodeLimits;
+pub(crate) use file::read_file;
 pub use picture::Picture;
 pub use preprocess::{ChannelOrder, Layout, Preprocess, Preprocessor};
 pub use resize::{Filter, ResizeRule};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::decode::{DecodeLimits, decode, measure};
+use super::file::{open_file, read_file};
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
@@ -44,9 +45,9 @@ impl Picture {
     /// Reads the file `path` and decodes it as [`Picture::decode`] does.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, else those of [`Picture::decode`].
+    /// [`Error::Image`] if the file cannot be read, else those of [`Picture::decode`].
     pub fn open(path: &Path, limits: &DecodeLimits, background: [u8; 3]) -> Result<Picture> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let (bytes, _) = read_file(path)?;
         Picture::decode(&bytes, path, limits, background)
     }
 
@@ -54,9 +55,9 @@ impl Picture {
     /// the rest is whole shows when it is decoded.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it is no picture of these formats.
+    /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
-        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+        let (file, _) = open_file(path)?;
         measure(file).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,

@@ -1,11 +1,13 @@
 //! Text from the outside made safe for a terminal, and times as people say them.
 
-/// `text` with its control characters written out (`\u{1b}`), but for line breaks: a file name must not be
+use crate::error::is_unsafe;
+
+/// `text` with its unsafe characters written out (`\u{1b}`), but for line breaks: a file name must not be
 /// able to move the cursor or change the title of a terminal.
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let escape = c.is_control() && c != '\n';
+            let escape = is_unsafe(c) && c != '\n';
             let plain = (!escape).then_some(c);
             let written = escape.then(|| c.escape_unicode());
             plain.into_iter().chain(written.into_iter().flatten())

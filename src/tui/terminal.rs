@@ -23,6 +23,7 @@ use super::graphics::{self, Answers};
 use super::state::{State, update};
 use super::view::view;
 use super::worker::Workers;
+use crate::cli::watch;
 use crate::error::{Error, Result};
 
 /// Least time between two drawings: at most 20 a second.
@@ -142,10 +143,9 @@ fn cell_size() -> Option<(u16, u16)> {
 /// Starts the thread that waits for keys, and hears the system's wish for an end.
 fn listen(sender: Sender<Event>) -> Result<()> {
     let stop = sender.clone();
-    ctrlc::set_handler(move || {
+    watch(move || {
         let _ = stop.try_send(Event::Stop);
-    })
-    .map_err(|e| Error::io("watch", "for signals")(std::io::Error::other(e)))?;
+    })?;
     std::thread::Builder::new()
         .name("tl-keys".into())
         .spawn(move || {

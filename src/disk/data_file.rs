@@ -1,0 +1,143 @@
+//! A file that is written in place.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::fault;
+use crate::error::{Error, Result};
+
+/// A file open for reading and writing, which knows its path for messages.
+pub struct DataFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DataFile {
+    /// Opens `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(path: PathBuf) -> Result<DataFile> {
+        let file = fault::step("open", &path)
+            .and_then(|()| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&path)
+            })
+            .map_err(Error::io("open", &path))?;
+        Ok(DataFile { file, path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells that the file was renamed.
+    pub fn moved_to(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn len(&self) -> Result<u64> {
+        let facts = self.file.metadata();
+        Ok(facts.map_err(Error::io("read", &self.path))?.len())
+    }
+
+    /// Tells whether it holds nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Makes it `bytes` long, with zeros behind what is in it, and takes the room for them on the disk, so
+    /// that a full disk shows at once and not after an hour. Where the file system cannot promise room, the
+    /// file is only made longer.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        fault::step("reserve", &self.path).map_err(Error::io("write", &self.path))?;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            use rustix::io::Errno;
+            match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(e) => return Err(Error::io("make room for", &self.path)(e.into())),
+            }
+        }
+        self.file
+            .set_len(bytes)
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Cuts it, or makes it longer with zeros.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_len(&mut self, bytes: u64) -> Result<()> {
+        fault::step("resize", &self.path)
+            .and_then(|()| self.file.set_len(bytes))
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// All that is in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn read_all(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.read_to_end(&mut bytes))
+            .map_err(Error::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also if the file ends before.
+    pub fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.file.read_exact(bytes))
+            .map_err(Error::io("read", &self.path))
+    }
+
+    /// Writes `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then any part of it may be written.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = &mut self.file;
+        fault::write(&self.path, offset, bytes, |part| {
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(part)
+        })
+        .map_err(Error::io("write", &self.path))
+    }
+
+    /// Makes all that was written survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then none of it is known to survive.
+    pub fn sync(&mut self) -> Result<()> {
+        fault::sync(&self.path)
+            .and_then(|()| self.file.sync_all())
+            .map_err(Error::io("write", &self.path))?;
+        fault::synced(&self.path);
+        Ok(())
+    }
+}

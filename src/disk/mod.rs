@@ -1,0 +1,223 @@
+//! Everything that must survive a kill, a power cut or a full disk is written here.
+//!
+//! | what | promise |
+//! | --- | --- |
+//! | [`write_atomic`] | a reader sees the old file or the whole new one |
+//! | [`rename_synced`] | the new name survives a power cut |
+//! | [`DataFile`] | what was written before [`DataFile::sync`] survives a power cut |
+//! | [`lock`] | one process at a time; ends with its process, however that ends |
+//!
+//! Builds with debug assertions can be made to fail at every single step, see `fault`.
+
+mod data_file;
+mod fault;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub use data_file::DataFile;
+
+use crate::error::{Error, Result};
+
+/// How the temporary files of [`write_atomic`] are named: `.tl-` + random + `.tmp`.
+const TEMPORARY: (&str, &str) = (".tl-", ".tmp");
+
+/// Writes `bytes` to `path` such that a reader sees the old file or the whole new one, also after a
+/// power cut.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = parent(path);
+    remove_orphans(folder);
+    let fail = || Error::io("write", path);
+    let mut file = loop {
+        let file = create_temporary(folder).map_err(fail())?;
+        file.as_file().lock().map_err(fail())?;
+        // Between its making and its lock another process may have taken it for an orphan.
+        if file.path().exists() {
+            break file;
+        }
+    };
+    let temporary = file.path().to_owned();
+    fault::write(&temporary, 0, bytes, |part| file.write_all(part)).map_err(fail())?;
+    fault::sync(&temporary)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(fail())?;
+    fault::synced(&temporary);
+    fault::rename(&temporary, path).map_err(fail())?;
+    file.persist(path).map_err(|e| fail()(e.error))?;
+    sync_folder(folder)
+}
+
+/// Renames a file or folder that is already synced; the new name survives a power cut.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename_synced(from: &Path, to: &Path) -> Result<()> {
+    fault::rename(from, to)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(Error::io("rename", from))?;
+    sync_folder(parent(to))
+}
+
+/// Makes the folder `path` and those around it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn create_folder(path: &Path) -> Result<()> {
+    fault::step("create", path)
+        .and_then(|()| fs::create_dir_all(path))
+        .map_err(Error::io("create", path))
+}
+
+/// Removes the folder `path` with all that is in it, if it is there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    fault::step("remove", path)
+        .and_then(|()| fs::remove_dir_all(path))
+        .map_err(Error::io("remove", path))
+}
+
+/// Removes the file `path`, if it is there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_file(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    fault::step("remove", path)
+        .and_then(|()| fs::remove_file(path))
+        .map_err(Error::io("remove", path))
+}
+
+/// Takes the lock file `path`, which is made if it is not there; none if another process has it. The lock
+/// ends when the file is dropped, or with this process.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn lock(path: &Path) -> Result<Option<File>> {
+    loop {
+        let file = File::create(path).map_err(Error::io("create", path))?;
+        match file.try_lock() {
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            // Whoever had it removed it: the name is free, or stands for another file.
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(e)) => return Err(Error::io("lock", path)(e)),
+        }
+    }
+}
+
+/// The folder that `path` lies in; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Tells whether the name `path` still stands for the open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(named)) if same(&ours, &named))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+fn create_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1);
+    // A temporary file is private by default; this one becomes an ordinary file, subject to the umask.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    fault::step("create", folder)?;
+    builder.tempfile_in(folder)
+}
+
+/// Removes the temporary files of processes that were killed: those that nobody has locked.
+fn remove_orphans(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    let is_temporary = |name: &str| name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1);
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary)
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // One that stays is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Makes the names in a folder survive a power cut.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    fault::sync(folder).map_err(Error::io("sync", folder))?;
+    // Other systems cannot open a folder as a file, and sync its names by themselves.
+    #[cfg(unix)]
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(Error::io("sync", folder))?;
+    fault::names_synced(folder);
+    Ok(())
+}
+
+/// A path that `fault` knows a file by, whatever the working folder.
+fn full(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_of_dead_processes_go_and_those_in_work_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let orphan = dir.path().join(".tl-abc.tmp");
+        let in_work = dir.path().join(".tl-def.tmp");
+        let foreign = dir.path().join("notes.tmp");
+        for path in [&orphan, &in_work, &foreign] {
+            fs::write(path, b"x").unwrap();
+        }
+        let held = File::open(&in_work).unwrap();
+        held.lock().unwrap();
+        let path = dir.path().join("result");
+        write_atomic(&path, b"all").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"all");
+        assert!(!orphan.exists() && in_work.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_lock_is_had_once_and_again_when_it_is_dropped_or_its_file_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let first = lock(&path).unwrap();
+        assert!(first.is_some());
+        assert!(lock(&path).unwrap().is_none());
+        drop(first);
+        let second = lock(&path).unwrap();
+        assert!(second.is_some());
+        fs::remove_file(&path).unwrap();
+        assert!(lock(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,200 @@
+//! Reading and decoding with a time limit.
+//!
+//! A decoder cannot be stopped, and neither can a read from a network folder whose server went away. So the
+//! work is done on a thread of its own, and when it takes too long the thread is given up: it holds its
+//! picture until it is done, while the run goes on with a new thread.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::store::SourceFacts;
+use crate::backbone::hex_sha256;
+use crate::error::{Error, Result};
+use crate::pixels::{DecodeLimits, Picture, read_file};
+
+/// Threads that a run gives up before it ends: by then it is not the pictures that are at fault.
+const MAX_GIVEN_UP: usize = 16;
+
+/// Reads and decodes pictures, each within a time limit.
+pub(super) struct Reader {
+    thread: Thread<PathBuf, Result<(Picture, SourceFacts)>>,
+    time_limit: Duration,
+    given_up: usize,
+}
+
+impl Reader {
+    /// `background` is what shows through where a picture is transparent.
+    pub fn new(limits: DecodeLimits, background: [u8; 3], time_limit: Duration) -> Result<Reader> {
+        let work = move |path: PathBuf| {
+            let (bytes, file) = read_file(&path)?;
+            let picture = Picture::decode(&bytes, &path, &limits, background)?;
+            let facts = SourceFacts {
+                width: picture.width,
+                height: picture.height,
+                bytes: bytes.len() as u64,
+                modified_ns: modified_ns(&file),
+                sha256: hex_sha256(&bytes),
+            };
+            Ok((picture, facts))
+        };
+        Ok(Reader {
+            thread: Thread::start(Arc::new(work))?,
+            time_limit,
+            given_up: 0,
+        })
+    }
+
+    /// The picture in the file `path`, and the file's facts.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be used or takes too long; [`Error::Io`] if no thread can be started.
+    pub fn read(&mut self, path: &Path) -> Result<(Picture, SourceFacts)> {
+        let seconds = self.time_limit.as_secs();
+        let bad = |reason: &str| Error::Image {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        match self.thread.run(path.to_owned(), self.time_limit)? {
+            Ran::Done(result) => result,
+            Ran::Died => Err(bad("cannot be decoded")),
+            Ran::TooLong => {
+                self.given_up += 1;
+                if self.given_up >= MAX_GIVEN_UP {
+                    return Err(Error::io("read", path)(std::io::Error::new(
+                        std::io::ErrorKind::TimedOut,
+                        format!(
+                            "{} pictures took longer than {seconds} s each; is the disk or the network well?",
+                            self.given_up
+                        ),
+                    )));
+                }
+                Err(bad(&format!(
+                    "takes longer than {seconds} s to read and decode; give more with --max-seconds"
+                )))
+            }
+        }
+    }
+}
+
+/// How a piece of work ended.
+#[derive(Debug, PartialEq)]
+enum Ran<R> {
+    Done(R),
+    TooLong,
+    /// It panicked.
+    Died,
+}
+
+type Work<T, R> = Arc<dyn Fn(T) -> R + Send + Sync>;
+
+/// A thread that does one piece of work after another, and can be left alone with one.
+struct Thread<T, R> {
+    work: Work<T, R>,
+    tasks: Sender<T>,
+    results: Receiver<R>,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
+    fn start(work: Work<T, R>) -> Result<Thread<T, R>> {
+        // Whoever asks waits for the answer: there is never more than one of each.
+        let (tasks, to_do) = bounded::<T>(1);
+        let (done, results) = bounded(1);
+        let own = work.clone();
+        std::thread::Builder::new()
+            .name("tl-reader".into())
+            .spawn(move || {
+                for task in to_do {
+                    if done.send(own(task)).is_err() {
+                        break;
+                    }
+                }
+            })
+            .map_err(Error::io("start", "a thread that reads pictures"))?;
+        Ok(Thread {
+            work,
+            tasks,
+            results,
+        })
+    }
+
+    /// Does `task`; if that takes longer than `limit`, or dies of it, the next task gets a new thread.
+    fn run(&mut self, task: T, limit: Duration) -> Result<Ran<R>> {
+        let sent = self.tasks.send(task);
+        let found = match sent.is_ok() {
+            true => self.results.recv_timeout(limit),
+            false => Err(RecvTimeoutError::Disconnected),
+        };
+        let ran = match found {
+            Ok(result) => return Ok(Ran::Done(result)),
+            Err(RecvTimeoutError::Timeout) => Ran::TooLong,
+            Err(RecvTimeoutError::Disconnected) => Ran::Died,
+        };
+        *self = Thread::start(self.work.clone())?;
+        Ok(ran)
+    }
+}
+
+/// Time of a file's last change in nanoseconds since 1970; 0 if the system does not tell.
+pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
+    let since = facts
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since
+        .and_then(|d| i64::try_from(d.as_nanos()).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_takes_too_long_or_panics_is_left_behind_and_the_next_is_done() {
+        let (release, held) = bounded::<()>(0);
+        let work = move |task: u32| match task {
+            0 => {
+                let _ = held.recv();
+                0
+            }
+            1 => panic!("the decoder is at fault"),
+            n => 10 * n,
+        };
+        let mut thread = Thread::start(Arc::new(work)).unwrap();
+        let long = Duration::from_secs(60);
+        assert_eq!(thread.run(2, long).unwrap(), Ran::Done(20));
+        assert_eq!(
+            thread.run(0, Duration::from_millis(1)).unwrap(),
+            Ran::TooLong
+        );
+        assert_eq!(thread.run(3, long).unwrap(), Ran::Done(30));
+        assert_eq!(thread.run(1, long).unwrap(), Ran::Died);
+        assert_eq!(thread.run(4, long).unwrap(), Ran::Done(40));
+        drop(release);
+    }
+
+    #[test]
+    fn a_picture_with_too_little_time_is_skipped_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let picture = dir.path().join("large.png");
+        image::RgbImage::new(4000, 3000).save(&picture).unwrap();
+        let mut reader =
+            Reader::new(DecodeLimits::default(), [255; 3], Duration::from_nanos(1)).unwrap();
+        // On a busy machine the thread may be done before its time is looked at.
+        let mut read = || reader.read(&picture);
+        let first = (0..100).find_map(|_| read().err()).unwrap().to_string();
+        assert!(
+            first.contains("large.png: takes longer than 0 s"),
+            "{first}"
+        );
+        let last = (0..100).find_map(|_| match read() {
+            Err(Error::Io { source, .. }) => Some(source.to_string()),
+            _ => None,
+        });
+        assert!(last.unwrap().contains("is the disk or the network well?"));
+    }
+}

@@ -1,0 +1,82 @@
+//! The file of a picture. Nothing that a name can stand for makes a reader wait or fill its memory.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// A picture file larger than this is not read.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Opens the regular file `path`.
+///
+/// # Errors
+/// [`Error::Image`] if it cannot be read, or is a FIFO, a device or the like.
+pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
+    let unreadable = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
+    let file = open_without_waiting(path).map_err(unreadable)?;
+    // By the open file: under the name there may be another one by now.
+    let facts = file.metadata().map_err(unreadable)?;
+    match facts.is_file() {
+        true => Ok((file, facts)),
+        false => Err(bad(path, "is not a file".into())),
+    }
+}
+
+/// The bytes of the regular file `path`, and its facts from before it was read.
+///
+/// # Errors
+/// Those of [`open_file`]; [`Error::Image`] if it is too large.
+pub(crate) fn read_file(path: &Path) -> Result<(Vec<u8>, Metadata)> {
+    let too_large = || bad(path, format!("is larger than {} MiB", MAX_FILE_BYTES >> 20));
+    let (file, facts) = open_file(path)?;
+    if facts.len() > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
+    // Some files have more in them than they say.
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| bad(path, format!("cannot be read: {e}")))?;
+    match bytes.len() as u64 > MAX_FILE_BYTES {
+        true => Err(too_large()),
+        false => Ok((bytes, facts)),
+    }
+}
+
+fn bad(path: &Path, reason: String) -> Error {
+    Error::Image {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// Opens a file to read; a FIFO is opened at once rather than when somebody writes into it.
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits() as i32,
+    );
+    options.read(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo.jpg");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for path in [fifo.as_path(), dir.path(), Path::new("/dev/zero")] {
+            let error = read_file(path).unwrap_err().to_string();
+            assert!(error.ends_with("is not a file"), "{error}");
+        }
+    }
+}
