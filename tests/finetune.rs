@@ -55,7 +55,7 @@ fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
     let Some(python) = python() else { return };
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&picture, &DecodeLimits::default(), session.background()).unwrap();
+    let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
     write_npy(&work.path("in.npy"), &[1, 3, 224, 224], session.tensor());
     let out = work.path("out");
