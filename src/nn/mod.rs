@@ -8,6 +8,8 @@
 //! features ─► mlp (dense, activation, dropout) ─► logits ─► loss ─► gradient ─► optimizer (schedule) ─► weights
 //! ```
 
+pub mod parallel;
+
 pub mod dense;
 
 pub mod activation;
@@ -31,6 +33,8 @@ pub mod maps;
 pub mod conv;
 
 mod depthwise;
+
+mod winograd;
 
 pub mod pool;
 

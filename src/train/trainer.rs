@@ -12,6 +12,7 @@ use super::standardizer::Standardizer;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::nn::loss::cross_entropy_sum;
+use crate::nn::parallel::Sequential;
 use crate::nn::{
     CrossEntropy, Curve, Dense, Optimizer, Parameter, Rule, Schedule, initializer, l2, mlp,
 };
@@ -163,7 +164,8 @@ impl<'a> Trainer<'a> {
             parameters.extend(parameter(&mut layer.weights, &gradient.weights, true));
             parameters.extend(parameter(&mut layer.bias, &gradient.bias, false));
         }
-        self.optimizer.step(learning_rate, &mut parameters);
+        self.optimizer
+            .step(learning_rate, &mut parameters, &Sequential);
         (objective, trace.logits)
     }
 
