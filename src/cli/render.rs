@@ -8,7 +8,7 @@ use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{duration, printable};
+use crate::report::{difference as points, duration, printable};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +143,28 @@ impl Renderer {
                 self.say(
                     Verbosity::Normal,
                     &format!("fold {}/{folds} - accuracy: {accuracy:.4}", fold + 1),
+                );
+            }
+            Event::RecipeTried {
+                recipe,
+                accuracy,
+                standard_deviation,
+                seconds,
+                difference,
+                margin,
+                ..
+            } => {
+                let compared = difference
+                    .zip(*margin)
+                    .map_or(String::new(), |(d, margin)| {
+                        format!(", {} than the best before it", points(d, margin))
+                    });
+                self.say(
+                    Verbosity::Normal,
+                    &format!(
+                        "recipe {recipe} - accuracy: {accuracy:.4} ± {standard_deviation:.4}{compared} ({})",
+                        duration(*seconds)
+                    ),
                 );
             }
             Event::Check(check) => {

@@ -1,4 +1,4 @@
-//! Text from the outside made safe for a terminal, and times as people say them.
+//! Text from the outside made safe for a terminal, and times and differences as people say them.
 
 /// `text` with its control characters written out (`\u{1b}`), but for line breaks: a file name must not be
 /// able to move the cursor or change the title of a terminal.
@@ -23,9 +23,34 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A difference of accuracies, −1 to 1, as `+1.35 points, may be noise (± 2.10)`; it may be noise within `margin`.
+pub fn difference(mean: f32, margin: f32) -> String {
+    let verdict = match mean.abs() > margin {
+        true => "more than noise",
+        false => "may be noise",
+    };
+    format!(
+        "{:+.2} points, {verdict} (± {:.2})",
+        100.0 * mean,
+        100.0 * margin
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn differences_tell_whether_they_may_be_noise() {
+        assert_eq!(
+            difference(0.0135, 0.021),
+            "+1.35 points, may be noise (± 2.10)"
+        );
+        assert_eq!(
+            difference(-0.05, 0.021),
+            "-5.00 points, more than noise (± 2.10)"
+        );
+    }
 
     #[test]
     fn escape_sequences_are_written_out() {

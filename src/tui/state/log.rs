@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use crate::progress::{Event, Phase};
+use crate::report::difference as points;
 use crate::tui::keys::Action;
 use crate::tui::text::path_text;
 
@@ -88,6 +89,23 @@ impl Log {
                 Weight::Info,
                 format!("fold {} of {folds}: accuracy {accuracy:.4}", fold + 1),
             ),
+            Event::RecipeTried {
+                recipe,
+                accuracy,
+                difference,
+                margin,
+                ..
+            } => {
+                let compared = difference
+                    .zip(*margin)
+                    .map_or(String::new(), |(d, margin)| {
+                        format!(", {} than the best before it", points(d, margin))
+                    });
+                (
+                    Weight::Info,
+                    format!("recipe {recipe}: accuracy {accuracy:.4}{compared}"),
+                )
+            }
             Event::Evaluated {
                 split,
                 images,
