@@ -8,7 +8,7 @@ use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{difference as points, duration, printable};
+use crate::report::{duration, printable, recipe_line};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,24 +148,12 @@ impl Renderer {
             Event::RecipeTried {
                 recipe,
                 accuracy,
-                standard_deviation,
-                seconds,
                 difference,
                 margin,
                 ..
             } => {
-                let compared = difference
-                    .zip(*margin)
-                    .map_or(String::new(), |(d, margin)| {
-                        format!(", {} than the best before it", points(d, margin))
-                    });
-                self.say(
-                    Verbosity::Normal,
-                    &format!(
-                        "recipe {recipe} - accuracy: {accuracy:.4} ± {standard_deviation:.4}{compared} ({})",
-                        duration(*seconds)
-                    ),
-                );
+                let line = recipe_line(recipe, *accuracy, difference.zip(*margin));
+                self.say(Verbosity::Normal, &line);
             }
             Event::Check(check) => {
                 let level = if check.ok {

@@ -36,6 +36,15 @@ pub fn difference(mean: f32, margin: f32) -> String {
     )
 }
 
+/// What is told of a recipe that was cross-validated; `compared` is its difference to the best before it, and the
+/// margin of that.
+pub fn recipe_line(recipe: &str, accuracy: f32, compared: Option<(f32, f32)>) -> String {
+    let compared = compared.map_or(String::new(), |(mean, margin)| {
+        format!(", {} than the best before it", difference(mean, margin))
+    });
+    format!("recipe {recipe}: accuracy {accuracy:.4}{compared}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use crate::progress::{Event, Phase};
-use crate::report::difference as points;
+use crate::report::recipe_line;
 use crate::tui::keys::Action;
 use crate::tui::text::path_text;
 
@@ -95,17 +95,10 @@ impl Log {
                 difference,
                 margin,
                 ..
-            } => {
-                let compared = difference
-                    .zip(*margin)
-                    .map_or(String::new(), |(d, margin)| {
-                        format!(", {} than the best before it", points(d, margin))
-                    });
-                (
-                    Weight::Info,
-                    format!("recipe {recipe}: accuracy {accuracy:.4}{compared}"),
-                )
-            }
+            } => (
+                Weight::Info,
+                recipe_line(recipe, *accuracy, difference.zip(*margin)),
+            ),
             Event::Evaluated {
                 split,
                 images,
