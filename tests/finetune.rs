@@ -112,6 +112,7 @@ fn run(
         epochs: 5,
         batch_size: 8,
         dropout: 0.2,
+        mixup: 0.2,
         schedule: ScheduleName::Constant,
         ..HeadParams::default()
     };

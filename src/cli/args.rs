@@ -865,6 +865,12 @@ pub struct HeadArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
 
+    /// Mix pictures of a batch and their labels in pairs, with shares from Beta(ALPHA, ALPHA): on features, and when
+    /// fine-tuning on the maps at the cut (manifold mixup). 0.2 is usual, 2 the most [default: 0].
+    #[arg(long, value_name = "ALPHA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+
     /// Weights of the classes in the loss; balanced makes rare classes count more [default: none].
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["none", "balanced"]))]
     #[serde(skip_serializing_if = "Option::is_none")]

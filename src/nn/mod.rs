@@ -22,6 +22,8 @@ pub mod mlp;
 
 pub mod loss;
 
+pub mod mixup;
+
 pub mod l2;
 
 pub mod schedule;
@@ -47,5 +49,6 @@ pub mod convnet;
 pub use convnet::ConvNet;
 pub use dense::{Dense, DenseGradient};
 pub use loss::CrossEntropy;
+pub use mixup::Mixup;
 pub use optimizer::{Optimizer, Parameter, Rule};
 pub use schedule::{Curve, Schedule};

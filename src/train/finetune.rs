@@ -264,6 +264,7 @@ impl Run {
                 labels: tuning.labels,
                 loss: &self.loss,
                 dropout: tuning.head.get().dropout,
+                mixup: tuning.head.get().mixup,
                 seed: tuning.head.get().seed.wrapping_add(1 + step as u64),
             };
             let results = self.model.train_batch(

@@ -16,7 +16,7 @@ use crate::features::FeatureMatrix;
 use crate::nn::convnet::Workspace;
 use crate::nn::maps::put_channels_last;
 use crate::nn::parallel::map;
-use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, mlp};
+use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, Mixup, mlp};
 use crate::progress::Progress;
 
 /// Pictures of a shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
@@ -52,6 +52,8 @@ pub(super) struct TrainingBatch<'a> {
     pub(super) labels: &'a [usize],
     pub(super) loss: &'a CrossEntropy,
     pub(super) dropout: f32,
+    /// α of mixup.
+    pub(super) mixup: f32,
     /// Seed of the batch's dropout.
     pub(super) seed: u64,
 }
@@ -132,14 +134,25 @@ impl TunedModel {
         let shards: Vec<&[usize]> = batch.rows.chunks(SHARD).collect();
         let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
         let views = batch.maps.views();
+        let mut rng = Pcg32::new(batch.seed, shards.len() as u64);
+        let mixup = Mixup::draw(batch.mixup, batch.rows.len(), &mut rng);
+        let others: Vec<usize> = mixup
+            .iter()
+            .flat_map(|mixup| mixup.partners.iter().map(|&j| batch.rows[j]))
+            .collect();
         let loaded = map(&executor, shards.len(), |shard| {
             let mut rng = Pcg32::new(batch.seed, shard as u64);
             // The first numbers of streams of one seed are alike; later ones are not.
             rng = Pcg32::from_rng(&mut rng);
-            let input = self.load(batch.maps, shards[shard], || match views {
+            let mut draw = || match views {
                 0 => 0,
                 views => rng.random_range(0..=views),
-            });
+            };
+            let mut input = self.load(batch.maps, shards[shard], &mut draw);
+            if let Some(mixup) = &mixup {
+                let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
+                mixup.mix(&mut input, &self.load(batch.maps, others, &mut draw));
+            }
             (rng, input)
         });
         let (rngs, input): (Vec<Pcg32>, Vec<Vec<f32>>) = loaded.into_iter().unzip();
@@ -149,7 +162,9 @@ impl TunedModel {
             .trace(&weights, &images, input, workspace, &executor);
         let found = map(&executor, shards.len(), |shard| {
             let output = traces[shard].last().map_or(&[][..], Vec::as_slice);
-            self.train_head(batch, shards[shard], output, rngs[shard].clone())
+            let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
+            let mixed = mixup.as_ref().map(|mixup| (mixup, others));
+            self.train_head(batch, shards[shard], mixed, output, rngs[shard].clone())
         });
         let (results, slopes): (Vec<ShardResult>, Vec<Vec<f32>>) = found.into_iter().unzip();
         gradients.resize_with(self.weights.len(), Vec::new);
@@ -165,12 +180,13 @@ impl TunedModel {
         results
     }
 
-    /// What the head makes of a shard's features, and the derivative of the loss by them, both
+    /// What the head makes of a shard's features, which were `mixed` with those of other rows, and the derivative of the loss by them, both
     /// `[dim, images]`.
     fn train_head(
         &self,
         batch: &TrainingBatch,
         rows: &[usize],
+        mixed: Option<(&Mixup, &[usize])>,
         features: &[f32],
         mut rng: Pcg32,
     ) -> (ShardResult, Vec<f32>) {
@@ -178,8 +194,13 @@ impl TunedModel {
         let mut features = to_rows(features, images);
         self.standardizer.apply(&mut features);
         let head = mlp::forward_training(&self.layers, features, batch.dropout, &mut rng);
-        let labels: Vec<usize> = rows.iter().map(|&row| batch.labels[row]).collect();
-        let (loss, mut slope) = batch.loss.with_gradient(head.logits.view(), &labels);
+        let labels =
+            |rows: &[usize]| -> Vec<usize> { rows.iter().map(|&row| batch.labels[row]).collect() };
+        let (own, logits) = (labels(rows), head.logits.view());
+        let (loss, mut slope) = match mixed {
+            None => batch.loss.with_gradient(logits, &own),
+            Some((mixup, others)) => mixup.loss(batch.loss, logits, &own, &labels(others)),
+        };
         // The loss of a batch is the mean over its rows, not over those of a shard.
         let share = images as f32 / batch.rows.len() as f32;
         slope *= share;
