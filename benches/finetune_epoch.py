@@ -43,6 +43,8 @@ def ours(dataset, folder):
             tuning = event["phase"] == "tune" if event["event"] == "phase" else tuning
             if tuning and event["event"] in ("phase", "epoch"):
                 marks.append((time.perf_counter(), processor_seconds(process.pid)))
+    if process.returncode != 0:
+        sys.exit(f"failed: {' '.join(command)}")
     return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks, marks[1:])], pictures
 
 
