@@ -3,6 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 
 use super::*;
+use crate::backbone::Weights;
 use crate::job::VerifyConfig;
 use crate::progress::Event as JobEvent;
 use crate::tui::event::{Event, Folder, FolderEntry, Target};
@@ -236,6 +237,11 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
     );
     assert_eq!(player.key(KeyCode::Left), [Command::ListFolder("/".into())]);
     player.key(KeyCode::Tab);
+    player.key(KeyCode::Down);
+    assert_eq!(player.key(KeyCode::Enter), [], "it is not on this machine");
+    let mut known = bases();
+    known[1].weights = Weights::File("vgg16.onnx".into());
+    player.tell(Answer::Bases(known));
     player.key(KeyCode::Down);
     let commands = player.key(KeyCode::Enter);
     assert!(matches!(&commands[..], [Command::Layers(params)] if params.model == "vgg16"));
