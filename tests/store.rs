@@ -168,6 +168,20 @@ fn a_second_run_on_the_same_store_is_refused() {
 }
 
 #[test]
+fn what_is_left_of_the_beginning_of_a_run_is_replaced_by_force() {
+    let work = Workplace::new();
+    work.copy_tiny("photos", 1);
+    for left in [".lock", "partial.new/plan.json", "partial.old/plan.json"] {
+        let path = work.path("store").join(left);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"").unwrap();
+        let said = work.run("extract photos --out store --force");
+        assert_eq!(said.code, Some(0), "{left}: {}", said.stderr);
+        fs::remove_dir_all(work.path("store")).unwrap();
+    }
+}
+
+#[test]
 fn four_runs_at_once_on_one_store_leave_one_whole_store() {
     let work = Workplace::new();
     work.copy_tiny("photos", 2);

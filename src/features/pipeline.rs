@@ -9,6 +9,7 @@
 //! bytes.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -134,18 +135,7 @@ fn fill_store(
 
 /// Takes the store's lock, which ends with this process however it ends.
 fn lock(out: &Path) -> Result<File> {
-    let is_foreign = out.is_dir()
-        && !is_store(out)
-        && fs::read_dir(out)
-            .map_err(Error::io("read", out))?
-            .flatten()
-            .any(|entry| {
-                !matches!(
-                    entry.file_name().to_str(),
-                    Some(LOCK | FRESH | OLD | "run.toml" | "events.jsonl")
-                )
-            });
-    if is_foreign || out.is_file() {
+    if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
             problem: "this is something else than a feature store; give --out a new folder".into(),
@@ -155,9 +145,27 @@ fn lock(out: &Path) -> Result<File> {
     held(out)
 }
 
-/// Tells whether the folder `out` holds a store, finished or not.
-fn is_store(out: &Path) -> bool {
-    out.join(META).exists() || out.join(PARTIAL).exists()
+/// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
+/// one.
+fn is_foreign(out: &Path) -> Result<bool> {
+    if !out.exists() {
+        return Ok(false);
+    }
+    if !out.is_dir() {
+        return Ok(true);
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(out).map_err(Error::io("read", out))? {
+        names.push(entry.map_err(Error::io("read", out))?.file_name());
+    }
+    let is_store = [META, PARTIAL, FRESH, OLD]
+        .iter()
+        .any(|own| names.iter().any(|name| name == own));
+    let is_ours = |name: &OsString| {
+        let ours = [LOCK, "run.toml", "events.jsonl"];
+        ours.iter().any(|own| name == own)
+    };
+    Ok(!is_store && !names.iter().all(is_ours))
 }
 
 /// The lock of the store in the folder `out`.
@@ -175,7 +183,7 @@ pub fn remove_store(out: &Path) -> Result<()> {
     if !out.exists() {
         return Ok(());
     }
-    if !is_store(out) {
+    if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
             problem:
