@@ -18,7 +18,7 @@ fn main() -> tl::Result<()> {
 
     let backbone = Backbone::open(&BackboneParams::default())?;
     let mut session = backbone.session()?;
-    let picture = Picture::open(&wanted, &DecodeLimits::default(), session.background())?;
+    let picture = Picture::open(&wanted, &DecodeLimits::default(), session.rendering())?;
     let wanted = session.run(&picture)?.to_vec();
 
     // The store is kept: the next call computes only the features of new and changed pictures.

@@ -164,6 +164,7 @@ def card_text(name, keras_name, model, weights, top, mode, data):
         f"mean = {mean}\n"
         f"std = {std}\n"
         f"background = [255, 255, 255]\n"
+        f"reducing-gap = 3.0\n"
     )
 
 

@@ -135,6 +135,7 @@ def card_text(name, network, model, config, size, free_size, pretrained, data):
         f"mean = {list(config['mean'])}\n"
         f"std = {list(config['std'])}\n"
         f"background = [255, 255, 255]\n"
+        f"reducing-gap = 3.0\n"
     )
 
 

@@ -11,6 +11,7 @@
 //! └─ Phase (scan)      ─ Scanned, Warning*
 //! └─ Phase (extract)   ─ (ImageStarted, ImageDone | ImageSkipped)*, Checkpoint*
 //! └─ Phase (train)     ─ (Epoch* FoldDone?)*
+//! (RecipeTried comes after the folds of each recipe that is compared)
 //! └─ Phase (warm_up)   ─ Epoch*
 //! └─ Phase (tune)      ─ Epoch*
 //! └─ Phase (evaluate)  ─ (PictureScored* Evaluated)*
@@ -22,7 +23,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -247,6 +248,23 @@ pub enum Event {
         /// Share of the fold's held-out rows whose class came first.
         accuracy: f32,
     },
+    /// A recipe was cross-validated.
+    RecipeTried {
+        /// Its name.
+        recipe: String,
+        /// Share of pictures whose class came first, 0 to 1.
+        accuracy: f32,
+        /// Sample standard deviation over the folds.
+        standard_deviation: f32,
+        /// Wall time in seconds.
+        seconds: f64,
+        /// How much more accurate it is than the best before it, the mean over the folds; none for the first.
+        difference: Option<f32>,
+        /// A difference up to this may be noise.
+        margin: Option<f32>,
+        /// Whether it is the best so far.
+        is_best: bool,
+    },
     /// What a model says of one labelled picture that it did not learn from.
     PictureScored {
         /// Which rows it is of, as in [`Event::Evaluated`].
@@ -363,6 +381,8 @@ pub struct Progress {
     events: Option<Sender<Event>>,
     cancel: Cancel,
     pause: Pause,
+    /// When the job is out of time.
+    deadline: Option<Instant>,
 }
 
 impl Progress {
@@ -381,6 +401,7 @@ impl Progress {
         let (mut progress, receiver) = Progress::channel();
         progress.cancel = self.cancel.clone();
         progress.pause = self.pause.clone();
+        progress.deadline = self.deadline;
         (progress, receiver)
     }
 
@@ -388,6 +409,14 @@ impl Progress {
     pub fn muted(&self) -> Progress {
         Progress {
             events: None,
+            ..self.clone()
+        }
+    }
+
+    /// This progress, whose job has to stop at `deadline`.
+    pub fn until(&self, deadline: Instant) -> Progress {
+        Progress {
+            deadline: Some(deadline),
             ..self.clone()
         }
     }
@@ -437,12 +466,13 @@ impl Progress {
     /// Waits while the job is paused, then tells whether it may go on.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] if a stop was asked for.
+    /// [`Error::Cancelled`] if a stop was asked for, or the time is over.
     pub fn checkpoint(&self) -> Result<()> {
         while self.pause.is_paused() && !self.cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if self.cancel.is_cancelled() {
+        let is_over = self.deadline.is_some_and(|end| Instant::now() >= end);
+        if self.cancel.is_cancelled() || is_over {
             return Err(Error::Cancelled);
         }
         Ok(())

@@ -72,6 +72,7 @@ fn foreign_crates_stay_in_their_rooms() {
         ("tract_onnx", "backbone"),
         ("prost", "backbone"),
         ("fast_image_resize", "pixels"),
+        ("jpeg_decoder", "pixels"),
         ("walkdir", "dataset"),
         ("indicatif", "cli"),
         ("ureq", "download.rs"),

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::program::{Workplace, repository};
 
 #[test]
@@ -87,4 +89,57 @@ fn a_recipe_is_a_word_for_settings() {
         "fit has no --unfreeze-from: {}",
         said.stderr
     );
+}
+
+#[test]
+fn the_best_recipe_is_the_one_that_its_folds_show_to_be() {
+    let work = Workplace::new();
+    let tiny = repository("datasets/tiny").display().to_string();
+    let command = format!("fit {tiny} -o b.onnx --recipe best --folds 3 --epochs 3 --views 1");
+    // No time but for the first.
+    let said = work.run(&format!("{command} --budget 0s"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.contains("linear makes the model"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stderr.contains("of --budget are over"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stdout.ends_with("same results: TRUE\n"),
+        "{}",
+        said.stdout
+    );
+
+    let said = work.run(&format!("--json {command} --budget 1h --force"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let events = said.stdout.lines();
+    let events: Vec<Value> = events.map(|l| serde_json::from_str(l).unwrap()).collect();
+    let tried: Vec<&Value> = events
+        .iter()
+        .filter(|e| e["event"] == "recipe_tried")
+        .collect();
+    let names: Vec<&str> = tried.iter().filter_map(|e| e["recipe"].as_str()).collect();
+    assert_eq!(names, ["linear", "mlp", "augment", "finetune"]);
+    assert_eq!(tried[0]["difference"], Value::Null);
+    assert!(tried[1..].iter().all(|e| e["margin"].is_number()));
+    let best = tried.iter().rfind(|e| e["is_best"] == true).unwrap();
+    let most = tried.iter().filter_map(|e| e["accuracy"].as_f64());
+    assert_eq!(best["accuracy"].as_f64(), most.reduce(f64::max));
+    let recipe = best["recipe"].as_str().unwrap();
+    let config = fs::read_to_string(work.path("b.run.toml")).unwrap();
+    match recipe {
+        "finetune" => assert!(config.contains("unfreeze-from"), "{config}"),
+        _ => assert!(
+            config.contains(&format!("recipe = \"{recipe}\"")),
+            "{config}"
+        ),
+    }
+
+    let said = work.run(&format!("{command} --budget soon"));
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
 }

@@ -8,6 +8,8 @@ use ndarray::Array2;
 use tl::backbone::{Backbone, BackboneParams, TrainableTail};
 use tl::error::Error;
 use tl::features::FeatureMatrix;
+use tl::nn::convnet::Workspace;
+use tl::nn::parallel::Sequential;
 use tl::pixels::{DecodeLimits, Picture};
 use tl::progress::{Event, Progress};
 use tl::saved_model::SavedModel;
@@ -55,7 +57,7 @@ fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
     let Some(python) = python() else { return };
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&picture, &DecodeLimits::default(), session.background()).unwrap();
+    let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
     write_npy(&work.path("in.npy"), &[1, 3, 224, 224], session.tensor());
     let out = work.path("out");
@@ -110,6 +112,7 @@ fn run(
         epochs: 5,
         batch_size: 8,
         dropout: 0.2,
+        mixup: 0.2,
         schedule: ScheduleName::Constant,
         ..HeadParams::default()
     };
@@ -311,13 +314,18 @@ fn the_end_of_a_base_gives_the_features_of_the_whole_base() {
         let mut sessions = (whole.session().unwrap(), prefix.session().unwrap());
         let path = repository("datasets/tiny/windmill/windmill1.jpg");
         let picture =
-            Picture::open(&path, &DecodeLimits::default(), sessions.0.background()).unwrap();
+            Picture::open(&path, &DecodeLimits::default(), sessions.0.rendering()).unwrap();
         let expected = sessions.0.run(&picture).unwrap();
         let maps = sessions.1.run(&picture).unwrap();
         let mut shard = vec![0.0; maps.len()];
         tl::nn::maps::put_channels_last(tail.net.input(), 1, 0, maps, &mut shard);
         let weights: Vec<Vec<f32>> = tail.weights.iter().map(|w| w.values.clone()).collect();
-        let found = tail.net.forward(&weights, 1, shard);
+        let mut workspace = Workspace::default();
+        let weights = tail.net.prepare(&weights, &mut workspace, &Sequential);
+        let found = tail
+            .net
+            .forward(&weights, &[1], vec![shard], &mut workspace, &Sequential)
+            .concat();
         let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         assert_eq!(found.len(), expected.len());
         for (a, b) in found.iter().zip(expected) {

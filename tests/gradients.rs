@@ -4,9 +4,10 @@ use std::fs;
 
 use ndarray::Array2;
 use tl::nn::conv::Conv;
-use tl::nn::convnet::{ConvNet, Layer, Op};
+use tl::nn::convnet::{ConvNet, Layer, Op, Workspace};
 use tl::nn::maps::{FlatOrder, Maps};
 use tl::nn::norm::BatchNorm;
+use tl::nn::parallel::Sequential;
 use tl::nn::pointwise::Pointwise;
 use tl::nn::pool::{Pool, Reduce};
 use tl::nn::{CrossEntropy, Optimizer, Parameter, Rule};
@@ -74,6 +75,56 @@ fn behind_a_convolution(input: Maps, op: Op, output: Maps, lengths: &[usize]) ->
     }
 }
 
+/// The output for one shard.
+fn forward(net: &ConvNet, weights: &[Vec<f32>], images: usize, input: Vec<f32>) -> Vec<f32> {
+    let mut workspace = Workspace::default();
+    let weights = net.prepare(weights, &mut workspace, &Sequential);
+    let mut output = net.forward(
+        &weights,
+        &[images],
+        vec![input],
+        &mut workspace,
+        &Sequential,
+    );
+    output.pop().unwrap()
+}
+
+/// All values of one shard.
+fn trace(net: &ConvNet, weights: &[Vec<f32>], images: usize, input: Vec<f32>) -> Vec<Vec<f32>> {
+    let mut workspace = Workspace::default();
+    let weights = net.prepare(weights, &mut workspace, &Sequential);
+    let mut traces = net.trace(
+        &weights,
+        &[images],
+        vec![input],
+        &mut workspace,
+        &Sequential,
+    );
+    traces.pop().unwrap()
+}
+
+/// The derivatives of one shard.
+fn backward(
+    net: &ConvNet,
+    weights: &[Vec<f32>],
+    images: usize,
+    values: &[Vec<f32>],
+    slope: Vec<f32>,
+    gradients: &mut [Vec<f32>],
+) {
+    let mut workspace = Workspace::default();
+    let weights = net.prepare(weights, &mut workspace, &Sequential);
+    net.backward(
+        &weights,
+        &[images],
+        &[values.to_vec()],
+        vec![slope],
+        gradients,
+        &mut workspace,
+        &Sequential,
+    );
+}
+
 struct Case {
     input: Maps,
     layers: Vec<Layer>,
@@ -100,7 +151,7 @@ fn check_against_finite_differences(name: &str, case: Case) {
     let input = numbers.take(case.input.values() * images);
     let r = numbers.take(net.output().values() * images);
     let loss = |weights: &[Vec<f32>]| -> f64 {
-        let output = net.forward(weights, images, input.clone());
+        let output = forward(&net, weights, images, input.clone());
         assert_eq!(output.len(), r.len(), "{name}");
         output
             .iter()
@@ -108,14 +159,14 @@ fn check_against_finite_differences(name: &str, case: Case) {
             .map(|(y, r)| f64::from(*y) * f64::from(*r))
             .sum()
     };
-    let trace = net.trace(&weights, images, input.clone());
+    let values = trace(&net, &weights, images, input.clone());
     assert_eq!(
-        trace.last().unwrap(),
-        &net.forward(&weights, images, input.clone()),
+        values.last().unwrap(),
+        &forward(&net, &weights, images, input.clone()),
         "{name}"
     );
     let mut gradients: Vec<Vec<f32>> = weights.iter().map(|w| vec![0.0; w.len()]).collect();
-    net.backward(&weights, images, &trace, r.clone(), &mut gradients);
+    backward(&net, &weights, images, &values, r.clone(), &mut gradients);
     let step = 1.0 / 256.0;
     let mut largest = 0.0f32;
     for (weight, gradient) in gradients.iter().enumerate() {
@@ -379,9 +430,9 @@ fn frozen_weights_get_no_gradient_and_those_before_them_do() {
     let net = ConvNet::new(input, layers, vec![true, false]);
     let mut numbers = Numbers(3);
     let weights = vec![numbers.take(36), numbers.take(36)];
-    let trace = net.trace(&weights, 1, numbers.take(18));
+    let values = trace(&net, &weights, 1, numbers.take(18));
     let mut gradients = vec![vec![0.0; 36], Vec::new()];
-    net.backward(&weights, 1, &trace, vec![1.0; 18], &mut gradients);
+    backward(&net, &weights, 1, &values, vec![1.0; 18], &mut gradients);
     assert!(gradients[0].iter().all(|&g| g != 0.0));
     assert!(gradients[1].is_empty());
 }
@@ -465,13 +516,13 @@ fn one_training_step_is_that_of_tensorflow() {
     let mut weights: Vec<Vec<f32>> = STEP_LENGTHS.iter().map(|&n| numbers.take(n)).collect();
     assert_eq!(numbers.0, STATISTICS_STATE);
     let net = ConvNet::new(maps(4, 9, 9), step_layers(), vec![true; 8]);
-    let trace = net.trace(&weights, 2, input);
-    let output = trace.last().unwrap();
+    let values = trace(&net, &weights, 2, input);
+    let output = values.last().unwrap();
     let logits = Array2::from_shape_fn((2, 5), |(image, class)| output[class * 2 + image]);
     let (loss, slope) = CrossEntropy::default().with_gradient(logits.view(), &[1, 4]);
     let mut gradients: Vec<Vec<f32>> = STEP_LENGTHS.iter().map(|&n| vec![0.0; n]).collect();
     let slope = slope.t().iter().copied().collect();
-    net.backward(&weights, 2, &trace, slope, &mut gradients);
+    backward(&net, &weights, 2, &values, slope, &mut gradients);
     let mut optimizer = Optimizer::new(Rule::Adam { weight_decay: 0.0 });
     let parameters = weights.iter_mut().zip(&gradients);
     let mut parameters: Vec<Parameter> = parameters
@@ -481,7 +532,7 @@ fn one_training_step_is_that_of_tensorflow() {
             decays: false,
         })
         .collect();
-    optimizer.step(0.01, &mut parameters);
+    optimizer.step(0.01, &mut parameters, &Sequential);
 
     let path = repository("tests/fixtures/tensorflow_step.json");
     let expected: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

@@ -117,7 +117,7 @@ fn our_features(base: &Base) -> Option<(Vec<f32>, Vec<f32>, Vec<usize>)> {
     let mut session = backbone.session().unwrap();
     let (mut tensors, mut features) = (Vec::new(), Vec::new());
     for path in tiny_pictures() {
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.background()).unwrap();
+        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
         features.extend_from_slice(session.run(&picture).unwrap());
         tensors.extend_from_slice(session.tensor());
     }
@@ -214,7 +214,7 @@ fn onnx_runtime_runs_a_saved_model_and_agrees() {
         let (mut tensors, mut ours) = (Vec::new(), Vec::new());
         for path in tiny_pictures().iter().step_by(4) {
             let picture =
-                Picture::open(path, &DecodeLimits::default(), session.background()).unwrap();
+                Picture::open(path, &DecodeLimits::default(), session.rendering()).unwrap();
             ours.extend_from_slice(session.run(&picture).unwrap());
             tensors.extend_from_slice(session.tensor());
         }
@@ -264,7 +264,7 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
         let picture = Picture::open(
             &tiny_pictures()[0],
             &DecodeLimits::default(),
-            session.background(),
+            session.rendering(),
         )
         .unwrap();
         let ours = session.run(&picture).unwrap().to_vec();

@@ -46,7 +46,7 @@ pub use zoo::{
 };
 
 use crate::error::{Error, Result};
-use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor};
+use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
 /// Which base, and where it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -345,7 +345,7 @@ pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Resul
 /// One worker's way from a picture to the values of a network's first output.
 pub struct PictureSession {
     preprocessor: Preprocessor,
-    background: [u8; 3],
+    rendering: Rendering,
     session: Session,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
@@ -360,7 +360,7 @@ impl PictureSession {
         };
         Ok(PictureSession {
             preprocessor: Preprocessor::new(preprocess, width as u32, height as u32),
-            background: preprocess.background,
+            rendering: preprocess.rendering(width as u32, height as u32),
             session: network.session()?,
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
@@ -403,9 +403,9 @@ impl PictureSession {
         self.prepare(&augment.view(&resized, seed))
     }
 
-    /// The colour on which transparent pictures are to be put before [`prepare`](Self::prepare).
-    pub fn background(&self) -> [u8; 3] {
-        self.background
+    /// How pictures are to be decoded for [`prepare`](Self::prepare).
+    pub fn rendering(&self) -> Rendering {
+        self.rendering
     }
 
     /// Takes `tensor` as the input, as [`prepare`](Self::prepare) would have made it.

@@ -109,11 +109,18 @@ pub struct FitArgs {
     pub features: Option<PathBuf>,
 
     /// Settings in one word, which other flags override: linear; mlp (a hidden layer of 256 with dropout);
-    /// augment (random views); finetune (half of the base's parameters trained, as `finetune` does)
-    /// [default: linear].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune"]))]
+    /// augment (random views); finetune (half of the base's parameters trained, as `finetune` does); best (each
+    /// of these in turn, compared by cross-validation on the same folds, 5 if --folds does not say) [default:
+    /// linear].
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune", "best"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
+
+    /// How long --recipe best tries recipes, such as 90s, 10m or 1h; training the best one comes on top
+    /// [default: 10m].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -862,6 +869,12 @@ pub struct HeadArgs {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
+
+    /// Mix pictures of a batch and their labels in pairs, with shares from Beta(ALPHA, ALPHA): on features, and when
+    /// fine-tuning on the maps at the cut (manifold mixup). 0.2 is usual, 2 the most [default: 0].
+    #[arg(long, value_name = "ALPHA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
 
     /// Weights of the classes in the loss; balanced makes rare classes count more [default: none].
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["none", "balanced"]))]

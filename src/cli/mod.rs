@@ -27,8 +27,8 @@ use crate::features::PipelineParams;
 use crate::job::{
     AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
     FinetuneConfig, FitConfig, JobCard, PredictConfig, Recipe, SummaryConfig, TrainConfig,
-    VerifyConfig, augment_preview, bench, classify, evaluate, extract, finetune, fit, predict,
-    run_job, summary, train, verify,
+    VerifyConfig, augment_preview, bench, best, classify, evaluate, extract, finetune, fit,
+    predict, run_job, summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, bench_text, printable, summary_table};
@@ -132,6 +132,10 @@ fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
     config.force = args.run.force;
     if config.recipe == Recipe::Finetune {
         return show_finetune(face, &FinetuneConfig::of_recipe(&config)?);
+    }
+    if config.recipe == Recipe::Best {
+        let report = face.show(&config.card(), true, |progress| best(&config, progress))?;
+        return output::best_report(face.json, &report);
     }
     let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
     output::train_report(face.json, &report)

@@ -9,9 +9,11 @@ use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, name_field, path_field};
-use crate::job::{Evaluation, FinetuneReport, PictureResult, TrainReport};
+use crate::job::{BestReport, Evaluation, FinetuneReport, PictureResult, TrainReport};
 use crate::pixels::{DecodeLimits, Picture};
-use crate::report::{confusion_table, grouped, metrics_table, plot, printable, scores_table};
+use crate::report::{
+    confusion_table, difference, grouped, metrics_table, plot, printable, scores_table,
+};
 use crate::saved_model::Verification;
 
 /// More classes than this make a confusion matrix too wide for a terminal.
@@ -84,6 +86,30 @@ pub(super) fn train_report(json: bool, report: &TrainReport) -> Result<()> {
     );
     text += &same_results(&report.verification);
     Out::new().text(&text)
+}
+
+/// The result of `fit --recipe best`. With `json` the events have said it all.
+pub(super) fn best_report(json: bool, report: &BestReport) -> Result<()> {
+    if json {
+        return Ok(());
+    }
+    let mut text = String::from("recipe    accuracy            than the best before it\n");
+    for tried in &report.tried {
+        let found = &tried.cross_validation;
+        let compared = tried
+            .difference
+            .map_or(String::new(), |d| difference(d.mean, d.margin));
+        let line = format!(
+            "{:<9} {:.4} ± {:.4}     {compared}",
+            tried.recipe.name(),
+            found.accuracy(),
+            found.standard_deviation()
+        );
+        text += &format!("{}\n", line.trim_end());
+    }
+    text += &format!("{} makes the model\n\n", report.chosen.name());
+    Out::new().text(&text)?;
+    train_report(json, &report.trained)
 }
 
 /// The result of `finetune`. With `json` the events have said it all.

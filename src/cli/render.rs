@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{duration, printable};
+use crate::report::{duration, printable, recipe_line};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +145,16 @@ impl Renderer {
                     Verbosity::Normal,
                     &format!("fold {}/{folds} - accuracy: {accuracy:.4}", fold + 1),
                 );
+            }
+            Event::RecipeTried {
+                recipe,
+                accuracy,
+                difference,
+                margin,
+                ..
+            } => {
+                let line = recipe_line(recipe, *accuracy, difference.zip(*margin));
+                self.say(Verbosity::Normal, &line);
             }
             Event::Check(check) => {
                 let level = if check.ok {

@@ -14,7 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::store::SourceFacts;
 use crate::backbone::hex_sha256;
 use crate::error::{Error, Result};
-use crate::pixels::{DecodeLimits, Picture, read_file};
+use crate::pixels::{DecodeLimits, Picture, Rendering, read_file};
 
 /// Threads that a run gives up before it ends: by then it is not the pictures that are at fault.
 const MAX_GIVEN_UP: usize = 16;
@@ -27,14 +27,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `background` is what shows through where a picture is transparent.
-    pub fn new(limits: DecodeLimits, background: [u8; 3], time_limit: Duration) -> Result<Reader> {
+    /// For pictures that are decoded as `rendering` says.
+    pub fn new(limits: DecodeLimits, rendering: Rendering, time_limit: Duration) -> Result<Reader> {
         let work = move |path: PathBuf| {
             let (bytes, file) = read_file(&path)?;
-            let picture = Picture::decode(&bytes, &path, &limits, background)?;
+            let picture = Picture::decode(&bytes, &path, &limits, rendering)?;
+            // The picture may have been decoded at a reduced size.
+            let (width, height) = Picture::measure_bytes(&bytes, &path)?;
             let facts = SourceFacts {
-                width: picture.width,
-                height: picture.height,
+                width,
+                height,
                 bytes: bytes.len() as u64,
                 modified_ns: modified_ns(&file),
                 sha256: hex_sha256(&bytes),
@@ -182,8 +184,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let picture = dir.path().join("large.png");
         image::RgbImage::new(4000, 3000).save(&picture).unwrap();
-        let mut reader =
-            Reader::new(DecodeLimits::default(), [255; 3], Duration::from_nanos(1)).unwrap();
+        let mut reader = Reader::new(
+            DecodeLimits::default(),
+            [255; 3].into(),
+            Duration::from_nanos(1),
+        )
+        .unwrap();
         // On a busy machine the thread may be done before its time is looked at.
         let mut read = || reader.read(&picture);
         let first = (0..100).find_map(|_| read().err()).unwrap().to_string();

@@ -117,7 +117,7 @@ pub(crate) fn stream(
     let work = |worker: usize, sender: Sender<Outcome>| -> Result<()> {
         let mut session = open_session()?;
         let time_limit = Duration::from_secs(u64::from(what.params.max_seconds.max(1)));
-        let mut reader = Reader::new(what.params.limits(), session.background(), time_limit)?;
+        let mut reader = Reader::new(what.params.limits(), session.rendering(), time_limit)?;
         while !stop.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(&path) = what.paths.get(place) else {

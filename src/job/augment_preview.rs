@@ -91,7 +91,7 @@ pub fn augment_preview(
         progress.checkpoint()?;
         let sample = &dataset.samples[index];
         let path = dataset.root.join(&sample.path);
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.background())?;
+        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering())?;
         rows.push(row(config, &augment, &sample.path, &picture, &mut session)?);
     }
     let bytes = save_sheet(&rows, &config.output)?;

@@ -22,7 +22,10 @@ use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
 use crate::progress::{Phase, Progress};
 use crate::saved_model::{FinetuneRecord, SavedModel, TrainingRecord, compose_tuned};
-use crate::train::{self, Checkpoint, FinetuneParams, Finetuned, HeadParams, Tuning};
+use crate::train::{
+    self, Checkpoint, CrossValidation, FinetuneParams, Finetuned, HeadParams, Tuning,
+    ValidFinetuneParams, ValidHeadParams,
+};
 
 /// Least time between two checkpoints: one of VGG16's last block has 113 MB.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -122,73 +125,34 @@ pub struct FinetuneReport {
 /// [`Error::OutputExists`]; those of [`TrainableTail::of`], [`super::extract()`] and [`train::finetune()`];
 /// [`Error::NotSame`] if the saved file does not give the results of what was trained.
 pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<FinetuneReport> {
+    run(config, None, progress)
+}
+
+/// [`finetune`] with the result of its cross-validation, where it is known.
+pub(super) fn run(
+    config: &FinetuneConfig,
+    known: Option<CrossValidation>,
+    progress: &Progress,
+) -> Result<FinetuneReport> {
     check_output(&config.output, config.force)?;
-    let head = config.head.clone().check()?;
-    let params = config.finetune.clone().check()?;
-    let (backbone_params, sha256) = base_of(&config.backbone, progress)?;
-    let extract_config = ExtractConfig {
-        dataset: config.dataset.clone(),
-        labels: config.labels.clone(),
-        out: config.store(),
-        force: false,
-        backbone: backbone_params.clone(),
-        pipeline: config.pipeline.clone(),
-    };
-    let dataset = extract::open_dataset(&extract_config, progress)?;
-    dataset.require_classes(2)?;
-    let backbone = extract::open_backbone(&backbone_params, progress)?;
-    if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
-        return Err(Error::Mismatch {
-            what: format!("base of {}", config.backbone.model),
-            expected: format!("{} with SHA-256 {expected}", backbone.id().model),
-            found: backbone.id().sha256.clone(),
-            hint: "give the base itself, by name or path".into(),
-        });
-    }
-    let tail = TrainableTail::of(
-        &backbone,
-        &config.finetune.unfreeze_from,
-        config.finetune.train_batchnorm,
-    )?;
-    progress.info(format!(
-        "{} parameters of {} are trained, from {} on; all before {} is run once",
-        tail.trained_parameters(),
-        backbone.id().model,
-        tail.first_layer,
-        tail.cut
-    ));
-    let store = run_prefix(
-        config,
-        &extract_config,
-        &dataset,
-        &backbone,
-        &tail,
-        progress,
-    )?;
-    let labels = store.labels()?;
-    require_two_classes(&store, &labels)?;
-    let rows = partition(&store, &labels, &config.split, config.head.seed)?;
+    let prepared = Prepared::open(config, progress)?;
     let checkpoint = config.output.with_extension("checkpoint");
     let tuning = Tuning {
-        tail: &tail,
-        maps: store.matrix(),
-        labels: &labels,
-        classes: store.meta().classes.len(),
-        head: &head,
-        params: &params,
-        threads: config.pipeline.worker_count(),
         checkpoint: Some(Checkpoint {
             path: checkpoint.clone(),
-            fingerprint: fingerprint(config, &store, &labels, &rows),
+            fingerprint: fingerprint(config, &prepared),
             interval: CHECKPOINT_INTERVAL,
         }),
+        ..prepared.tuning(config)
     };
-    let cross_validation = match config.folds {
-        0 => None,
-        folds => Some(cross_validate(config, &tuning, folds, progress)?),
+    let cross_validation = match (known, config.folds) {
+        (Some(known), _) => Some(known),
+        (None, 0) => None,
+        (None, folds) => Some(cross_validate(config, &tuning, folds, progress)?),
     };
+    let rows = &prepared.rows;
     let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
-    let report = save(config, &backbone, &tuning, &store, &rows, &tuned, progress)?;
+    let report = save(config, &prepared, &tuning, &tuned, progress)?;
     if checkpoint.exists() {
         fs::remove_file(&checkpoint).map_err(Error::io("remove", &checkpoint))?;
     }
@@ -197,7 +161,7 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
         .checked_sub(1)
         .and_then(|i| tuned.warmup.get(i));
     Ok(FinetuneReport {
-        first_layer: tail.first_layer.clone(),
+        first_layer: prepared.tail.first_layer.clone(),
         epochs: config.finetune.tune_epochs,
         head_alone: alone.and_then(|stats| Some((stats.val_loss?, stats.val_accuracy?))),
         trained: TrainReport {
@@ -205,6 +169,101 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
             ..report
         },
     })
+}
+
+/// The cross-validation of [`finetune`] alone.
+pub(super) fn cross_validated(
+    config: &FinetuneConfig,
+    progress: &Progress,
+) -> Result<CrossValidation> {
+    let prepared = Prepared::open(config, progress)?;
+    cross_validate(config, &prepared.tuning(config), config.folds, progress)
+}
+
+/// All that is there before the first step.
+struct Prepared {
+    head: ValidHeadParams,
+    params: ValidFinetuneParams,
+    backbone: Backbone,
+    tail: TrainableTail,
+    /// Maps at the tail's cut.
+    store: FeatureStore,
+    labels: Vec<usize>,
+    rows: Rows,
+}
+
+impl Prepared {
+    /// Checks the settings, and runs the frozen prefix over every picture that has not been through it.
+    fn open(config: &FinetuneConfig, progress: &Progress) -> Result<Prepared> {
+        let head = config.head.clone().check()?;
+        let params = config.finetune.clone().check()?;
+        let (backbone_params, sha256) = base_of(&config.backbone, progress)?;
+        let extract_config = ExtractConfig {
+            dataset: config.dataset.clone(),
+            labels: config.labels.clone(),
+            out: config.store(),
+            force: false,
+            backbone: backbone_params.clone(),
+            pipeline: config.pipeline.clone(),
+        };
+        let dataset = extract::open_dataset(&extract_config, progress)?;
+        dataset.require_classes(2)?;
+        let backbone = extract::open_backbone(&backbone_params, progress)?;
+        if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
+            return Err(Error::Mismatch {
+                what: format!("base of {}", config.backbone.model),
+                expected: format!("{} with SHA-256 {expected}", backbone.id().model),
+                found: backbone.id().sha256.clone(),
+                hint: "give the base itself, by name or path".into(),
+            });
+        }
+        let tail = TrainableTail::of(
+            &backbone,
+            &config.finetune.unfreeze_from,
+            config.finetune.train_batchnorm,
+        )?;
+        progress.info(format!(
+            "{} parameters of {} are trained, from {} on; all before {} is run once",
+            tail.trained_parameters(),
+            backbone.id().model,
+            tail.first_layer,
+            tail.cut
+        ));
+        let store = run_prefix(
+            config,
+            &extract_config,
+            &dataset,
+            &backbone,
+            &tail,
+            progress,
+        )?;
+        let labels = store.labels()?;
+        require_two_classes(&store, &labels)?;
+        let rows = partition(&store, &labels, &config.split, config.head.seed)?;
+        Ok(Prepared {
+            head,
+            params,
+            backbone,
+            tail,
+            store,
+            labels,
+            rows,
+        })
+    }
+
+    /// What is trained, without a checkpoint.
+    fn tuning(&self, config: &FinetuneConfig) -> Tuning<'_> {
+        Tuning {
+            tail: &self.tail,
+            maps: self.store.matrix(),
+            labels: &self.labels,
+            classes: self.store.meta().classes.len(),
+            head: &self.head,
+            params: &self.params,
+            threads: config.pipeline.worker_count(),
+            checkpoint: None,
+        }
+    }
 }
 
 /// The base that is meant, with its SHA-256 where it is known: that of a saved model is what the model was
@@ -268,12 +327,8 @@ fn run_prefix(
 }
 
 /// What a checkpoint must agree in to be gone on with: parameters, pictures, divisions, and the maps.
-fn fingerprint(
-    config: &FinetuneConfig,
-    store: &FeatureStore,
-    labels: &[usize],
-    rows: &Rows,
-) -> String {
+fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
+    let Prepared { store, rows, .. } = prepared;
     let pictures: Vec<&str> = store
         .index()
         .iter()
@@ -288,7 +343,7 @@ fn fingerprint(
         "maps": store.meta().backbone,
         "dtype": store.meta().dtype,
         "pictures": pictures,
-        "labels": labels,
+        "labels": prepared.labels,
         "training": rows.training,
         "validation": rows.validation,
         "machine": crate::saved_model::machine_kind(),
@@ -301,7 +356,7 @@ fn cross_validate(
     tuning: &Tuning,
     folds: usize,
     progress: &Progress,
-) -> Result<train::CrossValidation> {
+) -> Result<CrossValidation> {
     let pictures = tuning.labels.len();
     if folds < 2 || folds > pictures {
         return Err(Error::Parameter {
@@ -318,13 +373,17 @@ fn cross_validate(
 
 fn save(
     config: &FinetuneConfig,
-    backbone: &Backbone,
+    prepared: &Prepared,
     tuning: &Tuning,
-    store: &FeatureStore,
-    rows: &Rows,
     tuned: &Finetuned,
     progress: &Progress,
 ) -> Result<TrainReport> {
+    let Prepared {
+        backbone,
+        store,
+        rows,
+        ..
+    } = prepared;
     progress.phase(Phase::Evaluate, None);
     let mut scores = Vec::new();
     for (split, rows) in rows.splits().into_iter().filter(|(_, r)| !r.is_empty()) {

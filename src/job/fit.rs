@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::recipe::Recipe;
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output};
 use super::views::{AugmentParams, ViewSource, attach_views};
-use crate::backbone::BackboneParams;
-use crate::error::Result;
-use crate::features::PipelineParams;
+use crate::backbone::{Backbone, BackboneParams};
+use crate::error::{Error, Result};
+use crate::features::{FeatureStore, PipelineParams};
 use crate::progress::Progress;
-use crate::train::HeadParams;
+use crate::train::{CrossValidation, HeadParams};
 
 /// Configuration of [`fit`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct FitConfig {
     /// The recipe whose settings stand where the user gave none; they are in the other fields.
     #[serde(default)]
     pub recipe: Recipe,
+    /// How long recipes are tried by the recipe `best`.
+    #[serde(default)]
+    pub budget: Budget,
     /// Which base, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
@@ -74,8 +78,44 @@ impl FitConfig {
 /// # Errors
 /// Those of [`super::extract()`] and [`super::train()`].
 pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
+    run(config, None, progress)
+}
+
+/// [`fit`] with the result of its cross-validation, where it is known.
+pub(super) fn run(
+    config: &FitConfig,
+    known: Option<CrossValidation>,
+    progress: &Progress,
+) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
     config.head.clone().check()?;
+    let (store, backbone) = extracted(config, progress)?;
+    let train_config = train_config(config);
+    let cross_validation = match known {
+        Some(known) => Some(known),
+        None => train::cross_validate(&train_config, &store, progress)?,
+    };
+    let report = train::run(&train_config, config, &store, &backbone, progress)?;
+    Ok(TrainReport {
+        cross_validation,
+        ..report
+    })
+}
+
+/// The cross-validation of [`fit`] alone.
+pub(super) fn cross_validated(config: &FitConfig, progress: &Progress) -> Result<CrossValidation> {
+    config.head.clone().check()?;
+    let (store, _) = extracted(config, progress)?;
+    let found = train::cross_validate(&train_config(config), &store, progress)?;
+    found.ok_or_else(|| Error::Parameter {
+        name: "folds",
+        value: config.folds.to_string(),
+        problem: "give at least 2".into(),
+    })
+}
+
+/// Features of every picture, with those of its augmented views, and the base that makes them.
+fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, Backbone)> {
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
         labels: config.labels.clone(),
@@ -98,7 +138,11 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
     };
     let rows = train::rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
     attach_views(&mut store, &rows, &source, progress)?;
-    let train_config = TrainConfig {
+    Ok((store, backbone))
+}
+
+fn train_config(config: &FitConfig) -> TrainConfig {
+    TrainConfig {
         features: config.store(),
         output: config.output.clone(),
         force: config.force,
@@ -107,6 +151,5 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
         model: Some(config.backbone.model.clone()),
         split: config.split.clone(),
         head: config.head.clone(),
-    };
-    train::run(&train_config, config, &store, &backbone, progress)
+    }
 }

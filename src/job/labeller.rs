@@ -31,8 +31,8 @@ struct Loaded {
 
 impl Loaded {
     fn top(&mut self, path: &Path, k: usize) -> Result<(u32, u32, Vec<Prediction>)> {
-        let background = self.session.background();
-        let picture = Picture::open(path, &DecodeLimits::default(), background)?;
+        let rendering = self.session.rendering();
+        let picture = Picture::open(path, &DecodeLimits::default(), rendering)?;
         let values = self.session.run(&picture)?;
         Ok((
             picture.width,

@@ -5,6 +5,10 @@ pub mod augment_preview;
 
 pub mod bench;
 
+pub mod best;
+
+pub mod budget;
+
 pub mod classify;
 
 pub mod evaluate;
@@ -45,6 +49,8 @@ mod save;
 
 pub use augment_preview::{AugmentPreviewConfig, augment_preview};
 pub use bench::{BenchConfig, bench};
+pub use best::{BestReport, Tried, best};
+pub use budget::Budget;
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};

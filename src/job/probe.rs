@@ -287,9 +287,9 @@ fn prepare_first(session: &mut PictureSession, store: &FeatureStore) {
     let root = Path::new(&store.meta().dataset);
     for row in store.index().iter().take(3) {
         let path = root.join(&row.path);
-        let background = session.background();
+        let rendering = session.rendering();
         let limits = crate::pixels::DecodeLimits::default();
-        if let Ok(picture) = Picture::open(&path, &limits, background)
+        if let Ok(picture) = Picture::open(&path, &limits, rendering)
             && session.prepare(&picture).is_ok()
         {
             return;

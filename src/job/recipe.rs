@@ -1,6 +1,11 @@
 //! Settings that go well together, in one word.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use super::fit::FitConfig;
+use crate::error::{Error, Result};
 
 /// A way to train, from the simplest to the one that learns most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,17 +20,90 @@ pub enum Recipe {
     Augment,
     /// The end of the base trained with the head.
     Finetune,
+    /// Each of the others in turn, and the one with the best accuracy.
+    Best,
 }
 
 impl Recipe {
+    /// The recipes that train one model, from the simplest on.
+    pub const PLAIN: [Recipe; 4] = [
+        Recipe::Linear,
+        Recipe::Mlp,
+        Recipe::Augment,
+        Recipe::Finetune,
+    ];
+
+    /// The recipe as one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Recipe::Linear => "linear",
+            Recipe::Mlp => "mlp",
+            Recipe::Augment => "augment",
+            Recipe::Finetune => "finetune",
+            Recipe::Best => "best",
+        }
+    }
+
+    /// `config` with this recipe, whose settings stand where `config` has the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting cannot be taken over.
+    pub fn applied_to(self, config: &FitConfig) -> Result<FitConfig> {
+        let fail = |problem: String| Error::Config {
+            path: PathBuf::from("of a recipe"),
+            problem,
+        };
+        let table = |config: &FitConfig| toml::Table::try_from(config);
+        let mut taken = table(config).map_err(|e| fail(e.to_string()))?;
+        let defaults = table(&FitConfig::default()).map_err(|e| fail(e.to_string()))?;
+        let settings: toml::Table = self
+            .settings()
+            .parse()
+            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
+        // What `fit` has no setting for is for `FinetuneConfig::of_recipe` to add.
+        for (name, value) in settings {
+            if taken.get(&name) == defaults.get(&name) {
+                taken.insert(name, value);
+            }
+        }
+        let taken: FitConfig = taken.try_into().map_err(|e| fail(e.to_string()))?;
+        Ok(FitConfig {
+            recipe: self,
+            force: config.force,
+            ..taken
+        })
+    }
+
     /// The settings in which the recipe differs from the defaults, as a configuration file has them; what a
     /// user gives goes before them.
     pub fn settings(self) -> &'static str {
         match self {
-            Recipe::Linear => "",
+            Recipe::Linear | Recipe::Best => "",
             Recipe::Mlp => "hidden = [256]\ndropout = 0.5\n",
             Recipe::Augment => "augment = 'default'\n",
             Recipe::Finetune => "unfreeze-from = '50%'\n",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_user_go_before_those_of_a_recipe() {
+        let mut config = FitConfig {
+            recipe: Recipe::Best,
+            force: true,
+            ..FitConfig::default()
+        };
+        let mlp = Recipe::Mlp.applied_to(&config).unwrap();
+        assert_eq!((mlp.recipe, mlp.force), (Recipe::Mlp, true));
+        assert_eq!((&mlp.head.hidden[..], mlp.head.dropout), (&[256][..], 0.5));
+        config.head.dropout = 0.25;
+        assert_eq!(Recipe::Mlp.applied_to(&config).unwrap().head.dropout, 0.25);
+        let linear = Recipe::Linear.applied_to(&config).unwrap();
+        assert!(linear.head.hidden.is_empty());
+        Recipe::Finetune.applied_to(&config).unwrap();
     }
 }

@@ -120,7 +120,7 @@ fn run_references(
 }
 
 fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
-    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.background())?;
+    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.rendering())?;
     Ok(session.run(&picture)?.to_vec())
 }
 

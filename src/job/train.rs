@@ -127,10 +127,16 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
             hint: "give the base that made the features with --model".into(),
         });
     }
-    run(config, config, &store, &backbone, progress)
+    let cross_validation = cross_validate(config, &store, progress)?;
+    let report = run(config, config, &store, &backbone, progress)?;
+    Ok(TrainReport {
+        cross_validation,
+        ..report
+    })
 }
 
-/// Trains and saves; the configuration beside the model is `written`, that of the job which the user started.
+/// Trains and saves, without a cross-validation; the configuration beside the model is `written`, that of the job
+/// which the user started.
 pub(super) fn run(
     config: &TrainConfig,
     written: &impl Serialize,
@@ -142,10 +148,6 @@ pub(super) fn run(
     let labels = store.labels()?;
     let classes = &store.meta().classes;
     require_two_classes(store, &labels)?;
-    let cross_validation = match config.folds {
-        0 => None,
-        folds => Some(cross_validate(config, store, &labels, folds, progress)?),
-    };
     let rows = partition(store, &labels, &config.split, config.head.seed)?;
     progress.phase(Phase::Train, Some(config.head.epochs as u64));
     let fitted = train::fit(
@@ -187,7 +189,7 @@ pub(super) fn run(
         classes: classes.clone(),
         head_parameters: fitted.head.parameters(),
         base_parameters: backbone.summary(Detail::Layers)?.parameters(),
-        cross_validation,
+        cross_validation: None,
         scores,
         best_epoch: fitted.best_epoch,
         output: config.output.clone(),
@@ -236,13 +238,18 @@ pub(super) fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Res
     })
 }
 
-fn cross_validate(
+/// The cross-validation that `config` asks for, if any.
+pub(super) fn cross_validate(
     config: &TrainConfig,
     store: &FeatureStore,
-    labels: &[usize],
-    folds: usize,
     progress: &Progress,
-) -> Result<CrossValidation> {
+) -> Result<Option<CrossValidation>> {
+    let labels = store.labels()?;
+    require_two_classes(store, &labels)?;
+    let folds = config.folds;
+    if folds == 0 {
+        return Ok(None);
+    }
     if folds < 2 || folds > labels.len() {
         return Err(Error::Parameter {
             name: "folds",
@@ -251,15 +258,16 @@ fn cross_validate(
         });
     }
     progress.phase(Phase::Train, Some((folds * config.head.epochs) as u64));
-    let fold_of = dataset::stratified_folds(labels, folds, config.head.seed);
+    let fold_of = dataset::stratified_folds(&labels, folds, config.head.seed);
     train::cross_validate(
         store.matrix(),
-        labels,
+        &labels,
         store.meta().classes.len(),
         &fold_of,
         &config.head.clone().check()?,
         progress,
     )
+    .map(Some)
 }
 
 /// Row numbers of the three splits.

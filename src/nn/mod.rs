@@ -8,6 +8,8 @@
 //! features ─► mlp (dense, activation, dropout) ─► logits ─► loss ─► gradient ─► optimizer (schedule) ─► weights
 //! ```
 
+pub mod parallel;
+
 pub mod dense;
 
 pub mod activation;
@@ -19,6 +21,8 @@ pub mod initializer;
 pub mod mlp;
 
 pub mod loss;
+
+pub mod mixup;
 
 pub mod l2;
 
@@ -32,6 +36,8 @@ pub mod conv;
 
 mod depthwise;
 
+mod winograd;
+
 pub mod pool;
 
 pub mod norm;
@@ -43,5 +49,6 @@ pub mod convnet;
 pub use convnet::ConvNet;
 pub use dense::{Dense, DenseGradient};
 pub use loss::CrossEntropy;
+pub use mixup::Mixup;
 pub use optimizer::{Optimizer, Parameter, Rule};
 pub use schedule::{Curve, Schedule};

@@ -1,5 +1,7 @@
 //! Optimisers: from gradients to steps.
 
+use super::parallel::{Executor, for_each};
+
 /// The rule of an optimiser, in PyTorch's formulas (`torch.optim`, version 2).
 ///
 /// θ is a parameter, g its gradient, η the learning rate, λ the weight decay, t the 1-based step.
@@ -95,7 +97,12 @@ impl Optimizer {
     ///
     /// # Panics
     /// If a gradient has another length than its values.
-    pub fn step(&mut self, learning_rate: f32, parameters: &mut [Parameter]) {
+    pub fn step(
+        &mut self,
+        learning_rate: f32,
+        parameters: &mut [Parameter],
+        executor: &dyn Executor,
+    ) {
         self.steps = self.steps.saturating_add(1);
         for (index, parameter) in parameters.iter_mut().enumerate() {
             let length = parameter.values.len();
@@ -143,6 +150,7 @@ impl Optimizer {
                         &mut self.memory[index],
                         decay,
                         1.0,
+                        executor,
                     );
                 }
                 Rule::AdamW { weight_decay } => {
@@ -154,6 +162,7 @@ impl Optimizer {
                         &mut self.memory[index],
                         0.0,
                         shrink,
+                        executor,
                     );
                 }
             }
@@ -169,29 +178,40 @@ fn adam(
     memory: &mut Memory,
     decay: f32,
     shrink: f32,
+    executor: &dyn Executor,
 ) {
+    /// Values that are one piece of work.
+    const PIECE: usize = 1 << 16;
     let correction_1 = 1.0 - f64::from(BETA_1).powi(step);
     let correction_2 = 1.0 - f64::from(BETA_2).powi(step);
     let rate = (f64::from(learning_rate) / correction_1) as f32;
     let root_2 = correction_2.sqrt() as f32;
-    for (((value, &gradient), first), second) in parameter
-        .values
-        .iter_mut()
-        .zip(parameter.gradient)
-        .zip(&mut memory.first)
-        .zip(&mut memory.second)
-    {
-        let gradient = gradient + decay * *value;
-        *value *= shrink;
-        *first = BETA_1 * *first + (1.0 - BETA_1) * gradient;
-        *second = BETA_2 * *second + (1.0 - BETA_2) * gradient * gradient;
-        *value -= rate * *first / (second.sqrt() / root_2 + EPSILON);
-    }
+    let values = parameter.values.chunks_mut(PIECE);
+    let gradients = parameter.gradient.chunks(PIECE);
+    let first = memory.first.chunks_mut(PIECE);
+    let second = memory.second.chunks_mut(PIECE);
+    let pieces = values.zip(gradients).zip(first.zip(second));
+    for_each(
+        executor,
+        pieces,
+        |_, ((values, gradients), (first, second))| {
+            let moments = first.iter_mut().zip(second.iter_mut());
+            let numbers = values.iter_mut().zip(gradients.iter());
+            for ((value, &gradient), (first, second)) in numbers.zip(moments) {
+                let gradient = gradient + decay * *value;
+                *value *= shrink;
+                *first = BETA_1 * *first + (1.0 - BETA_1) * gradient;
+                *second = BETA_2 * *second + (1.0 - BETA_2) * gradient * gradient;
+                *value -= rate * *first / (second.sqrt() / root_2 + EPSILON);
+            }
+        },
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::parallel::Sequential;
 
     /// Three steps at a learning rate of 0.1 from θ = (1, −2).
     fn three_steps(rule: Rule, decays: bool) -> [f32; 2] {
@@ -205,6 +225,7 @@ mod tests {
                     gradient: &gradient,
                     decays,
                 }],
+                &Sequential,
             );
         }
         values
@@ -244,7 +265,7 @@ mod tests {
                 gradient: &gradient,
                 decays: true,
             };
-            optimizer.step(0.1, &mut [parameter]);
+            optimizer.step(0.1, &mut [parameter], &Sequential);
         };
         let mut optimizer = Optimizer::new(rule);
         let mut values = [1.0, -2.0];

@@ -1,6 +1,5 @@
 //! From bytes to decoded pixels.
 
-use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,6 +11,7 @@ use image::{
 
 use super::Picture;
 use super::format::{format_name, jpeg_is_cut_off, sniff};
+use super::reduced::reduced_jpeg;
 
 /// What decoding one picture may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,22 +40,42 @@ impl DecodeLimits {
     }
 }
 
+/// What a decoded picture is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rendering {
+    /// What shows through where the picture is transparent, RGB.
+    pub background: [u8; 3],
+    /// A picture whose sides stay at least this long, in pixels, may be decoded at a reduced size; none for
+    /// the whole picture.
+    pub least_side: Option<u32>,
+}
+
+impl From<[u8; 3]> for Rendering {
+    /// The whole picture on this background.
+    fn from(background: [u8; 3]) -> Rendering {
+        Rendering {
+            background,
+            least_side: None,
+        }
+    }
+}
+
 /// Decodes `bytes`; the error is one clause that reads after the path.
 pub(crate) fn decode(
     bytes: &[u8],
     path: &Path,
     limits: &DecodeLimits,
-    background: [u8; 3],
+    rendering: Rendering,
 ) -> Result<Picture, String> {
     let format = sniff(bytes)?;
     if format == ImageFormat::Jpeg && jpeg_is_cut_off(bytes) {
         return Err(cut_off(format));
     }
     // A panic of a decoder on one odd file must not end a run over thousands.
-    let (mut image, orientation) =
-        catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format, limits))).unwrap_or_else(
-            |_| Err(format!("is {} that cannot be decoded", format_name(format))),
-        )?;
+    let (mut image, orientation) = catch_unwind(AssertUnwindSafe(|| {
+        decode_as(bytes, format, limits, rendering)
+    }))
+    .unwrap_or_else(|_| Err(format!("is {} that cannot be decoded", format_name(format))))?;
     let mut warnings = Vec::new();
     if ImageFormat::from_path(path).is_ok_and(|named| named != format) {
         warnings.push(format!(
@@ -63,7 +83,7 @@ pub(crate) fn decode(
             format_name(format)
         ));
     }
-    image = DynamicImage::ImageRgb8(to_rgb8(image, background)?);
+    image = DynamicImage::ImageRgb8(to_rgb8(image, rendering.background)?);
     image.apply_orientation(orientation);
     let rgb = image.into_rgb8();
     Ok(Picture {
@@ -74,20 +94,20 @@ pub(crate) fn decode(
     })
 }
 
-/// Width and height of the picture in `file`, upright, by its header; the error is one clause.
-pub(crate) fn measure(mut file: File) -> Result<(u32, u32), String> {
+/// Width and height of the picture in `source`, upright, by its header; the error is one clause.
+pub(crate) fn measure(mut source: impl Read + Seek) -> Result<(u32, u32), String> {
     /// Enough for every signature.
     const HEAD_BYTES: u64 = 64;
     let unread = |e: std::io::Error| format!("cannot be read: {e}");
     let mut head = Vec::new();
-    Read::by_ref(&mut file)
+    Read::by_ref(&mut source)
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
         .map_err(unread)?;
     let format = sniff(&head)?;
-    file.rewind().map_err(unread)?;
+    source.rewind().map_err(unread)?;
     let read = || {
-        let mut reader = ImageReader::with_format(BufReader::new(file), format);
+        let mut reader = ImageReader::with_format(BufReader::new(source), format);
         reader.no_limits();
         let mut decoder = reader
             .into_decoder()
@@ -111,6 +131,7 @@ fn decode_as(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
+    rendering: Rendering,
 ) -> Result<(DynamicImage, Orientation), String> {
     let fail = |error: ImageError| describe(error, format, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -139,7 +160,14 @@ fn decode_as(
     decoder.set_limits(library_limits).map_err(fail)?;
     // An orientation that cannot be read is one that is not there.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
+    let reduced = match (format, rendering.least_side) {
+        (ImageFormat::Jpeg, Some(least_side)) => reduced_jpeg(bytes, least_side),
+        _ => None,
+    };
+    let image = match reduced {
+        Some(image) => image,
+        None => DynamicImage::from_decoder(decoder).map_err(fail)?,
+    };
     Ok((image, orientation))
 }
 
@@ -276,7 +304,8 @@ mod tests {
     }
 
     fn read(bytes: &[u8], name: &str) -> Result<Picture, String> {
-        decode(bytes, Path::new(name), &DecodeLimits::default(), [255; 3])
+        let white = [255; 3].into();
+        decode(bytes, Path::new(name), &DecodeLimits::default(), white)
     }
 
     #[test]
@@ -316,7 +345,12 @@ mod tests {
             for at in (0..bytes.len()).step_by(11) {
                 let mut broken = bytes.clone();
                 broken[at] ^= 0x5a;
-                let _ = decode(&broken, Path::new("a"), &DecodeLimits::default(), [0; 3]);
+                let _ = decode(
+                    &broken,
+                    Path::new("a"),
+                    &DecodeLimits::default(),
+                    [0; 3].into(),
+                );
             }
         }
     }
@@ -373,7 +407,13 @@ mod tests {
             ..DecodeLimits::default()
         };
         assert_eq!(
-            decode(&png_header(1000, 1000), Path::new("a"), &limits, [0; 3]).unwrap_err(),
+            decode(
+                &png_header(1000, 1000),
+                Path::new("a"),
+                &limits,
+                [0; 3].into()
+            )
+            .unwrap_err(),
             "takes more than 1 MiB to decode; make it smaller"
         );
     }
@@ -402,7 +442,7 @@ mod tests {
             &bytes,
             Path::new("a"),
             &DecodeLimits::default(),
-            [0, 100, 255],
+            [0, 100, 255].into(),
         )
         .unwrap();
         assert_eq!(picture.rgb, [0, 100, 255, 100, 100, 127, 200, 100, 0]);

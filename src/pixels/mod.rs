@@ -28,13 +28,14 @@ mod augment;
 
 /// From pixels to normalised numbers.
 mod preprocess;
+mod reduced;
 
 /// A data set as batches of tensors and one-hot labels.
 mod batches;
 
 pub use augment::{Augment, Flip};
 pub use batches::{Batch, Batches, Order};
-pub use decode::DecodeLimits;
+pub use decode::{DecodeLimits, Rendering};
 pub(crate) use file::read_file;
 pub use picture::Picture;
 pub use preprocess::{ChannelOrder, Layout, Preprocess, Preprocessor};

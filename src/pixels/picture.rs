@@ -1,8 +1,9 @@
 //! Decoded pixels.
 
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 
-use super::decode::{DecodeLimits, decode, measure};
+use super::decode::{DecodeLimits, Rendering, decode, measure};
 use super::file::{open_file, read_file};
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
@@ -24,8 +25,9 @@ impl Picture {
     /// Decodes a JPEG, PNG, GIF (its first frame), WebP (its first frame), BMP or TIFF (its first page).
     ///
     /// The content says which, never the name. The EXIF orientation is applied, alpha is composited on
-    /// `background` (RGB), 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
-    /// Pillow's `convert("RGB")` has it. Colour profiles are not applied. `path` is for messages alone.
+    /// the background of `rendering`, 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
+    /// Pillow's `convert("RGB")` has it. Colour profiles are not applied. A JPEG may come
+    /// out smaller, if `rendering` allows. `path` is for messages alone.
     ///
     /// # Errors
     /// [`Error::Image`] if the bytes are not a picture of these formats, are broken or cut off, or
@@ -34,9 +36,9 @@ impl Picture {
         bytes: &[u8],
         path: &Path,
         limits: &DecodeLimits,
-        background: [u8; 3],
+        rendering: impl Into<Rendering>,
     ) -> Result<Picture> {
-        decode(bytes, path, limits, background).map_err(|reason| Error::Image {
+        decode(bytes, path, limits, rendering.into()).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,
         })
@@ -46,9 +48,13 @@ impl Picture {
     ///
     /// # Errors
     /// [`Error::Image`] if the file cannot be read, else those of [`Picture::decode`].
-    pub fn open(path: &Path, limits: &DecodeLimits, background: [u8; 3]) -> Result<Picture> {
+    pub fn open(
+        path: &Path,
+        limits: &DecodeLimits,
+        rendering: impl Into<Rendering>,
+    ) -> Result<Picture> {
         let (bytes, _) = read_file(path)?;
-        Picture::decode(&bytes, path, limits, background)
+        Picture::decode(&bytes, path, limits, rendering)
     }
 
     /// Width and height in pixels, after EXIF orientation, by the header of the file `path` alone: whether
@@ -58,10 +64,12 @@ impl Picture {
     /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
         let (file, _) = open_file(path)?;
-        measure(file).map_err(|reason| Error::Image {
-            path: path.to_owned(),
-            reason,
-        })
+        measured(file, path)
+    }
+
+    /// As [`measure`](Self::measure), of bytes that were read already.
+    pub(crate) fn measure_bytes(bytes: &[u8], path: &Path) -> Result<(u32, u32)> {
+        measured(Cursor::new(bytes), path)
     }
 
     /// The whole picture, made smaller with antialiased bilinear filtering so that it fits into
@@ -81,6 +89,13 @@ impl Picture {
             size(height),
         )
     }
+}
+
+fn measured(source: impl Read + Seek, path: &Path) -> Result<(u32, u32)> {
+    measure(source).map_err(|reason| Error::Image {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 #[cfg(test)]

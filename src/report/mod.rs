@@ -10,7 +10,7 @@ mod table;
 
 pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
-pub use printable::{duration, printable};
+pub use printable::{difference, duration, printable, recipe_line};
 pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};

@@ -1,4 +1,4 @@
-//! Text from the outside made safe for a terminal, and times as people say them.
+//! Text from the outside made safe for a terminal, and times and differences as people say them.
 
 use crate::error::is_unsafe;
 
@@ -25,9 +25,43 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A difference of accuracies, −1 to 1, as `+1.35 points, may be noise (± 2.10)`; it may be noise within `margin`.
+pub fn difference(mean: f32, margin: f32) -> String {
+    let verdict = match mean.abs() > margin {
+        true => "more than noise",
+        false => "may be noise",
+    };
+    format!(
+        "{:+.2} points, {verdict} (± {:.2})",
+        100.0 * mean,
+        100.0 * margin
+    )
+}
+
+/// What is told of a recipe that was cross-validated; `compared` is its difference to the best before it, and the
+/// margin of that.
+pub fn recipe_line(recipe: &str, accuracy: f32, compared: Option<(f32, f32)>) -> String {
+    let compared = compared.map_or(String::new(), |(mean, margin)| {
+        format!(", {} than the best before it", difference(mean, margin))
+    });
+    format!("recipe {recipe}: accuracy {accuracy:.4}{compared}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn differences_tell_whether_they_may_be_noise() {
+        assert_eq!(
+            difference(0.0135, 0.021),
+            "+1.35 points, may be noise (± 2.10)"
+        );
+        assert_eq!(
+            difference(-0.05, 0.021),
+            "-5.00 points, more than noise (± 2.10)"
+        );
+    }
 
     #[test]
     fn escape_sequences_are_written_out() {

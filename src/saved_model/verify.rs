@@ -174,12 +174,7 @@ fn run_image(
     if hex_sha256(&bytes) != image.sha256 {
         return Ok(None);
     }
-    let picture = Picture::decode(
-        &bytes,
-        &path,
-        &DecodeLimits::default(),
-        session.background(),
-    )?;
+    let picture = Picture::decode(&bytes, &path, &DecodeLimits::default(), session.rendering())?;
     Ok(Some(session.run(&picture)?.to_vec()))
 }
 

@@ -16,11 +16,13 @@ use super::head_params::{ClassWeights, HeadParams, ValidHeadParams};
 use super::metrics::{ConfusionMatrix, first_of};
 use super::score::{Score, evaluate, probabilities};
 use super::standardizer::Standardizer;
+use super::threads::Threads;
 use super::trainer::{balanced, parameter, rule, schedule};
-use super::tuned::{SHARD, ShardResult, TrainingBatch, TunedModel, in_order};
+use super::tuned::{SHARD, ShardResult, TrainingBatch, TunedModel};
 use crate::backbone::TrainableTail;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
+use crate::nn::convnet::Workspace;
 use crate::nn::loss::cross_entropy_sum;
 use crate::nn::{CrossEntropy, Dense, DenseGradient, Optimizer, Parameter, Schedule, l2};
 use crate::progress::{EpochStats, Event, Phase, Progress};
@@ -147,8 +149,9 @@ struct Run {
     head_optimizer: Optimizer,
     loss: CrossEntropy,
     schedules: [Schedule; 2],
-    /// Derivatives of earlier batches, for their memory.
-    spare: Vec<Vec<Vec<f32>>>,
+    /// Derivatives of the loss of a batch by the weights of the network.
+    gradients: Vec<Vec<f32>>,
+    workspace: Workspace,
 }
 
 impl Run {
@@ -230,7 +233,8 @@ impl Run {
                 class_weights,
             },
             schedules: [&base, &head].map(|params| schedule(params, training.len())),
-            spare: Vec::new(),
+            gradients: Vec::new(),
+            workspace: Workspace::default(),
         }
     }
 
@@ -260,10 +264,15 @@ impl Run {
                 labels: tuning.labels,
                 loss: &self.loss,
                 dropout: tuning.head.get().dropout,
+                mixup: tuning.head.get().mixup,
                 seed: tuning.head.get().seed.wrapping_add(1 + step as u64),
             };
-            let spare = std::mem::take(&mut self.spare);
-            let results = self.model.train_batch(&batch, spare, tuning.threads)?;
+            let results = self.model.train_batch(
+                &batch,
+                &mut self.gradients,
+                &mut self.workspace,
+                tuning.threads,
+            );
             let loss: f32 = results.iter().map(|r| r.loss).sum();
             if !loss.is_finite() {
                 return Err(Error::Diverged { epoch, loss });
@@ -275,7 +284,7 @@ impl Run {
                 hits += firsts.zip(&labels).filter(|(a, b)| a == *b).count();
             }
             rate = self.schedules[0].rate(step as u64);
-            self.step(tuning, step as u64, results)?;
+            self.step(tuning, step as u64, results);
         }
         let score = match validation {
             [] => None,
@@ -312,10 +321,9 @@ impl Run {
     }
 
     /// One step with the sums of the shards' derivatives.
-    fn step(&mut self, tuning: &Tuning, step: u64, results: Vec<ShardResult>) -> Result<()> {
+    fn step(&mut self, tuning: &Tuning, step: u64, results: Vec<ShardResult>) {
         let lambda = tuning.head.get().l2;
         let mut head: Vec<DenseGradient> = Vec::new();
-        let mut shards = Vec::with_capacity(results.len());
         for result in results {
             if head.is_empty() {
                 head = result.head;
@@ -325,32 +333,32 @@ impl Run {
                     all.bias += &part.bias;
                 }
             }
-            shards.push(result.gradients);
         }
         if lambda > 0.0 {
             l2::add_gradient(&self.model.layers, lambda, &mut head);
         }
-        let mut gradients = sum_in_order(&mut shards, tuning.threads)?;
         let [base_rate, head_rate] = self.schedules.map(|schedule| schedule.rate(step));
         let mut parameters = Vec::new();
         let weights = self.model.weights.iter_mut().zip(&tuning.tail.weights);
-        for ((values, facts), gradient) in weights.zip(&gradients).filter(|((_, f), _)| f.trained) {
+        for ((values, facts), gradient) in
+            weights.zip(&self.gradients).filter(|((_, f), _)| f.trained)
+        {
             parameters.push(Parameter {
                 values,
                 gradient,
                 decays: facts.decays,
             });
         }
-        self.base_optimizer.step(base_rate, &mut parameters);
+        let executor = Threads(tuning.threads);
+        self.base_optimizer
+            .step(base_rate, &mut parameters, &executor);
         let mut parameters = Vec::new();
         for (layer, gradient) in self.model.layers.iter_mut().zip(&head) {
             parameters.extend(parameter(&mut layer.weights, &gradient.weights, true));
             parameters.extend(parameter(&mut layer.bias, &gradient.bias, false));
         }
-        self.head_optimizer.step(head_rate, &mut parameters);
-        shards.push(std::mem::take(&mut gradients));
-        self.spare = shards;
-        Ok(())
+        self.head_optimizer
+            .step(head_rate, &mut parameters, &executor);
     }
 
     /// Writes the state to the checkpoint, if there is to be one.
@@ -450,35 +458,6 @@ fn head_tensors(layers: &[Dense]) -> impl Iterator<Item = &[f32]> {
         let weights = layer.weights.as_slice().unwrap_or_default();
         [weights, layer.bias.as_slice().unwrap_or_default()]
     })
-}
-
-/// The sums over the shards of each tensor, in the first shard's memory, which is taken out of `shards`.
-fn sum_in_order(shards: &mut Vec<Vec<Vec<f32>>>, threads: usize) -> Result<Vec<Vec<f32>>> {
-    if shards.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sums = shards.remove(0);
-    let largest = sums.iter().map(Vec::len).max().unwrap_or(0);
-    let piece = largest.div_ceil(threads.max(1)).max(1 << 16);
-    let mut pieces: Vec<(usize, usize, &mut [f32])> = Vec::new();
-    for (tensor, sum) in sums.iter_mut().enumerate() {
-        let parts = sum.chunks_mut(piece).enumerate();
-        pieces.extend(parts.map(|(i, part)| (tensor, i * piece, part)));
-    }
-    let pieces: Vec<_> = pieces.into_iter().map(std::sync::Mutex::new).collect();
-    in_order(pieces.len(), threads, |index| {
-        if let Ok(mut guard) = pieces[index].lock() {
-            let (tensor, begin, sum) = &mut *guard;
-            for shard in shards.iter() {
-                let part = &shard[*tensor][*begin..*begin + sum.len()];
-                for (sum, value) in sum.iter_mut().zip(part) {
-                    *sum += value;
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(sums)
 }
 
 /// The results of a model on labelled rows.

@@ -43,6 +43,9 @@ pub struct HeadParams {
     pub dropout: f32,
     /// Share of each one-hot target that is spread evenly over all classes, from 0 to below 1.
     pub label_smoothing: f32,
+    /// α of mixup, from 0 (none) to 2: pictures of a batch are mixed in pairs, with shares from Beta(α, α), where
+    /// they enter what is trained. See [`crate::nn::mixup`].
+    pub mixup: f32,
     /// Weights of the classes in the training loss.
     pub class_weights: ClassWeights,
     /// Whether features are standardised with the mean and deviation of the training rows. The
@@ -81,6 +84,7 @@ impl Default for HeadParams {
             hidden: Vec::new(),
             dropout: 0.0,
             label_smoothing: 0.0,
+            mixup: 0.0,
             class_weights: ClassWeights::None,
             standardize: true,
             early_stopping: 0,
@@ -182,6 +186,12 @@ impl HeadParams {
                 "must be at least 0 and below 1",
             )?;
         }
+        ensure(
+            "--mixup",
+            self.mixup,
+            (0.0..=2.0).contains(&self.mixup),
+            "must be from 0 to 2",
+        )?;
         if self.warmup_epochs > 0 && self.warmup_epochs >= self.epochs {
             return Err(Error::Parameter {
                 name: "--warmup-epochs",
@@ -260,6 +270,7 @@ mod tests {
         assert_eq!(rejected(|p| p.hidden = vec![64, 0]), "--hidden");
         assert_eq!(rejected(|p| p.dropout = 1.0), "--dropout");
         assert_eq!(rejected(|p| p.label_smoothing = -0.1), "--label-smoothing");
+        assert_eq!(rejected(|p| p.mixup = 2.5), "--mixup");
         assert_eq!(
             rejected(|p| {
                 p.nesterov = true;

@@ -10,8 +10,10 @@ pub mod fit;
 pub mod head;
 pub mod head_params;
 pub mod metrics;
+pub mod paired;
 pub mod score;
 mod standardizer;
+mod threads;
 mod trainer;
 mod tuned;
 
@@ -24,5 +26,6 @@ pub use head_params::{
     ClassWeights, HeadParams, Monitor, OptimizerName, ScheduleName, ValidHeadParams,
 };
 pub use metrics::{ClassScores, ConfusionMatrix, first_of, log_loss, top_k_accuracy};
+pub use paired::PairedDifference;
 pub use score::{Score, evaluate, probabilities};
 pub use tuned::TunedModel;

@@ -12,8 +12,9 @@ use super::standardizer::Standardizer;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::nn::loss::cross_entropy_sum;
+use crate::nn::parallel::Sequential;
 use crate::nn::{
-    CrossEntropy, Curve, Dense, Optimizer, Parameter, Rule, Schedule, initializer, l2, mlp,
+    CrossEntropy, Curve, Dense, Mixup, Optimizer, Parameter, Rule, Schedule, initializer, l2, mlp,
 };
 use crate::progress::Progress;
 
@@ -44,6 +45,7 @@ pub(super) struct Trainer<'a> {
     dropout_rng: Pcg32,
     /// Which view of each row is taken.
     view_rng: Pcg32,
+    mixup_rng: Pcg32,
 }
 
 impl<'a> Trainer<'a> {
@@ -62,6 +64,7 @@ impl<'a> Trainer<'a> {
         let order_rng = Pcg32::from_rng(&mut seeds);
         let dropout_rng = Pcg32::from_rng(&mut seeds);
         let view_rng = Pcg32::from_rng(&mut seeds);
+        let mixup_rng = Pcg32::from_rng(&mut seeds);
         let class_weights = match params.class_weights {
             ClassWeights::None => None,
             ClassWeights::Balanced => Some(balanced(labels, training, classes)),
@@ -83,6 +86,7 @@ impl<'a> Trainer<'a> {
             order_rng,
             dropout_rng,
             view_rng,
+            mixup_rng,
         }
     }
 
@@ -146,13 +150,31 @@ impl<'a> Trainer<'a> {
         if self.params.standardize {
             self.standardizer.apply(&mut features);
         }
+        let mixup = Mixup::draw(self.params.mixup, rows.len(), &mut self.mixup_rng);
+        if let Some(mixup) = &mixup {
+            let plain = features.clone();
+            for (mut own, &partner) in features.rows_mut().into_iter().zip(&mixup.partners) {
+                if let (Some(own), Some(other)) =
+                    (own.as_slice_mut(), plain.row(partner).as_slice())
+                {
+                    mixup.mix(own, other);
+                }
+            }
+        }
         let trace = mlp::forward_training(
             &self.layers,
             features,
             self.params.dropout,
             &mut self.dropout_rng,
         );
-        let (mut objective, gradient) = self.loss.with_gradient(trace.logits.view(), labels);
+        let logits = trace.logits.view();
+        let (mut objective, gradient) = match &mixup {
+            None => self.loss.with_gradient(logits, labels),
+            Some(mixup) => {
+                let others: Vec<usize> = mixup.partners.iter().map(|&j| labels[j]).collect();
+                mixup.loss(&self.loss, logits, labels, &others)
+            }
+        };
         let mut gradients = mlp::backward(&self.layers, &trace, gradient);
         if self.params.l2 > 0.0 {
             objective += l2::penalty(&self.layers, self.params.l2);
@@ -163,7 +185,8 @@ impl<'a> Trainer<'a> {
             parameters.extend(parameter(&mut layer.weights, &gradient.weights, true));
             parameters.extend(parameter(&mut layer.bias, &gradient.bias, false));
         }
-        self.optimizer.step(learning_rate, &mut parameters);
+        self.optimizer
+            .step(learning_rate, &mut parameters, &Sequential);
         (objective, trace.logits)
     }
 

@@ -1,26 +1,28 @@
 //! The end of a base with a head behind it: features, and derivatives of the loss, of many pictures at once.
 //!
-//! Pictures are taken in shards of a fixed number. A shard is one thread's work from its maps to its
-//! derivatives, and shards are summed in their order: results do not depend on the number of threads.
+//! Pictures are taken in shards of a fixed number, which are summed in their order: results do not depend on
+//! the number of threads.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::head::Head;
 use super::standardizer::Standardizer;
+use super::threads::Threads;
 use crate::backbone::TrainableTail;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::FeatureMatrix;
+use crate::nn::convnet::Workspace;
 use crate::nn::maps::put_channels_last;
-use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, mlp};
+use crate::nn::parallel::map;
+use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, Mixup, mlp};
 use crate::progress::Progress;
 
 /// Pictures of a shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
 pub(super) const SHARD: usize = 4;
+/// Pictures that pass through the network at once where none is trained on.
+const PASSING: usize = 8 * SHARD;
 
 /// The weights of the end of a base and of the head behind it.
 #[derive(Clone, Debug)]
@@ -35,8 +37,6 @@ pub struct TunedModel {
 
 /// What a shard of a training batch gave.
 pub(super) struct ShardResult {
-    /// Derivatives by the weights of the network; empty for those that are not trained.
-    pub(super) gradients: Vec<Vec<f32>>,
     /// Derivatives by the head's layers.
     pub(super) head: Vec<DenseGradient>,
     /// The shard's part of the batch's loss.
@@ -52,6 +52,8 @@ pub(super) struct TrainingBatch<'a> {
     pub(super) labels: &'a [usize],
     pub(super) loss: &'a CrossEntropy,
     pub(super) dropout: f32,
+    /// α of mixup.
+    pub(super) mixup: f32,
     /// Seed of the batch's dropout.
     pub(super) seed: u64,
 }
@@ -96,92 +98,120 @@ impl TunedModel {
         progress: &Progress,
     ) -> Result<Array2<f32>> {
         let dim = self.net.output().values();
-        let shards: Vec<&[usize]> = rows.chunks(SHARD).collect();
-        let found = in_order(shards.len(), threads, |shard| {
+        let executor = Threads(threads);
+        let mut workspace = Workspace::default();
+        let weights = self.net.prepare(&self.weights, &mut workspace, &executor);
+        let mut features = Array2::zeros((rows.len(), dim));
+        let places = features.axis_chunks_iter_mut(Axis(0), PASSING);
+        for (rows, mut place) in rows.chunks(PASSING).zip(places) {
             progress.checkpoint()?;
-            let rows = shards[shard];
+            let shards: Vec<&[usize]> = rows.chunks(SHARD).collect();
+            let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
+            let input = map(&executor, shards.len(), |shard| {
+                self.load(maps, shards[shard], || 0)
+            });
             let output = self
                 .net
-                .forward(&self.weights, rows.len(), self.load(maps, rows, || 0));
-            Ok(to_rows(&output, rows.len()))
-        })?;
-        let mut features = Array2::zeros((rows.len(), dim));
-        let places = features.axis_chunks_iter_mut(ndarray::Axis(0), SHARD);
-        for (mut place, shard) in places.zip(&found) {
-            place.assign(shard);
+                .forward(&weights, &images, input, &mut workspace, &executor);
+            let places = place.axis_chunks_iter_mut(Axis(0), SHARD);
+            for ((mut place, output), images) in places.zip(output).zip(images) {
+                place.assign(&to_rows(&output, images));
+            }
         }
         Ok(features)
     }
 
-    /// Loss and derivatives of a training batch, a result a shard, in order. `reused` gives back buffers of
-    /// an earlier batch.
+    /// Loss of a training batch, a result a shard, in order; its derivatives by the weights of the network
+    /// go to `gradients`, which are empty for those that are not trained.
     pub(super) fn train_batch(
         &self,
         batch: &TrainingBatch,
-        reused: Vec<Vec<Vec<f32>>>,
+        gradients: &mut Vec<Vec<f32>>,
+        workspace: &mut Workspace,
         threads: usize,
-    ) -> Result<Vec<ShardResult>> {
-        let reused = Mutex::new(reused);
+    ) -> Vec<ShardResult> {
+        let executor = Threads(threads);
         let shards: Vec<&[usize]> = batch.rows.chunks(SHARD).collect();
-        in_order(shards.len(), threads, |shard| {
-            let buffers = reused.lock().ok().and_then(|mut all| all.pop());
-            let buffers = buffers.unwrap_or_else(|| self.empty_gradients());
-            Ok(self.train_shard(batch, shard, shards[shard], buffers))
-        })
+        let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
+        let views = batch.maps.views();
+        let mut rng = Pcg32::new(batch.seed, shards.len() as u64);
+        let mixup = Mixup::draw(batch.mixup, batch.rows.len(), &mut rng);
+        let others: Vec<usize> = mixup
+            .iter()
+            .flat_map(|mixup| mixup.partners.iter().map(|&j| batch.rows[j]))
+            .collect();
+        let loaded = map(&executor, shards.len(), |shard| {
+            let mut rng = Pcg32::new(batch.seed, shard as u64);
+            // The first numbers of streams of one seed are alike; later ones are not.
+            rng = Pcg32::from_rng(&mut rng);
+            let mut draw = || match views {
+                0 => 0,
+                views => rng.random_range(0..=views),
+            };
+            let mut input = self.load(batch.maps, shards[shard], &mut draw);
+            if let Some(mixup) = &mixup {
+                let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
+                mixup.mix(&mut input, &self.load(batch.maps, others, &mut draw));
+            }
+            (rng, input)
+        });
+        let (rngs, input): (Vec<Pcg32>, Vec<Vec<f32>>) = loaded.into_iter().unzip();
+        let weights = self.net.prepare(&self.weights, workspace, &executor);
+        let traces = self
+            .net
+            .trace(&weights, &images, input, workspace, &executor);
+        let found = map(&executor, shards.len(), |shard| {
+            let output = traces[shard].last().map_or(&[][..], Vec::as_slice);
+            let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
+            let mixed = mixup.as_ref().map(|mixup| (mixup, others));
+            self.train_head(batch, shards[shard], mixed, output, rngs[shard].clone())
+        });
+        let (results, slopes): (Vec<ShardResult>, Vec<Vec<f32>>) = found.into_iter().unzip();
+        gradients.resize_with(self.weights.len(), Vec::new);
+        let trained = self.net.trained().iter().zip(&self.weights);
+        for (gradient, (&trained, weights)) in gradients.iter_mut().zip(trained) {
+            gradient.clear();
+            gradient.resize(if trained { weights.len() } else { 0 }, 0.0);
+        }
+        self.net.backward(
+            &weights, &images, &traces, slopes, gradients, workspace, &executor,
+        );
+        workspace.reclaim(weights);
+        results
     }
 
-    fn empty_gradients(&self) -> Vec<Vec<f32>> {
-        let trained = self.net.trained().iter();
-        let lengths = self.weights.iter().zip(trained);
-        lengths
-            .map(|(w, &trained)| vec![0.0; if trained { w.len() } else { 0 }])
-            .collect()
-    }
-
-    fn train_shard(
+    /// What the head makes of a shard's features, which were `mixed` with those of other rows, and the derivative of the loss by them, both
+    /// `[dim, images]`.
+    fn train_head(
         &self,
         batch: &TrainingBatch,
-        shard: usize,
         rows: &[usize],
-        mut gradients: Vec<Vec<f32>>,
-    ) -> ShardResult {
+        mixed: Option<(&Mixup, &[usize])>,
+        features: &[f32],
+        mut rng: Pcg32,
+    ) -> (ShardResult, Vec<f32>) {
         let images = rows.len();
-        let mut rng = Pcg32::new(batch.seed, shard as u64);
-        // The first numbers of streams of one seed are alike; later ones are not.
-        rng = Pcg32::from_rng(&mut rng);
-        let views = batch.maps.views();
-        let input = self.load(batch.maps, rows, || match views {
-            0 => 0,
-            views => rng.random_range(0..=views),
-        });
-        let trace = self.net.trace(&self.weights, images, input);
-        let output = trace.last().map_or(&[][..], Vec::as_slice);
-        let mut features = to_rows(output, images);
+        let mut features = to_rows(features, images);
         self.standardizer.apply(&mut features);
         let head = mlp::forward_training(&self.layers, features, batch.dropout, &mut rng);
-        let labels: Vec<usize> = rows.iter().map(|&row| batch.labels[row]).collect();
-        let (loss, mut slope) = batch.loss.with_gradient(head.logits.view(), &labels);
+        let labels =
+            |rows: &[usize]| -> Vec<usize> { rows.iter().map(|&row| batch.labels[row]).collect() };
+        let (own, logits) = (labels(rows), head.logits.view());
+        let (loss, mut slope) = match mixed {
+            None => batch.loss.with_gradient(logits, &own),
+            Some((mixup, others)) => mixup.loss(batch.loss, logits, &own, &labels(others)),
+        };
         // The loss of a batch is the mean over its rows, not over those of a shard.
         let share = images as f32 / batch.rows.len() as f32;
         slope *= share;
-        let (head_gradients, mut slope) = mlp::backward_to_input(&self.layers, &head, slope);
+        let (gradients, mut slope) = mlp::backward_to_input(&self.layers, &head, slope);
         self.standardizer.backward(&mut slope);
-        for gradient in &mut gradients {
-            gradient.fill(0.0);
-        }
-        self.net.backward(
-            &self.weights,
-            images,
-            &trace,
-            from_rows(slope.view()),
-            &mut gradients,
-        );
-        ShardResult {
-            gradients,
-            head: head_gradients,
+        let result = ShardResult {
+            head: gradients,
             loss: loss * share,
             logits: head.logits,
-        }
+        };
+        (result, from_rows(slope.view()))
     }
 
     /// The maps of `rows`, as the network takes them; `view` draws which view of each.
@@ -215,78 +245,9 @@ fn from_rows(rows: ArrayView2<f32>) -> Vec<f32> {
     rows.t().iter().copied().collect()
 }
 
-/// Results of `work` for 0 to below `count`, in order, computed on up to `threads` threads.
-///
-/// # Errors
-/// The first error of `work`, in order.
-pub(super) fn in_order<T: Send>(
-    count: usize,
-    threads: usize,
-    work: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    if threads <= 1 || count <= 1 {
-        return (0..count).map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let places: Vec<Mutex<Option<Result<T>>>> = (0..count).map(|_| Mutex::new(None)).collect();
-    let run = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(place) = places.get(index) else {
-                return;
-            };
-            let result = work(index);
-            let failed = result.is_err();
-            if let Ok(mut place) = place.lock() {
-                *place = Some(result);
-            }
-            if failed {
-                next.store(count, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(count) {
-            // A thread that cannot be started leaves its work to the others.
-            let _ = std::thread::Builder::new()
-                .name("tl-tune".into())
-                .spawn_scoped(scope, run);
-        }
-        run();
-    });
-    let mut results = Vec::with_capacity(count);
-    for place in places {
-        match place.into_inner() {
-            Ok(Some(result)) => results.push(result?),
-            // Left out after an error, which stands at another place.
-            _ => continue,
-        }
-    }
-    if results.len() < count {
-        return Err(Error::Cancelled);
-    }
-    Ok(results)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn results_come_in_order_and_the_first_error_is_told() {
-        for threads in [1, 3] {
-            let squares = in_order(50, threads, |i| Ok(i * i)).unwrap();
-            assert_eq!(squares, (0..50).map(|i| i * i).collect::<Vec<_>>());
-            let failed = in_order(50, threads, |i| match i {
-                7 => Err(Error::Diverged {
-                    epoch: i,
-                    loss: 0.0,
-                }),
-                _ => Ok(i),
-            });
-            assert!(matches!(failed, Err(Error::Diverged { epoch: 7, .. })));
-        }
-    }
 
     #[test]
     fn rows_and_vectors_are_each_others_transpose() {

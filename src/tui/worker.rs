@@ -28,8 +28,8 @@ use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
-    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, evaluate, finetune,
-    fit, layers, overview, run_job, verify,
+    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, best, evaluate,
+    finetune, fit, layers, overview, run_job, verify,
 };
 use crate::pixels::{DecodeLimits, Picture};
 use crate::progress::{self, Cancel, Pause, Progress};
@@ -197,6 +197,9 @@ impl Workers {
             };
         }
         let card = config.card();
+        if config.recipe == Recipe::Best {
+            return self.start_job(card, Box::new(move |p| best(&config, p).map(drop)));
+        }
         self.start_job(card, Box::new(move |p| fit(&config, p).map(drop)))
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use crate::progress::{Event, Phase};
+use crate::report::recipe_line;
 use crate::tui::keys::Action;
 use crate::tui::text::path_text;
 
@@ -87,6 +88,16 @@ impl Log {
             } => (
                 Weight::Info,
                 format!("fold {} of {folds}: accuracy {accuracy:.4}", fold + 1),
+            ),
+            Event::RecipeTried {
+                recipe,
+                accuracy,
+                difference,
+                margin,
+                ..
+            } => (
+                Weight::Info,
+                recipe_line(recipe, *accuracy, difference.zip(*margin)),
             ),
             Event::Evaluated {
                 split,

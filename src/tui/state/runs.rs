@@ -76,6 +76,8 @@ impl Run {
                 self.best_epoch = stats.best_epoch;
             }
             Event::FoldDone { accuracy, .. } => self.folds.push(*accuracy),
+            // The folds that follow are another recipe's.
+            Event::RecipeTried { .. } => self.folds.clear(),
             Event::Evaluated {
                 split,
                 images,

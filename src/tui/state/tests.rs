@@ -229,7 +229,8 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
         entries: vec![entry("a", 0), entry("b", 3)],
         problem: None,
     }));
-    player.tell(Answer::Bases(bases()));
+    let mut bases = bases();
+    player.tell(Answer::Bases(bases.clone()));
     player.key(KeyCode::Up);
     assert_eq!(
         player.key(KeyCode::Enter),
@@ -238,10 +239,10 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
     assert_eq!(player.key(KeyCode::Left), [Command::ListFolder("/".into())]);
     player.key(KeyCode::Tab);
     player.key(KeyCode::Down);
-    assert_eq!(player.key(KeyCode::Enter), [], "it is not on this machine");
-    let mut known = bases();
-    known[1].weights = Weights::File("vgg16.onnx".into());
-    player.tell(Answer::Bases(known));
+    assert_eq!(bases[1].weights, Weights::Missing);
+    assert_eq!(player.key(KeyCode::Enter), [], "its weights are not here");
+    bases[1].weights = Weights::File("/models/vgg16.onnx".into());
+    player.tell(Answer::Bases(bases));
     player.key(KeyCode::Down);
     let commands = player.key(KeyCode::Enter);
     assert!(matches!(&commands[..], [Command::Layers(params)] if params.model == "vgg16"));

@@ -95,6 +95,7 @@ impl Train {
                 self.folds.push(*accuracy);
                 self.fold_count = *folds;
             }
+            Event::RecipeTried { .. } => self.folds.clear(),
             Event::Evaluated {
                 split,
                 images,

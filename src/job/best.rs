@@ -1,0 +1,146 @@
+//! One recipe after another, compared on the same folds; the best makes the model.
+
+use std::time::Instant;
+
+use super::finetune::{self, FinetuneConfig};
+use super::fit::{self, FitConfig};
+use super::recipe::Recipe;
+use super::train::{TrainReport, check_output};
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+use crate::train::{CrossValidation, PairedDifference};
+
+/// Folds on which recipes are compared where the user gave no number.
+const FOLDS: usize = 5;
+
+/// A recipe that was cross-validated.
+#[derive(Debug)]
+pub struct Tried {
+    /// Which.
+    pub recipe: Recipe,
+    /// What was found.
+    pub cross_validation: CrossValidation,
+    /// How much better it is than the best of those before it; none for the first.
+    pub difference: Option<PairedDifference>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// What [`best`] found.
+#[derive(Debug)]
+pub struct BestReport {
+    /// The recipes, in the order in which they were tried.
+    pub tried: Vec<Tried>,
+    /// Which of them made the model.
+    pub chosen: Recipe,
+    /// The model.
+    pub trained: TrainReport,
+}
+
+/// Cross-validates the recipes on the same folds, from the simplest on, for as long as `config.budget` lasts;
+/// trains the one with the highest accuracy (the simpler of equals) and saves it. The first recipe is tried
+/// whatever it takes; another whose time runs out, or that the base does not allow, does not count.
+///
+/// # Errors
+/// Those of [`super::fit()`] and [`super::finetune()`].
+pub fn best(config: &FitConfig, progress: &Progress) -> Result<BestReport> {
+    check_output(&config.output, config.force)?;
+    let config = FitConfig {
+        folds: if config.folds == 0 {
+            FOLDS
+        } else {
+            config.folds
+        },
+        ..config.clone()
+    };
+    let deadline = Instant::now() + config.budget.duration();
+    let mut tried: Vec<Tried> = Vec::new();
+    let mut leader = 0;
+    for recipe in Recipe::PLAIN {
+        let started = Instant::now();
+        let limited = match tried.is_empty() {
+            true => progress.clone(),
+            false if started >= deadline => {
+                progress.info(out_of_time(recipe, &config));
+                break;
+            }
+            false => progress.until(deadline),
+        };
+        progress.info(format!("recipe {}", recipe.name()));
+        let found = match cross_validated(&recipe.applied_to(&config)?, &limited) {
+            Err(Error::Cancelled) if !progress.cancel().is_cancelled() => {
+                progress.info(out_of_time(recipe, &config));
+                break;
+            }
+            Err(
+                error @ (Error::Diverged { .. }
+                | Error::Parameter {
+                    name: "--unfreeze-from",
+                    ..
+                }),
+            ) if !tried.is_empty() => {
+                progress.warn(format!("recipe {} is left out: {error}", recipe.name()));
+                continue;
+            }
+            found => found?,
+        };
+        let difference = tried.get(leader).map(|before| {
+            let before = &before.cross_validation.fold_accuracy;
+            PairedDifference::of(before, &found.fold_accuracy)
+        });
+        let is_best = tried
+            .get(leader)
+            .is_none_or(|before| found.accuracy() > before.cross_validation.accuracy());
+        if is_best {
+            leader = tried.len();
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        progress.emit(Event::RecipeTried {
+            recipe: recipe.name().to_owned(),
+            accuracy: found.accuracy(),
+            standard_deviation: found.standard_deviation(),
+            seconds,
+            difference: difference.map(|d| d.mean),
+            margin: difference.map(|d| d.margin),
+            is_best,
+        });
+        tried.push(Tried {
+            recipe,
+            cross_validation: found,
+            difference,
+            seconds,
+        });
+    }
+    let chosen = tried[leader].recipe;
+    let known = tried[leader].cross_validation.clone();
+    progress.info(format!("recipe {} makes the model", chosen.name()));
+    let config = chosen.applied_to(&config)?;
+    let trained = match chosen {
+        Recipe::Finetune => {
+            finetune::run(&FinetuneConfig::of_recipe(&config)?, Some(known), progress)?.trained
+        }
+        _ => fit::run(&config, Some(known), progress)?,
+    };
+    Ok(BestReport {
+        tried,
+        chosen,
+        trained,
+    })
+}
+
+fn cross_validated(config: &FitConfig, progress: &Progress) -> Result<CrossValidation> {
+    match config.recipe {
+        Recipe::Finetune => {
+            finetune::cross_validated(&FinetuneConfig::of_recipe(config)?, progress)
+        }
+        _ => fit::cross_validated(config, progress),
+    }
+}
+
+fn out_of_time(recipe: Recipe, config: &FitConfig) -> String {
+    format!(
+        "recipe {} is not tried: the {} of --budget are over",
+        recipe.name(),
+        config.budget
+    )
+}
