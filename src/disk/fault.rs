@@ -57,7 +57,7 @@ mod on {
     use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
-    use super::super::{full, parent};
+    use super::super::parent;
 
     const ENOSPC: i32 = 28;
     const EIO: i32 = 5;
@@ -132,6 +132,11 @@ mod on {
         PLAN.fault
             .filter(|&(kind, at)| state.steps == at || kind == Kind::Full && state.steps > at)
             .map(|(kind, _)| kind)
+    }
+
+    /// A path that a file is known by here, whatever the working folder.
+    fn full(path: &Path) -> PathBuf {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
 
     /// A step that is whole or not done. `Torn` and `Power` come with the step after it.

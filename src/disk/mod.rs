@@ -14,7 +14,7 @@ mod fault;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use data_file::DataFile;
 
@@ -179,11 +179,6 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(Error::io("sync", folder))?;
     fault::names_synced(folder);
     Ok(())
-}
-
-/// A path that `fault` knows a file by, whatever the working folder.
-fn full(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
