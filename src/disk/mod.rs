@@ -2,10 +2,10 @@
 //!
 //! | what | promise |
 //! | --- | --- |
-//! | [`write_atomic`] | a reader sees the old file or the whole new one |
-//! | [`rename_synced`] | the new name survives a power cut |
-//! | [`DataFile`] | what was written before [`DataFile::sync`] survives a power cut |
-//! | [`lock`] | one process at a time; ends with its process, however that ends |
+//! | `write_atomic` | a reader sees the old file or the whole new one |
+//! | `rename_synced` | the new name survives a power cut |
+//! | `DataFile` | what was written before `DataFile::sync` survives a power cut |
+//! | `lock` | one process at a time; ends with its process, however that ends |
 //!
 //! Builds with debug assertions can be made to fail at every single step, see `fault`.
 

@@ -72,7 +72,7 @@ impl TunedModel {
     /// The head on raw features.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] before the head was trained.
+    /// [`crate::Error::Mismatch`] before the head was trained.
     pub fn head(&self) -> Result<Head> {
         let mut layers = self.layers.clone();
         if let Some(first) = layers.first_mut() {
@@ -89,7 +89,7 @@ impl TunedModel {
     /// Features `[rows, dim]` of the given rows of `maps`, on `threads` threads.
     ///
     /// # Errors
-    /// [`Error::Cancelled`]; [`Error::Io`] if no thread can be started.
+    /// [`crate::Error::Cancelled`]; [`crate::Error::Io`] if no thread can be started.
     pub fn features(
         &self,
         maps: &FeatureMatrix,

@@ -2,7 +2,7 @@
 //!
 //! Values are numbered: 0 is the input, i + 1 what layer i makes; the last layer makes the output. A value is
 //! the maps of a shard of pictures, `[channels, images, height, width]`, see [`super::maps`]. A batch is some
-//! shards: most layers take one shard after another, each a piece of work of its own; [`super::winograd`]'s
+//! shards: most layers take one shard after another, each a piece of work of its own; `nn::winograd`'s
 //! take all shards together. Results do not depend on the executor.
 
 mod backward;
