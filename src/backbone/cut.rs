@@ -144,29 +144,54 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
     Ok(layers[place].tensor.clone())
 }
 
-/// Tells whether a four-dimensional tensor has its channels second or last.
+/// Which four-dimensional tensors of a graph have their channels second, and which last.
 ///
 /// ONNX convolutions and poolings are channels first; a graph that was channels last in another format
 /// carries transpositions, and the last one before the tensor decides. With neither, the input's layout.
-pub fn layout_of(graph: &OnnxGraph, tensor: &str, input_layout: Layout) -> Layout {
-    let nodes = graph.nodes();
-    let producers = producers(&nodes);
-    let (weights, copies) = (graph.weight_shapes(), graph.weight_copies());
-    let is_constant = |name: &String| weights.contains_key(name) || copies.contains_key(name);
-    let mut tensor = tensor.to_owned();
-    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i]) {
-        match node.op_type.as_str() {
-            "Transpose" if node.perm == [0, 2, 3, 1] => return Layout::Nhwc,
-            op if op == "Transpose" && node.perm == [0, 3, 1, 2] => return Layout::Nchw,
-            op if op.contains("Conv") || op.contains("Pool") => return Layout::Nchw,
-            _ => {}
+pub struct Layouts {
+    /// What makes each tensor: a node that decides, or one that leaves things as they are in its input.
+    makers: HashMap<String, Maker>,
+    input: Layout,
+}
+
+enum Maker {
+    Decides(Layout),
+    Keeps(Option<String>),
+}
+
+impl Layouts {
+    /// Of a graph whose picture input has the layout `input`.
+    pub fn of(graph: &OnnxGraph, input: Layout) -> Layouts {
+        let (weights, copies) = (graph.weight_shapes(), graph.weight_copies());
+        let is_constant = |name: &String| weights.contains_key(name) || copies.contains_key(name);
+        let mut makers = HashMap::new();
+        for node in graph.nodes() {
+            for output in node.outputs {
+                let maker = match node.op_type.as_str() {
+                    "Transpose" if node.perm == [0, 2, 3, 1] => Maker::Decides(Layout::Nhwc),
+                    "Transpose" if node.perm == [0, 3, 1, 2] => Maker::Decides(Layout::Nchw),
+                    op if op.contains("Conv") || op.contains("Pool") => {
+                        Maker::Decides(Layout::Nchw)
+                    }
+                    _ => Maker::Keeps(node.inputs.iter().find(|i| !is_constant(i)).cloned()),
+                };
+                makers.insert(output, maker);
+            }
         }
-        match node.inputs.iter().find(|input| !is_constant(input)) {
-            Some(input) => tensor = input.clone(),
-            None => break,
+        Layouts { makers, input }
+    }
+
+    /// That of `tensor`.
+    pub fn at(&self, tensor: &str) -> Layout {
+        let mut tensor = tensor;
+        loop {
+            match self.makers.get(tensor) {
+                Some(Maker::Decides(layout)) => return *layout,
+                Some(Maker::Keeps(Some(input))) => tensor = input,
+                Some(Maker::Keeps(None)) | None => return self.input,
+            }
         }
     }
-    input_layout
 }
 
 /// Puts `pool` behind `tensor`, whose shape without the batch is `shape`. Returns the name of the result

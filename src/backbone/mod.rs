@@ -42,9 +42,10 @@ pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
-    known_model, known_models, label_list, models_home, whole_file,
+    known_model, known_models, label_list, models_home,
 };
 
+use self::cut::Layouts;
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
@@ -263,7 +264,7 @@ impl Backbone {
 
     /// Whether the tensor `tensor` has its channels second or last.
     fn layout_at(&self, tensor: &str) -> Layout {
-        cut::layout_of(&self.graph, tensor, self.id.preprocess.layout)
+        Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
     /// Makes what one worker needs to turn pictures into features.
@@ -284,6 +285,7 @@ fn pooled_features(
     pool: Pool,
 ) -> Result<Vec<(String, Vec<usize>)>> {
     let shapes = network::tensor_shapes(graph, input_shape)?;
+    let layouts = Layouts::of(graph, layout);
     let mut features = Vec::new();
     for cut in cuts.as_slice() {
         let shape = shapes
@@ -298,7 +300,7 @@ fn pooled_features(
                     "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
                 ))
             })?;
-        let cut_layout = cut::layout_of(graph, cut, layout);
+        let cut_layout = layouts.at(cut);
         features.push(cut::pooled(graph, cut, &shape[1..], cut_layout, pool)?);
     }
     Ok(features)

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::cut::layout_of;
+use super::cut::Layouts;
 use super::layers::{Detail, group, pick};
 use super::network::tensor_shapes;
 use super::onnx::{OnnxGraph, OnnxNode};
@@ -76,9 +76,10 @@ impl Summary {
             copies: graph.weight_copies(),
             counted: HashSet::new(),
         };
+        let layouts = Layouts::of(graph, input_layout);
         let channels_last = |tensor: &str| {
             let shape = shapes.get(tensor)?.get(1..)?.to_vec();
-            match (shape.len(), layout_of(graph, tensor, input_layout)) {
+            match (shape.len(), layouts.at(tensor)) {
                 (3, Layout::Nchw) => Some(vec![shape[1], shape[2], shape[0]]),
                 _ => Some(shape),
             }

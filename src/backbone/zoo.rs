@@ -51,7 +51,7 @@ pub struct FoundModel {
     pub tail: Tail,
     /// The whole graph, uncut.
     pub graph: OnnxGraph,
-    /// SHA-256 of [`whole_file`], lower-case hexadecimal.
+    /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
     /// Sentences for the user on what was guessed.
     pub warnings: Vec<String>,
@@ -190,7 +190,8 @@ pub fn find(model: &str) -> Result<FoundModel> {
 }
 
 /// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
-/// guess for pictures that are prepared in a given way.
+/// guess for pictures that are prepared in a given way. Also returns the file's bytes, with the weights that it
+/// keeps in other files of its folder put into it.
 ///
 /// # Errors
 /// As [`find`].
@@ -198,36 +199,24 @@ pub fn find_file(
     path: &Path,
     card: Option<ModelCard>,
     preparation: Option<Preparation>,
-) -> Result<FoundModel> {
+) -> Result<(FoundModel, Vec<u8>)> {
     if !path.is_file() {
         return Err(Error::NotFound {
             what: "model",
             path: path.to_owned(),
         });
     }
-    let (graph, bytes) = read_graph(path)?;
+    let name = path.display().to_string();
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
+    let bytes = whole.unwrap_or(bytes);
     let mut warnings = Vec::new();
     let card = match card {
         Some(card) => card,
         None => guess_card(&graph, path, preparation, &mut warnings)?,
     };
     let sha256 = hex_sha256(&bytes);
-    found(card, graph, sha256, warnings)
-}
-
-/// The graph of an ONNX file, and its bytes with the weights that it keeps in other files.
-fn read_graph(path: &Path) -> Result<(OnnxGraph, Vec<u8>)> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &path.display().to_string())?;
-    Ok((graph, whole.unwrap_or(bytes)))
-}
-
-/// The bytes of an ONNX file, with the weights that it keeps in other files of its folder put into it.
-///
-/// # Errors
-/// [`Error::Io`] or [`Error::Model`], with what to do.
-pub fn whole_file(path: &Path) -> Result<Vec<u8>> {
-    Ok(read_graph(path)?.1)
+    Ok((found(card, graph, sha256, warnings)?, bytes))
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
@@ -339,7 +328,7 @@ fn from_file(path: &Path) -> Result<FoundModel> {
         true => Some(read_card(&card_path)?),
         false => None,
     };
-    find_file(path, card, None)
+    Ok(find_file(path, card, None)?.0)
 }
 
 /// SHA-256 of `bytes` in lower-case hexadecimal.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, FoundModel, KnownModel, ModelCard, Preparation, Summary,
     Weights, find, find_cut, find_file, hex_sha256, input_shape, input_size, known_model,
-    known_models, models_home, whole_file,
+    known_models, models_home,
 };
 use crate::disk::write_atomic;
 use crate::download::{Source, Wanted, download};
@@ -291,11 +291,10 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         }
         None => None,
     };
-    let mut found = find_file(&config.file, card, config.preparation)?;
+    let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
     for warning in &found.warnings {
         progress.warn(format!("{warning}; give --preprocess if you know"));
     }
-    let bytes = whole_file(&config.file)?;
     complete_card(&mut found, config, bytes.len() as u64)?;
     let facts = facts(found, None)?;
     let mut card = facts.card;
