@@ -31,9 +31,8 @@ impl Reader {
     pub fn new(limits: DecodeLimits, rendering: Rendering, time_limit: Duration) -> Result<Reader> {
         let work = move |path: PathBuf| {
             let (bytes, file) = read_file(&path)?;
-            let picture = Picture::decode(&bytes, &path, &limits, rendering)?;
-            // The picture may have been decoded at a reduced size.
-            let (width, height) = Picture::measure_bytes(&bytes, &path)?;
+            let (picture, (width, height)) =
+                Picture::decode_sized(&bytes, &path, &limits, rendering)?;
             let facts = SourceFacts {
                 width,
                 height,

@@ -1,5 +1,6 @@
 //! From bytes to decoded pixels.
 
+use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -60,19 +61,20 @@ impl From<[u8; 3]> for Rendering {
     }
 }
 
-/// Decodes `bytes`; the error is one clause that reads after the path.
+/// Decodes `bytes`; also gives the upright width and height of the whole picture. The error is one clause that
+/// reads after the path.
 pub(crate) fn decode(
     bytes: &[u8],
     path: &Path,
     limits: &DecodeLimits,
     rendering: Rendering,
-) -> Result<Picture, String> {
+) -> Result<(Picture, (u32, u32)), String> {
     let format = sniff(bytes)?;
     if format == ImageFormat::Jpeg && jpeg_is_cut_off(bytes) {
         return Err(cut_off(format));
     }
     // A panic of a decoder on one odd file must not end a run over thousands.
-    let (mut image, orientation) = catch_unwind(AssertUnwindSafe(|| {
+    let (mut image, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
         decode_as(bytes, format, limits, rendering)
     }))
     .unwrap_or_else(|_| Err(format!("is {} that cannot be decoded", format_name(format))))?;
@@ -86,42 +88,46 @@ pub(crate) fn decode(
     image = DynamicImage::ImageRgb8(to_rgb8(image, rendering.background)?);
     image.apply_orientation(orientation);
     let rgb = image.into_rgb8();
-    Ok(Picture {
+    let picture = Picture {
         width: rgb.width(),
         height: rgb.height(),
         rgb: rgb.into_raw(),
         warnings,
-    })
+    };
+    Ok((picture, upright(size, orientation)))
 }
 
-/// Width and height of the picture in `source`, upright, by its header; the error is one clause.
-pub(crate) fn measure(mut source: impl Read + Seek) -> Result<(u32, u32), String> {
+/// Width and height after the orientation was applied.
+fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (height, width),
+        _ => (width, height),
+    }
+}
+
+/// Width and height of the picture in `file`, upright, by its header; the error is one clause.
+pub(crate) fn measure(mut file: File) -> Result<(u32, u32), String> {
     /// Enough for every signature.
     const HEAD_BYTES: u64 = 64;
     let unread = |e: std::io::Error| format!("cannot be read: {e}");
     let mut head = Vec::new();
-    Read::by_ref(&mut source)
+    Read::by_ref(&mut file)
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
         .map_err(unread)?;
     let format = sniff(&head)?;
-    source.rewind().map_err(unread)?;
+    file.rewind().map_err(unread)?;
     let read = || {
-        let mut reader = ImageReader::with_format(BufReader::new(source), format);
+        let mut reader = ImageReader::with_format(BufReader::new(file), format);
         reader.no_limits();
         let mut decoder = reader
             .into_decoder()
             .map_err(|e| describe(e, format, &DecodeLimits::default()))?;
-        let (width, height) = decoder.dimensions();
-        Ok(match decoder.orientation() {
-            Ok(
-                Orientation::Rotate90
-                | Orientation::Rotate270
-                | Orientation::Rotate90FlipH
-                | Orientation::Rotate270FlipH,
-            ) => (height, width),
-            _ => (width, height),
-        })
+        let size = decoder.dimensions();
+        Ok(upright(size, orientation_of(&mut decoder)))
     };
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(format!("is {} that cannot be read", format_name(format))))
@@ -132,7 +138,7 @@ fn decode_as(
     format: ImageFormat,
     limits: &DecodeLimits,
     rendering: Rendering,
-) -> Result<(DynamicImage, Orientation), String> {
+) -> Result<(DynamicImage, Orientation, (u32, u32)), String> {
     let fail = |error: ImageError| describe(error, format, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // The header alone is read here; the limits are checked below, with the numbers in the message.
@@ -158,8 +164,7 @@ fn decode_as(
     let mut library_limits = Limits::no_limits();
     library_limits.max_alloc = Some(limits.max_bytes);
     decoder.set_limits(library_limits).map_err(fail)?;
-    // An orientation that cannot be read is one that is not there.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation_of(&mut decoder);
     let reduced = match (format, rendering.least_side) {
         (ImageFormat::Jpeg, Some(least_side)) => reduced_jpeg(bytes, least_side),
         _ => None,
@@ -168,7 +173,12 @@ fn decode_as(
         Some(image) => image,
         None => DynamicImage::from_decoder(decoder).map_err(fail)?,
     };
-    Ok((image, orientation))
+    Ok((image, orientation, (width, height)))
+}
+
+/// The orientation of a picture; one that cannot be read is one that is not there.
+fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
 /// Brings every kind of pixel that the decoders give to 8-bit RGB.
@@ -305,7 +315,7 @@ mod tests {
 
     fn read(bytes: &[u8], name: &str) -> Result<Picture, String> {
         let white = [255; 3].into();
-        decode(bytes, Path::new(name), &DecodeLimits::default(), white)
+        Ok(decode(bytes, Path::new(name), &DecodeLimits::default(), white)?.0)
     }
 
     #[test]
@@ -444,7 +454,8 @@ mod tests {
             &DecodeLimits::default(),
             [0, 100, 255].into(),
         )
-        .unwrap();
+        .unwrap()
+        .0;
         assert_eq!(picture.rgb, [0, 100, 255, 100, 100, 127, 200, 100, 0]);
     }
 }

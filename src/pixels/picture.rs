@@ -1,6 +1,5 @@
 //! Decoded pixels.
 
-use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 
 use super::decode::{DecodeLimits, Rendering, decode, measure};
@@ -38,7 +37,19 @@ impl Picture {
         limits: &DecodeLimits,
         rendering: impl Into<Rendering>,
     ) -> Result<Picture> {
-        decode(bytes, path, limits, rendering.into()).map_err(|reason| Error::Image {
+        let (picture, _) = Picture::decode_sized(bytes, path, limits, rendering.into())?;
+        Ok(picture)
+    }
+
+    /// As [`decode`](Self::decode); also gives the upright width and height of the whole picture, of which this may
+    /// be a reduction.
+    pub(crate) fn decode_sized(
+        bytes: &[u8],
+        path: &Path,
+        limits: &DecodeLimits,
+        rendering: Rendering,
+    ) -> Result<(Picture, (u32, u32))> {
+        decode(bytes, path, limits, rendering).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,
         })
@@ -64,12 +75,10 @@ impl Picture {
     /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
         let (file, _) = open_file(path)?;
-        measured(file, path)
-    }
-
-    /// As [`measure`](Self::measure), of bytes that were read already.
-    pub(crate) fn measure_bytes(bytes: &[u8], path: &Path) -> Result<(u32, u32)> {
-        measured(Cursor::new(bytes), path)
+        measure(file).map_err(|reason| Error::Image {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     /// The whole picture, made smaller with antialiased bilinear filtering so that it fits into
@@ -89,13 +98,6 @@ impl Picture {
             size(height),
         )
     }
-}
-
-fn measured(source: impl Read + Seek, path: &Path) -> Result<(u32, u32)> {
-    measure(source).map_err(|reason| Error::Image {
-        path: path.to_owned(),
-        reason,
-    })
 }
 
 #[cfg(test)]
