@@ -5,15 +5,15 @@
 //! url or file ─► <name>.part (grows, survives a stop) ─► size and SHA-256 right? ─► <name>
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use sha2::{Digest, Sha256};
 
-use crate::disk::{parent, rename_synced};
+use crate::disk::{DataFile, create_folder, parent, remove_file, rename_synced};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Phase, Progress};
 
@@ -107,8 +107,7 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
 
 /// The file that grows.
 struct Part<'a> {
-    file: File,
-    path: PathBuf,
+    file: DataFile,
     length: u64,
     wanted: Wanted<'a>,
     told: Instant,
@@ -116,26 +115,19 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn open(to: &Path, wanted: Wanted<'a>) -> Result<Part<'a>> {
-        fs::create_dir_all(parent(to)).map_err(Error::io("create", parent(to)))?;
+        create_folder(parent(to))?;
         let mut name = to.as_os_str().to_owned();
         name.push(".part");
         let path = PathBuf::from(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path }),
-            Err(fs::TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+        let file = DataFile::open(path)?;
+        if !file.try_lock()? {
+            return Err(Error::InUse {
+                path: file.path().to_owned(),
+            });
         }
-        let length = file.metadata().map_err(Error::io("read", &path))?.len();
+        let length = file.len()?;
         let mut part = Part {
             file,
-            path,
             length,
             wanted,
             told: Instant::now(),
@@ -148,22 +140,11 @@ impl<'a> Part<'a> {
 
     fn truncate(&mut self, length: u64) -> Result<()> {
         self.length = length;
-        self.file
-            .set_len(length)
-            .map_err(Error::io("write", &self.path))
-    }
-
-    fn seek_end(&mut self) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(self.length))
-            .map(|_| ())
-            .map_err(Error::io("write", &self.path))
+        self.file.set_len(length)
     }
 
     fn append(&mut self, bytes: &[u8], progress: &Progress) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .map_err(Error::io("write", &self.path))?;
+        self.file.write_at(self.length, bytes)?;
         self.length += bytes.len() as u64;
         let whole = self.length >= self.wanted.bytes;
         self.tell(progress, whole);
@@ -186,17 +167,19 @@ impl<'a> Part<'a> {
     }
 
     fn sha256(&mut self, progress: &Progress) -> Result<String> {
-        let unreadable = |e| Error::io("read", &self.path)(e);
-        self.file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
         let mut hash = Sha256::new();
         let mut piece = vec![0; 1 << 20];
-        loop {
+        let mut offset = 0;
+        while offset < self.length {
             progress.checkpoint()?;
-            let count = self.file.read(&mut piece).map_err(unreadable)?;
-            if count == 0 {
-                break;
-            }
-            hash.update(&piece[..count]);
+            let left = self.length - offset;
+            let piece = match usize::try_from(left) {
+                Ok(left) if left < piece.len() => &mut piece[..left],
+                _ => &mut piece[..],
+            };
+            self.file.read_at(offset, piece)?;
+            hash.update(&*piece);
+            offset += piece.len() as u64;
         }
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
@@ -205,7 +188,7 @@ impl<'a> Part<'a> {
     fn finish(mut self, source: &Source, to: &Path, progress: &Progress) -> Result<()> {
         let found = self.sha256(progress)?;
         if self.length != self.wanted.bytes || found != self.wanted.sha256 {
-            fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))?;
+            remove_file(self.file.path())?;
             return Err(fail(
                 source,
                 format!(
@@ -214,10 +197,8 @@ impl<'a> Part<'a> {
                 ),
             ));
         }
-        self.file
-            .sync_all()
-            .map_err(Error::io("write", &self.path))?;
-        rename_synced(&self.path, to)
+        self.file.sync()?;
+        rename_synced(self.file.path(), to)
     }
 }
 
@@ -236,7 +217,6 @@ fn copy(path: &Path, part: &mut Part, progress: &Progress) -> Result<()> {
         });
     }
     part.truncate(0)?;
-    part.seek_end()?;
     let mut file = File::open(path).map_err(Error::io("read", path))?;
     let mut piece = vec![0; 1 << 20];
     loop {
@@ -408,7 +388,6 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
         ));
     }
     part.truncate(head.start)?;
-    part.seek_end()?;
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataLocation;
 
+use crate::disk::stays_below;
 use crate::error::{Error, Result};
 
 /// Puts the weights that are kept in files of `folder` into the model; says whether there were any. `name`
@@ -94,9 +95,8 @@ fn read(
 /// The file `location` of `folder`, links followed.
 fn below(folder: &Path, location: &str) -> std::result::Result<PathBuf, String> {
     let relative = Path::new(location);
-    let is_plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
     let outside = || format!("{location:?}, which is not in the model's folder");
-    if location.is_empty() || !relative.components().all(is_plain) {
+    if location.is_empty() || !stays_below(relative) {
         return Err(outside());
     }
     let missing =

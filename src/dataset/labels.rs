@@ -1,9 +1,10 @@
 //! A CSV file of labels.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::{Dataset, Split, assemble};
+use crate::disk::stays_below;
 use crate::error::{Error, Result, shown};
 
 /// First lines that are a header, in lower case.
@@ -51,10 +52,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
                 ));
             }
         };
-        if path
-            .components()
-            .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
-        {
+        if !stays_below(path) {
             return Err(fail(
                 line,
                 format!(

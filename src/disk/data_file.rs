@@ -1,6 +1,6 @@
 //! A file that is written in place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +127,18 @@ impl DataFile {
             file.write_all(part)
         })
         .map_err(Error::io("write", &self.path))
+    }
+
+    /// Takes the file for this process, until it is dropped; says whether nobody else has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_lock(&self) -> Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", &self.path)(e)),
+        }
     }
 
     /// Makes all that was written survive a power cut.

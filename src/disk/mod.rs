@@ -14,7 +14,7 @@ mod fault;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Component, Path};
 
 pub use data_file::DataFile;
 
@@ -124,19 +124,30 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Tells whether `path`, a name that came from elsewhere, stays in the folder that it is joined to.
+pub fn stays_below(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
 /// Tells whether the name `path` still stands for the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::MetadataExt;
-        let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(named)) if same(&ours, &named))
+        matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(named)) if is_same_file(&ours, &named))
     }
     #[cfg(not(unix))]
     {
         let _ = file;
         path.exists()
     }
+}
+
+/// Tells whether the facts of two files are those of one.
+#[cfg(unix)]
+pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 fn create_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {

@@ -232,8 +232,7 @@ impl EventTail {
         };
         #[cfg(unix)]
         {
-            use std::os::unix::fs::MetadataExt;
-            (ours.dev(), ours.ino()) != (named.dev(), named.ino())
+            !crate::disk::is_same_file(&ours, &named)
         }
         #[cfg(not(unix))]
         {

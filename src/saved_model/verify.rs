@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::{ReferenceImage, SavedModel, machine_kind, probe_picture, read};
 use crate::backbone::{PictureSession, hex_sha256};
+use crate::disk::stays_below;
 use crate::error::{Error, Result, shown};
 use crate::pixels::{DecodeLimits, Picture, read_file};
 use crate::progress::{Check, Event, Phase, Progress};
@@ -161,10 +162,7 @@ fn run_image(
 ) -> Result<Option<Vec<f32>>> {
     let name = Path::new(&image.path);
     // The names come from the model's file, which may be anybody's: none leads out of the data set.
-    if !name
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
-    {
+    if !stays_below(name) {
         return Ok(None);
     }
     let path = root.join(name);
