@@ -4,6 +4,7 @@
 //! Backbone + Dataset ─► pipeline::extract ─► journal (unfinished) ─► FeatureStore ─► FeatureMatrix
 //! ```
 
+mod claim;
 mod journal;
 mod matrix;
 mod npy;
@@ -14,8 +15,9 @@ mod stream;
 mod table;
 mod view;
 
+pub use claim::remove_store;
 pub use matrix::{Dtype, FeatureMatrix};
-pub use pipeline::{extract, extract_view, remove_store};
+pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
 pub(crate) use stream::{Outcome, Stream, stream};

@@ -9,13 +9,13 @@
 //! bytes.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use half::f16;
 
+use super::claim::claim;
 use super::journal::{self, FRESH, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::reader::modified_ns;
@@ -28,12 +28,10 @@ use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
-use crate::disk::{self, create_folder, remove_folder, rename_synced};
+use crate::disk::{remove_folder, rename_synced};
 use crate::error::{Error, Result, shown};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
-
-const LOCK: &str = ".lock";
 
 /// Longest time between checkpoints: what a killed run has to do again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -79,7 +77,7 @@ fn fill_store(
     view: Option<&View>,
     progress: &Progress,
 ) -> Result<FeatureStore> {
-    let _lock = lock(out)?;
+    let _lock = claim(out)?;
     journal::roll_forward(out)?;
     let pictures = plan_pictures(dataset);
     let plan = Plan {
@@ -131,68 +129,6 @@ fn fill_store(
     )?;
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
-}
-
-/// Takes the store's lock, which ends with this process however it ends.
-fn lock(out: &Path) -> Result<File> {
-    if is_foreign(out)? {
-        return Err(Error::Store {
-            path: out.to_owned(),
-            problem: "this is something else than a feature store; give --out a new folder".into(),
-        });
-    }
-    create_folder(out)?;
-    held(out)
-}
-
-/// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
-/// one.
-fn is_foreign(out: &Path) -> Result<bool> {
-    if !out.exists() {
-        return Ok(false);
-    }
-    if !out.is_dir() {
-        return Ok(true);
-    }
-    let mut names = Vec::new();
-    for entry in fs::read_dir(out).map_err(Error::io("read", out))? {
-        names.push(entry.map_err(Error::io("read", out))?.file_name());
-    }
-    let is_store = [META, PARTIAL, FRESH, OLD]
-        .iter()
-        .any(|own| names.iter().any(|name| name == own));
-    let is_ours = |name: &OsString| {
-        let ours = [LOCK, "run.toml", "events.jsonl"];
-        ours.iter().any(|own| name == own)
-    };
-    Ok(!is_store && !names.iter().all(is_ours))
-}
-
-/// The lock of the store in the folder `out`.
-pub(super) fn held(out: &Path) -> Result<File> {
-    disk::lock(&out.join(LOCK))?.ok_or_else(|| Error::InUse {
-        path: out.to_owned(),
-    })
-}
-
-/// Removes the feature store in `out`, if there is one.
-///
-/// # Errors
-/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
-pub fn remove_store(out: &Path) -> Result<()> {
-    if !out.exists() {
-        return Ok(());
-    }
-    if is_foreign(out)? {
-        return Err(Error::Store {
-            path: out.to_owned(),
-            problem:
-                "this is no feature store, so --force does not remove it; give --out another folder"
-                    .into(),
-        });
-    }
-    let _lock = held(out)?;
-    remove_folder(out)
 }
 
 fn plan_pictures(dataset: &Dataset) -> Vec<Planned> {

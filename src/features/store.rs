@@ -20,9 +20,9 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
+use super::claim::held;
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
-use super::pipeline::held;
 use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};

@@ -1,0 +1,74 @@
+//! Whose a folder is: a feature store's, and one run's at a time.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::journal::{FRESH, OLD, PARTIAL};
+use super::store::META;
+use crate::disk::{self, create_folder, remove_folder};
+use crate::error::{Error, Result};
+
+const LOCK: &str = ".lock";
+
+/// Takes the store's lock, which ends with this process however it ends.
+pub(super) fn claim(out: &Path) -> Result<File> {
+    if is_foreign(out)? {
+        return Err(Error::Store {
+            path: out.to_owned(),
+            problem: "this is something else than a feature store; give --out a new folder".into(),
+        });
+    }
+    create_folder(out)?;
+    held(out)
+}
+
+/// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
+/// one.
+fn is_foreign(out: &Path) -> Result<bool> {
+    if !out.exists() {
+        return Ok(false);
+    }
+    if !out.is_dir() {
+        return Ok(true);
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(out).map_err(Error::io("read", out))? {
+        names.push(entry.map_err(Error::io("read", out))?.file_name());
+    }
+    let is_store = [META, PARTIAL, FRESH, OLD]
+        .iter()
+        .any(|own| names.iter().any(|name| name == own));
+    let is_ours = |name: &OsString| {
+        let ours = [LOCK, "run.toml", "events.jsonl"];
+        ours.iter().any(|own| name == own)
+    };
+    Ok(!is_store && !names.iter().all(is_ours))
+}
+
+/// The lock of the store in the folder `out`.
+pub(super) fn held(out: &Path) -> Result<File> {
+    disk::lock(&out.join(LOCK))?.ok_or_else(|| Error::InUse {
+        path: out.to_owned(),
+    })
+}
+
+/// Removes the feature store in `out`, if there is one.
+///
+/// # Errors
+/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
+pub fn remove_store(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    if is_foreign(out)? {
+        return Err(Error::Store {
+            path: out.to_owned(),
+            problem:
+                "this is no feature store, so --force does not remove it; give --out another folder"
+                    .into(),
+        });
+    }
+    let _lock = held(out)?;
+    remove_folder(out)
+}
