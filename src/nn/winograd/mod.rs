@@ -17,6 +17,7 @@ mod transform;
 #[cfg(test)]
 mod tests;
 
+use ndarray::ArrayView2;
 use ndarray::linalg::general_mat_mul;
 
 use super::conv::{Conv, matrix, matrix_mut};
@@ -243,15 +244,12 @@ pub(super) fn forward(
     let before = resized(&mut buffers.before, PLACES * stride(columns * tiles));
     tiling.to_tiles::<Input, IN>(input, before, executor);
     let after = resized(&mut buffers.after, PLACES * stride(rows * tiles));
-    let products = after.chunks_exact_mut(stride(rows * tiles));
-    for_each(executor, products, |place, product| {
-        general_mat_mul(
-            1.0,
-            &matrix(rows, columns, part(transformed, place, rows * columns)),
-            &matrix(columns, tiles, part(before, place, columns * tiles)),
-            0.0,
-            &mut matrix_mut(rows, tiles, &mut product[..rows * tiles]),
-        );
+    multiply([rows, tiles], after, executor, |place| {
+        let weights = matrix(rows, columns, part(transformed, place, rows * columns));
+        (
+            weights,
+            matrix(columns, tiles, part(before, place, columns * tiles)),
+        )
     });
     let tiling = Tiling::of(conv, images, conv.output(), [0, 0]);
     tiling.add_tiles::<Output, OUT>(after, output, executor);
@@ -280,15 +278,10 @@ pub(super) fn backward(
     if let Some(gradient) = gradient {
         tiling.to_tiles::<Input, IN>(input, before, executor);
         let sums = resized(&mut buffers.weights, PLACES * stride(rows * columns));
-        let products = sums.chunks_exact_mut(stride(rows * columns));
-        for_each(executor, products, |place, product| {
-            general_mat_mul(
-                1.0,
-                &matrix(rows, tiles, part(slopes, place, rows * tiles)),
-                &matrix(columns, tiles, part(before, place, columns * tiles)).t(),
-                0.0,
-                &mut matrix_mut(rows, columns, &mut product[..rows * columns]),
-            );
+        multiply([rows, columns], sums, executor, |place| {
+            let slopes = matrix(rows, tiles, part(slopes, place, rows * tiles));
+            let before = matrix(columns, tiles, part(before, place, columns * tiles));
+            (slopes, before.reversed_axes())
         });
         let kernels = gradient.as_chunks_mut().0.chunks_mut(PIECE * LANES);
         for_each(executor, kernels, |piece, kernels| {
@@ -297,18 +290,28 @@ pub(super) fn backward(
         });
     }
     if let Some(input_gradient) = input_gradient {
-        let products = before.chunks_exact_mut(stride(columns * tiles));
-        for_each(executor, products, |place, product| {
-            general_mat_mul(
-                1.0,
-                &matrix(rows, columns, part(transformed, place, rows * columns)).t(),
-                &matrix(rows, tiles, part(slopes, place, rows * tiles)),
-                0.0,
-                &mut matrix_mut(columns, tiles, &mut product[..columns * tiles]),
-            );
+        multiply([columns, tiles], before, executor, |place| {
+            let weights = matrix(rows, columns, part(transformed, place, rows * columns));
+            let slopes = matrix(rows, tiles, part(slopes, place, rows * tiles));
+            (weights.reversed_axes(), slopes)
         });
         tiling.add_tiles::<Transposed<Input>, IN>(before, input_gradient, executor);
     }
+}
+
+/// The matrix product of the two `sides` of each place, as `rows` x `columns` values of `to`.
+fn multiply<'a>(
+    [rows, columns]: [usize; 2],
+    to: &mut [f32],
+    executor: &dyn Executor,
+    sides: impl Fn(usize) -> (ArrayView2<'a, f32>, ArrayView2<'a, f32>) + Sync,
+) {
+    let products = to.chunks_exact_mut(stride(rows * columns));
+    for_each(executor, products, |place, product| {
+        let (left, right) = sides(place);
+        let mut product = matrix_mut(rows, columns, &mut product[..rows * columns]);
+        general_mat_mul(1.0, &left, &right, 0.0, &mut product);
+    });
 }
 
 fn part(values: &[f32], index: usize, length: usize) -> &[f32] {
