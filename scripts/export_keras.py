@@ -12,7 +12,6 @@ scripts/venv target/keras-venv scripts/requirements-keras.txt
 """
 
 import argparse
-import hashlib
 import os
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from keras_graph import Converter  # noqa: E402
+from model_card import lines, model_card  # noqa: E402
 
 # Smallest input of networks whose pictures may not be smaller than 32 pixels.
 MIN_SIZE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
@@ -123,49 +123,38 @@ def preprocess_mode(model_builder):
 
 
 PREPROCESS = {
-    "none": ("rgb", "1.0", "[0.0, 0.0, 0.0]", "[1.0, 1.0, 1.0]"),
-    "tf": ("rgb", repr(1 / 127.5), "[1.0, 1.0, 1.0]", "[1.0, 1.0, 1.0]"),
-    "caffe": ("bgr", "1.0", "[103.939, 116.779, 123.68]", "[1.0, 1.0, 1.0]"),
-    "torch": ("rgb", repr(1 / 255), "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"),
+    "none": ("rgb", 1.0, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+    "tf": ("rgb", 1 / 127.5, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]),
+    "caffe": ("bgr", 1.0, [103.939, 116.779, 123.68], [1.0, 1.0, 1.0]),
+    "torch": ("rgb", 1 / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
 }
 
 
 def card_text(name, keras_name, model, weights, top, mode, data):
     """The model card, as tl reads it."""
-    order, scale, mean, std = PREPROCESS[mode]
-    last = model.layers[-1]
+    size = model.input_shape[1]
     if top:
         # The last layer with weights is the classifier; what it reads is the feature.
-        cut = '# The feature and the logits are found in the graph.\nlabels = "imagenet-1k"\n'
+        tail = '# The feature and the logits are found in the graph.\nlabels = "imagenet-1k"\n'
     else:
-        cut = f'cut = "{last.name}"\npool = "avg"\n'
-    origin = "ImageNet weights" if weights == "imagenet" else "random weights, of no use but for tests"
-    license_line = 'license = "see source"\n' if weights == "imagenet" else ""
-    return (
-        f'name = "{name}"\n'
-        f'title = "{keras_name}"\n'
-        f'file = "{name}.onnx"\n'
-        f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
-        f"bytes = {len(data)}\n"
-        f'source = "Keras {keras.__version__}, keras.applications.{keras_name}, https://keras.io/api/applications, {origin}"\n'
-        f"{license_line}"
-        f"parameters = {model.count_params()}\n"
-        f"input-size = {model.input_shape[1]}\n"
-        f"min-size = {model.input_shape[1] if top else MIN_SIZE.get(keras_name, 32)}\n"
-        f"{cut}"
-        f"\n# preprocess_input of Keras, mode {mode}. Keras' load_img takes the nearest pixel unless told otherwise,\n"
-        f"# which loses detail in a reduction; antialiased bilinear keeps it.\n"
-        f"[preprocess]\n"
-        f'resize = "stretch"\n'
-        f'filter = "bilinear"\n'
-        f'order = "{order}"\n'
-        f'layout = "nchw"\n'
-        f"scale = {scale}\n"
-        f"mean = {mean}\n"
-        f"std = {std}\n"
-        f"background = [255, 255, 255]\n"
-        f"reducing-gap = 3.0\n"
-    )
+        tail = lines({"cut": model.layers[-1].name, "pool": "avg"})
+    is_trained = weights == "imagenet"
+    origin = "ImageNet weights" if is_trained else "random weights, of no use but for tests"
+    place = f"keras.applications.{keras_name}, https://keras.io/api/applications"
+    facts = {
+        "source": f"Keras {keras.__version__}, {place}, {origin}",
+        "license": "see source" if is_trained else None,
+        "parameters": model.count_params(),
+        "input-size": size,
+        "min-size": size if top else MIN_SIZE.get(keras_name, 32),
+    }
+    remark = [
+        f"preprocess_input of Keras, mode {mode}. Keras' load_img takes the nearest pixel unless told otherwise,",
+        "which loses detail in a reduction; antialiased bilinear keeps it.",
+    ]
+    order, scale, mean, std = PREPROCESS[mode]
+    preprocess = {"resize": "stretch", "filter": "bilinear", "order": order, "scale": scale, "mean": mean, "std": std}
+    return model_card(name, keras_name, data, facts, tail, remark, preprocess)
 
 
 def compare(model, onnx_model, prepare, seed):

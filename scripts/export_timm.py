@@ -11,7 +11,6 @@ Needs torch, timm, onnx and onnxruntime, which are large: `pip install torch tim
 """
 
 import argparse
-import hashlib
 import io
 import sys
 import warnings
@@ -20,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+
+from model_card import lines, model_card
 
 try:
     import timm
@@ -107,36 +108,27 @@ def card_text(name, network, model, config, size, free_size, pretrained, data):
     weights = (p.numel() for p in model.parameters())
     # As Keras counts: BatchNorm's mean and variance are parameters.
     statistics = (b.numel() for b in model.buffers() if b.dim() > 0)
+    facts = {
+        "source": f"timm {timm.__version__}, {network}, {origin}",
+        "license": (cfg.get("license") or "see source") if pretrained else None,
+        "parameters": sum(weights) + sum(statistics),
+        "features": model.num_features,
+        "input-size": size,
+        "min-size": 32 if free_size else size,
+    }
+    labels = lines({"labels": "imagenet-1k" if model.num_classes == 1000 else None})
     filters = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}
-    labels = 'labels = "imagenet-1k"\n' if model.num_classes == 1000 else ""
-    license_line = f'license = "{cfg.get("license") or "see source"}"\n' if pretrained else ""
-    share = config["crop_pct"]
-    return (
-        f'name = "{name}"\n'
-        f'title = "{network}"\n'
-        f'file = "{name}.onnx"\n'
-        f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
-        f"bytes = {len(data)}\n"
-        f'source = "timm {timm.__version__}, {network}, {origin}"\n'
-        f"{license_line}"
-        f"parameters = {sum(weights) + sum(statistics)}\n"
-        f"features = {model.num_features}\n"
-        f"input-size = {size}\n"
-        f"min-size = {32 if free_size else size}\n"
-        f"# The feature and the logits are found in the graph.\n"
-        f"{labels}"
-        f"\n# timm takes the middle {share:.1%} of the shorter side; here it is the whole shorter side.\n"
-        f"[preprocess]\n"
-        f'resize = "crop"\n'
-        f'filter = "{filters.get(config["interpolation"], "bicubic")}"\n'
-        f'order = "rgb"\n'
-        f'layout = "nchw"\n'
-        f"scale = {1 / 255!r}\n"
-        f"mean = {list(config['mean'])}\n"
-        f"std = {list(config['std'])}\n"
-        f"background = [255, 255, 255]\n"
-        f"reducing-gap = 3.0\n"
-    )
+    preprocess = {
+        "resize": "crop",
+        "filter": filters.get(config["interpolation"], "bicubic"),
+        "order": "rgb",
+        "scale": 1 / 255,
+        "mean": list(config["mean"]),
+        "std": list(config["std"]),
+    }
+    remark = [f"timm takes the middle {config['crop_pct']:.1%} of the shorter side; here it is the whole shorter side."]
+    tail = f"# The feature and the logits are found in the graph.\n{labels}"
+    return model_card(name, network, data, facts, tail, remark, preprocess)
 
 
 def main():
