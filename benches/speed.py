@@ -95,7 +95,7 @@ def model_of(base):
     del graph.initializer[:]
     graph.initializer.extend(weights)
     del graph.output[:]
-    graph.output.append(onnx.helper.make_tensor_value_info(features, onnx.TensorProto.FLOAT, None))
+    graph.output.append(onnx.helper.make_tensor_value_info(base.features, onnx.TensorProto.FLOAT, None))
     return model.SerializeToString()
 
 
