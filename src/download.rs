@@ -5,34 +5,19 @@
 //! url or file ─► <name>.part (grows, survives a stop) ─► size and SHA-256 right? ─► <name>
 //! ```
 
+#[cfg_attr(not(feature = "download"), path = "download/offline.rs")]
+mod http;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{DataFile, create_folder, parent, remove_file, rename_synced};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Phase, Progress};
-
-/// A server that sends nothing for this long counts as gone.
-const STALL: Duration = Duration::from_secs(30);
-
-/// Waits before the tries that follow a broken connection; a try that brought bytes starts over with them.
-const RETRY_WAITS: [Duration; 4] = [
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(8),
-];
-
-/// Bytes read at a time.
-const PIECE_BYTES: usize = 64 * 1024;
-
-/// Pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
-const PIECES: usize = 16;
 
 /// Least time between two events about the bytes that came.
 const EVENT_INTERVAL: Duration = Duration::from_millis(50);
@@ -92,13 +77,13 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
         Source::File(path) => copy(path, &mut part, progress)?,
         Source::Url(url) => {
             let resumed = part.length > 0;
-            transfer(url, &mut part, progress)?;
+            http::transfer(url, &mut part, progress)?;
             // Bytes of an earlier run can be of another file: then once more, from the beginning.
             if resumed && !part.is_right(progress)? {
                 progress
                     .warn("what an earlier run left does not fit; fetching it from the beginning");
                 part.truncate(0)?;
-                transfer(url, &mut part, progress)?;
+                http::transfer(url, &mut part, progress)?;
             }
         }
     }
@@ -229,239 +214,5 @@ fn copy(path: &Path, part: &mut Part, progress: &Progress) -> Result<()> {
         if part.length > part.wanted.bytes {
             return Ok(());
         }
-    }
-}
-
-/// Why a try ended before the file was whole.
-enum Broken {
-    /// The connection; another try may do better.
-    Connection(String),
-    /// Another try would end the same way.
-    ForGood(Error),
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Broken {
-        Broken::ForGood(error)
-    }
-}
-
-/// Tries until the file is whole, or until tries in a row bring nothing.
-fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Result<()> {
-    let source = Source::Url(url.to_owned());
-    let mut waits = RETRY_WAITS.iter();
-    while part.length < part.wanted.bytes {
-        let before = part.length;
-        let reason = match attempt(url, part, progress) {
-            Ok(()) => continue,
-            Err(Broken::ForGood(error)) => return Err(error),
-            Err(Broken::Connection(reason)) => reason,
-        };
-        if part.length > before {
-            waits = RETRY_WAITS.iter();
-        }
-        let Some(&wait) = waits.next() else {
-            let problem = match part.length {
-                0 => format!(
-                    "{reason}; without a network, give --from with a folder that has the file"
-                ),
-                length => format!(
-                    "{reason}; {length} of {} bytes are kept, run the same command again to go on",
-                    part.wanted.bytes
-                ),
-            };
-            return Err(fail(&source, problem));
-        };
-        progress.info(format!("{reason}; trying again"));
-        pause(wait, progress)?;
-    }
-    Ok(())
-}
-
-fn pause(wait: Duration, progress: &Progress) -> Result<()> {
-    let until = Instant::now() + wait;
-    while Instant::now() < until {
-        progress.checkpoint()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// One request for the bytes that are missing. Returns when the file is whole or the connection ends.
-fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Result<(), Broken> {
-    let pieces = request(url, part.length)?;
-    let source = Source::Url(url.to_owned());
-    let mut since = Instant::now();
-    loop {
-        progress.checkpoint()?;
-        let message = match pieces.recv_timeout(Duration::from_millis(100)) {
-            Ok(message) => message,
-            Err(RecvTimeoutError::Timeout) if since.elapsed() < STALL => continue,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(Broken::Connection("the server sends nothing".into()));
-            }
-            // The sender ends without a message only after the last piece.
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        since = Instant::now();
-        match message {
-            Message::Head(head) => begin(&head, part, &source)?,
-            Message::Piece(bytes) => {
-                part.append(&bytes, progress)?;
-                if part.length > part.wanted.bytes {
-                    let sent = part.length;
-                    part.truncate(0)?;
-                    return Err(Broken::ForGood(fail(
-                        &source,
-                        format!(
-                            "the server sends more ({sent} bytes and on) than the {} that the card says",
-                            part.wanted.bytes
-                        ),
-                    )));
-                }
-            }
-            Message::Broken(reason) => return Err(Broken::Connection(reason)),
-        }
-    }
-    if part.length < part.wanted.bytes {
-        return Err(Broken::Connection(
-            "the connection ended before the file was whole".into(),
-        ));
-    }
-    Ok(())
-}
-
-/// What the thread that talks to the server tells.
-enum Message {
-    Head(Head),
-    Piece(Vec<u8>),
-    Broken(String),
-}
-
-/// The head of an answer.
-struct Head {
-    status: u16,
-    /// First byte that is sent, and the size of the whole file, as far as the server says.
-    start: u64,
-    total: Option<u64>,
-}
-
-/// Checks the head of an answer, and puts the file's end where its bytes begin.
-fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(), Broken> {
-    match head.status {
-        200 | 206 => {}
-        // What is asked for lies behind the end of the server's file.
-        416 => {
-            part.truncate(0)?;
-            return Err(Broken::Connection("the server has a shorter file".into()));
-        }
-        429 | 500..=599 => {
-            return Err(Broken::Connection(format!(
-                "the server answers with status {}",
-                head.status
-            )));
-        }
-        status => {
-            return Err(Broken::ForGood(fail(
-                source,
-                format!(
-                    "the server answers with status {status}; try --from with a mirror, or get the file by other means"
-                ),
-            )));
-        }
-    }
-    if let Some(total) = head.total
-        && total != part.wanted.bytes
-    {
-        return Err(Broken::ForGood(fail(
-            source,
-            format!(
-                "the server's file has {total} bytes, the card says {}",
-                part.wanted.bytes
-            ),
-        )));
-    }
-    // A server without ranges sends all again.
-    if head.start > part.length {
-        return Err(Broken::Connection(
-            "the server skips a part of the file".into(),
-        ));
-    }
-    part.truncate(head.start)?;
-    Ok(())
-}
-
-/// Asks for `url` from byte `start` on; a thread of its own waits for the server, so that a stop or a stall
-/// is seen while nothing comes.
-fn request(url: &str, start: u64) -> std::result::Result<Receiver<Message>, Broken> {
-    let (sender, receiver) = bounded(PIECES);
-    let address = url.to_owned();
-    std::thread::Builder::new()
-        .name("tl-download".into())
-        .spawn(move || {
-            // Whoever waits for the messages may have given up: then this thread ends, too.
-            let _ = answer(&address, start, |message| sender.send(message).is_ok());
-        })
-        .map_err(|e| Broken::ForGood(Error::io("start a thread for", url)(e)))?;
-    Ok(receiver)
-}
-
-/// Sends the request and hands the answer on, piece by piece; none if nobody listens any more.
-fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Option<()> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(STALL))
-        .user_agent(concat!("tl/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
-    let mut asked = agent.get(url);
-    if start > 0 {
-        asked = asked.header("Range", format!("bytes={start}-"));
-    }
-    let response = match asked.call() {
-        Ok(response) => response,
-        Err(error) => {
-            send(Message::Broken(format!("no answer ({error})")));
-            return None;
-        }
-    };
-    send(Message::Head(read_head(&response, start))).then_some(())?;
-    let mut body = response.into_body().into_reader();
-    loop {
-        let mut piece = vec![0; PIECE_BYTES];
-        match body.read(&mut piece) {
-            Ok(0) => return Some(()),
-            Ok(count) => {
-                piece.truncate(count);
-                send(Message::Piece(piece)).then_some(())?;
-            }
-            Err(error) => {
-                send(Message::Broken(format!("the connection broke ({error})")));
-                return None;
-            }
-        }
-    }
-}
-
-fn read_head<T>(response: &ureq::http::Response<T>, asked_start: u64) -> Head {
-    let header = |name: &str| response.headers().get(name)?.to_str().ok();
-    let status = response.status().as_u16();
-    if status != 206 {
-        return Head {
-            status,
-            start: 0,
-            total: header("content-length").and_then(|n| n.parse().ok()),
-        };
-    }
-    // As in `bytes 100-199/200`.
-    let range = header("content-range").and_then(|r| r.strip_prefix("bytes "));
-    let (span, total) = range.and_then(|r| r.split_once('/')).unwrap_or(("", ""));
-    Head {
-        status,
-        start: span
-            .split_once('-')
-            .and_then(|(first, _)| first.parse().ok())
-            .unwrap_or(asked_start),
-        total: total.parse().ok(),
     }
 }

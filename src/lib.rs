@@ -59,9 +59,11 @@ pub mod report;
 pub mod job;
 
 /// The headless face, `tl-batch`.
+#[cfg(feature = "predict")]
 pub mod cli;
 
 /// The dashboard, `tl-tui`.
+#[cfg(feature = "tui")]
 pub mod tui;
 
 pub use error::{Error, Result};

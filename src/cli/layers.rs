@@ -78,47 +78,8 @@ fn read(path: &Path, command: &str) -> Result<Table> {
     }
 }
 
-/// A setting of a command: what its flag says of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    /// Its name in a configuration file and, behind `--`, on the command line.
-    pub name: String,
-    /// The group that `--help` puts it in.
-    pub group: String,
-    /// What it is, in one line.
-    pub help: String,
-    /// The values that it takes, where there are only some.
-    pub choices: Vec<String>,
-}
-
-/// All settings of the command `command`, in the order of `--help`.
-pub(crate) fn settings(command: &str) -> Vec<Setting> {
-    let names = names_of(command);
-    let cli = Cli::command();
-    let arguments = cli
-        .find_subcommand(command)
-        .into_iter()
-        .flat_map(|c| c.get_arguments());
-    arguments
-        .map(|argument| Setting {
-            name: argument.get_id().as_str().replace('_', "-"),
-            group: argument.get_help_heading().unwrap_or("Data").to_owned(),
-            help: argument
-                .get_help()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            choices: argument
-                .get_possible_values()
-                .iter()
-                .map(|value| value.get_name().to_owned())
-                .collect(),
-        })
-        .filter(|setting| names.contains(&setting.name))
-        .collect()
-}
-
 /// Names of a command's flags and arguments, which are the names of its settings.
-fn names_of(command: &str) -> Vec<String> {
+pub(super) fn names_of(command: &str) -> Vec<String> {
     let cli = Cli::command();
     let command = cli.find_subcommand(command);
     command
@@ -129,19 +90,20 @@ fn names_of(command: &str) -> Vec<String> {
         .collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use std::io::Write;
 
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::{Command, FitArgs};
+    use crate::cli::args::Command;
+    use crate::cli::training::{FitArgs, TrainingCommand};
     use crate::job::FitConfig;
 
     fn fit_args(line: &str) -> FitArgs {
         match Cli::parse_from(line.split(' ')).command {
-            Command::Fit(args) => args,
+            Command::Training(TrainingCommand::Fit(args)) => args,
             other => panic!("{other:?}"),
         }
     }

@@ -5,30 +5,35 @@ mod args;
 mod layers;
 mod models;
 mod output;
-mod probe;
 mod render;
+#[cfg(feature = "tui")]
+mod settings;
+#[cfg(feature = "shell")]
+mod shell;
 mod signals;
+#[cfg(feature = "train")]
+mod training;
 
 use std::io::{IsTerminal, Write};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde::Serialize;
 
 use self::args::{
-    AugmentPreviewArgs, BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs,
-    FinetuneArgs, FitArgs, ManArgs, PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    BenchArgs, ClassifyArgs, Cli, Command, PipelineArgs, PredictArgs, SummaryArgs, VerifyArgs,
 };
-pub(crate) use self::layers::{Setting, configuration, settings};
+pub(crate) use self::layers::configuration;
 use self::output::{Out, ResultWriter};
 use self::render::{Manner, Verbosity};
+#[cfg(feature = "tui")]
+pub(crate) use self::settings::{Setting, settings};
+#[cfg(feature = "tui")]
 pub(crate) use self::signals::watch;
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
-    FinetuneConfig, FitConfig, JobCard, PredictConfig, Recipe, SummaryConfig, TrainConfig,
-    VerifyConfig, augment_preview, bench, best, classify, evaluate, extract, finetune, fit,
-    predict, run_job, summary, train, verify,
+    BenchConfig, ClassifyConfig, JobCard, PredictConfig, SummaryConfig, VerifyConfig, bench,
+    classify, predict, run_job, summary, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, bench_text, printable, summary_table};
@@ -68,21 +73,16 @@ fn run(cli: Cli) -> Result<()> {
         json: cli.json,
     };
     match cli.command {
-        Command::Fit(args) => run_fit(&face, &args),
-        Command::Finetune(args) => run_finetune(&face, &args),
-        Command::Extract(args) => run_extract(&face, &args),
-        Command::Train(args) => run_train(&face, &args),
+        #[cfg(feature = "train")]
+        Command::Training(command) => training::run(&face, &command),
         Command::Predict(args) => run_predict(&face, args),
-        Command::Evaluate(args) => run_evaluate(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
-        Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
         Command::Bench(args) => run_bench(&face, &args),
-        Command::ProbeLayers(args) => probe::run(&face, &args),
         Command::Models(args) => models::run(&face, args),
-        Command::Completions(args) => run_completions(args.shell),
-        Command::Man(args) => run_man(&args),
+        #[cfg(feature = "shell")]
+        Command::Shell(command) => shell::run(&command),
     }
 }
 
@@ -125,45 +125,6 @@ impl Face {
         let _ = renderer.join();
         result
     }
-}
-
-fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
-    let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
-    config.force = args.run.force;
-    if config.recipe == Recipe::Finetune {
-        return show_finetune(face, &FinetuneConfig::of_recipe(&config)?);
-    }
-    if config.recipe == Recipe::Best {
-        let report = face.show(&config.card(), true, |progress| best(&config, progress))?;
-        return output::best_report(face.json, &report);
-    }
-    let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
-    output::train_report(face.json, &report)
-}
-
-fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
-    let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
-    config.force = args.run.force;
-    show_finetune(face, &config)
-}
-
-fn show_finetune(face: &Face, config: &FinetuneConfig) -> Result<()> {
-    let report = face.show(&config.card(), true, |progress| finetune(config, progress))?;
-    output::finetune_report(face.json, &report)
-}
-
-fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
-    let mut config: ExtractConfig = configuration("extract", args, args.run.config.as_deref())?;
-    config.force = args.run.force;
-    let store = face.show(&config.card(), true, |progress| extract(&config, progress))?;
-    output::store(face.json, &store)
-}
-
-fn run_train(face: &Face, args: &TrainArgs) -> Result<()> {
-    let mut config: TrainConfig = configuration("train", args, args.run.config.as_deref())?;
-    config.force = args.run.force;
-    let report = face.show(&config.card(), true, |progress| train(&config, progress))?;
-    output::train_report(face.json, &report)
 }
 
 fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
@@ -239,14 +200,6 @@ fn complain_of_skipped(skipped: usize) -> Result<()> {
     }
 }
 
-fn run_evaluate(face: &Face, args: &EvaluateArgs) -> Result<()> {
-    let config: EvaluateConfig = configuration("evaluate", args, None)?;
-    let evaluation = face.show(&JobCard::new("evaluate", &config), true, |progress| {
-        evaluate(&config, progress)
-    })?;
-    output::evaluation(face.json, &evaluation)
-}
-
 fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     let config = VerifyConfig {
         model: args.model,
@@ -257,24 +210,6 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     })?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
-}
-
-fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
-    let mut config: AugmentPreviewConfig = configuration("augment-preview", args, None)?;
-    config.force = args.force;
-    let (rows, augment) = face.show(
-        &JobCard::new("augment-preview", &config),
-        true,
-        |progress| augment_preview(&config, progress),
-    )?;
-    if face.json {
-        return Ok(());
-    }
-    Out::new().text(&format!(
-        "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
-        printable(&config.output.to_string_lossy()),
-        config.augment.views
-    ))
 }
 
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
@@ -302,17 +237,6 @@ fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
         return out.json(&report);
     }
     out.text(&bench_text(&report))
-}
-
-fn run_completions(shell: clap_complete::Shell) -> Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "tl-batch", &mut script);
-    Out::new().bytes(&script)
-}
-
-fn run_man(args: &ManArgs) -> Result<()> {
-    std::fs::create_dir_all(&args.dir).map_err(Error::io("create", &args.dir))?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(Error::io("write", &args.dir))
 }
 
 fn pipeline(command: &str, args: &PipelineArgs) -> Result<PipelineParams> {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod metrics;
+#[cfg_attr(not(feature = "plot"), path = "no_plot.rs")]
 pub mod plot;
 mod printable;
 mod sheet;

@@ -1,9 +1,9 @@
 //! `tl-batch probe-layers`: the table of layers.
 
-use super::Face;
 use super::args::ProbeLayersArgs;
-use super::layers::configuration;
-use super::output::Out;
+use crate::cli::Face;
+use crate::cli::layers::configuration;
+use crate::cli::output::Out;
 use crate::error::Result;
 use crate::job::{JobCard, LayerScore, ProbeConfig, ProbeReport, probe_layers};
 use crate::report::{finish, grouped, plain, printable};

@@ -1,0 +1,13 @@
+//! In a program that is built without the network: no address leads anywhere.
+
+use super::{Part, Source, fail};
+use crate::error::Result;
+use crate::progress::Progress;
+
+/// Says that there is no network.
+pub(super) fn transfer(url: &str, _part: &mut Part, _progress: &Progress) -> Result<()> {
+    Err(fail(
+        &Source::Url(url.to_owned()),
+        "this program was built without the network; give --from with a folder that has the file",
+    ))
+}
