@@ -61,6 +61,8 @@ pub enum Phase {
     Download,
     /// Heads on the features of one layer after another.
     Probe,
+    /// Pictures as they arrive.
+    Watch,
 }
 
 impl Phase {
@@ -78,6 +80,7 @@ impl Phase {
             Phase::Predict => "predict",
             Phase::Download => "download",
             Phase::Probe => "probe",
+            Phase::Watch => "watch",
         }
     }
 }

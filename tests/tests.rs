@@ -57,3 +57,7 @@ mod store;
 
 /// The zoo: fetching, adding, listing.
 mod zoo;
+
+/// Pictures as they arrive in a folder.
+#[cfg(target_os = "linux")]
+mod watch;

@@ -12,6 +12,8 @@ use super::models::ModelsArgs;
 use super::shell::ShellCommand;
 #[cfg(feature = "train")]
 use super::training::TrainingCommand;
+#[cfg(target_os = "linux")]
+use super::watch::WatchArgs;
 
 /// Transfer learning on folders of images, without Python.
 ///
@@ -56,6 +58,7 @@ const EXAMPLES: &str = "\
 Examples:
   tl-batch fit photos -o model.onnx          train on photos/<class>/*.jpg and verify the result
   tl-batch predict model.onnx new-photos     label new pictures
+  tl-batch watch inbox model.onnx            label pictures as they arrive
   tl-batch classify cat.jpg                  ask the ImageNet classifier
 
 Exit codes:
@@ -70,6 +73,8 @@ pub enum Command {
     #[command(flatten)]
     Training(TrainingCommand),
     Predict(PredictArgs),
+    #[cfg(target_os = "linux")]
+    Watch(WatchArgs),
     Verify(VerifyArgs),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),

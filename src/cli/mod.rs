@@ -13,6 +13,8 @@ mod shell;
 mod signals;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::io::{IsTerminal, Write};
 
@@ -76,6 +78,8 @@ fn run(cli: Cli) -> Result<()> {
         #[cfg(feature = "train")]
         Command::Training(command) => training::run(&face, &command),
         Command::Predict(args) => run_predict(&face, args),
+        #[cfg(target_os = "linux")]
+        Command::Watch(args) => watch::run(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
@@ -93,6 +97,13 @@ struct Face {
 }
 
 impl Face {
+    /// A line on standard error, unless the user wants none.
+    fn say(&self, line: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            complain(line);
+        }
+    }
+
     /// Runs a job with its events shown, until it ends or the user stops it.
     fn show<T>(
         &self,

@@ -216,6 +216,10 @@ impl Renderer {
 
     /// A picture is done: the bar moves, or now and then a line is written.
     fn count(&mut self, done: u64, total: u64) {
+        if self.phase == Some(Phase::Watch) {
+            // Its results are its progress, for days.
+            return;
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             if self.skipped > 0 {

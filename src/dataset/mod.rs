@@ -10,12 +10,16 @@
 //! a folder for each class     the same, already split          any folders, and a list
 //! ```
 
+#[cfg(target_os = "linux")]
+mod arrivals;
 mod labels;
 mod scan;
 mod split;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+pub use arrivals::{Arrivals, Arrived};
 pub use split::{Split, divide, stratified_folds, stratified_split};
 
 use crate::error::{Error, Result, shown};

@@ -48,7 +48,7 @@ fn relative(path: &Path, root: &Path) -> PathBuf {
 }
 
 /// Names that no user means as pictures: dot files, and what other systems leave behind.
-fn is_hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     bytes.starts_with(b".") || matches!(bytes, b"__MACOSX" | b"Thumbs.db" | b"desktop.ini")
 }
@@ -62,10 +62,13 @@ fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
     if !kind.is_file() {
         return Some("is not a regular file");
     }
-    let ending = entry.path().extension()?.to_str()?.to_ascii_lowercase();
-    NO_PICTURES
-        .contains(&ending.as_str())
-        .then_some("is not a picture by its name")
+    is_plainly_other(entry.path()).then_some("is not a picture by its name")
+}
+
+/// Tells whether a file's ending is that of something else than a picture.
+pub(super) fn is_plainly_other(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| NO_PICTURES.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
 fn why_unreadable(error: &walkdir::Error) -> String {

@@ -5,18 +5,21 @@
 //! | `write_atomic` | a reader sees the old file or the whole new one |
 //! | `rename_synced` | the new name survives a power cut |
 //! | `DataFile` | what was written before `DataFile::sync` survives a power cut |
+//! | `RotatingFile` | lines are whole; full files move on, old ones go |
 //! | `lock` | one process at a time; ends with its process, however that ends |
 //!
 //! Builds with debug assertions can be made to fail at every single step, see `fault`.
 
 mod data_file;
 mod fault;
+mod rotating;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Component, Path};
 
 pub use data_file::DataFile;
+pub use rotating::RotatingFile;
 
 use crate::error::{Error, Result};
 

@@ -20,6 +20,6 @@ pub use matrix::{Dtype, FeatureMatrix};
 pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
-pub(crate) use stream::{Outcome, Stream, stream};
+pub(crate) use stream::{Listed, Outcome, Stream, Supply, stream};
 pub(crate) use table::{name_field, path_field};
 pub use view::View;

@@ -23,7 +23,7 @@ use super::store::{
     ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
     read_meta,
 };
-use super::stream::{PipelineParams, Stream, stream};
+use super::stream::{Listed, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
@@ -361,7 +361,7 @@ fn fill(
     let streamed = stream(
         &Stream {
             root: &dataset.root,
-            paths: &paths,
+            pictures: &Listed::new(&paths),
             params,
             progress,
             view: plan_view.as_ref(),

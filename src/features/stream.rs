@@ -1,6 +1,6 @@
 //! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -69,12 +69,48 @@ impl PipelineParams {
     }
 }
 
+/// Where the pictures of a stream come from.
+pub(crate) trait Supply: Sync {
+    /// How many there will be; none if nobody knows.
+    fn count(&self) -> Option<usize>;
+
+    /// The next picture and its place among all; none if there will be no more, or if `goes_on` says no while
+    /// one is waited for.
+    fn next(&self, goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)>;
+}
+
+/// Pictures that are known before the stream begins.
+pub(crate) struct Listed<'a> {
+    paths: &'a [&'a Path],
+    next: AtomicUsize,
+}
+
+impl<'a> Listed<'a> {
+    pub fn new(paths: &'a [&'a Path]) -> Listed<'a> {
+        Listed {
+            paths,
+            next: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Supply for Listed<'_> {
+    fn count(&self) -> Option<usize> {
+        Some(self.paths.len())
+    }
+
+    fn next(&self, _goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)> {
+        let place = self.next.fetch_add(1, Ordering::Relaxed);
+        Some((place, self.paths.get(place)?.to_path_buf()))
+    }
+}
+
 /// What is to be run.
 pub(crate) struct Stream<'a> {
-    /// Folder to which `paths` are relative.
+    /// Folder to which the pictures' paths are relative.
     pub root: &'a Path,
     /// The pictures.
-    pub paths: &'a [&'a Path],
+    pub pictures: &'a dyn Supply,
     /// Workers, limits, strictness.
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
@@ -85,8 +121,10 @@ pub(crate) struct Stream<'a> {
 
 /// What became of one picture.
 pub(crate) struct Outcome {
-    /// Its place in [`Stream::paths`].
+    /// Its place in [`Stream::pictures`].
     pub place: usize,
+    /// The picture, relative to [`Stream::root`].
+    pub path: PathBuf,
     /// The worker that had it.
     pub worker: usize,
     /// Its facts and the network's first output, row-major; or why there is none.
@@ -109,8 +147,8 @@ pub(crate) fn stream(
     open_session: impl Fn() -> Result<PictureSession> + Sync,
     mut sink: impl FnMut(Outcome) -> Result<()>,
 ) -> Result<()> {
-    let workers = what.params.worker_count().min(what.paths.len());
-    let next = AtomicUsize::new(0);
+    let most = what.pictures.count().unwrap_or(usize::MAX);
+    let workers = what.params.worker_count().min(most);
     let stop = AtomicBool::new(false);
     let odd = AtomicUsize::new(0);
     let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
@@ -118,17 +156,17 @@ pub(crate) fn stream(
         let mut session = open_session()?;
         let time_limit = Duration::from_secs(u64::from(what.params.max_seconds.max(1)));
         let mut reader = Reader::new(what.params.limits(), session.rendering(), time_limit)?;
+        let goes_on = || !stop.load(Ordering::Relaxed) && !what.progress.cancel().is_cancelled();
         while !stop.load(Ordering::Relaxed) {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&path) = what.paths.get(place) else {
+            let Some((place, path)) = what.pictures.next(&goes_on) else {
                 break;
             };
             what.progress.checkpoint()?;
             what.progress.emit(Event::ImageStarted {
                 worker,
-                path: path.to_owned(),
+                path: path.clone(),
             });
-            let outcome = run_one(&mut session, &mut reader, what, place, worker, &odd)?;
+            let outcome = run_one(&mut session, &mut reader, what, (place, path), worker, &odd)?;
             if sender.send(outcome).is_err() {
                 break;
             }
@@ -183,23 +221,22 @@ fn run_one(
     session: &mut PictureSession,
     reader: &mut Reader,
     what: &Stream,
-    place: usize,
+    (place, name): (usize, PathBuf),
     worker: usize,
     odd: &AtomicUsize,
 ) -> Result<Outcome> {
-    let path = what.root.join(what.paths[place]);
+    let path = what.root.join(&name);
     let started = Instant::now();
     let prepared = reader.read(&path).and_then(|(picture, facts)| {
         for warning in &picture.warnings {
             if odd.fetch_add(1, Ordering::Relaxed) < TOLD_OF_ODD {
-                let name = shown(what.paths[place]);
-                what.progress.warn(format!("{name} {warning}"));
+                what.progress.warn(format!("{} {warning}", shown(&name)));
             }
         }
         match what.view {
             None => session.prepare(&picture)?,
             Some(view) => {
-                let seed = view.seed_of(what.paths[place]);
+                let seed = view.seed_of(&name);
                 session.prepare_view(&picture, &view.augment, seed)?;
             }
         }
@@ -223,6 +260,7 @@ fn run_one(
     };
     Ok(Outcome {
         place,
+        path: name,
         worker,
         values,
         decode,

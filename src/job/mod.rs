@@ -41,6 +41,15 @@ pub mod verify;
 
 pub mod views;
 
+#[cfg(target_os = "linux")]
+pub mod watch;
+
+#[cfg(target_os = "linux")]
+mod trigger;
+
+#[cfg(target_os = "linux")]
+mod waiting_room;
+
 mod envelope;
 
 mod record;
@@ -69,5 +78,9 @@ pub use recipe::Recipe;
 pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
+#[cfg(target_os = "linux")]
+pub use trigger::Trigger;
 pub use verify::{VerifyConfig, verify};
 pub use views::AugmentParams;
+#[cfg(target_os = "linux")]
+pub use watch::{Sighting, WatchConfig, WatchReport, watch};

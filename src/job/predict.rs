@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, shown};
-use crate::features::{Outcome, PipelineParams, Stream, stream};
+use crate::features::{Listed, Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
 
@@ -114,7 +114,7 @@ pub(super) fn in_order(
     stream(
         &Stream {
             root,
-            paths: &borrowed,
+            pictures: &Listed::new(&borrowed),
             params,
             progress,
             view: None,

@@ -1,0 +1,142 @@
+//! Pictures that wait to be classified: a bounded number, the oldest goes when there are too many.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::features::Supply;
+
+/// How often whoever waits for a picture looks whether to wait on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// First those that were there before, however many; then those that come, as many as there is room for.
+pub(super) struct WaitingRoom {
+    state: Mutex<State>,
+    came: Condvar,
+    room: usize,
+}
+
+struct State {
+    /// There before the room opened, the last first.
+    existing: Vec<PathBuf>,
+    waiting: VecDeque<PathBuf>,
+    taken: usize,
+    dropped: u64,
+    closed: bool,
+}
+
+impl WaitingRoom {
+    pub fn new(room: usize, mut existing: Vec<PathBuf>) -> WaitingRoom {
+        existing.reverse();
+        WaitingRoom {
+            state: Mutex::new(State {
+                existing,
+                waiting: VecDeque::with_capacity(room),
+                taken: 0,
+                dropped: 0,
+                closed: false,
+            }),
+            came: Condvar::new(),
+            room,
+        }
+    }
+
+    /// Lets `picture` wait; returns the one that was dropped for it. One that waits already does not wait twice.
+    pub fn enter(&self, picture: PathBuf) -> Option<PathBuf> {
+        let mut state = self.state();
+        if state.waiting.contains(&picture) {
+            return None;
+        }
+        let dropped = match state.waiting.len() >= self.room {
+            true => state.waiting.pop_front(),
+            false => None,
+        };
+        state.dropped += u64::from(dropped.is_some());
+        state.waiting.push_back(picture);
+        self.came.notify_one();
+        dropped
+    }
+
+    /// Nobody comes any more.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.came.notify_all();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// How many were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.state().dropped
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked left the state whole: each change is one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supply for WaitingRoom {
+    fn count(&self) -> Option<usize> {
+        None
+    }
+
+    fn next(&self, goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)> {
+        let mut state = self.state();
+        loop {
+            if !goes_on() {
+                return None;
+            }
+            let next = state.existing.pop();
+            if let Some(picture) = next.or_else(|| state.waiting.pop_front()) {
+                let place = state.taken;
+                state.taken += 1;
+                return Some((place, picture));
+            }
+            if state.closed {
+                return None;
+            }
+            let waited = self.came.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(room: &WaitingRoom) -> Vec<(usize, String)> {
+        let next = || room.next(&|| true);
+        std::iter::from_fn(next)
+            .map(|(place, path)| (place, path.display().to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_and_is_counted_and_none_waits_twice() {
+        let room = WaitingRoom::new(2, vec!["there".into(), "before".into()]);
+        let dropped: Vec<Option<PathBuf>> = ["a", "b", "b", "c", "d"]
+            .iter()
+            .map(|name| room.enter(name.into()))
+            .collect();
+        assert_eq!(
+            dropped,
+            [None, None, None, Some("a".into()), Some("b".into())]
+        );
+        room.close();
+        let names = ["there", "before", "c", "d"].map(str::to_owned);
+        let expected: Vec<(usize, String)> = names.into_iter().enumerate().collect();
+        assert_eq!(drain(&room), expected);
+        assert_eq!(room.dropped(), 2);
+    }
+
+    #[test]
+    fn waiting_ends_when_there_is_no_going_on() {
+        let room = WaitingRoom::new(1, Vec::new());
+        assert_eq!(room.next(&|| false), None);
+    }
+}
