@@ -264,7 +264,7 @@ pub struct SummaryArgs {
     pub pool: Option<String>,
 }
 
-/// Measure how fast a base runs here: images a second, time and GFLOP/s by layer, memory.
+/// Measure how fast a base or a saved model runs here: images a second, latency, time by layer, memory, heat.
 ///
 /// TL_ENGINE chooses the kernels: avx512, avx2, neon or portable, or tract for the plain engine
 /// [default: the fastest that the processor has].
@@ -273,6 +273,7 @@ pub struct SummaryArgs {
 #[command(after_long_help = "\
 Examples:
   tl-batch bench
+  tl-batch bench model.onnx
   tl-batch bench vgg16 --threads 1,2,4 --profile
   TL_ENGINE=tract tl-batch bench efficientnet-lite0")]
 pub struct BenchArgs {

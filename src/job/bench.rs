@@ -1,13 +1,16 @@
 //! How fast a base runs on this machine.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::heat::Heat;
 use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
 use crate::error::{Error, Result};
-use crate::report::{BenchLayer, BenchRate, BenchReport};
+use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
+use crate::saved_model::{SavedModel, is_saved_model};
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,11 +34,11 @@ fn default_seconds() -> f64 {
     3.0
 }
 
-/// Runs the base on a made-up picture again and again: with each number of threads for
+/// Runs the base, or the saved model, on a made-up picture again and again: with each number of threads for
 /// [`seconds`](BenchConfig::seconds), then layer by layer on one thread.
 ///
 /// # Errors
-/// [`Error::Parameter`] for no threads or no time; those of [`Backbone::open`].
+/// [`Error::Parameter`] for no threads or no time; those of [`Backbone::open`] and [`SavedModel::open`].
 pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = config.threads.clone();
@@ -55,29 +58,87 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         let value = config.seconds.to_string();
         return Err(wrong("seconds", value, "must be more than 0, at most 3600"));
     }
-    let backbone = Backbone::open(&config.backbone)?;
+    let (model, load) = Measured::open(&config.backbone)?;
     let time = Duration::from_secs_f64(config.seconds);
     let mut rates = Vec::new();
+    let begin = Heat::now();
     for &threads in &threads {
-        rates.push(rate(&backbone, threads, time)?);
+        rates.push(rate(&model, threads, time)?);
     }
-    let layers = layers(&backbone, time)?;
+    let end = Heat::now();
+    let layers = layers(&model, time)?;
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
-        model: backbone.id().model.clone(),
-        input: backbone.input_shape(),
+        model: model.name(),
+        input: model.input_shape(),
         kernels: kernels(),
+        load_ms: load.as_secs_f64() * 1e3,
         gflop,
         peak_gflops: peak_flops().map(|flops| flops / 1e9),
         rates,
-        session_bytes: backbone.session_bytes(),
+        session_bytes: model.session_bytes(),
         peak_memory_bytes: peak_memory_bytes(),
+        heat: BenchHeat {
+            begin_celsius: begin.celsius,
+            end_celsius: end.celsius,
+            begin_megahertz: begin.megahertz,
+            end_megahertz: end.megahertz,
+            throttled: end.throttled,
+        },
         layers: if config.profile { layers } else { Vec::new() },
     })
 }
 
+/// What is measured: a base up to its features, or a saved model with its head.
+enum Measured {
+    Base(Box<Backbone>),
+    Saved(Box<SavedModel>),
+}
+
+impl Measured {
+    /// Opens the model; also how long that took, until a first picture could be run.
+    fn open(params: &BackboneParams) -> Result<(Measured, Duration)> {
+        let start = Instant::now();
+        let path = Path::new(&params.model);
+        let model = match path.is_file() && is_saved_model(path)? {
+            true => Measured::Saved(Box::new(SavedModel::open(path)?)),
+            false => Measured::Base(Box::new(Backbone::open(params)?)),
+        };
+        model.session()?;
+        Ok((model, start.elapsed()))
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Measured::Base(base) => base.id().model.clone(),
+            Measured::Saved(model) => model.graph().name().to_owned(),
+        }
+    }
+
+    fn input_shape(&self) -> [usize; 4] {
+        match self {
+            Measured::Base(base) => base.input_shape(),
+            Measured::Saved(model) => model.input_shape(),
+        }
+    }
+
+    fn session_bytes(&self) -> usize {
+        match self {
+            Measured::Base(base) => base.session_bytes(),
+            Measured::Saved(model) => model.session_bytes(),
+        }
+    }
+
+    fn session(&self) -> Result<PictureSession> {
+        match self {
+            Measured::Base(base) => base.session(),
+            Measured::Saved(model) => model.session(),
+        }
+    }
+}
+
 /// A session that is warm, with a picture in it.
-fn prepared(backbone: &Backbone) -> Result<PictureSession> {
+fn prepared(backbone: &Measured) -> Result<PictureSession> {
     let mut session = backbone.session()?;
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.
@@ -91,7 +152,7 @@ fn prepared(backbone: &Backbone) -> Result<PictureSession> {
     Ok(session)
 }
 
-fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate> {
+fn rate(backbone: &Measured, threads: usize, time: Duration) -> Result<BenchRate> {
     let mut sessions = Vec::new();
     for _ in 0..threads {
         sessions.push(prepared(backbone)?);
@@ -113,7 +174,7 @@ fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate
             })
             .collect();
         let lost = || Error::Model {
-            model: backbone.id().model.clone(),
+            model: backbone.name(),
             problem: "cannot be run: a thread of the measurement ended early".into(),
         };
         let runs = workers.into_iter().map(|w| w.join().map_err(|_| lost())?);
@@ -122,16 +183,24 @@ fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate
     let elapsed = start.elapsed().as_secs_f64();
     let mut times: Vec<Duration> = runs.into_iter().flatten().collect();
     times.sort_unstable();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
     Ok(BenchRate {
         threads,
         images_per_second: times.len() as f64 / elapsed,
-        median_ms: median.as_secs_f64() * 1e3,
+        median_ms: percentile_ms(&times, 50),
+        p95_ms: percentile_ms(&times, 95),
+        p99_ms: percentile_ms(&times, 99),
     })
 }
 
+/// The time that `percent` of the sorted `times` do not exceed (nearest rank), in milliseconds; 0 without times.
+fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
+    let rank = (times.len() * percent).div_ceil(100).max(1);
+    let time = times.get(rank - 1).copied().unwrap_or_default();
+    time.as_secs_f64() * 1e3
+}
+
 /// Every layer with its mean time.
-fn layers(backbone: &Backbone, time: Duration) -> Result<Vec<BenchLayer>> {
+fn layers(backbone: &Measured, time: Duration) -> Result<Vec<BenchLayer>> {
     let mut session = prepared(backbone)?;
     session.start_profile();
     let start = Instant::now();
@@ -160,4 +229,18 @@ fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_time_that_was_measured() {
+        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
+        let found = [50, 95, 99].map(|percent| percentile_ms(&times, percent));
+        assert_eq!(found, [100.0, 190.0, 198.0]);
+        assert_eq!(percentile_ms(&times[..1], 99), 1.0);
+        assert_eq!(percentile_ms(&[], 50), 0.0);
+    }
 }

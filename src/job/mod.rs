@@ -52,6 +52,8 @@ mod waiting_room;
 
 mod envelope;
 
+mod heat;
+
 mod record;
 
 mod save;

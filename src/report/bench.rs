@@ -13,6 +13,8 @@ pub struct BenchReport {
     pub input: [usize; 4],
     /// Kernels that it runs with.
     pub kernels: &'static str,
+    /// Time to load the model until it can run a picture, in milliseconds.
+    pub load_ms: f64,
     /// Billions of floating-point operations for one picture, as the layers' definitions have them; 0 where
     /// tract runs alone.
     pub gflop: f64,
@@ -24,8 +26,25 @@ pub struct BenchReport {
     pub session_bytes: usize,
     /// Most memory that the process has held, in bytes.
     pub peak_memory_bytes: Option<u64>,
+    /// Heat and clock before and after the speeds were measured.
+    pub heat: BenchHeat,
     /// Time by layer on one thread; empty unless asked for.
     pub layers: Vec<BenchLayer>,
+}
+
+/// How warm the processor got and how fast it was clocked, as far as the system tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct BenchHeat {
+    /// Warmest sensor before, in degrees Celsius.
+    pub begin_celsius: Option<f64>,
+    /// Warmest sensor after.
+    pub end_celsius: Option<f64>,
+    /// Clock of the slowest core before, in MHz.
+    pub begin_megahertz: Option<f64>,
+    /// Clock of the slowest core after, in MHz.
+    pub end_megahertz: Option<f64>,
+    /// Whether the processor was held back for heat or for want of current.
+    pub throttled: Option<bool>,
 }
 
 /// Speed with some number of threads.
@@ -37,6 +56,10 @@ pub struct BenchRate {
     pub images_per_second: f64,
     /// Median time for one picture on one thread, in milliseconds.
     pub median_ms: f64,
+    /// Time that 95 of 100 pictures do not exceed, in milliseconds.
+    pub p95_ms: f64,
+    /// Time that 99 of 100 pictures do not exceed, in milliseconds.
+    pub p99_ms: f64,
 }
 
 /// Speed of one layer.
@@ -72,8 +95,8 @@ pub fn bench_text(report: &BenchReport) -> String {
         );
     }
     text += &format!(
-        "\n{:>7} {:>10} {:>12} {:>9} {:>8}\n",
-        "threads", "images/s", "ms, median", "GFLOP/s", "of peak"
+        "\n{:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8}\n",
+        "threads", "images/s", "p50 ms", "p95 ms", "p99 ms", "GFLOP/s", "of peak"
     );
     for rate in &report.rates {
         let gflops = rate.images_per_second * report.gflop;
@@ -83,23 +106,45 @@ pub fn bench_text(report: &BenchReport) -> String {
         });
         let gflops = peak.map_or(String::new(), |_| format!("{gflops:.0}"));
         text += &format!(
-            "{:>7} {:>10.1} {:>12.2} {gflops:>9} {share:>8}\n",
-            rate.threads, rate.images_per_second, rate.median_ms
+            "{:>7} {:>10.1} {:>9.2} {:>9.2} {:>9.2} {gflops:>9} {share:>8}\n",
+            rate.threads, rate.images_per_second, rate.median_ms, rate.p95_ms, rate.p99_ms
         );
     }
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     text += &format!(
-        "\nbuffers: {:.1} MiB a thread",
+        "\nloaded in {:.0} ms; buffers: {:.1} MiB a thread",
+        report.load_ms,
         megabytes(report.session_bytes as f64)
     );
     if let Some(bytes) = report.peak_memory_bytes {
         text += &format!("; memory at most: {:.0} MiB", megabytes(bytes as f64));
     }
     text.push('\n');
+    text += &heat_text(&report.heat);
     if !report.layers.is_empty() {
         text += &layers_text(report);
     }
     text
+}
+
+/// What the system tells of heat; nothing if it tells nothing.
+fn heat_text(heat: &BenchHeat) -> String {
+    let mut parts = Vec::new();
+    if let (Some(begin), Some(end)) = (heat.begin_celsius, heat.end_celsius) {
+        parts.push(format!("{begin:.0} °C before, {end:.0} °C after"));
+    }
+    if let (Some(begin), Some(end)) = (heat.begin_megahertz, heat.end_megahertz) {
+        parts.push(format!("{begin:.0} MHz before, {end:.0} MHz after"));
+    }
+    match heat.throttled {
+        Some(true) => parts.push("held back for heat or want of current: not its best".to_owned()),
+        Some(false) => parts.push("not held back".to_owned()),
+        None => {}
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!("processor: {}\n", parts.join("; ")),
+    }
 }
 
 fn layers_text(report: &BenchReport) -> String {
@@ -138,13 +183,22 @@ mod tests {
             model: "net".into(),
             input: [1, 3, 8, 8],
             kernels: "avx2",
+            load_ms: 41.7,
             gflop: 0.5,
             peak_gflops: Some(100.0),
             rates: vec![BenchRate {
                 threads: 2,
                 images_per_second: 300.0,
                 median_ms: 6.6,
+                p95_ms: 7.25,
+                p99_ms: 10.0,
             }],
+            heat: BenchHeat {
+                begin_celsius: Some(48.3),
+                end_celsius: Some(81.0),
+                throttled: Some(true),
+                ..BenchHeat::default()
+            },
             session_bytes: 3 << 19,
             peak_memory_bytes: Some(64 << 20),
             layers: vec![BenchLayer {
@@ -159,8 +213,9 @@ mod tests {
         let text = bench_text(&report);
         for expected in [
             "net, input 3 x 8 x 8, avx2 kernels",
-            "      2      300.0         6.60       150      75%",
-            "buffers: 1.5 MiB a thread; memory at most: 64 MiB",
+            "      2      300.0      6.60      7.25     10.00       150      75%",
+            "processor: 48 °C before, 81 °C after; held back for heat",
+            "loaded in 42 ms; buffers: 1.5 MiB a thread; memory at most: 64 MiB",
             "conv1 winograd           8 x 8 x 16     2.000 100.0%      150",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");

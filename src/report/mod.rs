@@ -9,7 +9,7 @@ mod sheet;
 mod summary;
 mod table;
 
-pub use bench::{BenchLayer, BenchRate, BenchReport, bench_text};
+pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::{difference, duration, printable, recipe_line};
 pub use sheet::save_sheet;

@@ -91,6 +91,11 @@ impl SavedModel {
         self.network.input_shape()
     }
 
+    /// Bytes of buffers that one worker keeps between pictures.
+    pub fn session_bytes(&self) -> usize {
+        self.network.session_bytes()
+    }
+
     /// Makes what one worker needs to run it; its output is one probability for each class.
     ///
     /// # Errors
@@ -195,6 +200,15 @@ fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
         )));
     }
     Ok(network)
+}
+
+/// Tells whether the ONNX file `path` is a saved model, rather than a base or another program's.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Io`], or [`Error::Model`] if it is no ONNX file.
+pub fn is_saved_model(path: &Path) -> Result<bool> {
+    let graph = OnnxGraph::parse(&read(path)?, &path.display().to_string())?;
+    Ok(graph.metadata(RECORD_KEY).is_some())
 }
 
 /// SHA-256 and size of a saved model's file.
