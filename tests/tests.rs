@@ -6,6 +6,9 @@ mod augment;
 /// The direction of use between the rooms.
 mod architecture;
 
+/// A head that goes to where its base is.
+mod board;
+
 /// Killed runs, full disks, hung-up terminals.
 #[cfg(unix)]
 mod campaign;

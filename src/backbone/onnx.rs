@@ -301,6 +301,91 @@ impl OnnxGraph {
         Ok(())
     }
 
+    /// What computes the outputs from `tensor`, whose dimensions are `[N, …dims]`, as a graph of its own with
+    /// `tensor` as its input.
+    pub(crate) fn behind(&self, tensor: &str, dims: &[usize]) -> OnnxGraph {
+        let nodes = self.nodes();
+        let outputs = self.outputs();
+        let mut needed: HashSet<&str> = outputs.iter().map(String::as_str).collect();
+        // Nodes are in an order of execution: whoever needs a tensor comes after its maker.
+        let mut is_behind: Vec<bool> = Vec::new();
+        for node in nodes.iter().rev() {
+            let taken = node
+                .outputs
+                .iter()
+                .any(|o| o != tensor && needed.contains(o.as_str()));
+            if taken {
+                needed.extend(node.inputs.iter().map(String::as_str));
+            }
+            // What makes the tensor is not behind it.
+            is_behind.push(taken && !node.outputs.iter().any(|o| o == tensor));
+            needed.remove(tensor);
+        }
+        is_behind.reverse();
+        let kept: HashSet<String> = nodes
+            .iter()
+            .zip(&is_behind)
+            .filter(|(_, behind)| **behind)
+            .flat_map(|(node, _)| node.inputs.clone())
+            .collect();
+        let mut part = OnnxGraph {
+            proto: pb::ModelProto {
+                graph: None,
+                ..self.proto.clone()
+            },
+            name: self.name.clone(),
+        };
+        let mut all = vec![None];
+        all.extend(dims.iter().map(|&d| Some(d)));
+        if let Some(graph) = &self.proto.graph {
+            let nodes = graph.node.iter().zip(is_behind);
+            let weights = graph.initializer.iter();
+            part.proto.graph = Some(pb::GraphProto {
+                name: graph.name.clone(),
+                node: nodes.filter(|(_, b)| *b).map(|(n, _)| n.clone()).collect(),
+                initializer: weights
+                    .filter(|t| kept.contains(&t.name))
+                    .cloned()
+                    .collect(),
+                input: vec![float_value(tensor, &all)],
+                output: graph.output.clone(),
+                ..Default::default()
+            });
+        }
+        part
+    }
+
+    /// Puts the operators of `part`, which [`behind`](Self::behind) gave of a graph like this one, behind this
+    /// graph's outputs; name, metadata and outputs become those of `part`.
+    pub(crate) fn append(&mut self, part: &OnnxGraph) {
+        let own = self.proto.graph.take().unwrap_or_default();
+        self.proto = part.proto.clone();
+        let graph = self.graph_mut();
+        let input = std::mem::replace(&mut graph.input, own.input.clone());
+        debug_assert!(input.len() == 1);
+        let (nodes, weights) = (
+            std::mem::take(&mut graph.node),
+            std::mem::take(&mut graph.initializer),
+        );
+        graph.node = own.node.into_iter().chain(nodes).collect();
+        graph.initializer = own.initializer.into_iter().chain(weights).collect();
+        graph.doc_string = own.doc_string;
+    }
+
+    /// SHA-256 of what the graph computes: its operators, weights, inputs and outputs, without its name and
+    /// metadata.
+    pub(crate) fn computation_sha256(&self) -> String {
+        let mut graph = self.proto.graph.clone().unwrap_or_default();
+        graph.name.clear();
+        graph.value_info.clear();
+        super::hex_sha256(&graph.encode_to_vec())
+    }
+
+    /// Removes an entry of the file's metadata.
+    pub(crate) fn remove_metadata(&mut self, key: &str) {
+        self.proto.metadata_props.retain(|e| e.key != key);
+    }
+
     /// Sets the dimensions of the picture input; the first is the batch, always free, named `N`.
     pub(crate) fn set_input_dims(&mut self, dims: [usize; 3]) -> Result<()> {
         let (name, _) = self.input()?;

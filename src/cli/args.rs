@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use super::board::BoardCommand;
 use super::models::ModelsArgs;
 #[cfg(feature = "shell")]
 use super::shell::ShellCommand;
@@ -76,6 +77,8 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     Watch(WatchArgs),
     Verify(VerifyArgs),
+    #[command(flatten)]
+    Board(BoardCommand),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
     Bench(BenchArgs),

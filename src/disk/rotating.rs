@@ -115,7 +115,7 @@ mod tests {
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("log"), "five\n");
         assert_eq!(read("log.1"), "a line too long\n");
-        assert_eq!(read("log.2"), "three\nfour\n");
+        assert_eq!(read("log.2"), "four\n");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }

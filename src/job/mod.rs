@@ -13,11 +13,15 @@ pub mod classify;
 
 pub mod evaluate;
 
+pub mod export;
+
 pub mod extract;
 
 pub mod finetune;
 
 pub mod fit;
+
+pub mod install;
 
 pub mod labeller;
 
@@ -65,9 +69,11 @@ pub use budget::Budget;
 pub use classify::{ClassifyConfig, classify};
 pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
+pub use export::{ExportConfig, export_head};
 pub use extract::{ExtractConfig, extract};
 pub use finetune::{FinetuneConfig, FinetuneReport, finetune};
 pub use fit::{FitConfig, fit};
+pub use install::{InstallConfig, InstallReport, install};
 pub use labeller::{Labeller, Labels};
 pub use layers::{BaseLayers, layers};
 pub use models::{

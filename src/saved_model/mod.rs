@@ -6,6 +6,7 @@
 //! ```
 
 mod compose;
+mod detached;
 mod probe;
 mod record;
 mod verify;
@@ -14,11 +15,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use compose::{OUTPUT, compose, compose_tuned};
+pub use detached::DetachedHead;
 pub use probe::{machine_kind, probe_picture};
 pub use record::{
     FinetuneRecord, RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord,
 };
-pub use verify::{Verification, verify};
+pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
 use crate::disk::write_atomic;

@@ -59,18 +59,30 @@ impl Verification {
 /// # Errors
 /// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
 pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Result<Verification> {
+    verify_bytes(&read(path)?, path, dataset, progress)
+}
+
+/// As [`verify`], with the bytes of a file that is or will be `path`.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_bytes(
+    bytes: &[u8],
+    path: &Path,
+    dataset: Option<&Path>,
+    progress: &Progress,
+) -> Result<Verification> {
     progress.phase(Phase::Verify, None);
     let mut checks = Checks {
         progress,
         checks: Vec::new(),
         exact: true,
     };
-    let bytes = read(path)?;
     checks.note(
         "file",
-        format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes)),
+        format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(bytes)),
     );
-    let model = SavedModel::parse(&bytes, path)?;
+    let model = SavedModel::parse(bytes, path)?;
     let [_, a, b, c] = model.input_shape();
     checks.note(
         "reload",

@@ -1,0 +1,43 @@
+//! What is sent to a board that has the base already: the head alone.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::write_atomic;
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+use crate::saved_model::{DetachedHead, SavedModel};
+
+/// Configuration of [`export_head`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExportConfig {
+    /// The saved model.
+    pub model: PathBuf,
+    /// The file to write.
+    pub output: PathBuf,
+    /// Replace the output if it is there.
+    #[serde(default, skip_serializing)]
+    pub force: bool,
+}
+
+/// Writes the head of a saved model, with the SHA-256 of its base, to a file of its own. Returns its size in bytes.
+///
+/// # Errors
+/// [`Error::OutputExists`]; those of [`SavedModel::open`], [`DetachedHead::of`] and writing.
+pub fn export_head(config: &ExportConfig, progress: &Progress) -> Result<u64> {
+    if config.output.exists() && !config.force {
+        return Err(Error::OutputExists {
+            path: config.output.clone(),
+        });
+    }
+    let model = SavedModel::open(&config.model)?;
+    let bytes = DetachedHead::of(&model)?.to_bytes();
+    write_atomic(&config.output, &bytes)?;
+    progress.emit(Event::Saved {
+        path: config.output.clone(),
+        bytes: bytes.len() as u64,
+    });
+    Ok(bytes.len() as u64)
+}

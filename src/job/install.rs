@@ -1,0 +1,144 @@
+//! A new head, or a new model, in the place of the one that a board uses: checked before it is put there and
+//! after; the old one comes back by itself if anything is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{Backbone, BackboneParams, hex_sha256};
+use crate::disk::{remove_file, rename_synced, write_atomic};
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+use crate::saved_model::{DetachedHead, SavedModel, Verification, verify, verify_bytes};
+
+/// Configuration of [`install`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct InstallConfig {
+    /// A head, or a whole saved model.
+    pub head: PathBuf,
+    /// The saved model whose place is taken.
+    pub model: PathBuf,
+    /// Name or path of the base, where `model` is not there yet; by default the one that the head names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+/// What an installation did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstallReport {
+    /// Bytes of the head's file.
+    pub head_bytes: u64,
+    /// Bytes of the model that is there now.
+    pub bytes: u64,
+    /// SHA-256 of the model that is there now.
+    pub sha256: String,
+    /// Whether it is, byte for byte, the model that the head was taken from.
+    pub same_file: bool,
+    /// What the verification of the file in its place found.
+    pub verification: Verification,
+}
+
+/// Puts the head `config.head` on the base of `config.model`, verifies the result, and puts it into the place of
+/// `config.model` in one step. If it does not verify there, the old model comes back.
+///
+/// # Errors
+/// [`Error::Mismatch`] if the head belongs to another base; [`Error::NotSame`] if the new model does not give
+/// the results that it should; those of opening and writing. In all cases the old model is in its place.
+pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallReport> {
+    let place = &config.model;
+    let read = |path: &Path| fs::read(path).map_err(Error::io("read", path));
+    let (bytes, same_as) = match DetachedHead::open(&config.head)? {
+        Some(head) => {
+            let model = match place.exists() {
+                true => head.on_model(&SavedModel::open(place)?)?,
+                false => head.on_base(&base_of(&head, config)?)?,
+            };
+            (model.graph().to_bytes(), head.model_sha256().to_owned())
+        }
+        None => {
+            let bytes = read(&config.head)?;
+            let sha256 = hex_sha256(&bytes);
+            (bytes, sha256)
+        }
+    };
+    let sha256 = hex_sha256(&bytes);
+    verify_bytes(&bytes, place, None, &progress.muted())?.require_same(&config.head)?;
+    let verification = swap(place, &bytes, |path| {
+        let verification = verify(path, None, progress)?;
+        verification.require_same(path)?;
+        Ok(verification)
+    })?;
+    progress.emit(Event::Saved {
+        path: place.clone(),
+        bytes: bytes.len() as u64,
+    });
+    Ok(InstallReport {
+        head_bytes: fs::metadata(&config.head).map_or(0, |facts| facts.len()),
+        bytes: bytes.len() as u64,
+        same_file: sha256 == same_as,
+        sha256,
+        verification,
+    })
+}
+
+/// The base that the head was trained on, as it is on this machine.
+fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
+    let wanted = &head.record().backbone;
+    Backbone::open(&BackboneParams {
+        model: config.base.clone().unwrap_or_else(|| wanted.model.clone()),
+        input_size: Some(wanted.input_size),
+        cut: Some(wanted.cut.clone()),
+        pool: Some(wanted.pool),
+    })
+}
+
+/// Writes `bytes` to `place` and looks at them there with `check`; if that fails, what was there comes back.
+fn swap<T>(place: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let mut previous = place.as_os_str().to_owned();
+    previous.push(".previous");
+    let previous = PathBuf::from(previous);
+    let had = place.exists();
+    if had {
+        remove_file(&previous)?;
+        // A second name for the same file; where the file system has none, a copy.
+        fs::hard_link(place, &previous)
+            .or_else(|_| fs::copy(place, &previous).map(drop))
+            .map_err(Error::io("keep", place))?;
+    }
+    let checked = write_atomic(place, bytes).and_then(|()| check(place));
+    match (&checked, had) {
+        (Ok(_), true) => remove_file(&previous)?,
+        (Ok(_), false) => {}
+        (Err(_), true) => rename_synced(&previous, place)?,
+        (Err(_), false) => remove_file(place)?,
+    }
+    checked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_verify_in_its_place_makes_room_for_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("model.onnx");
+        let wrong = |path: &Path| -> Result<()> {
+            assert_eq!(fs::read(path).unwrap(), b"new");
+            Err(Error::Cancelled)
+        };
+        assert!(swap(&place, b"new", wrong).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        fs::write(&place, b"old").unwrap();
+        assert!(swap(&place, b"new", wrong).is_err());
+        assert_eq!(fs::read(&place).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+        swap(&place, b"new", |_| Ok(())).unwrap();
+        assert_eq!(fs::read(&place).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
