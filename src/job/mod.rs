@@ -89,6 +89,6 @@ pub use train::{TrainConfig, TrainReport, train};
 #[cfg(target_os = "linux")]
 pub use trigger::Trigger;
 pub use verify::{VerifyConfig, verify};
-pub use views::AugmentParams;
+pub use views::{AugmentParams, USUAL_VIEWS, Views};
 #[cfg(target_os = "linux")]
 pub use watch::{Sighting, WatchConfig, WatchReport, watch};

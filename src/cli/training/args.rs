@@ -144,6 +144,12 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub train_batchnorm: bool,
 
+    /// CutMix in the joint epochs: a rectangle of each picture's maps, and its share of the label, come from another
+    /// picture of the batch; shares are from Beta(ALPHA, ALPHA). 1 is usual, 2 the most [default: 0].
+    #[arg(long, value_name = "ALPHA", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
+
     /// Height and width of the input in pixels [default: what the model card says].
     #[arg(long, value_name = "PX", help_heading = "Base")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,8 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
+use crate::job::Views;
+
 /// Where the pictures are.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -182,17 +184,18 @@ pub struct HeadArgs {
 pub struct AugmentArgs {
     /// Train on random views of the pictures, too: default, none, or a list of Keras's layers with their
     /// ranges, such as RandomFlip=horizontal,RandomRotation=0.05. There are RandomFlip, RandomRotation,
-    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue and
-    /// RandomErasing; validation pictures stay as they are [default: none].
+    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue,
+    /// RandAugment (two operations of its list, at this strength) and RandomErasing; validation pictures stay
+    /// as they are [default: none].
     #[arg(long, value_name = "VIEWS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<String>,
 
     /// Views of each training picture that are run through the base, once, and kept; each epoch draws one of
-    /// them or the picture itself [default: 8].
+    /// them or the picture itself. `live`: as many as there are epochs, and each is seen once [default: 8].
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub views: Option<usize>,
+    pub views: Option<Views>,
 }
 
 /// What every run with an output takes.

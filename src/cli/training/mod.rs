@@ -17,7 +17,8 @@ use super::output::Out;
 use crate::error::Result;
 use crate::job::{
     AugmentPreviewConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, JobCard,
-    Recipe, TrainConfig, augment_preview, best, evaluate, extract, finetune, fit, train,
+    Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate, extract, finetune, fit,
+    train,
 };
 use crate::report::printable;
 
@@ -107,6 +108,6 @@ fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
     Out::new().text(&format!(
         "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
         printable(&config.output.to_string_lossy()),
-        config.augment.views
+        config.augment.views.count(USUAL_VIEWS)
     ))
 }
