@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "target/release/tl-batch"
+PROGRAM = os.environ.get("TL_BATCH", ROOT / "target/release/tl-batch")
 QUEUE = 256
 
 
@@ -31,9 +31,17 @@ def main():
     shutil.copy(ROOT / "tests/data/small.onnx", work / "small.onnx")
     fit = f"{PROGRAM} --quiet fit {ROOT}/datasets/tiny -o m.onnx --model ./small.onnx --input-size 32 --epochs 20"
     subprocess.run(fit.split(), cwd=work, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Pictures of every format, a photograph in twenty, and in fifty one that is none.
+    small = [p.read_bytes() for p in sorted((ROOT / "tests/data/pictures").iterdir())]
     photos = [p.read_bytes() for p in sorted((ROOT / "datasets/tiny").rglob("*.jpg"))]
-    # One in fifty is no picture.
-    photos.append(b"no picture")
+
+    def picture(number):
+        if number % 50 == 49:
+            return b"no picture"
+        if number % 20 == 10:
+            return photos[number // 20 % len(photos)]
+        return small[number % len(small)]
+
     watch = subprocess.Popen(
         f"{PROGRAM} --quiet watch in m.onnx --delete --queue {QUEUE} --output seen.jsonl --rotate 1M".split(),
         cwd=work,
@@ -46,8 +54,7 @@ def main():
         for _ in range(16):
             if sent == wanted:
                 break
-            photo = photos[-1] if sent % 50 == 49 else photos[sent % (len(photos) - 1)]
-            (ready / "next").write_bytes(photo)
+            (ready / "next").write_bytes(picture(sent))
             os.rename(ready / "next", inbox / f"{sent:06}.jpg")
             sent += 1
             if sent % 1000 == 0:
