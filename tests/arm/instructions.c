@@ -25,7 +25,7 @@ __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 enum { ALL, KERNELS, VECTOR, SCALAR, COUNTERS };
 static uint64_t counters[COUNTERS];
 
-/* Whether a mnemonic multiplies or adds floats: in a whole vector of four, or one at a time. */
+/* Whether a mnemonic multiplies or adds floats: in a vector (of two on ARMv7), or one at a time. */
 static int kind_of(const char *text)
 {
     static const char *const names[] = {"fmla", "fmul", "fadd", "fmadd", "vmla", "vfma", "vmul", "vadd"};
@@ -40,7 +40,7 @@ static int kind_of(const char *text)
             if (!strstr(text, ".f32"))
                 return ALL;
             operands += strspn(operands, " \t");
-            return *operands == 'q' ? VECTOR : *operands == 's' ? SCALAR : ALL;
+            return *operands == 'q' || *operands == 'd' ? VECTOR : *operands == 's' ? SCALAR : ALL;
         }
     }
     return ALL;

@@ -11,6 +11,10 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+// A feature, since stable Rust does not tell a program that it is built by `-C target-feature=+neon`.
+#[cfg(all(target_arch = "arm", feature = "neon32"))]
+#[path = "neon32.rs"]
+mod neon;
 mod portable;
 
 /// Lanes of the widest vector.
@@ -128,8 +132,8 @@ pub(super) type Entry<A> = unsafe fn(&A);
 pub(super) enum InstructionSet {
     /// Plain Rust, for any processor.
     Portable,
-    /// 128-bit vectors of every 64-bit ARM.
-    #[cfg(target_arch = "aarch64")]
+    /// 128-bit vectors of every 64-bit ARM, and of most 32-bit ones.
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
     Neon,
     /// 256-bit vectors with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
@@ -147,7 +151,7 @@ macro_rules! with_simd {
                 type $S = portable::Portable;
                 $body
             }
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             InstructionSet::Neon => {
                 type $S = neon::Neon;
                 $body
@@ -170,8 +174,8 @@ impl InstructionSet {
     /// Sets that this processor has, the fastest last.
     pub(super) fn available() -> Vec<InstructionSet> {
         let mut sets = vec![InstructionSet::Portable];
-        #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
+        #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
+        if neon::is_here() {
             sets.push(InstructionSet::Neon);
         }
         #[cfg(target_arch = "x86_64")]
@@ -196,7 +200,7 @@ impl InstructionSet {
     pub(super) fn name(self) -> &'static str {
         match self {
             InstructionSet::Portable => "portable",
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             InstructionSet::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => "avx2",
@@ -219,7 +223,7 @@ impl InstructionSet {
     pub(super) fn entry<K: Kernel>(self) -> Entry<K::Args> {
         match self {
             InstructionSet::Portable => portable::run::<K>,
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             InstructionSet::Neon => neon::run::<K>,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => avx2::run::<K>,

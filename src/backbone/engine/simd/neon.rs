@@ -18,6 +18,11 @@ pub(super) unsafe fn run<K: Kernel>(args: &K::Args) {
     unsafe { K::run::<Neon>(args) }
 }
 
+/// Tells whether this processor has NEON.
+pub(super) fn is_here() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+}
+
 // SAFETY of all bodies: the trait asks that the processor has the instruction set and that pointers are
 // valid for 4 values; the instructions need no alignment beyond that of f32.
 impl Simd for Neon {
