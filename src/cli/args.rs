@@ -72,7 +72,7 @@ Exit codes:
 pub enum Command {
     #[cfg(feature = "train")]
     #[command(flatten)]
-    Training(TrainingCommand),
+    Training(Box<TrainingCommand>),
     Predict(PredictArgs),
     #[cfg(target_os = "linux")]
     Watch(WatchArgs),

@@ -103,7 +103,10 @@ mod tests {
 
     fn fit_args(line: &str) -> FitArgs {
         match Cli::parse_from(line.split(' ')).command {
-            Command::Training(TrainingCommand::Fit(args)) => args,
+            Command::Training(command) => match *command {
+                TrainingCommand::Fit(args) => args,
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
     }
