@@ -26,6 +26,7 @@ mod peak;
 mod pixelwise;
 mod plan;
 mod pool;
+mod products;
 mod region;
 mod simd;
 mod step;
