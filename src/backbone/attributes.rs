@@ -102,6 +102,22 @@ impl OnnxGraph {
         })
     }
 
+    /// The node at place `index`.
+    pub(super) fn node_proto(&self, index: usize) -> Option<&pb::NodeProto> {
+        self.node_protos().get(index)
+    }
+
+    /// Whether a tensor is a weight, or made by a `Constant` node.
+    pub(super) fn is_constant(&self, name: &str) -> bool {
+        self.constant(name).is_some()
+    }
+
+    /// Whether a tensor is a float32 constant.
+    pub(super) fn is_float_constant(&self, name: &str) -> bool {
+        let tensor = self.constant(name);
+        tensor.is_some_and(|t| t.data_type == DataType::Float as i32)
+    }
+
     /// Dimensions of a constant; empty for a number, and where there is none.
     pub(super) fn constant_dims(&self, name: &str) -> Vec<usize> {
         let dims = self.constant(name).map(|t| t.dims.clone());
