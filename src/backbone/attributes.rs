@@ -6,7 +6,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use super::onnx::OnnxGraph;
 
 /// The attributes of one operator; empty where the graph has none.
-pub(super) struct Attributes<'a>(&'a [pb::AttributeProto]);
+pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 
 impl Attributes<'_> {
     fn find(&self, name: &str) -> Option<&pb::AttributeProto> {
@@ -26,6 +26,18 @@ impl Attributes<'_> {
     /// A number.
     pub fn float(&self, name: &str) -> Option<f32> {
         self.find(name).map(|a| a.f)
+    }
+
+    /// A list of numbers; empty where absent.
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        self.find(name)
+            .map(|a| a.floats.clone())
+            .unwrap_or_default()
+    }
+
+    /// A string of bytes; empty where absent.
+    pub fn bytes(&self, name: &str) -> &[u8] {
+        self.find(name).map_or(&[], |a| &a.s)
     }
 
     /// A text; empty where absent.
