@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tl::backbone::{Backbone, BackboneParams, Pool};
 use tl::dataset::Dataset;
 use tl::pixels::{DecodeLimits, Picture};
 use tl::saved_model::{Numbers, SavedModel};
@@ -283,5 +284,61 @@ fn older_and_channels_last_networks_are_quantised() {
         let theirs = run_elsewhere(&work, &python, "int8.onnx", &tensors[..batch * one], shape);
         let (_, most) = differences(&ours[..theirs.len()], &theirs);
         assert!(most < 0.01, "{variant}: {most} from ONNX Runtime");
+    }
+}
+
+/// Bytes inside the network, seen as what they stand for: at most two steps from ONNX Runtime's.
+#[test]
+fn inner_values_are_within_two_steps_of_onnx_runtimes() {
+    let Some(python) = python() else { return };
+    let work = fitted(" --epochs 2");
+    done(&quantize(&work, "int8.onnx", ""));
+    let file = work.path("int8.onnx");
+    for (cut, channels) in [
+        ("stem_relu6", 32),
+        ("block2b_add", 24),
+        ("block4a_dw_relu6", 240),
+        ("block5c_add", 112),
+        ("top_relu6", 1280),
+    ] {
+        let tensor = format!("{cut}/dequantized");
+        let params = BackboneParams {
+            model: file.display().to_string(),
+            cut: Some(tensor.as_str().into()),
+            pool: Some(Pool::None),
+            ..BackboneParams::default()
+        };
+        let backbone = Backbone::open(&params).unwrap();
+        assert_eq!(backbone.feature_shape()[2], channels);
+        let mut session = backbone.session().unwrap();
+        let picture = Picture::open(
+            &pictures()[0],
+            &DecodeLimits::default(),
+            session.rendering(),
+        )
+        .unwrap();
+        let ours = session.run(&picture).unwrap().to_vec();
+        let (input, output) = (work.path("one.npy"), work.path("out.npy"));
+        write_npy(&input, &[1, 3, 224, 224], session.tensor());
+        let given = [
+            file.as_path(),
+            Path::new(&tensor),
+            &output,
+            Path::new("--input"),
+            &input,
+        ];
+        run_python(&python, "features.py", &given, &["--pool", "none"]);
+        let theirs = read_npy(&output);
+        let mut values = theirs.clone();
+        values.sort_by(f32::total_cmp);
+        let gaps = values.windows(2).map(|pair| pair[1] - pair[0]);
+        let step = gaps.filter(|&gap| gap > 1e-6).fold(f32::MAX, f32::min);
+        let (mean, most) = differences(&ours, &theirs);
+        assert!(
+            most <= 2.01 * step && mean <= 0.1 * step,
+            "{cut}: {} and {} steps",
+            most / step,
+            mean / step
+        );
     }
 }

@@ -269,6 +269,19 @@ impl Backbone {
         Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
+    /// As [`session`](Self::session), of the same layers with floats in the place of integers; none if it has no
+    /// integers.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network cannot be set up.
+    pub fn session_in_floats(&self) -> Result<Option<PictureSession>> {
+        if !self.graph.is_quantized() {
+            return Ok(None);
+        }
+        let network = Network::load(&quantize::unrounded(&self.graph), self.input_shape())?;
+        PictureSession::new(&network, &self.id.preprocess).map(Some)
+    }
+
     /// Makes what one worker needs to turn pictures into features.
     ///
     /// # Errors

@@ -13,11 +13,13 @@ mod graph;
 mod observe;
 mod opset;
 mod range;
+mod unrounded;
 
 use std::collections::{HashMap, HashSet};
 
 pub use float16::with_float16_weights;
 pub use range::Calibration;
+pub(super) use unrounded::unrounded;
 
 use self::graph::Analysis;
 use self::range::Range;

@@ -16,7 +16,7 @@ use crate::backbone::engine::simd::{
 use crate::backbone::engine::step::{Scratch, Step};
 
 /// Outputs that are summed up side by side.
-const COLUMNS: usize = 4;
+const COLUMNS: usize = 7;
 
 /// A depthwise convolution with bias, of bytes to bytes, with windows without gaps.
 pub(in crate::backbone::engine) struct IntegerDepthwise {
@@ -206,37 +206,27 @@ unsafe fn finish<D: Dot>(args: &Args, offset: usize, y: usize, place: usize, sum
     }
 }
 
-/// Calls `row(vector's offset, output row, quads of each row of the window)` for every vector and row.
+/// Makes the rows of quads that the window of output row `y` needs and that are not among those `made` before. They
+/// are kept in a ring of as many as a window has, `size`.
 ///
 /// # Safety
 /// As [`DotKernel::run`].
 #[inline(always)]
-unsafe fn each_row<D: Dot>(
-    args: &Args,
-    mut row: impl FnMut(usize, usize, &dyn Fn(usize) -> *const u8),
-) {
-    let lanes = <D::Floats as Simd>::LANES;
-    let size = args.rows.size;
-    let length = places(&args.columns) * lanes;
-    for vector in 0..args.output.shape.channels.div_ceil(lanes) {
-        let offset = vector * lanes;
-        // Rows are kept in a ring of as many as a window has.
-        let mut made = args.range.start * args.rows.stride;
-        for y in args.range.clone() {
-            let first = y * args.rows.stride;
-            made = made.max(first);
-            while made < first + size {
-                // SAFETY: the ring has room for `size` rows.
-                unsafe {
-                    make_quads::<D>(args, offset, made, args.quads.add(made % size * length))
-                };
-                made += 1;
-            }
-            row(offset, y, &|ky| {
-                args.quads.wrapping_add((first + ky) % size * length).cast()
-            });
-        }
+unsafe fn make_rows<D: Dot>(args: &Args, size: usize, offset: usize, y: usize, made: &mut usize) {
+    let first = y * args.rows.stride;
+    *made = first.max(*made);
+    while *made < first + size {
+        // SAFETY: the ring has room for all rows of a window.
+        unsafe { make_quads::<D>(args, offset, *made, ring::<D>(args, size, *made)) };
+        *made += 1;
     }
+}
+
+/// Where in the ring the quads of input row `y`, counted from the first row of padding, are.
+#[inline(always)]
+fn ring<D: Dot>(args: &Args, size: usize, y: usize) -> *mut u32 {
+    let length = places(&args.columns) * <D::Floats as Simd>::LANES;
+    args.quads.wrapping_add(y % size * length)
 }
 
 /// Windows of `K` x `K`, whose rows are `Q` quads, with stride `STRIDE` between columns.
@@ -252,7 +242,6 @@ impl<const K: usize, const Q: usize, const STRIDE: usize> DotKernel for Windows<
         let step = lanes * QUAD;
         // SAFETY: quads are there for every place that a window of the output begins at; weights for every vector.
         unsafe {
-            let length = places(&args.columns) * lanes;
             for vector in 0..args.output.shape.channels.div_ceil(lanes) {
                 let offset = vector * lanes;
                 let from = args.weights.add(vector * K * Q * step);
@@ -261,17 +250,11 @@ impl<const K: usize, const Q: usize, const STRIDE: usize> DotKernel for Windows<
                     *weight = D::weights(from.add(i * step));
                 }
                 let bias = D::sums(args.bias.add(offset));
-                let mut made = args.range.start * args.rows.stride;
+                let mut made = 0;
                 for y in args.range.clone() {
-                    let first = y * args.rows.stride;
-                    made = made.max(first);
-                    while made < first + K {
-                        make_quads::<D>(args, offset, made, args.quads.add(made % K * length));
-                        made += 1;
-                    }
+                    make_rows::<D>(args, K, offset, y, &mut made);
                     let tops: [*const u8; K] = std::array::from_fn(|ky| {
-                        args.quads
-                            .wrapping_add((first + ky) % K * length)
+                        ring::<D>(args, K, y * args.rows.stride + ky)
                             .cast_const()
                             .cast()
                     });
@@ -339,22 +322,27 @@ impl DotKernel for AnyWindows {
         let (width, pixel) = (args.output.shape.width, args.output.shape.pixel);
         // SAFETY: as for `Windows`.
         unsafe {
-            each_row::<D>(args, |offset, y, top| {
-                let from = args
-                    .weights
-                    .add(offset / lanes * args.rows.size * quads * step);
-                for x in 0..width {
-                    let mut sums = D::sums(args.bias.add(offset));
-                    for ky in 0..args.rows.size {
-                        for q in 0..quads {
-                            let place = x * args.columns.stride + q * QUAD;
-                            let weights = D::weights(from.add((ky * quads + q) * step));
-                            sums = D::dot(sums, D::bytes(top(ky).add(place * step)), weights);
+            for vector in 0..args.output.shape.channels.div_ceil(lanes) {
+                let offset = vector * lanes;
+                let from = args.weights.add(vector * args.rows.size * quads * step);
+                let mut made = 0;
+                for y in args.range.clone() {
+                    make_rows::<D>(args, args.rows.size, offset, y, &mut made);
+                    for x in 0..width {
+                        let mut sums = D::sums(args.bias.add(offset));
+                        for ky in 0..args.rows.size {
+                            let row = y * args.rows.stride + ky;
+                            let top: *const u8 = ring::<D>(args, args.rows.size, row).cast();
+                            for q in 0..quads {
+                                let place = x * args.columns.stride + q * QUAD;
+                                let weights = D::weights(from.add((ky * quads + q) * step));
+                                sums = D::dot(sums, D::bytes(top.add(place * step)), weights);
+                            }
                         }
+                        finish::<D>(args, offset, y, x * pixel + offset, sums);
                     }
-                    finish::<D>(args, offset, y, x * pixel + offset, sums);
                 }
-            });
+            }
         }
     }
 }

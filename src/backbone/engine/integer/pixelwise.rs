@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::Steps;
+use super::gemm::QUAD;
 use crate::backbone::engine::map::{Map, Shape, Window};
 use crate::backbone::engine::simd::{Entry, InstructionSet, Kernel, MOST_LANES, Simd};
 use crate::backbone::engine::step::{Scratch, Step};
@@ -66,27 +67,39 @@ impl Quantize {
         }
     }
 
-    /// Rounds one row of a tensor from outside, whose channels or columns lie one after the other.
+    /// Rounds one row of a tensor from outside.
     ///
     /// # Safety
     /// `from` must be valid for the row, `to` for as many pixels.
     unsafe fn import(&self, from: *const f32, shape: &Shape, to: *mut u8) {
-        /// Values that are rounded at a time.
+        /// Pixels that are rounded at a time.
         const BLOCK: usize = 4 * MOST_LANES;
         let [_, column, channel] = self.strides.unwrap_or_default();
         let mut floats = [0.0f32; BLOCK];
-        let mut bytes = [0u8; BLOCK];
-        for c in 0..shape.channels {
+        let mut bytes = [[0u8; BLOCK]; QUAD];
+        for first in (0..shape.channels).step_by(QUAD) {
+            let channels = QUAD.min(shape.channels - first);
             for start in (0..shape.width).step_by(BLOCK) {
                 let count = BLOCK.min(shape.width - start);
-                // SAFETY: the tensor has the row's columns and channels with these strides.
+                // SAFETY: the tensor has the row's columns and channels with these strides; a pixel has room for
+                // whole quads.
                 unsafe {
-                    for (i, float) in floats[..count].iter_mut().enumerate() {
-                        *float = *from.add((start + i) * column + c * channel);
+                    for (c, bytes) in bytes[..channels].iter_mut().enumerate() {
+                        let from = from.add(start * column + (first + c) * channel);
+                        if column == 1 {
+                            floats.as_mut_ptr().copy_from_nonoverlapping(from, count);
+                        } else {
+                            for (i, float) in floats[..count].iter_mut().enumerate() {
+                                *float = *from.add(i * column);
+                            }
+                        }
+                        (self.kernel)(&self.args(floats.as_ptr(), bytes.as_mut_ptr(), BLOCK));
                     }
-                    (self.kernel)(&self.args(floats.as_ptr(), bytes.as_mut_ptr(), BLOCK));
-                    for (i, &byte) in bytes[..count].iter().enumerate() {
-                        *to.add((start + i) * shape.pixel + c) = byte;
+                    let [a, b, c, d] = &bytes;
+                    for i in 0..count {
+                        let quad = [a[i], b[i], c[i], d[i]];
+                        let to = to.add((start + i) * shape.pixel + first);
+                        to.cast::<[u8; QUAD]>().write(quad);
                     }
                 }
             }
