@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
+use tl::pixels::{Picture, RandOperation};
+
 use crate::program::{Workplace, repository};
+use crate::python::{python, run_python};
 
 #[test]
 fn views_of_training_pictures_are_extracted_once_and_trained_on() {
@@ -46,6 +49,33 @@ fn views_of_training_pictures_are_extracted_once_and_trained_on() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_eq!(fs::read_dir(work.path("a.views")).unwrap().count(), 2);
     assert!(before != fs::read(work.path("a.onnx")).unwrap());
+}
+
+#[test]
+fn live_views_are_new_at_every_epoch() {
+    let work = Workplace::new();
+    let line = format!(
+        "fit {} -o a.onnx --epochs 3 --augment RandAugment=0.5 --views",
+        repository("datasets/tiny").display()
+    );
+    let said = work.run(&format!("{line} live"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let family = fs::read_dir(work.path("a.views")).unwrap().next().unwrap();
+    let count = || {
+        fs::read_dir(family.as_ref().unwrap().path())
+            .unwrap()
+            .count()
+    };
+    assert_eq!(count(), 3);
+    let live = fs::read(work.path("a.onnx")).unwrap();
+    // The same three views, but drawn: another model.
+    let said = work.run(&format!("{line} 3 --force"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(count(), 3);
+    assert!(live != fs::read(work.path("a.onnx")).unwrap());
+    let said = work.run(&format!("{line} 0 --force"));
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("or live"), "{}", said.stderr);
 }
 
 #[test]
@@ -142,4 +172,41 @@ fn the_best_recipe_is_the_one_that_its_folds_show_to_be() {
 
     let said = work.run(&format!("{command} --budget soon"));
     assert_eq!(said.code, Some(2), "{}", said.stderr);
+}
+
+#[test]
+fn colours_of_rand_augment_are_those_of_pillow() {
+    let Some(python) = python() else { return };
+    let work = tempfile::tempdir().unwrap();
+    let photo = repository("datasets/tiny/fish/fish1.jpg");
+    run_python(&python, "rand_augment.py", &[work.path(), &photo], &[]);
+    let read = |name: &str| fs::read(work.path().join(name)).unwrap();
+    let found: Value = serde_json::from_slice(&read("cases.json")).unwrap();
+    let plain = Picture {
+        width: found["width"].as_u64().unwrap() as u32,
+        height: found["height"].as_u64().unwrap() as u32,
+        rgb: read("plain.rgb"),
+        warnings: Vec::new(),
+    };
+    let cases = found["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 24);
+    for case in cases {
+        let operation = RandOperation::ALL
+            .into_iter()
+            .find(|operation| case["operation"] == format!("{operation:?}"))
+            .unwrap();
+        let strength = case["strength"].as_f64().unwrap() as f32;
+        let view = operation.apply(strength, &plain);
+        let expected = read(case["pixels"].as_str().unwrap());
+        let distances = || view.rgb.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
+        let changed = plain.rgb.iter().zip(&expected).filter(|(a, b)| a != b);
+        assert!(changed.count() > 1000, "{case}: Pillow changed nothing");
+        // Pillow sums the smoothed picture in another order.
+        let differing = distances().filter(|d| *d > 0).count();
+        assert!(
+            distances().max() <= Some(1) && differing * 100 < view.rgb.len(),
+            "{case}: {differing} values, up to {:?}",
+            distances().max()
+        );
+    }
 }

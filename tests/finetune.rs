@@ -54,12 +54,36 @@ fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
     let record = model.record().training.finetune.as_ref().unwrap();
     assert_eq!(record.first_layer, "block7a_dwconv");
     assert_eq!(record.history.len(), 3);
+    compare_with_onnx_runtime(&model, &work);
+}
+
+#[test]
+fn fine_tuned_vgg16_is_the_same_in_onnx_runtime() {
+    if !repository("models/vgg16-conv-base.onnx").exists() {
+        eprintln!("skipped: models/vgg16-conv-base.onnx is not built; run scripts/build-models");
+        return;
+    }
+    let work = Workplace::new();
+    let said = work.run(&format!(
+        "finetune vgg16 {} --unfreeze-from block5_conv3 --pool avg -o tuned.onnx --epochs 10 --tune-epochs 2 --base-learning-rate 0.0005",
+        tiny()
+    ));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let model = SavedModel::open(&work.path("tuned.onnx")).unwrap();
+    let record = model.record().training.finetune.as_ref().unwrap();
+    assert_eq!(record.trained_parameters, 512 * 512 * 9 + 512);
+    compare_with_onnx_runtime(&model, &work);
+}
+
+/// Probabilities of a photo by `tuned.onnx`, here and in ONNX Runtime, from the same tensor.
+fn compare_with_onnx_runtime(model: &SavedModel, work: &Workplace) {
     let Some(python) = python() else { return };
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
     let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
-    write_npy(&work.path("in.npy"), &[1, 3, 224, 224], session.tensor());
+    let side = model.record().backbone.input_size as usize;
+    write_npy(&work.path("in.npy"), &[1, 3, side, side], session.tensor());
     let out = work.path("out");
     run_python(
         &python,
@@ -68,6 +92,7 @@ fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
         &[],
     );
     let theirs = read_npy(&out.join("probabilities.npy"));
+    assert_eq!(ours.len(), theirs.len());
     for (a, b) in ours.iter().zip(&theirs) {
         assert!((a - b).abs() <= 1e-4, "{ours:?} {theirs:?}");
     }
@@ -120,6 +145,7 @@ fn run(
         unfreeze_from: "1".into(),
         tune_epochs: epochs,
         base_learning_rate: 1e-3,
+        cutmix: 0.2,
         ..FinetuneParams::default()
     };
     let tuning = Tuning {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use super::models::ModelsArgs;
+use crate::job::Views;
 
 /// Transfer learning on folders of images, without Python.
 ///
@@ -214,6 +215,12 @@ pub struct FinetuneArgs {
     #[arg(long, help_heading = "Joint training")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub train_batchnorm: bool,
+
+    /// CutMix in the joint epochs: a rectangle of each picture's maps, and its share of the label, come from another
+    /// picture of the batch; shares are from Beta(ALPHA, ALPHA). 1 is usual, 2 the most [default: 0].
+    #[arg(long, value_name = "ALPHA", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
 
     /// Height and width of the input in pixels [default: what the model card says].
     #[arg(long, value_name = "PX", help_heading = "Base")]
@@ -980,17 +987,18 @@ pub struct HeadArgs {
 pub struct AugmentArgs {
     /// Train on random views of the pictures, too: default, none, or a list of Keras's layers with their
     /// ranges, such as RandomFlip=horizontal,RandomRotation=0.05. There are RandomFlip, RandomRotation,
-    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue and
-    /// RandomErasing; validation pictures stay as they are [default: none].
+    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue,
+    /// RandAugment (two operations of its list, at this strength) and RandomErasing; validation pictures stay
+    /// as they are [default: none].
     #[arg(long, value_name = "VIEWS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<String>,
 
     /// Views of each training picture that are run through the base, once, and kept; each epoch draws one of
-    /// them or the picture itself [default: 8].
+    /// them or the picture itself. `live`: as many as there are epochs, and each is seen once [default: 8].
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub views: Option<usize>,
+    pub views: Option<Views>,
 }
 
 /// What every run with an output takes.

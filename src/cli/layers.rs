@@ -172,7 +172,7 @@ mod tests {
         assert_eq!((&mlp.head.hidden[..], mlp.head.dropout), (&[256][..], 0.25));
         let augment = of("tl-batch fit b -o o.onnx --recipe augment --views 3");
         assert_eq!(augment.augment.augment, "default".parse().unwrap());
-        assert_eq!(augment.augment.views, 3);
+        assert_eq!(augment.augment.views, crate::job::Views::Kept(3));
         assert_eq!(
             of("tl-batch fit b -o o.onnx").augment.augment,
             "none".parse().unwrap()

@@ -28,8 +28,8 @@ use crate::features::PipelineParams;
 use crate::job::{
     AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
     FinetuneConfig, FitConfig, JobCard, PredictConfig, QuantizeConfig, Recipe, SummaryConfig,
-    TrainConfig, VerifyConfig, augment_preview, bench, best, classify, evaluate, extract, finetune,
-    fit, predict, quantize, run_job, summary, train, verify,
+    TrainConfig, USUAL_VIEWS, VerifyConfig, augment_preview, bench, best, classify, evaluate,
+    extract, finetune, fit, predict, quantize, run_job, summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, bench_text, printable, summary_table};
@@ -282,7 +282,7 @@ fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
     Out::new().text(&format!(
         "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
         printable(&config.output.to_string_lossy()),
-        config.augment.views
+        config.augment.views.count(USUAL_VIEWS)
     ))
 }
 

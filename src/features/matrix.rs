@@ -43,6 +43,8 @@ pub struct FeatureMatrix {
     source: Source,
     /// Augmented views, each with the place of every row in it.
     views: Vec<(Arc<FeatureMatrix>, Vec<Option<usize>>)>,
+    /// Whether each epoch takes the next view, rather than any.
+    in_turn: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl FeatureMatrix {
             dim,
             source: Source::Array(array),
             views: Vec::new(),
+            in_turn: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl FeatureMatrix {
                 dtype,
             },
             views: Vec::new(),
+            in_turn: false,
         })
     }
 
@@ -131,6 +135,16 @@ impl FeatureMatrix {
         }
         self.views.push((view, places));
         Ok(())
+    }
+
+    /// Lets each epoch take the next view of all rows, rather than draw one for each.
+    pub fn take_views_in_turn(&mut self) {
+        self.in_turn = true;
+    }
+
+    /// Whether each epoch takes the next view.
+    pub fn views_in_turn(&self) -> bool {
+        self.in_turn
     }
 
     /// Number of augmented views.
@@ -164,6 +178,7 @@ impl FeatureMatrix {
             dim: parts.iter().map(|part| part.dim).sum(),
             source: Source::SideBySide(parts),
             views: Vec::new(),
+            in_turn: false,
         }
     }
 

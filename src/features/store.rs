@@ -267,12 +267,12 @@ impl FeatureStore {
         &self.matrix
     }
 
-    /// Lets training draw from augmented views of the rows; pictures that a view has no row of are taken as
-    /// they are.
+    /// Lets training draw from augmented views of the rows, or take them in turn, one an epoch; pictures that a
+    /// view has no row of are taken as they are.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a view's rows have another length.
-    pub fn attach_views(&mut self, views: Vec<FeatureStore>) -> Result<()> {
+    pub fn attach_views(&mut self, views: Vec<FeatureStore>, in_turn: bool) -> Result<()> {
         // Other holders of the matrix keep theirs without views.
         let mut matrix = FeatureMatrix::side_by_side(vec![self.matrix.clone()]);
         for view in views {
@@ -285,6 +285,9 @@ impl FeatureStore {
             let places = self.index.iter().map(|row| rows.get(row.path.as_path()));
             let places = places.map(|row| row.copied()).collect();
             matrix.add_view(view.matrix, places)?;
+        }
+        if in_turn {
+            matrix.take_views_in_turn();
         }
         self.matrix = Arc::new(matrix);
         Ok(())

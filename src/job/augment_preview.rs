@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{self, ExtractConfig};
 use super::train::check_output;
-use super::views::AugmentParams;
+use super::views::{AugmentParams, USUAL_VIEWS};
 use crate::backbone::{Backbone, BackboneParams, PictureSession};
 use crate::error::Result;
 use crate::features::View;
@@ -111,7 +111,7 @@ fn row(
     session: &mut PictureSession,
 ) -> Result<Vec<Picture>> {
     let plain = session.resized(picture)?;
-    let views = (1..=config.augment.views).map(|number| {
+    let views = (1..=config.augment.views.count(USUAL_VIEWS)).map(|number| {
         let view = View {
             augment: augment.clone(),
             seed: config.seed,

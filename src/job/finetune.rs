@@ -319,6 +319,7 @@ fn run_prefix(
         pipeline: &config.pipeline,
         params: &config.augment,
         seed: config.head.seed,
+        epochs: config.finetune.tune_epochs,
         folder: &config.store().with_extension("views"),
     };
     let rows = rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;

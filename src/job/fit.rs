@@ -134,6 +134,7 @@ fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, B
         pipeline: &config.pipeline,
         params: &config.augment,
         seed: config.head.seed,
+        epochs: config.head.epochs,
         folder: &config.store().with_extension("views"),
     };
     let rows = train::rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;

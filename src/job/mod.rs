@@ -73,4 +73,4 @@ pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 pub use verify::{VerifyConfig, verify};
-pub use views::AugmentParams;
+pub use views::{AugmentParams, USUAL_VIEWS, Views};

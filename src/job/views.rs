@@ -1,6 +1,7 @@
 //! Augmented views of the pictures, extracted once and kept beside the features.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,22 +12,90 @@ use crate::features::{FeatureStore, PipelineParams, View, extract_view};
 use crate::pixels::Augment;
 use crate::progress::Progress;
 
+/// Views of a picture if none are asked for.
+pub const USUAL_VIEWS: usize = 8;
+
 /// How training pictures are augmented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct AugmentParams {
     /// What views of a picture may differ in; none by default.
     pub augment: Augment,
-    /// Augmented views of each training picture that are extracted and kept; at each epoch one of them, or
-    /// the picture itself, is drawn. At least 1.
-    pub views: usize,
+    /// Which views of each training picture there are.
+    pub views: Views,
+}
+
+/// The augmented views of each training picture, which are run through the base once and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
+pub enum Views {
+    /// So many, at least 1: at each epoch one of them, or the picture itself, is drawn.
+    Kept(usize),
+    /// As many as there are epochs: each is seen once, and the picture itself never.
+    Live,
+}
+
+impl Views {
+    /// How many there are for a training of `epochs`.
+    pub fn count(self, epochs: usize) -> usize {
+        match self {
+            Views::Kept(number) => number,
+            Views::Live => epochs,
+        }
+    }
+}
+
+/// A value of [`Views`] in a configuration.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum NumberOrWord {
+    Number(usize),
+    Word(String),
+}
+
+impl From<Views> for NumberOrWord {
+    fn from(views: Views) -> NumberOrWord {
+        match views {
+            Views::Kept(number) => NumberOrWord::Number(number),
+            Views::Live => NumberOrWord::Word("live".into()),
+        }
+    }
+}
+
+impl TryFrom<NumberOrWord> for Views {
+    type Error = Error;
+
+    fn try_from(value: NumberOrWord) -> Result<Views> {
+        match value {
+            NumberOrWord::Number(number) => number.to_string().parse(),
+            NumberOrWord::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl FromStr for Views {
+    type Err = Error;
+
+    /// Reads a number from 1 on, or `live`.
+    fn from_str(text: &str) -> Result<Views> {
+        if text == "live" {
+            return Ok(Views::Live);
+        }
+        let number = text.parse().ok().filter(|&number| number > 0);
+        number.map(Views::Kept).ok_or_else(|| Error::Parameter {
+            name: "--views",
+            value: text.to_owned(),
+            problem: "give a number from 1 on, or live; --augment none leaves pictures as they are"
+                .into(),
+        })
+    }
 }
 
 impl Default for AugmentParams {
     fn default() -> Self {
         AugmentParams {
             augment: Augment::default(),
-            views: 8,
+            views: Views::Kept(USUAL_VIEWS),
         }
     }
 }
@@ -38,6 +107,8 @@ pub(super) struct ViewSource<'a> {
     pub pipeline: &'a PipelineParams,
     pub params: &'a AugmentParams,
     pub seed: u64,
+    /// Epochs in which they are seen.
+    pub epochs: usize,
     /// Where the stores of the views are kept.
     pub folder: &'a Path,
 }
@@ -54,13 +125,7 @@ pub(super) fn attach_views(
     if params.augment == Augment::default() {
         return Ok(());
     }
-    if params.views == 0 {
-        return Err(Error::Parameter {
-            name: "--views",
-            value: "0".into(),
-            problem: "must be at least 1; --augment none leaves pictures as they are".into(),
-        });
-    }
+    let count = params.views.count(source.epochs);
     let mut dataset = source.dataset.clone();
     let wanted: std::collections::HashSet<&Path> = rows
         .iter()
@@ -69,9 +134,9 @@ pub(super) fn attach_views(
     dataset
         .samples
         .retain(|sample| wanted.contains(sample.path.as_path()));
-    let mut views = Vec::with_capacity(params.views);
-    for number in 1..=params.views {
-        progress.info(format!("view {number} of {}", params.views));
+    let mut views = Vec::with_capacity(count);
+    for number in 1..=count {
+        progress.info(format!("view {number} of {count}"));
         let view = View {
             augment: params.augment.clone(),
             seed: source.seed,
@@ -87,5 +152,24 @@ pub(super) fn attach_views(
             progress,
         )?);
     }
-    store.attach_views(views)
+    store.attach_views(views, params.views == Views::Live)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_a_number_or_live_in_a_configuration() {
+        let read = |text: &str| toml::from_str::<AugmentParams>(text);
+        assert_eq!(read("views = 3").unwrap().views, Views::Kept(3));
+        assert_eq!(read("views = 'live'").unwrap().views, Views::Live);
+        for params in [read("").unwrap(), read("views = 'live'").unwrap()] {
+            let written = toml::to_string(&params).unwrap();
+            assert_eq!(read(&written).unwrap(), params, "{written}");
+        }
+        for wrong in ["views = 0", "views = 'many'", "views = -1"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

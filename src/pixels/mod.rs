@@ -33,7 +33,7 @@ mod reduced;
 /// A data set as batches of tensors and one-hot labels.
 mod batches;
 
-pub use augment::{Augment, Flip};
+pub use augment::{Augment, Flip, RandOperation};
 pub use batches::{Batch, Batches, Order};
 pub use decode::{DecodeLimits, Rendering};
 pub(crate) use file::read_file;

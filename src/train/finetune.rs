@@ -259,12 +259,14 @@ impl Run {
             progress.checkpoint()?;
             let step = (epoch - 1) * order.len().div_ceil(batch_size) + index;
             let batch = TrainingBatch {
+                epoch,
                 maps: tuning.maps,
                 rows,
                 labels: tuning.labels,
                 loss: &self.loss,
                 dropout: tuning.head.get().dropout,
                 mixup: tuning.head.get().mixup,
+                cutmix: params.cutmix,
                 seed: tuning.head.get().seed.wrapping_add(1 + step as u64),
             };
             let results = self.model.train_batch(

@@ -25,6 +25,9 @@ pub struct FinetuneParams {
     pub tune_warmup_epochs: usize,
     /// Whether scale and shift of batch normalisations are trained; their statistics never are.
     pub train_batchnorm: bool,
+    /// α of CutMix in the joint epochs, from 0 (none) to 2: a rectangle of each picture's maps is taken from another
+    /// picture of the batch. See [`crate::nn::mixup`].
+    pub cutmix: f32,
 }
 
 impl Default for FinetuneParams {
@@ -37,6 +40,7 @@ impl Default for FinetuneParams {
             joint_learning_rate: 1e-4,
             tune_warmup_epochs: 1,
             train_batchnorm: false,
+            cutmix: 0.0,
         }
     }
 }
@@ -74,6 +78,13 @@ impl FinetuneParams {
             rate,
             rate >= 0.0,
             "must be at least 0",
+        )?;
+        let alpha = self.cutmix;
+        ensure(
+            "--cutmix",
+            alpha,
+            (0.0..=2.0).contains(&alpha),
+            "must be from 0 to 2",
         )?;
         if self.tune_warmup_epochs >= self.tune_epochs && self.tune_warmup_epochs > 0 {
             return Err(Error::Parameter {
@@ -124,6 +135,7 @@ mod tests {
             rejected(|p| p.joint_learning_rate = f32::NAN),
             "--joint-learning-rate"
         );
+        assert_eq!(rejected(|p| p.cutmix = -0.5), "--cutmix");
         assert_eq!(
             rejected(|p| p.tune_warmup_epochs = 10),
             "--tune-warmup-epochs"

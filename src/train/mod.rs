@@ -16,6 +16,7 @@ mod standardizer;
 mod threads;
 mod trainer;
 mod tuned;
+mod views;
 
 pub use cross_validation::{CrossValidation, cross_validate};
 pub use finetune::{Checkpoint, Finetuned, Tuning, finetune, finetune_folds, score};

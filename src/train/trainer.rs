@@ -1,14 +1,15 @@
 //! The steps of a training: batches, gradients, the optimiser.
 
 use ndarray::{Array, Array2, Dimension};
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::head::Head;
 use super::head_params::{ClassWeights, HeadParams, OptimizerName, ScheduleName};
 use super::metrics::first_of;
 use super::standardizer::Standardizer;
+use super::views::draw_view;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::nn::loss::cross_entropy_sum;
@@ -104,7 +105,7 @@ impl<'a> Trainer<'a> {
             progress.checkpoint()?;
             learning_rate = self.schedule.rate(self.step);
             let labels: Vec<usize> = rows.iter().map(|&row| self.labels[row]).collect();
-            let (objective, logits) = self.train_batch(rows, &labels, learning_rate);
+            let (objective, logits) = self.train_batch(epoch, rows, &labels, learning_rate);
             if !objective.is_finite() {
                 return Err(Error::Diverged {
                     epoch,
@@ -132,17 +133,14 @@ impl<'a> Trainer<'a> {
     /// One step; returns the loss with its penalty, and the logits, both from before the step.
     fn train_batch(
         &mut self,
+        epoch: usize,
         rows: &[usize],
         labels: &[usize],
         learning_rate: f32,
     ) -> (f32, Array2<f32>) {
         let mut features = Array2::zeros((rows.len(), self.matrix.dim()));
-        let views = self.matrix.views();
         for (&row, mut out) in rows.iter().zip(features.rows_mut()) {
-            let view = match views {
-                0 => 0,
-                views => self.view_rng.random_range(0..=views),
-            };
+            let view = draw_view(self.matrix, epoch, &mut self.view_rng);
             if let Some(out) = out.as_slice_mut() {
                 self.matrix.view_into(row, view, out);
             }

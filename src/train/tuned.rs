@@ -4,12 +4,13 @@
 //! the number of threads.
 
 use ndarray::{Array2, ArrayView2, Axis};
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_pcg::Pcg32;
 
 use super::head::Head;
 use super::standardizer::Standardizer;
 use super::threads::Threads;
+use super::views::draw_view;
 use crate::backbone::TrainableTail;
 use crate::error::Result;
 use crate::features::FeatureMatrix;
@@ -47,6 +48,8 @@ pub(super) struct ShardResult {
 
 /// The pictures of a training batch and what their loss is.
 pub(super) struct TrainingBatch<'a> {
+    /// Epoch, counted from 1.
+    pub(super) epoch: usize,
     pub(super) maps: &'a FeatureMatrix,
     pub(super) rows: &'a [usize],
     pub(super) labels: &'a [usize],
@@ -54,6 +57,8 @@ pub(super) struct TrainingBatch<'a> {
     pub(super) dropout: f32,
     /// α of mixup.
     pub(super) mixup: f32,
+    /// α of CutMix.
+    pub(super) cutmix: f32,
     /// Seed of the batch's dropout.
     pub(super) seed: u64,
 }
@@ -133,9 +138,15 @@ impl TunedModel {
         let executor = Threads(threads);
         let shards: Vec<&[usize]> = batch.rows.chunks(SHARD).collect();
         let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
-        let views = batch.maps.views();
         let mut rng = Pcg32::new(batch.seed, shards.len() as u64);
-        let mixup = Mixup::draw(batch.mixup, batch.rows.len(), &mut rng);
+        let input = self.net.input();
+        let mixup = Mixup::draw_maps(
+            batch.mixup,
+            batch.cutmix,
+            [input.height, input.width],
+            batch.rows.len(),
+            &mut rng,
+        );
         let others: Vec<usize> = mixup
             .iter()
             .flat_map(|mixup| mixup.partners.iter().map(|&j| batch.rows[j]))
@@ -144,10 +155,7 @@ impl TunedModel {
             let mut rng = Pcg32::new(batch.seed, shard as u64);
             // The first numbers of streams of one seed are alike; later ones are not.
             rng = Pcg32::from_rng(&mut rng);
-            let mut draw = || match views {
-                0 => 0,
-                views => rng.random_range(0..=views),
-            };
+            let mut draw = || draw_view(batch.maps, batch.epoch, &mut rng);
             let mut input = self.load(batch.maps, shards[shard], &mut draw);
             if let Some(mixup) = &mixup {
                 let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
