@@ -137,6 +137,14 @@ impl OnnxGraph {
         dims.map(|d| usize::try_from(d).unwrap_or(0)).collect()
     }
 
+    /// Number of values of a vector; 0 for a constant of other dimensions, and where there is none.
+    pub(super) fn constant_length(&self, name: &str) -> usize {
+        match self.constant_dims(name)[..] {
+            [length] => length,
+            _ => 0,
+        }
+    }
+
     /// Values of a float32 constant, row-major; none if it is of another type or not there.
     pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
         let tensor = self.constant(name)?;

@@ -38,7 +38,8 @@ impl Network {
             })
         };
         // What cannot be computed with integers is computed in floats, as any runtime may.
-        let plan = match engine::in_integers(graph.proto()).map(|proto| load(&proto)) {
+        let integers = guarded(graph, || Ok(engine::in_integers(graph.proto())));
+        let plan = match integers.ok().flatten().map(|proto| load(&proto)) {
             Some(Ok(plan)) => plan,
             _ => load(graph.proto())?,
         };

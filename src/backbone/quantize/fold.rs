@@ -95,8 +95,9 @@ fn fold_batch_norms(graph: &mut OnnxGraph) {
         let Some(mut bias) = bias.filter(|bias| bias.len() == channels) else {
             continue;
         };
-        let lengths = [beta.len(), mean.len(), variance.len(), dims[0]];
-        if lengths.iter().any(|&n| n != channels) || channels == 0 {
+        let lengths = [beta.len(), mean.len(), variance.len()];
+        let fits = dims.first() == Some(&channels) && lengths.iter().all(|&n| n == channels);
+        if !fits || channels == 0 || convolution.outputs.len() != 1 {
             continue;
         }
         let epsilon = graph.attributes(place).float("epsilon").unwrap_or(EPSILON);

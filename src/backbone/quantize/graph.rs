@@ -60,6 +60,9 @@ impl Analysis {
         if graph.is_quantized() {
             return Err(graph.fail("it is quantised already; give the model that it was made of"));
         }
+        if graph.nodes().iter().any(|node| node.outputs.is_empty()) {
+            return Err(graph.fail("it has a node that makes nothing"));
+        }
         let mut graph = folded(graph);
         upgrade(&mut graph)?;
         let nodes = graph.nodes();
@@ -215,22 +218,25 @@ fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize) -> Role {
     let weights = node.inputs.get(1).filter(|w| graph.is_float_constant(w));
     let dims = weights.map_or(0, |w| graph.constant_dims(w).len());
     let first_varies = node.inputs.first().is_some_and(|x| !graph.is_constant(x));
+    let attributes = graph.attributes(place);
     // A bias has to be one value for each channel.
-    let bias_fits = || match node.inputs.get(2).filter(|b| !b.is_empty()) {
-        Some(bias) => graph.is_float_constant(bias) && graph.constant_dims(bias).len() == 1,
+    let bias_fits = |axis: usize| match node.inputs.get(2).filter(|b| !b.is_empty()) {
+        Some(bias) => {
+            let channels = weights.and_then(|w| graph.constant_dims(w).get(axis).copied());
+            graph.is_float_constant(bias) && channels == Some(graph.constant_length(bias))
+        }
         None => true,
     };
-    let attributes = graph.attributes(place);
     match node.op_type.as_str() {
-        "Conv" if dims == 4 && first_varies && bias_fits() => Role::Weighted { axis: 0 },
-        "Gemm" if dims == 2 && first_varies && bias_fits() => {
+        "Conv" if dims == 4 && first_varies && bias_fits(0) => Role::Weighted { axis: 0 },
+        "Gemm" if dims == 2 && first_varies => {
             let plain = attributes.float("alpha").is_none_or(|a| a == 1.0)
                 && attributes.float("beta").is_none_or(|b| b == 1.0)
                 && attributes.int("transA").is_none_or(|t| t == 0);
-            match attributes.int("transB").unwrap_or(0) {
-                _ if !plain => Role::Float,
-                0 => Role::Weighted { axis: 1 },
-                _ => Role::Weighted { axis: 0 },
+            let axis = usize::from(attributes.int("transB").unwrap_or(0) == 0);
+            match plain && bias_fits(axis) {
+                true => Role::Weighted { axis },
+                false => Role::Float,
             }
         }
         "MatMul" if dims == 2 && first_varies => Role::Weighted { axis: 1 },

@@ -114,10 +114,11 @@ fn over_pictures<T: Send>(
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        let ended = workers.into_iter().map(|worker| worker.join());
-        ended.fold(Ok(()), |result, ended| {
-            result.and(ended.unwrap_or_else(|_| Err(lost())))
-        })
+        let ended: Vec<Result<()>> = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(lost())))
+            .collect();
+        ended.into_iter().collect::<Result<()>>()
     })?;
     merged.into_inner().map_err(|_| lost())
 }

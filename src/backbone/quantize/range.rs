@@ -68,7 +68,7 @@ impl Range {
     /// `x = (q − zero_point) · scale`.
     pub fn uint8(self) -> (f32, u8) {
         let scale = (self.high - self.low) / 255.0;
-        if !(scale > f32::MIN_POSITIVE) {
+        if scale.is_nan() || scale <= f32::MIN_POSITIVE {
             // Nothing but zeros: any step will do.
             return (1.0 / 255.0, 0);
         }
