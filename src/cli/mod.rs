@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use self::args::{
     AugmentPreviewArgs, BenchArgs, ClassifyArgs, Cli, Command, EvaluateArgs, ExtractArgs,
-    FinetuneArgs, FitArgs, ManArgs, PipelineArgs, PredictArgs, SummaryArgs, TrainArgs, VerifyArgs,
+    FinetuneArgs, FitArgs, ManArgs, PipelineArgs, PredictArgs, QuantizeArgs, SummaryArgs,
+    TrainArgs, VerifyArgs,
 };
 pub(crate) use self::layers::{Setting, configuration, settings};
 use self::output::{Out, ResultWriter};
@@ -26,9 +27,9 @@ use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
     AugmentPreviewConfig, BenchConfig, ClassifyConfig, EvaluateConfig, ExtractConfig,
-    FinetuneConfig, FitConfig, JobCard, PredictConfig, Recipe, SummaryConfig, TrainConfig,
-    USUAL_VIEWS, VerifyConfig, augment_preview, bench, best, classify, evaluate, extract, finetune,
-    fit, predict, run_job, summary, train, verify,
+    FinetuneConfig, FitConfig, JobCard, PredictConfig, QuantizeConfig, Recipe, SummaryConfig,
+    TrainConfig, USUAL_VIEWS, VerifyConfig, augment_preview, bench, best, classify, evaluate,
+    extract, finetune, fit, predict, quantize, run_job, summary, train, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, bench_text, printable, summary_table};
@@ -75,6 +76,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Predict(args) => run_predict(&face, args),
         Command::Evaluate(args) => run_evaluate(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
+        Command::Quantize(args) => run_quantize(&face, &args),
         Command::AugmentPreview(args) => run_augment_preview(&face, &args),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
@@ -111,7 +113,7 @@ impl Face {
             json: self.json && events_to_stdout,
             long: matches!(
                 card.name,
-                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers"
+                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers" | "quantize"
             ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
@@ -257,6 +259,13 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
     })?;
     output::verification(face.json, face.verbosity, &verification)?;
     verification.require_same(&config.model)
+}
+
+fn run_quantize(face: &Face, args: &QuantizeArgs) -> Result<()> {
+    let mut config: QuantizeConfig = configuration("quantize", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let report = face.show(&config.card(), true, |progress| quantize(&config, progress))?;
+    output::quantize_report(face.json, &report)
 }
 
 fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {

@@ -9,10 +9,13 @@ use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, name_field, path_field};
-use crate::job::{BestReport, Evaluation, FinetuneReport, PictureResult, TrainReport};
+use crate::job::{
+    BestReport, Evaluation, FinetuneReport, PictureResult, QuantizeReport, TrainReport,
+};
 use crate::pixels::{DecodeLimits, Picture};
 use crate::report::{
-    confusion_table, difference, grouped, metrics_table, plot, printable, scores_table,
+    QuantizeSummary, confusion_table, difference, grouped, metrics_table, plot, printable,
+    quantize_text, scores_table,
 };
 use crate::saved_model::Verification;
 
@@ -135,6 +138,34 @@ pub(super) fn finetune_report(json: bool, report: &FinetuneReport) -> Result<()>
     };
     Out::new().text(&format!("{alone}{kept}\n"))?;
     train_report(json, &report.trained)
+}
+
+/// The result of `quantize`. With `json` the events have said it all.
+pub(super) fn quantize_report(json: bool, report: &QuantizeReport) -> Result<()> {
+    if json {
+        return Ok(());
+    }
+    let found = &report.comparison;
+    let summary = QuantizeSummary {
+        numbers: report.numbers.name(),
+        split: report.split,
+        images: found.images,
+        accuracy: found.accuracy,
+        loss: found.loss,
+        agreement: found.agreement,
+        mean_abs_diff: found.mean_abs_diff,
+        max_abs_diff: found.max_abs_diff,
+        bytes: report.bytes,
+        layers: report.layers,
+        float_layers: &report.float_layers,
+    };
+    let text = format!(
+        "{}\nsaved {}\n{}",
+        quantize_text(&summary),
+        printable(&report.output.to_string_lossy()),
+        same_results(&report.verification)
+    );
+    Out::new().text(&text)
 }
 
 fn same_results(verification: &Verification) -> String {

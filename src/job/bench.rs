@@ -59,8 +59,16 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let time = Duration::from_secs_f64(config.seconds);
     let mut rates = Vec::new();
     for &threads in &threads {
-        rates.push(rate(&backbone, threads, time)?);
+        let mut sessions = Vec::new();
+        for _ in 0..threads {
+            sessions.push(warm(backbone.session()?)?);
+        }
+        rates.push(rate(&backbone, sessions, time)?);
     }
+    let in_floats = match backbone.session_in_floats()? {
+        Some(session) => Some(rate(&backbone, vec![warm(session)?], time)?),
+        None => None,
+    };
     let layers = layers(&backbone, time)?;
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
@@ -70,15 +78,15 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         gflop,
         peak_gflops: peak_flops().map(|flops| flops / 1e9),
         rates,
+        in_floats,
         session_bytes: backbone.session_bytes(),
         peak_memory_bytes: peak_memory_bytes(),
         layers: if config.profile { layers } else { Vec::new() },
     })
 }
 
-/// A session that is warm, with a picture in it.
-fn prepared(backbone: &Backbone) -> Result<PictureSession> {
-    let mut session = backbone.session()?;
+/// The session with a picture in it, warm.
+fn warm(mut session: PictureSession) -> Result<PictureSession> {
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.
     let values: Vec<f32> = (0..len)
@@ -91,11 +99,9 @@ fn prepared(backbone: &Backbone) -> Result<PictureSession> {
     Ok(session)
 }
 
-fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate> {
-    let mut sessions = Vec::new();
-    for _ in 0..threads {
-        sessions.push(prepared(backbone)?);
-    }
+/// The speed of several sessions of `backbone`, each on a thread of its own.
+fn rate(backbone: &Backbone, sessions: Vec<PictureSession>, time: Duration) -> Result<BenchRate> {
+    let threads = sessions.len();
     let start = Instant::now();
     let runs = thread::scope(|scope| {
         let workers: Vec<_> = sessions
@@ -132,7 +138,7 @@ fn rate(backbone: &Backbone, threads: usize, time: Duration) -> Result<BenchRate
 
 /// Every layer with its mean time.
 fn layers(backbone: &Backbone, time: Duration) -> Result<Vec<BenchLayer>> {
-    let mut session = prepared(backbone)?;
+    let mut session = warm(backbone.session()?)?;
     session.start_profile();
     let start = Instant::now();
     let mut runs = 0;

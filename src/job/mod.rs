@@ -31,6 +31,8 @@ pub mod predict;
 
 pub mod probe;
 
+pub mod quantize;
+
 pub mod recipe;
 
 pub mod summary;
@@ -65,6 +67,7 @@ pub use models::{
 pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
+pub use quantize::{Comparison, QuantizeConfig, QuantizeReport, quantize};
 pub use recipe::Recipe;
 pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};

@@ -20,6 +20,9 @@ pub struct BenchReport {
     pub peak_gflops: Option<f64>,
     /// Speed by number of threads.
     pub rates: Vec<BenchRate>,
+    /// Speed on one thread of the same layers in float32, for a network of integers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_floats: Option<BenchRate>,
     /// Bytes of buffers for each thread.
     pub session_bytes: usize,
     /// Most memory that the process has held, in bytes.
@@ -87,6 +90,7 @@ pub fn bench_text(report: &BenchReport) -> String {
             rate.threads, rate.images_per_second, rate.median_ms
         );
     }
+    text += &integers_line(report);
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     text += &format!(
         "\nbuffers: {:.1} MiB a thread",
@@ -100,6 +104,23 @@ pub fn bench_text(report: &BenchReport) -> String {
         text += &layers_text(report);
     }
     text
+}
+
+/// Whether integers are worth it here, where there are some.
+fn integers_line(report: &BenchReport) -> String {
+    let single = report.rates.iter().find(|rate| rate.threads == 1);
+    let (Some(float), Some(single)) = (&report.in_floats, single) else {
+        return String::new();
+    };
+    let gain = single.images_per_second / float.images_per_second;
+    let verdict = match gain {
+        gain if gain < 1.05 => "int8 is not worth it on this machine",
+        _ => "int8 is worth it on this machine",
+    };
+    format!(
+        "\n{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)\n",
+        float.images_per_second
+    )
 }
 
 fn layers_text(report: &BenchReport) -> String {
@@ -133,6 +154,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn says_whether_integers_are_worth_it() {
+        let rate = |images_per_second| BenchRate {
+            threads: 1,
+            images_per_second,
+            median_ms: 1.0,
+        };
+        let report = |integers, floats| BenchReport {
+            model: "net".into(),
+            input: [1, 3, 8, 8],
+            kernels: "avx2",
+            gflop: 0.5,
+            peak_gflops: None,
+            rates: vec![rate(integers)],
+            in_floats: Some(rate(floats)),
+            session_bytes: 0,
+            peak_memory_bytes: None,
+            layers: Vec::new(),
+        };
+        let said = bench_text(&report(300.0, 150.0));
+        assert!(
+            said.contains("int8 is worth it on this machine: 2.00 times"),
+            "{said}"
+        );
+        let said = bench_text(&report(100.0, 120.0));
+        assert!(said.contains("int8 is not worth it"), "{said}");
+    }
+
+    #[test]
     fn shares_are_those_of_the_threads_peak() {
         let report = BenchReport {
             model: "net".into(),
@@ -145,6 +194,7 @@ mod tests {
                 images_per_second: 300.0,
                 median_ms: 6.6,
             }],
+            in_floats: None,
             session_bytes: 3 << 19,
             peak_memory_bytes: Some(64 << 20),
             layers: vec![BenchLayer {

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 pub use compose::{OUTPUT, compose, compose_tuned};
 pub use probe::{machine_kind, probe_picture};
 pub use record::{
-    FinetuneRecord, RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord,
+    FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
+    TrainingRecord,
 };
 pub use verify::{Verification, verify};
 
@@ -99,6 +100,27 @@ impl SavedModel {
         PictureSession::new(&self.network, &self.record.backbone.preprocess)
     }
 
+    /// Makes what one worker needs to run it beside `other`, which takes the same input: the probabilities of both,
+    /// one after another.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a network cannot be set up.
+    pub fn session_beside(&self, other: &SavedModel) -> Result<PictureSession> {
+        PictureSession::side_by_side(
+            &[&self.network, &other.network],
+            self.input_shape(),
+            &self.record.backbone.preprocess,
+        )
+    }
+
+    /// Makes what one worker needs to turn pictures into its input tensors, which are the output.
+    ///
+    /// # Errors
+    /// Does not fail.
+    pub fn preparation(&self) -> Result<PictureSession> {
+        PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
+    }
+
     /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
     ///
     /// # Errors
@@ -109,6 +131,7 @@ impl SavedModel {
             machine: machine_kind(),
             probe,
             images,
+            tolerance: self.record.reference.tolerance,
         };
         put_record(&mut self.graph, &self.record)
     }

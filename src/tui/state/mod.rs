@@ -370,7 +370,7 @@ impl State {
                 self.go(Screen::Train);
             }
             Phase::Verify => self.go(Screen::Verify),
-            Phase::Scan | Phase::Predict | Phase::Download | Phase::Probe => {}
+            Phase::Scan | Phase::Predict | Phase::Calibrate | Phase::Download | Phase::Probe => {}
         }
     }
 
