@@ -4,6 +4,9 @@ Each round runs all engines in turn, each for a few seconds; a table shows the m
 median of the rounds' ratios to ONNX Runtime, so that a machine which slows down for a while slows all of them.
 A thread of an engine runs one picture at a time on one core. OpenVINO is measured too if it can be imported.
 
+With --quantized, a saved model and the one that `tl-batch quantize` made of it are measured by both programs, in the
+same rounds; ratios are to ONNX Runtime's int8.
+
 With --folder, whole extractions are measured: from the pictures of a folder to features on disk, by
 `tl-batch extract` and by Pillow and ONNX Runtime in as many processes as there are threads.
 """
@@ -165,6 +168,25 @@ def program_rate(engine):
     return rate
 
 
+def saved_model(path):
+    """A saved model as a network that ends with its output."""
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+    return Base(str(Path(path).resolve()), Path(path), None, shape.dim[2].dim_value)
+
+
+def compare_quantized(floats, integers, threads, args):
+    """Measures a float32 model and its int8 twin by both programs in turn."""
+    version = onnxruntime.__version__
+    engines = {
+        "tl-batch, float32": (program_rate(""), floats),
+        "tl-batch, int8": (program_rate(""), integers),
+        f"ONNX Runtime {version}, float32": (onnx_runtime_rate, floats),
+        f"ONNX Runtime {version}, int8": (onnx_runtime_rate, integers),
+    }
+    compare(f"{floats.file.stem}, {threads}", engines, args.rounds,
+            lambda engine: engine[0](engine[1], threads, args.seconds), higher_is_better=True)
+
+
 def extract_with_program(base, folder, threads, out):
     command = [PROGRAM, "-q", "extract", folder, "--out", out, "--model", base.name, "--workers", str(threads),
                "--pool", "none" if base.features is None else "avg"]
@@ -221,6 +243,8 @@ def main():
     parser.add_argument("--bases", nargs="*", default=list(BASES), choices=list(BASES))
     parser.add_argument("--zoo", nargs="+", default=[], metavar="NETWORK",
                         help="also networks of keras.applications, with random weights; needs target/keras-venv")
+    parser.add_argument("--quantized", nargs=2, action="append", default=[], metavar=("FLOAT", "INT8"),
+                        help="a saved model and its quantised twin, nothing else; may be given again")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--engines", nargs="+", default=["", "tract"],
                         help="values of TL_ENGINE to measure; empty for the fastest [default: '' tract]")
@@ -244,7 +268,11 @@ def main():
     bases |= {network.lower(): exported(network, scratch.name) for network in args.zoo}
     print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
     print("| --- | --- | ---: | ---: |")
-    for title, base in [] if args.only_folder else bases.items():
+    for pair in args.quantized:
+        for threads in args.threads:
+            os.sched_setaffinity(0, cores[-threads:])
+            compare_quantized(*map(saved_model, pair), threads, args)
+    for title, base in [] if args.only_folder or args.quantized else bases.items():
         for threads in args.threads:
             # The last cores: the first has more to do for the system.
             os.sched_setaffinity(0, cores[-threads:])

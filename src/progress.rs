@@ -55,6 +55,8 @@ pub enum Phase {
     Save,
     /// Reloading the saved model and comparing.
     Verify,
+    /// Pictures through a network whose numbers are to become smaller.
+    Calibrate,
     /// New pictures through a saved model.
     Predict,
     /// The file of a base from elsewhere; its steps are bytes.
@@ -77,6 +79,7 @@ impl Phase {
             Phase::Evaluate => "evaluate",
             Phase::Save => "save",
             Phase::Verify => "verify",
+            Phase::Calibrate => "calibrate",
             Phase::Predict => "predict",
             Phase::Download => "download",
             Phase::Probe => "probe",
@@ -296,6 +299,35 @@ pub enum Event {
         classes: Vec<String>,
         /// Counts: `confusion[truth][prediction]`.
         confusion: Vec<Vec<u64>>,
+    },
+    /// A model was compared with the one of smaller numbers that was made of it.
+    Quantized {
+        /// What its weights are: `int8` or `float16`.
+        numbers: String,
+        /// Which pictures: `validation`, `test` or `all`.
+        split: String,
+        /// Number of pictures.
+        images: usize,
+        /// Share of pictures whose class came first before, 0 to 1.
+        accuracy_before: f32,
+        /// The same afterwards.
+        accuracy_after: f32,
+        /// Mean cross-entropy before, in nats.
+        loss_before: f32,
+        /// The same afterwards.
+        loss_after: f32,
+        /// Share of pictures that get the same first class before and afterwards.
+        agreement: f32,
+        /// Mean absolute difference of a probability.
+        mean_abs_diff: f32,
+        /// Largest absolute difference of a probability.
+        max_abs_diff: f32,
+        /// Size of the file before.
+        bytes_before: u64,
+        /// Size of the file afterwards.
+        bytes_after: u64,
+        /// Layers that stayed in floats.
+        float_layers: Vec<String>,
     },
     /// A file got its final name.
     Saved {

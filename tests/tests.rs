@@ -46,6 +46,9 @@ mod pixels;
 /// Finding the Python with the references.
 mod python;
 
+/// Models of smaller numbers.
+mod quantize;
+
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
 

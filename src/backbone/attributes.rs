@@ -6,7 +6,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use super::onnx::OnnxGraph;
 
 /// The attributes of one operator; empty where the graph has none.
-pub(super) struct Attributes<'a>(&'a [pb::AttributeProto]);
+pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 
 impl Attributes<'_> {
     fn find(&self, name: &str) -> Option<&pb::AttributeProto> {
@@ -26,6 +26,18 @@ impl Attributes<'_> {
     /// A number.
     pub fn float(&self, name: &str) -> Option<f32> {
         self.find(name).map(|a| a.f)
+    }
+
+    /// A list of numbers; empty where absent.
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        self.find(name)
+            .map(|a| a.floats.clone())
+            .unwrap_or_default()
+    }
+
+    /// A string of bytes; empty where absent.
+    pub fn bytes(&self, name: &str) -> &[u8] {
+        self.find(name).map_or(&[], |a| &a.s)
     }
 
     /// A text; empty where absent.
@@ -102,11 +114,35 @@ impl OnnxGraph {
         })
     }
 
+    /// The node at place `index`.
+    pub(super) fn node_proto(&self, index: usize) -> Option<&pb::NodeProto> {
+        self.node_protos().get(index)
+    }
+
+    /// Whether a tensor is a weight, or made by a `Constant` node.
+    pub(super) fn is_constant(&self, name: &str) -> bool {
+        self.constant(name).is_some()
+    }
+
+    /// Whether a tensor is a float32 constant.
+    pub(super) fn is_float_constant(&self, name: &str) -> bool {
+        let tensor = self.constant(name);
+        tensor.is_some_and(|t| t.data_type == DataType::Float as i32)
+    }
+
     /// Dimensions of a constant; empty for a number, and where there is none.
     pub(super) fn constant_dims(&self, name: &str) -> Vec<usize> {
         let dims = self.constant(name).map(|t| t.dims.clone());
         let dims = dims.unwrap_or_default().into_iter();
         dims.map(|d| usize::try_from(d).unwrap_or(0)).collect()
+    }
+
+    /// Number of values of a vector; 0 for a constant of other dimensions, and where there is none.
+    pub(super) fn constant_length(&self, name: &str) -> usize {
+        match self.constant_dims(name)[..] {
+            [length] => length,
+            _ => 0,
+        }
     }
 
     /// Values of a float32 constant, row-major; none if it is of another type or not there.

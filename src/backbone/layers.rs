@@ -156,6 +156,8 @@ fn is_plumbing(node: &OnnxNode) -> bool {
             | "Identity"
             | "ConstantOfShape"
             | "Range"
+            | "QuantizeLinear"
+            | "DequantizeLinear"
     )
 }
 

@@ -19,6 +19,7 @@ mod layers;
 mod network;
 mod onnx;
 mod operators;
+mod quantize;
 mod summary;
 mod trainable;
 mod zoo;
@@ -38,6 +39,8 @@ pub use layers::Detail;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
+pub(crate) use quantize::unrounded;
+pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
@@ -267,6 +270,19 @@ impl Backbone {
         Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
+    /// As [`session`](Self::session), of the same layers with floats in the place of integers; none if it has no
+    /// integers.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network cannot be set up.
+    pub fn session_in_floats(&self) -> Result<Option<PictureSession>> {
+        if !self.graph.is_quantized() {
+            return Ok(None);
+        }
+        let network = Network::load(&quantize::unrounded(&self.graph), self.input_shape())?;
+        PictureSession::new(&network, &self.id.preprocess).map(Some)
+    }
+
     /// Makes what one worker needs to turn pictures into features.
     ///
     /// # Errors
@@ -344,18 +360,29 @@ pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Resul
     })
 }
 
-/// One worker's way from a picture to the values of a network's first output.
+/// One worker's way from a picture to the values of the first output of a network, or of several.
 pub struct PictureSession {
     preprocessor: Preprocessor,
     rendering: Rendering,
-    session: Session,
+    sessions: Vec<Session>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
+    values: Vec<f32>,
 }
 
 impl PictureSession {
     pub(crate) fn new(network: &Network, preprocess: &Preprocess) -> Result<PictureSession> {
-        let [_, a, b, c] = network.input_shape();
+        PictureSession::side_by_side(&[network], network.input_shape(), preprocess)
+    }
+
+    /// A session of several networks that take the same tensor of shape `input_shape`: their values come one after
+    /// another. Without any network, the tensor itself is the result.
+    pub(crate) fn side_by_side(
+        networks: &[&Network],
+        input_shape: [usize; 4],
+        preprocess: &Preprocess,
+    ) -> Result<PictureSession> {
+        let [_, a, b, c] = input_shape;
         let (height, width) = match preprocess.layout {
             Layout::Nchw => (b, c),
             Layout::Nhwc => (a, b),
@@ -363,21 +390,28 @@ impl PictureSession {
         Ok(PictureSession {
             preprocessor: Preprocessor::new(preprocess, width as u32, height as u32),
             rendering: preprocess.rendering(width as u32, height as u32),
-            session: network.session()?,
+            sessions: networks
+                .iter()
+                .map(|n| n.session())
+                .collect::<Result<_>>()?,
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
+            values: Vec::new(),
         })
     }
 
     /// Starts to measure how long each layer takes.
     pub fn start_profile(&mut self) {
-        self.session.start_profile();
+        self.sessions.iter_mut().for_each(Session::start_profile);
     }
 
     /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
     /// nothing for what tract runs.
     pub fn profile(&mut self) -> Vec<LayerTime> {
-        self.session.profile()
+        self.sessions
+            .iter_mut()
+            .flat_map(Session::profile)
+            .collect()
     }
 
     /// Resizes and normalises `picture` into the input tensor.
@@ -432,13 +466,22 @@ impl PictureSession {
         &self.input
     }
 
-    /// Runs the network on what [`prepare`](Self::prepare) made; returns the first output, row-major.
+    /// Runs the network on what [`prepare`](Self::prepare) made; returns the first output, row-major; of several
+    /// networks one after another, of none the input tensor.
     ///
     /// # Errors
     /// [`Error::Model`] if an operator fails.
     pub fn infer(&mut self) -> Result<&[f32]> {
-        self.session.run(&self.input, &mut self.outputs)?;
-        Ok(self.outputs.first().map_or(&[], Vec::as_slice))
+        if self.sessions.is_empty() {
+            return Ok(&self.input);
+        }
+        self.values.clear();
+        for session in &mut self.sessions {
+            session.run(&self.input, &mut self.outputs)?;
+            self.values
+                .extend(self.outputs.first().into_iter().flatten());
+        }
+        Ok(&self.values)
     }
 
     /// [`prepare`](Self::prepare) and [`infer`](Self::infer).

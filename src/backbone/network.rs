@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
@@ -26,14 +27,22 @@ impl Network {
     /// # Errors
     /// [`Error::Model`] with the operator and node that cannot be run.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
-        let plan = guarded(graph, || {
-            let model = tract_onnx::onnx()
-                .model_for_proto_model(graph.proto())?
-                .with_input_fact(0, f32::fact(input_shape).into())?
-                .into_typed()?
-                .into_decluttered()?;
-            engine::optimize(model)?.into_optimized()?.into_runnable()
-        })?;
+        let load = |proto: &pb::ModelProto| {
+            guarded(graph, || {
+                let model = engine::framework()
+                    .model_for_proto_model(proto)?
+                    .with_input_fact(0, f32::fact(input_shape).into())?
+                    .into_typed()?
+                    .into_decluttered()?;
+                engine::optimize(model)?.into_optimized()?.into_runnable()
+            })
+        };
+        // What cannot be computed with integers is computed in floats, as any runtime may.
+        let integers = guarded(graph, || Ok(engine::in_integers(graph.proto())));
+        let plan = match integers.ok().flatten().map(|proto| load(&proto)) {
+            Some(Ok(plan)) => plan,
+            _ => load(graph.proto())?,
+        };
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
             .map(|i| Some(model.output_fact(i).ok()?.shape.as_concrete()?.to_vec()))

@@ -129,7 +129,7 @@ impl OnnxGraph {
             .ok_or_else(|| self.fail("the file has no graph"))
     }
 
-    fn graph_mut(&mut self) -> &mut pb::GraphProto {
+    pub(super) fn graph_mut(&mut self) -> &mut pb::GraphProto {
         self.proto.graph.get_or_insert_default()
     }
 
@@ -238,7 +238,14 @@ impl OnnxGraph {
         for node in self.proto.graph.iter().flat_map(|g| &g.node) {
             let keeps_values = matches!(
                 node.op_type.as_str(),
-                "Transpose" | "Identity" | "Reshape" | "Cast" | "Squeeze" | "Unsqueeze" | "Flatten"
+                "Transpose"
+                    | "Identity"
+                    | "Reshape"
+                    | "Cast"
+                    | "Squeeze"
+                    | "Unsqueeze"
+                    | "Flatten"
+                    | "DequantizeLinear"
             );
             if let (true, Some(input), Some(output)) =
                 (keeps_values, node.input.first(), node.output.first())
@@ -248,6 +255,30 @@ impl OnnxGraph {
             }
         }
         copies
+    }
+
+    /// Whether any of its tensors are kept or computed as integers of fewer bits.
+    pub fn is_quantized(&self) -> bool {
+        let mut nodes = self.proto.graph.iter().flat_map(|g| &g.node);
+        nodes.any(|node| node.op_type == "DequantizeLinear")
+    }
+
+    /// Version of ONNX's operators that it is written in.
+    pub(super) fn operator_set(&self) -> i64 {
+        let mut sets = self.proto.opset_import.iter();
+        let own = sets.find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
+        own.map_or(1, |set| set.version)
+    }
+
+    /// Writes it in version `version` of ONNX's operators, which wants at least version `file_format` of the file
+    /// format.
+    pub(super) fn set_operator_set(&mut self, version: i64, file_format: i64) {
+        for set in &mut self.proto.opset_import {
+            if matches!(set.domain.as_str(), "" | "ai.onnx") {
+                set.version = version;
+            }
+        }
+        self.proto.ir_version = self.proto.ir_version.max(file_format);
     }
 
     /// Name of the program that wrote the file; empty if it does not say.

@@ -124,7 +124,7 @@ impl Face {
             json: self.json && events_to_stdout,
             long: matches!(
                 card.name,
-                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers"
+                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers" | "quantize"
             ),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),

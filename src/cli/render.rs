@@ -185,6 +185,7 @@ impl Renderer {
             phase,
             Phase::Extract
                 | Phase::Predict
+                | Phase::Calibrate
                 | Phase::Train
                 | Phase::WarmUp
                 | Phase::Tune

@@ -63,9 +63,17 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let mut rates = Vec::new();
     let begin = Heat::now();
     for &threads in &threads {
-        rates.push(rate(&model, threads, time)?);
+        let mut sessions = Vec::new();
+        for _ in 0..threads {
+            sessions.push(warm(model.session()?)?);
+        }
+        rates.push(rate(&model, sessions, time)?);
     }
     let end = Heat::now();
+    let in_floats = match model.session_in_floats()? {
+        Some(session) => Some(rate(&model, vec![warm(session)?], time)?),
+        None => None,
+    };
     let layers = layers(&model, time)?;
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
@@ -76,6 +84,7 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         gflop,
         peak_gflops: peak_flops().map(|flops| flops / 1e9),
         rates,
+        in_floats,
         session_bytes: model.session_bytes(),
         peak_memory_bytes: peak_memory_bytes(),
         heat: BenchHeat {
@@ -129,6 +138,13 @@ impl Measured {
         }
     }
 
+    fn session_in_floats(&self) -> Result<Option<PictureSession>> {
+        match self {
+            Measured::Base(base) => base.session_in_floats(),
+            Measured::Saved(model) => model.session_in_floats(),
+        }
+    }
+
     fn session(&self) -> Result<PictureSession> {
         match self {
             Measured::Base(base) => base.session(),
@@ -137,9 +153,8 @@ impl Measured {
     }
 }
 
-/// A session that is warm, with a picture in it.
-fn prepared(backbone: &Measured) -> Result<PictureSession> {
-    let mut session = backbone.session()?;
+/// The session with a picture in it, warm.
+fn warm(mut session: PictureSession) -> Result<PictureSession> {
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.
     let values: Vec<f32> = (0..len)
@@ -152,11 +167,9 @@ fn prepared(backbone: &Measured) -> Result<PictureSession> {
     Ok(session)
 }
 
-fn rate(backbone: &Measured, threads: usize, time: Duration) -> Result<BenchRate> {
-    let mut sessions = Vec::new();
-    for _ in 0..threads {
-        sessions.push(prepared(backbone)?);
-    }
+/// The speed of several sessions of `backbone`, each on a thread of its own.
+fn rate(backbone: &Measured, sessions: Vec<PictureSession>, time: Duration) -> Result<BenchRate> {
+    let threads = sessions.len();
     let start = Instant::now();
     let runs = thread::scope(|scope| {
         let workers: Vec<_> = sessions
@@ -201,7 +214,7 @@ fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
 
 /// Every layer with its mean time.
 fn layers(backbone: &Measured, time: Duration) -> Result<Vec<BenchLayer>> {
-    let mut session = prepared(backbone)?;
+    let mut session = warm(backbone.session()?)?;
     session.start_profile();
     let start = Instant::now();
     let mut runs = 0;

@@ -8,7 +8,7 @@ use super::predict::{PictureResult, in_order, list_pictures};
 use crate::backbone::{Classifier, DEFAULT_MODEL};
 use crate::error::Result;
 use crate::features::PipelineParams;
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 
 /// Configuration of [`classify`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,7 @@ pub fn classify(
         Path::new(""),
         &paths,
         &config.pipeline,
+        Phase::Predict,
         progress,
         || classifier.session(),
         |place, values| {

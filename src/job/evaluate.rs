@@ -54,7 +54,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     let model = SavedModel::open(&config.model)?;
     progress.phase(Phase::Scan, None);
     let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
-    let class_of = match_classes(config, &dataset, model.classes())?;
+    let class_of = match_classes(&config.dataset, &dataset, model.classes())?;
     let samples: Vec<_> = dataset
         .samples
         .iter()
@@ -78,6 +78,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         &dataset.root,
         &paths,
         &config.pipeline,
+        Phase::Predict,
         progress,
         || model.session(),
         |place, values| {
@@ -131,13 +132,13 @@ pub(super) fn picture_scored(
 }
 
 /// −ln of a probability; the smallest positive number stands for 0, whose logarithm is not finite.
-fn surprise(probability: f32) -> f32 {
+pub(super) fn surprise(probability: f32) -> f32 {
     -probability.max(f32::MIN_POSITIVE).ln()
 }
 
 /// For each class of the data set, the class of the model that has its name.
-fn match_classes(
-    config: &EvaluateConfig,
+pub(super) fn match_classes(
+    folder: &Path,
     dataset: &Dataset,
     known: &[String],
 ) -> Result<Vec<usize>> {
@@ -149,7 +150,7 @@ fn match_classes(
                 .iter()
                 .position(|k| k == class)
                 .ok_or_else(|| Error::Mismatch {
-                    what: format!("classes of {}", shown(&config.dataset)),
+                    what: format!("classes of {}", shown(folder)),
                     expected: known.join(", "),
                     found: class.clone(),
                     hint: "the folders must have the names of the model's classes".into(),

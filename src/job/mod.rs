@@ -35,6 +35,8 @@ pub mod predict;
 
 pub mod probe;
 
+pub mod quantize;
+
 pub mod recipe;
 
 pub mod summary;
@@ -82,6 +84,7 @@ pub use models::{
 pub use overview::{Finding, Listed, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
+pub use quantize::{Comparison, QuantizeConfig, QuantizeReport, quantize};
 pub use recipe::Recipe;
 pub use record::{EVENTS_FILE, EventTail};
 pub use summary::{SummaryConfig, summary};

@@ -53,6 +53,7 @@ pub fn predict(
         Path::new(""),
         &paths,
         &config.pipeline,
+        Phase::Predict,
         progress,
         || model.session(),
         |place, values| {
@@ -102,12 +103,13 @@ pub(super) fn in_order(
     root: &Path,
     paths: &[PathBuf],
     params: &PipelineParams,
+    phase: Phase,
     progress: &Progress,
     open_session: impl Fn() -> Result<PictureSession> + Sync,
     mut sink: impl FnMut(usize, std::result::Result<Vec<f32>, String>) -> Result<()>,
 ) -> Result<usize> {
     let total = paths.len() as u64;
-    progress.phase(Phase::Predict, Some(total));
+    progress.phase(phase, Some(total));
     let borrowed: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let mut early = BTreeMap::new();
     let (mut next, mut done, mut skipped) = (0, 0, 0);

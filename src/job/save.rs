@@ -41,6 +41,7 @@ pub(super) fn record_of(
         backbone: backbone.id().clone(),
         feature_shape: backbone.feature_shape().to_vec(),
         training,
+        quantization: None,
         reference: Reference::default(),
     }
 }

@@ -22,6 +22,9 @@ pub struct BenchReport {
     pub peak_gflops: Option<f64>,
     /// Speed by number of threads.
     pub rates: Vec<BenchRate>,
+    /// Speed on one thread of the same layers in float32, for a network of integers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_floats: Option<BenchRate>,
     /// Bytes of buffers for each thread.
     pub session_bytes: usize,
     /// Most memory that the process has held, in bytes.
@@ -110,6 +113,7 @@ pub fn bench_text(report: &BenchReport) -> String {
             rate.threads, rate.images_per_second, rate.median_ms, rate.p95_ms, rate.p99_ms
         );
     }
+    text += &integers_line(report);
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     text += &format!(
         "\nloaded in {:.0} ms; buffers: {:.1} MiB a thread",
@@ -147,6 +151,23 @@ fn heat_text(heat: &BenchHeat) -> String {
     }
 }
 
+/// Whether integers are worth it here, where there are some.
+fn integers_line(report: &BenchReport) -> String {
+    let single = report.rates.iter().find(|rate| rate.threads == 1);
+    let (Some(float), Some(single)) = (&report.in_floats, single) else {
+        return String::new();
+    };
+    let gain = single.images_per_second / float.images_per_second;
+    let verdict = match gain {
+        gain if gain < 1.05 => "int8 is not worth it on this machine",
+        _ => "int8 is worth it on this machine",
+    };
+    format!(
+        "\n{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)\n",
+        float.images_per_second
+    )
+}
+
 fn layers_text(report: &BenchReport) -> String {
     let names: Vec<String> = report.layers.iter().map(|l| printable(&l.name)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
@@ -178,6 +199,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn says_whether_integers_are_worth_it() {
+        let rate = |images_per_second| BenchRate {
+            threads: 1,
+            images_per_second,
+            median_ms: 1.0,
+            p95_ms: 1.0,
+            p99_ms: 1.0,
+        };
+        let report = |integers, floats| BenchReport {
+            model: "net".into(),
+            input: [1, 3, 8, 8],
+            kernels: "avx2",
+            load_ms: 1.0,
+            heat: BenchHeat::default(),
+            gflop: 0.5,
+            peak_gflops: None,
+            rates: vec![rate(integers)],
+            in_floats: Some(rate(floats)),
+            session_bytes: 0,
+            peak_memory_bytes: None,
+            layers: Vec::new(),
+        };
+        let said = bench_text(&report(300.0, 150.0));
+        assert!(
+            said.contains("int8 is worth it on this machine: 2.00 times"),
+            "{said}"
+        );
+        let said = bench_text(&report(100.0, 120.0));
+        assert!(said.contains("int8 is not worth it"), "{said}");
+    }
+
+    #[test]
     fn shares_are_those_of_the_threads_peak() {
         let report = BenchReport {
             model: "net".into(),
@@ -199,6 +252,7 @@ mod tests {
                 throttled: Some(true),
                 ..BenchHeat::default()
             },
+            in_floats: None,
             session_bytes: 3 << 19,
             peak_memory_bytes: Some(64 << 20),
             layers: vec![BenchLayer {

@@ -5,6 +5,7 @@ mod metrics;
 #[cfg_attr(not(feature = "plot"), path = "no_plot.rs")]
 pub mod plot;
 mod printable;
+mod quantize;
 mod sheet;
 mod summary;
 mod table;
@@ -12,6 +13,7 @@ mod table;
 pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use printable::{difference, duration, printable, recipe_line};
+pub use quantize::{QuantizeSummary, quantize_text};
 pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};

@@ -18,11 +18,12 @@ pub use compose::{OUTPUT, compose, compose_tuned};
 pub use detached::DetachedHead;
 pub use probe::{machine_kind, probe_picture};
 pub use record::{
-    FinetuneRecord, RECORD_VERSION, Record, Reference, ReferenceImage, TrainingRecord,
+    FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
+    TrainingRecord,
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
+use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256, unrounded};
 use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
@@ -98,12 +99,45 @@ impl SavedModel {
         self.network.session_bytes()
     }
 
+    /// As [`session`](Self::session), with the layers that run in integers in float32; none if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network cannot be set up.
+    pub fn session_in_floats(&self) -> Result<Option<PictureSession>> {
+        if !self.graph.is_quantized() {
+            return Ok(None);
+        }
+        let network = Network::load(&unrounded(&self.graph), self.input_shape())?;
+        PictureSession::new(&network, &self.record.backbone.preprocess).map(Some)
+    }
+
     /// Makes what one worker needs to run it; its output is one probability for each class.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
     pub fn session(&self) -> Result<PictureSession> {
         PictureSession::new(&self.network, &self.record.backbone.preprocess)
+    }
+
+    /// Makes what one worker needs to run it beside `other`, which takes the same input: the probabilities of both,
+    /// one after another.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a network cannot be set up.
+    pub fn session_beside(&self, other: &SavedModel) -> Result<PictureSession> {
+        PictureSession::side_by_side(
+            &[&self.network, &other.network],
+            self.input_shape(),
+            &self.record.backbone.preprocess,
+        )
+    }
+
+    /// Makes what one worker needs to turn pictures into its input tensors, which are the output.
+    ///
+    /// # Errors
+    /// Does not fail.
+    pub fn preparation(&self) -> Result<PictureSession> {
+        PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
     }
 
     /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
@@ -116,6 +150,7 @@ impl SavedModel {
             machine: machine_kind(),
             probe,
             images,
+            tolerance: self.record.reference.tolerance,
         };
         put_record(&mut self.graph, &self.record)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::BackboneId;
+use crate::backbone::{BackboneId, Calibration};
 use crate::progress::EpochStats;
 use crate::train::{FinetuneParams, HeadParams};
 
@@ -25,8 +25,58 @@ pub struct Record {
     pub feature_shape: Vec<usize>,
     /// How the head came about.
     pub training: TrainingRecord,
+    /// How its numbers were made smaller; none if they are float32 as they were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationRecord>,
     /// What the model gives, for comparison wherever it is loaded.
     pub reference: Reference,
+}
+
+/// What the weights of a model that was made smaller are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numbers {
+    /// Weights and activations are integers of 8 bits.
+    Int8,
+    /// Weights are float16.
+    Float16,
+}
+
+impl Numbers {
+    /// Their name as in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numbers::Int8 => "int8",
+            Numbers::Float16 => "float16",
+        }
+    }
+}
+
+/// How a model was made of one with float32 numbers, and what that cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct QuantizationRecord {
+    /// What its weights are.
+    pub numbers: Numbers,
+    /// SHA-256 of the file that it was made of.
+    pub source_sha256: String,
+    /// How the ranges of its integers were chosen; none without integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Pictures on which they were chosen.
+    pub calibration_images: usize,
+    /// Layers that stayed in floats.
+    pub float_layers: Vec<String>,
+    /// Which pictures the following was measured on: `validation`, `test` or `all`.
+    pub split: String,
+    /// Number of those pictures.
+    pub images: usize,
+    /// Share of them whose class came first before, 0 to 1.
+    pub accuracy_before: f32,
+    /// The same afterwards.
+    pub accuracy_after: f32,
+    /// Share of them that get the same first class before and afterwards.
+    pub agreement: f32,
 }
 
 /// How a head came about.
@@ -82,6 +132,10 @@ pub struct Reference {
     pub probe: Vec<f32>,
     /// Probabilities for some pictures of the data set.
     pub images: Vec<ReferenceImage>,
+    /// Largest difference of a probability that is taken for the same on another kind of machine; none for what
+    /// float32 networks need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f32>,
 }
 
 /// Outputs for one picture of the data set.

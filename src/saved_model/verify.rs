@@ -54,7 +54,7 @@ impl Verification {
 /// looked for below `dataset`, or where the record says; those that are not there are left out.
 ///
 /// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
-/// to 1e-4. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
+/// to 1e-4, or what a quantised model says. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
 ///
 /// # Errors
 /// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
@@ -77,6 +77,7 @@ pub fn verify_bytes(
         progress,
         checks: Vec::new(),
         exact: true,
+        tolerance: TOLERANCE,
     };
     checks.note(
         "file",
@@ -95,6 +96,7 @@ pub fn verify_bytes(
     checks.note("operators", operators(&model));
     let reference = &model.record().reference;
     checks.exact = reference.machine == machine_kind();
+    checks.tolerance = reference.tolerance.unwrap_or(TOLERANCE);
     checks.note(
         "machine",
         if checks.exact {
@@ -104,9 +106,10 @@ pub fn verify_bytes(
             )
         } else {
             format!(
-                "{}, saved on {}: compared to {TOLERANCE}",
+                "{}, saved on {}: compared to {}",
                 machine_kind(),
-                reference.machine
+                reference.machine,
+                checks.tolerance
             )
         },
     );
@@ -192,6 +195,8 @@ struct Checks<'a> {
     progress: &'a Progress,
     checks: Vec<Check>,
     exact: bool,
+    /// Largest difference that is taken for the same where they need not be exact.
+    tolerance: f32,
 }
 
 impl Checks<'_> {
@@ -216,7 +221,7 @@ impl Checks<'_> {
             ok: if self.exact {
                 found == expected
             } else {
-                diff <= TOLERANCE
+                diff <= self.tolerance
             },
             detail: format!(
                 "largest difference {diff:.1e} over {} probabilities",

@@ -1,13 +1,20 @@
 //! The engine's own graph of feature maps, and how its operations are fused into steps.
 
+use std::ops::Range;
+
 use super::activation::{Activation, Curve};
 use super::convolution::{Convolution, Order, Weights};
 use super::depthwise::Depthwise;
-use super::map::{Shape, Window};
+use super::integer::{
+    Dequantize, IntegerConvolution, IntegerDepthwise, IntegerWeights, MaxBytes, QUAD, Quantize,
+    Steps, SumBytes,
+};
+use super::map::{Element, Shape, Window};
 use super::pixelwise::{Affine, Binary, Concat, Import, Pair};
 use super::plan::{PlacedStep, Plan, Value};
 use super::pool::{Pool, Pooling};
-use super::simd::InstructionSet;
+use super::products::join_products;
+use super::simd::{DotSet, InstructionSet};
 use super::step::{Clamp, Step};
 use super::winograd::Winograd;
 
@@ -21,6 +28,7 @@ pub(super) enum Operation {
     Input {
         number: usize,
         strides: [usize; 3],
+        element: Element,
     },
     /// Convolution; weights `[output][input / groups][row][column]`. One group, or one for each channel.
     Convolution {
@@ -46,20 +54,57 @@ pub(super) enum Operation {
     PoolAll(Pooling),
     Pair(Pair),
     Concat,
+    /// Floats to bytes.
+    Quantize(Steps),
+    /// Bytes to floats.
+    Dequantize(Steps),
+    /// Convolution of bytes. One group, or one for each channel.
+    IntegerConvolution {
+        rows: Window,
+        columns: Window,
+        weights: IntegerWeights,
+        depthwise: bool,
+    },
+    /// Sum of two maps of bytes; their steps and the sum's.
+    SumBytes([Steps; 3]),
+    /// The largest byte of each window.
+    MaxBytes {
+        rows: Window,
+        columns: Window,
+    },
+}
+
+impl Operation {
+    /// What the values of its output are.
+    fn element(&self) -> Element {
+        match self {
+            Operation::Input { element, .. } => *element,
+            Operation::Quantize(_)
+            | Operation::IntegerConvolution { .. }
+            | Operation::SumBytes(_)
+            | Operation::MaxBytes { .. } => Element::Byte,
+            _ => Element::Float,
+        }
+    }
+
+    /// Whether it makes or takes bytes.
+    fn is_integer(&self) -> bool {
+        self.element() == Element::Byte || matches!(self, Operation::Dequantize(_))
+    }
 }
 
 /// An operation and what follows it in the same step.
 #[derive(Clone, Debug)]
-struct Node {
-    name: String,
-    operation: Operation,
-    inputs: Vec<NodeId>,
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) operation: Operation,
+    pub(super) inputs: Vec<NodeId>,
     /// A map that is added before the clamp.
-    residual: Option<NodeId>,
-    clamp: Clamp,
-    curve: Option<Curve>,
+    pub(super) residual: Option<NodeId>,
+    pub(super) clamp: Clamp,
+    pub(super) curve: Option<Curve>,
     /// Height, width, channels.
-    shape: [usize; 3],
+    pub(super) shape: [usize; 3],
 }
 
 /// Operations on feature maps in an order in which they can be computed.
@@ -115,17 +160,38 @@ impl Graph {
         }
     }
 
-    /// Whether there is a convolution in it.
-    pub(super) fn has_convolution(&self) -> bool {
-        self.nodes
-            .iter()
-            .any(|n| matches!(n.operation, Operation::Convolution { .. }))
+    /// The map that is the channels `part` of a node's output, if that is put together of maps.
+    pub(super) fn part(&self, id: NodeId, part: Range<usize>) -> Option<NodeId> {
+        let node = &self.nodes[id];
+        if !matches!(node.operation, Operation::Concat) {
+            return None;
+        }
+        let mut start = 0;
+        node.inputs.iter().copied().find(|&input| {
+            let first = start;
+            start += self.nodes[input].shape[2];
+            (first..start) == part
+        })
+    }
+
+    /// What the values of a node's output are.
+    pub(super) fn element(&self, id: NodeId) -> Element {
+        self.nodes[id].operation.element()
+    }
+
+    /// Whether there is a convolution in it, or an operation that tract does not have.
+    pub(super) fn is_worthwhile(&self) -> bool {
+        self.nodes.iter().any(|n| {
+            matches!(n.operation, Operation::Convolution { .. }) || n.operation.is_integer()
+        })
     }
 
     /// Fuses what can be fused, and makes steps of the rest.
     pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> Plan {
         let mut outputs = outputs.to_vec();
-        let nodes = fuse(needed(self.nodes, &mut outputs), &mut outputs);
+        let nodes = needed(self.nodes, &mut outputs);
+        let nodes = needed(join_products(nodes, &mut outputs), &mut outputs);
+        let nodes = fuse(nodes, &mut outputs);
         place(isa, nodes, &outputs)
     }
 }
@@ -243,7 +309,7 @@ fn join(before: &mut Node, operation: &Operation) -> bool {
     let fixed = matches!(
         before.operation,
         Operation::Input { .. } | Operation::Curve(_) | Operation::Concat
-    );
+    ) || before.operation.is_integer();
     if fixed || before.curve.is_some() {
         return false;
     }
@@ -302,15 +368,32 @@ fn join(before: &mut Node, operation: &Operation) -> bool {
     }
 }
 
+/// Whether all that read node `id` are products of bytes, which take pixels of any length.
+fn read_by_products(nodes: &[Node], id: NodeId) -> bool {
+    let mut readers = nodes.iter().filter(|node| node.inputs.contains(&id));
+    readers.all(|node| {
+        matches!(
+            node.operation,
+            Operation::IntegerConvolution {
+                depthwise: false,
+                ..
+            }
+        )
+    })
+}
+
 /// Makes a step of each node.
 fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
     let lanes = isa.lanes();
+    let set = DotSet::best(isa);
     let mut inputs: Vec<Shape> = Vec::new();
     let mut steps: Vec<PlacedStep> = Vec::new();
     // Where the output of each node is, in the engine's layout; unset for inputs not imported yet.
     let mut values: Vec<Option<Value>> = vec![None; nodes.len()];
     let raw = |id: NodeId| match nodes[id].operation {
-        Operation::Input { number, strides } => Some((number, strides)),
+        Operation::Input {
+            number, strides, ..
+        } => Some((number, strides)),
         _ => None,
     };
     let read = |input: NodeId, values: &mut Vec<Option<Value>>, steps: &mut Vec<PlacedStep>| {
@@ -321,14 +404,17 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
                 step: Box::new(Import { strides }),
                 activation: Activation::new(isa, None),
                 inputs: vec![Value::Input(number)],
-                shape: Shape::new(nodes[input].shape, lanes),
+                shape: Shape::of(nodes[input].operation.element(), nodes[input].shape, lanes),
             });
             Value::Step(steps.len() - 1)
         })
     };
     for (id, node) in nodes.iter().enumerate() {
-        let shape = Shape::new(node.shape, lanes);
-        if let Operation::Input { number, strides } = node.operation {
+        let mut shape = Shape::of(node.operation.element(), node.shape, lanes);
+        if let Operation::Input {
+            number, strides, ..
+        } = node.operation
+        {
             let [_, width, channels] = node.shape;
             let [row, column, channel] = strides;
             // Tensors from outside are not padded; their pixel is as long as their columns are apart.
@@ -358,6 +444,13 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
                     }
                     _ => None,
                 }
+            }
+            // So can a rounding; a few channels then need not be padded to a whole vector.
+            (Operation::Quantize(_), Some((number, _))) if values[first].is_none() => {
+                if read_by_products(&nodes, id) && !outputs.contains(&id) {
+                    shape.pixel = shape.channels.next_multiple_of(QUAD);
+                }
+                Some((number, Order::Planar))
             }
             _ => None,
         };
@@ -443,6 +536,33 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
                 Box::new(Pool::whole(isa, &whole, *pooling, clamp))
             }
             Operation::Pair(pair) => Box::new(Binary::new(isa, *pair, clamp)),
+            Operation::Quantize(steps) => {
+                let strides = direct.and_then(|_| raw(first)).map(|(_, strides)| strides);
+                Box::new(Quantize::new(isa, *steps, strides))
+            }
+            Operation::Dequantize(steps) => Box::new(Dequantize::new(isa, *steps)),
+            Operation::IntegerConvolution {
+                rows,
+                columns,
+                weights,
+                depthwise: true,
+            } => Box::new(IntegerDepthwise::new(isa, set, *rows, *columns, weights)),
+            Operation::IntegerConvolution {
+                rows,
+                columns,
+                weights,
+                ..
+            } => {
+                let mut input = Shape::of(Element::Byte, nodes[first].shape, lanes);
+                if let Some(Value::Step(i)) = from.first() {
+                    input = steps[*i].shape;
+                }
+                Box::new(IntegerConvolution::new(
+                    isa, set, *rows, *columns, &input, weights,
+                ))
+            }
+            Operation::SumBytes(steps) => Box::new(SumBytes::new(isa, *steps)),
+            Operation::MaxBytes { rows, columns } => Box::new(MaxBytes::new(isa, *rows, *columns)),
             Operation::Concat | Operation::Input { .. } => Box::new(Concat),
         };
         let own_curve = match &node.operation {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::TypedConcat;
+use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::cnn::{
@@ -18,7 +18,8 @@ use tract_onnx::tract_core::ops::nn::{HardSwish, LeakyRelu, Reduce, Reducer, Sig
 
 use super::activation::Curve;
 use super::graph::{Graph, NodeId, Operation};
-use super::map::Window;
+use super::map::{Element, Window};
+use super::operator::{IntegerOp, Kind};
 use super::pixelwise::Pair;
 use super::pool::Pooling;
 use super::step::Clamp;
@@ -69,14 +70,17 @@ impl<'a> Lowering<'a> {
                 .outlet_fact(*outlet)
                 .is_ok_and(|f| f.datum_type == f32::datum_type() && f.shape.is_concrete())
         };
+        let integer = node.op_as::<IntegerOp>();
         if node.outputs.len() != 1
-            || !node.inputs.iter().all(float)
-            || !float(&OutletId::new(node.id, 0))
+            || integer.is_none()
+                && !(node.inputs.iter().all(float) && float(&OutletId::new(node.id, 0)))
         {
             return false;
         }
         let (inputs, nodes) = (self.inputs.len(), self.graph.len());
-        let lowered = if let Some(op) = node.op_as::<Conv>() {
+        let lowered = if let Some(op) = integer {
+            self.integer(node, &op.kind)
+        } else if let Some(op) = node.op_as::<Conv>() {
             self.convolution(node, op)
         } else if let Some(op) = node.op_as::<EinSum>() {
             self.product(node, op)
@@ -95,6 +99,8 @@ impl<'a> Lowering<'a> {
             self.curve(node, op)
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             self.concat(node, op)
+        } else if let Some(op) = node.op_as::<Slice>() {
+            self.part(node, op)
         } else if let Some(op) = node.op_as::<Downsample>() {
             self.downsampling(node, op)
         } else if let Some(op) = node.op_as::<AxisOp>() {
@@ -155,7 +161,13 @@ impl<'a> Lowering<'a> {
                 .all(|((a, b), &n)| a == b || n == 1);
             return (agrees && self.graph.shape(known.node) == map).then_some(known.node);
         }
-        if self.constant(outlet).is_some() {
+        let fact = self.model.outlet_fact(outlet).ok()?;
+        let element = match fact.datum_type {
+            DatumType::F32 => Element::Float,
+            DatumType::U8 => Element::Byte,
+            _ => return None,
+        };
+        if fact.konst.is_some() {
             return None;
         }
         let stride = |axis| {
@@ -171,6 +183,7 @@ impl<'a> Lowering<'a> {
         let operation = Operation::Input {
             number,
             strides: [row, column, channel],
+            element,
         };
         let node = self.graph.add(name, operation, &[], map);
         let axes = axes.clone();
@@ -265,6 +278,58 @@ impl<'a> Lowering<'a> {
         let shape = [rows.output, columns.output, outputs];
         let node = self.graph.add(&node.name, operation, &[from], shape);
         Some(Lowered { node, axes })
+    }
+
+    /// An operator on bytes.
+    fn integer(&mut self, node: &TypedNode, kind: &Kind) -> Option<Lowered> {
+        let shape = self.shape(node.inputs[0])?;
+        let maps = vec![Axis::Unit, Axis::Channel, Axis::Height, Axis::Width];
+        let axes = match (kind, self.known(node.inputs[0])) {
+            (Kind::Convolution { .. } | Kind::MaxPool(_), _) => maps,
+            (_, Some(known)) => known.axes,
+            _ if shape.len() == 4 => maps,
+            _ if shape.len() == 2 => vec![Axis::Unit, Axis::Channel],
+            _ => return None,
+        };
+        let from = self.read(node.inputs[0], &axes)?;
+        let [height, width, channels] = self.graph.shape(from);
+        let windows = |geometry: &super::operator::Geometry| geometry.windows([height, width]).ok();
+        let mut inputs = vec![from];
+        let mut to = [height, width, channels];
+        let operation = match kind {
+            Kind::Quantize(steps) => Operation::Quantize(*steps),
+            Kind::Dequantize(steps) => Operation::Dequantize(*steps),
+            Kind::Sum(steps) => {
+                inputs.push(self.read(node.inputs[1], &axes)?);
+                if self.graph.shape(inputs[1]) != to {
+                    return None;
+                }
+                Operation::SumBytes(*steps)
+            }
+            Kind::MaxPool(geometry) => {
+                let [rows, columns] = windows(geometry)?;
+                to = [rows.output, columns.output, channels];
+                Operation::MaxBytes { rows, columns }
+            }
+            Kind::Convolution {
+                weights,
+                depthwise,
+                geometry,
+            } => {
+                let [rows, columns] = windows(geometry)?;
+                to = [rows.output, columns.output, weights.bias.len()];
+                Operation::IntegerConvolution {
+                    rows,
+                    columns,
+                    weights: weights.clone(),
+                    depthwise: *depthwise,
+                }
+            }
+        };
+        Some(Lowered {
+            node: self.graph.add(&node.name, operation, &inputs, to),
+            axes,
+        })
     }
 
     /// A product with a constant matrix: a convolution of one pixel.
@@ -555,6 +620,18 @@ impl<'a> Lowering<'a> {
     }
 
     /// A change of axes moves nothing: the map is the same, seen otherwise.
+    /// One of the maps that were put side by side before.
+    fn part(&mut self, node: &TypedNode, op: &Slice) -> Option<Lowered> {
+        let whole = self.known(node.inputs[0])?;
+        if whole.axes.get(op.axis) != Some(&Axis::Channel) {
+            return None;
+        }
+        let (start, end) = (op.start.to_usize().ok()?, op.end.to_usize().ok()?);
+        let node = self.graph.part(whole.node, start..end)?;
+        let axes = whole.axes;
+        Some(Lowered { node, axes })
+    }
+
     fn axes(&mut self, node: &TypedNode, op: &AxisOp) -> Option<Lowered> {
         let from = self.known(node.inputs[0])?;
         let before = self.shape(node.inputs[0])?;

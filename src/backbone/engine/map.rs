@@ -2,6 +2,25 @@
 
 use std::ops::Range;
 
+/// What a value of a feature map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    /// A float32.
+    Float,
+    /// An integer from 0 to 255.
+    Byte,
+}
+
+impl Element {
+    /// Bytes of a value.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Element::Float => size_of::<f32>(),
+            Element::Byte => 1,
+        }
+    }
+}
+
 /// Height, width and channels of a feature map.
 ///
 /// In memory the channels of a pixel are padded to whole vectors ([`pixel`](Self::pixel) values), then the
@@ -13,16 +32,27 @@ pub(super) struct Shape {
     pub channels: usize,
     /// Values from one pixel to the next.
     pub pixel: usize,
+    pub element: Element,
 }
 
 impl Shape {
+    /// A map of floats for vectors of `lanes` values.
+    pub(super) fn new(size: [usize; 3], lanes: usize) -> Shape {
+        Shape::of(Element::Float, size, lanes)
+    }
+
     /// A map for vectors of `lanes` values.
-    pub(super) fn new([height, width, channels]: [usize; 3], lanes: usize) -> Shape {
+    pub(super) fn of(
+        element: Element,
+        [height, width, channels]: [usize; 3],
+        lanes: usize,
+    ) -> Shape {
         Shape {
             height,
             width,
             channels,
             pixel: channels.next_multiple_of(lanes),
+            element,
         }
     }
 
@@ -31,9 +61,14 @@ impl Shape {
         self.width * self.pixel
     }
 
-    /// Values of the whole map.
-    pub(super) fn len(&self) -> usize {
-        self.height * self.row()
+    /// Bytes from one row to the next.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.row() * self.element.bytes()
+    }
+
+    /// Bytes of the whole map.
+    pub(super) fn bytes(&self) -> usize {
+        self.height * self.row_bytes()
     }
 }
 
@@ -41,22 +76,27 @@ impl Shape {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Map {
     /// Where row 0 is, or would be.
-    origin: *mut f32,
+    origin: *mut u8,
     pub shape: Shape,
 }
 
 impl Map {
     /// The map whose row `first_row` lies at `data`.
-    pub(super) fn new(data: *mut f32, first_row: usize, shape: Shape) -> Map {
+    pub(super) fn new(data: *mut u8, first_row: usize, shape: Shape) -> Map {
         Map {
-            origin: data.wrapping_sub(first_row * shape.row()),
+            origin: data.wrapping_sub(first_row * shape.row_bytes()),
             shape,
         }
     }
 
-    /// Where row `y` is.
+    /// Where row `y` of a map of floats is.
     pub(super) fn row(&self, y: usize) -> *mut f32 {
-        self.origin.wrapping_add(y * self.shape.row())
+        self.bytes(y).cast()
+    }
+
+    /// Where row `y` is.
+    pub(super) fn bytes(&self, y: usize) -> *mut u8 {
+        self.origin.wrapping_add(y * self.shape.row_bytes())
     }
 }
 

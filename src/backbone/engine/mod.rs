@@ -20,12 +20,16 @@ mod convolution;
 mod depthwise;
 mod gemm;
 mod graph;
+mod integer;
 mod lower;
 mod map;
+mod operator;
 mod peak;
 mod pixelwise;
 mod plan;
 mod pool;
+mod products;
+mod quantized;
 mod region;
 mod simd;
 mod step;
@@ -37,11 +41,14 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use lower::Lowering;
+use operator::IntegerOp;
+pub(super) use operator::framework;
 use plan::Workspace;
 use region::{Output, Region, RegionState};
 use simd::InstructionSet;
@@ -105,11 +112,27 @@ pub(crate) fn peak_flops() -> Option<f64> {
     }
 }
 
+/// A quantised model with operators on bytes where there can be, for [`optimize`]; none where there is none, or where
+/// tract runs alone.
+pub(super) fn in_integers(model: &pb::ModelProto) -> Option<pb::ModelProto> {
+    match Engine::chosen() {
+        Ok(Engine::Kernels(_)) => quantized::in_integers(model),
+        _ => None,
+    }
+}
+
 /// Puts our operators in the place of those that they can replace in a decluttered model of batch 1.
 pub(super) fn optimize(model: TypedModel) -> TractResult<TypedModel> {
     match Engine::chosen() {
         Ok(Engine::Tract) => Ok(model),
-        Ok(Engine::Kernels(isa)) => replace(model, isa),
+        Ok(Engine::Kernels(isa)) => {
+            let model = replace(model, isa)?;
+            let left = model.nodes().iter().find(|node| node.op_is::<IntegerOp>());
+            match left {
+                Some(node) => bail!("{} is not in a region", node.name),
+                None => Ok(model),
+            }
+        }
         Err(problem) => bail!("{problem}"),
     }
 }
@@ -271,7 +294,7 @@ fn find_parts(model: &TypedModel, isa: InstructionSet) -> TractResult<Vec<Part>>
             }
             !taken
         });
-        if lowering.graph.has_convolution() {
+        if lowering.graph.is_worthwhile() {
             parts.push(Part::Region(close(model, isa, lowering, &members)?));
         } else {
             parts.extend(members.into_iter().map(Part::Node));
@@ -317,6 +340,7 @@ fn close(
             nodes.push(lowered.node);
             tensors.push(Output {
                 shape: shape.context("a shape is not fixed")?.into(),
+                element: lowering.graph.element(lowered.node),
                 axes: lowered.axes.clone(),
             });
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::depthwise::padded;
-use super::map::{Map, Shape};
+use super::map::{Element, Map, Shape};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 use super::step::{Clamp, Scratch, Step};
 
@@ -253,14 +253,17 @@ impl Step for Import {
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let shape = output.shape;
         let [row, column, channel] = self.strides;
-        let from = inputs[0].row(0).cast_const();
+        let from = inputs[0];
         for y in rows {
             for x in 0..shape.width {
                 for c in 0..shape.channels {
+                    let (at, to) = (y * row + x * column + c * channel, x * shape.pixel + c);
                     // SAFETY: the tensor has the map's rows, columns and channels, with these strides.
                     unsafe {
-                        *output.row(y).add(x * shape.pixel + c) =
-                            *from.add(y * row + x * column + c * channel);
+                        match shape.element {
+                            Element::Float => *output.row(y).add(to) = *from.row(0).add(at),
+                            Element::Byte => *output.bytes(y).add(to) = *from.bytes(0).add(at),
+                        }
                     }
                 }
             }

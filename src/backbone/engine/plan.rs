@@ -43,9 +43,9 @@ pub(super) struct Plan {
     inputs: Vec<Shape>,
     outputs: Vec<Value>,
     chains: Vec<Chain>,
-    /// First value of each step's map in the arena.
+    /// First byte of each step's map in the arena.
     offsets: Vec<usize>,
-    arena_len: usize,
+    arena_bytes: usize,
     scratch_len: usize,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Workspace {
 impl Plan {
     pub(super) fn new(steps: Vec<PlacedStep>, inputs: Vec<Shape>, outputs: Vec<Value>) -> Plan {
         let chains = chains(&steps, &outputs);
-        let (offsets, arena_len) = arrange(&steps, &chains, &outputs);
+        let (offsets, arena_bytes) = arrange(&steps, &chains, &outputs);
         let scratch_len = steps.iter().map(|s| s.step.scratch_len()).max();
         Plan {
             steps,
@@ -78,7 +78,7 @@ impl Plan {
             outputs,
             chains,
             offsets,
-            arena_len,
+            arena_bytes,
             scratch_len: scratch_len.unwrap_or(0),
         }
     }
@@ -94,13 +94,13 @@ impl Plan {
 
     /// Bytes of memory that one worker needs.
     pub(super) fn workspace_bytes(&self) -> usize {
-        (self.arena_len + self.scratch_len) * size_of::<f32>()
+        self.arena_bytes + self.scratch_len * size_of::<f32>()
     }
 
     /// Memory for one worker.
     pub(super) fn workspace(&self) -> Workspace {
         Workspace {
-            arena: Buffer::zeros(self.arena_len),
+            arena: Buffer::zeros(self.arena_bytes / size_of::<f32>()),
             scratch: Scratch {
                 values: Buffer::zeros(self.scratch_len),
             },
@@ -113,8 +113,8 @@ impl Plan {
     /// # Safety
     /// `inputs` must be valid for the shapes of [`inputs`](Self::inputs), and `workspace` be one of this
     /// plan's.
-    pub(super) unsafe fn run(&self, inputs: &[*const f32], workspace: &mut Workspace) -> Vec<Map> {
-        let arena = workspace.arena.as_mut_ptr();
+    pub(super) unsafe fn run(&self, inputs: &[*const u8], workspace: &mut Workspace) -> Vec<Map> {
+        let arena: *mut u8 = workspace.arena.as_mut_ptr().cast();
         let map = |value: Value| match value {
             Value::Input(i) => Map::new(inputs[i].cast_mut(), 0, self.inputs[i]),
             Value::Step(i) => Map::new(arena.wrapping_add(self.offsets[i]), 0, self.steps[i].shape),
@@ -150,10 +150,10 @@ impl Plan {
                 let Rows { new, needed_from } = rows[i].clone();
                 let started = profile.is_some().then(Instant::now);
                 let base = map(Value::Step(first + i));
-                let data = base.row(0);
+                let data = base.bytes(0);
                 let is_last = i + 1 == steps.len();
                 if !is_last && needed_from > kept[i] {
-                    let row = placed.shape.row();
+                    let row = placed.shape.row_bytes();
                     let keep = new.start.saturating_sub(needed_from);
                     // SAFETY: both places lie within the rows that are kept of this map.
                     unsafe { data.copy_from(data.add((needed_from - kept[i]) * row), keep * row) };
@@ -164,7 +164,7 @@ impl Plan {
                 for (j, &value) in placed.inputs.iter().enumerate() {
                     maps.push(if j == 0 && i > 0 {
                         let before = map(value);
-                        Map::new(before.row(0), kept[i - 1], before.shape)
+                        Map::new(before.bytes(0), kept[i - 1], before.shape)
                     } else {
                         map(value)
                     });
@@ -256,7 +256,7 @@ fn rows_kept(steps: &[PlacedStep], strip: usize) -> Vec<usize> {
 fn bytes_kept(steps: &[PlacedStep], rows: &[usize]) -> usize {
     let inner = steps.len().saturating_sub(1);
     let values = steps.iter().zip(rows).take(inner);
-    values.map(|(s, rows)| s.shape.row() * rows).sum::<usize>() * size_of::<f32>()
+    values.map(|(s, rows)| s.shape.row_bytes() * rows).sum()
 }
 
 /// Cuts the steps into chains.
@@ -270,7 +270,7 @@ fn chains(steps: &[PlacedStep], outputs: &[Value]) -> Vec<Chain> {
     }
     let joins = |i: usize| {
         let (this, next) = (&steps[i], &steps[i + 1]);
-        let bytes = this.shape.len() * size_of::<f32>();
+        let bytes = this.shape.bytes();
         next.inputs.first() == Some(&Value::Step(i))
             && readers[i] == 1
             && bytes > LARGE_MAP_BYTES
@@ -310,7 +310,7 @@ fn chains(steps: &[PlacedStep], outputs: &[Value]) -> Vec<Chain> {
 }
 
 /// Gives every map a place in the arena such that maps that are needed at the same time do not overlap.
-/// Returns the places and the length of the arena.
+/// Returns the places and the length of the arena, in bytes.
 fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<usize>, usize) {
     struct Block {
         step: usize,
@@ -321,10 +321,10 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<us
     let mut blocks: Vec<Block> = Vec::new();
     for (c, chain) in chains.iter().enumerate() {
         for (i, step) in chain.steps.clone().enumerate() {
-            let line = super::buffer::ALIGNMENT / size_of::<f32>();
             blocks.push(Block {
                 step,
-                len: (chain.rows[i] * steps[step].shape.row()).next_multiple_of(line),
+                len: (chain.rows[i] * steps[step].shape.row_bytes())
+                    .next_multiple_of(super::buffer::ALIGNMENT),
                 life: c..c + 1,
             });
         }

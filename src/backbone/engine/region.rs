@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tract_onnx::tract_core::internal::*;
 
 use super::lower::{Axes, Axis};
-use super::map::Map;
+use super::map::{Element, Map};
 use super::plan::{Plan, Workspace};
 
 /// An operator that runs a [`Plan`].
@@ -24,6 +24,7 @@ struct Content {
 pub(super) struct Output {
     pub shape: TVec<usize>,
     pub axes: Axes,
+    pub element: Element,
 }
 
 impl Region {
@@ -75,7 +76,11 @@ impl TypedOp for Region {
 
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let outputs = self.content.outputs.iter();
-        Ok(outputs.map(|o| f32::fact(&o.shape)).collect())
+        let facts = outputs.map(|output| match output.element {
+            Element::Float => f32::fact(&output.shape),
+            Element::Byte => u8::fact(&output.shape),
+        });
+        Ok(facts.collect())
     }
 }
 
@@ -96,14 +101,23 @@ impl OpState for RegionState {
             .downcast_ref::<Region>()
             .context("a region's state was given to another operator")?;
         let content = &region.content;
-        let mut tensors: TVec<&[f32]> = tvec!();
+        let mut pointers: TVec<*const u8> = tvec!();
         for (value, shape) in inputs.iter().zip(content.plan.inputs()) {
-            let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
-            ensure!(values.len() == shape.height * shape.width * shape.channels);
-            tensors.push(values);
+            let plain = value.try_as_plain_ram()?;
+            let (at, len): (*const u8, usize) = match shape.element {
+                Element::Float => {
+                    let values = plain.as_slice::<f32>()?;
+                    (values.as_ptr().cast(), values.len())
+                }
+                Element::Byte => {
+                    let values = plain.as_slice::<u8>()?;
+                    (values.as_ptr(), values.len())
+                }
+            };
+            ensure!(len == shape.height * shape.width * shape.channels);
+            pointers.push(at);
         }
-        ensure!(tensors.len() == content.plan.inputs().len());
-        let pointers: TVec<*const f32> = tensors.iter().map(|t| t.as_ptr()).collect();
+        ensure!(pointers.len() == content.plan.inputs().len());
         // SAFETY: every input has as many values as its shape; the workspace was made by this plan in
         // `state`, since tract keeps a state with its node.
         let maps = unsafe { content.plan.run(&pointers, &mut self.workspace) };
@@ -120,9 +134,17 @@ impl OpState for RegionState {
 
 /// Copies a map into a tensor with the axes that the model wants.
 fn export(map: &Map, output: &Output) -> TractResult<TValue> {
-    let mut tensor = Tensor::zero::<f32>(&output.shape)?;
+    match output.element {
+        Element::Float => export_values::<f32>(map, output),
+        Element::Byte => export_values::<u8>(map, output),
+    }
+}
+
+/// As [`export`], for a map of `T`.
+fn export_values<T: Datum + Copy>(map: &Map, output: &Output) -> TractResult<TValue> {
+    let mut tensor = Tensor::zero_dt(T::datum_type(), &output.shape)?;
     let mut plain = tensor.try_as_plain_ram_mut()?;
-    let values = plain.as_slice_mut::<f32>()?;
+    let values = plain.as_slice_mut::<T>()?;
     let shape = map.shape;
     let stride = |axis| {
         let place = output.axes.iter().position(|&a| a == axis);
@@ -137,7 +159,7 @@ fn export(map: &Map, output: &Output) -> TractResult<TValue> {
         for x in 0..shape.width {
             // SAFETY: the map has been computed whole and lies in the workspace, which nobody else holds.
             let pixel = unsafe {
-                let at = map.row(y).add(x * shape.pixel);
+                let at = map.bytes(y).cast::<T>().add(x * shape.pixel);
                 std::slice::from_raw_parts(at, shape.channels)
             };
             for (c, &value) in pixel.iter().enumerate() {

@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 pub use self::args::{
     AugmentPreviewArgs, EvaluateArgs, ExtractArgs, FinetuneArgs, FitArgs, ProbeLayersArgs,
-    TrainArgs,
+    QuantizeArgs, TrainArgs,
 };
 use super::Face;
 use super::layers::configuration;
@@ -17,8 +17,8 @@ use super::output::Out;
 use crate::error::Result;
 use crate::job::{
     AugmentPreviewConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, JobCard,
-    Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate, extract, finetune, fit,
-    train,
+    QuantizeConfig, Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate, extract,
+    finetune, fit, quantize, train,
 };
 use crate::report::printable;
 
@@ -30,6 +30,7 @@ pub enum TrainingCommand {
     Extract(ExtractArgs),
     Train(TrainArgs),
     Evaluate(EvaluateArgs),
+    Quantize(QuantizeArgs),
     AugmentPreview(AugmentPreviewArgs),
     ProbeLayers(ProbeLayersArgs),
 }
@@ -42,6 +43,7 @@ pub(super) fn run(face: &Face, command: &TrainingCommand) -> Result<()> {
         TrainingCommand::Extract(args) => run_extract(face, args),
         TrainingCommand::Train(args) => run_train(face, args),
         TrainingCommand::Evaluate(args) => run_evaluate(face, args),
+        TrainingCommand::Quantize(args) => run_quantize(face, args),
         TrainingCommand::AugmentPreview(args) => run_augment_preview(face, args),
         TrainingCommand::ProbeLayers(args) => probe::run(face, args),
     }
@@ -92,6 +94,13 @@ fn run_evaluate(face: &Face, args: &EvaluateArgs) -> Result<()> {
         evaluate(&config, progress)
     })?;
     output::evaluation(face.json, &evaluation)
+}
+
+fn run_quantize(face: &Face, args: &QuantizeArgs) -> Result<()> {
+    let mut config: QuantizeConfig = configuration("quantize", args, args.run.config.as_deref())?;
+    config.force = args.run.force;
+    let report = face.show(&config.card(), true, |progress| quantize(&config, progress))?;
+    output::quantize_report(face.json, &report)
 }
 
 fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {

@@ -3,8 +3,11 @@
 use crate::cli::output::{Out, same_results};
 use crate::error::Result;
 use crate::features::FeatureStore;
-use crate::job::{BestReport, Evaluation, FinetuneReport, TrainReport};
-use crate::report::{confusion_table, difference, grouped, metrics_table, printable, scores_table};
+use crate::job::{BestReport, Evaluation, FinetuneReport, QuantizeReport, TrainReport};
+use crate::report::{
+    QuantizeSummary, confusion_table, difference, grouped, metrics_table, printable, quantize_text,
+    scores_table,
+};
 
 /// More classes than this make a confusion matrix too wide for a terminal.
 const WIDEST_CONFUSION: usize = 12;
@@ -136,6 +139,34 @@ pub(super) fn evaluation(json: bool, evaluation: &Evaluation) -> Result<()> {
         evaluation.loss,
         confusion.total(),
         evaluation.skipped
+    );
+    Out::new().text(&text)
+}
+
+/// The result of `quantize`. With `json` the events have said it all.
+pub(super) fn quantize_report(json: bool, report: &QuantizeReport) -> Result<()> {
+    if json {
+        return Ok(());
+    }
+    let found = &report.comparison;
+    let summary = QuantizeSummary {
+        numbers: report.numbers.name(),
+        split: report.split,
+        images: found.images,
+        accuracy: found.accuracy,
+        loss: found.loss,
+        agreement: found.agreement,
+        mean_abs_diff: found.mean_abs_diff,
+        max_abs_diff: found.max_abs_diff,
+        bytes: report.bytes,
+        layers: report.layers,
+        float_layers: &report.float_layers,
+    };
+    let text = format!(
+        "{}\nsaved {}\n{}",
+        quantize_text(&summary),
+        printable(&report.output.to_string_lossy()),
+        same_results(&report.verification)
     );
     Out::new().text(&text)
 }

@@ -370,7 +370,12 @@ impl State {
                 self.go(Screen::Train);
             }
             Phase::Verify => self.go(Screen::Verify),
-            Phase::Scan | Phase::Predict | Phase::Download | Phase::Probe | Phase::Watch => {}
+            Phase::Scan
+            | Phase::Predict
+            | Phase::Calibrate
+            | Phase::Download
+            | Phase::Probe
+            | Phase::Watch => {}
         }
     }
 

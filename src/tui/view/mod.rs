@@ -90,7 +90,7 @@ fn mark(state: &State, screen: Screen) -> Option<Mark> {
         | Phase::Probe
         | Phase::Evaluate
         | Phase::Save => 2,
-        Phase::Predict | Phase::Watch => 3,
+        Phase::Predict | Phase::Calibrate | Phase::Watch => 3,
         Phase::Verify => 4,
     };
     let own = match screen {

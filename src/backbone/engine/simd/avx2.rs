@@ -73,6 +73,26 @@ impl Simd for Avx2 {
     unsafe fn at_most(bound: __m256, v: __m256) -> __m256 {
         unsafe { _mm256_min_ps(bound, v) }
     }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: __m256, zero: i32) {
+        unsafe {
+            // The instructions give their second operand if the first is NaN.
+            let v = _mm256_max_ps(v, _mm256_set1_ps(-zero as f32));
+            let v = _mm256_min_ps(v, _mm256_set1_ps((255 - zero) as f32));
+            let q = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(zero));
+            let words =
+                _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) }
+    }
     // The block neither reads nor writes what the pointer points to.
     #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]

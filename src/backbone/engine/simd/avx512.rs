@@ -73,6 +73,24 @@ impl Simd for Avx512 {
     unsafe fn at_most(bound: __m512, v: __m512) -> __m512 {
         unsafe { _mm512_min_ps(bound, v) }
     }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: __m512, zero: i32) {
+        unsafe {
+            // The instruction gives its second operand if the first is NaN. What is too large for an i32 becomes
+            // its least value, which is too large again without a sign.
+            let v = _mm512_max_ps(v, _mm512_set1_ps(-zero as f32));
+            let q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(zero));
+            _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(q));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.cast())) }
+    }
     // The block neither reads nor writes what the pointer points to.
     #[allow(clippy::pointers_in_nomem_asm_block)]
     #[inline(always)]

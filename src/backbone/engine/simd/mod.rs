@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dot;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 // A feature, since stable Rust does not tell a program that it is built by `-C target-feature=+neon`.
@@ -17,8 +18,10 @@ mod neon;
 mod neon;
 mod portable;
 
+pub(super) use dot::{Dot, DotEntry, DotKernel, DotSet};
+
 /// Lanes of the widest vector.
-const MOST_LANES: usize = 16;
+pub(super) const MOST_LANES: usize = 16;
 
 /// A vector of f32 in registers.
 ///
@@ -64,6 +67,14 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn at_least(bound: Self::V, v: Self::V) -> Self::V;
     /// The smaller of a bound and `v`; a NaN in `v` stays.
     unsafe fn at_most(bound: Self::V, v: Self::V) -> Self::V;
+
+    /// `LANES` bytes from `from` as numbers from 0 to 255.
+    unsafe fn load_bytes(from: *const u8) -> Self::V;
+    /// `LANES` numbers to `to` as bytes: rounded to the nearest, halves to the even one, plus `zero`, held within 0
+    /// and 255. NaN becomes 0.
+    unsafe fn store_bytes(to: *mut u8, v: Self::V, zero: i32);
+    /// `LANES` integers from `from` as numbers, rounded to the nearest.
+    unsafe fn load_integers(from: *const i32) -> Self::V;
 
     /// The same pointer, of which the compiler knows nothing: it then addresses rows from one register
     /// instead of moving a pointer for each.

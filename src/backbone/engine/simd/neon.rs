@@ -75,6 +75,30 @@ impl Simd for Neon {
         unsafe { vmaxq_f32(bound, v) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> float32x4_t {
+        unsafe {
+            let bytes = vreinterpret_u8_u32(vdup_n_u32(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: float32x4_t, zero: i32) {
+        unsafe {
+            // The instruction gives the number if the other is NaN.
+            let v = vmaxnmq_f32(v, vdupq_n_f32(-zero as f32));
+            // Conversion and sum stop at the largest i32, the narrowing at 0 and 255.
+            let q = vqaddq_s32(vcvtnq_s32_f32(v), vdupq_n_s32(zero));
+            let words = vqmovun_s32(q);
+            let bytes = vqmovn_u16(vcombine_u16(words, words));
+            let four = vget_lane_u32::<0>(vreinterpret_u32_u8(bytes));
+            to.cast::<u32>().write_unaligned(four);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> float32x4_t {
+        unsafe { vcvtq_f32_s32(vld1q_s32(from)) }
+    }
+    #[inline(always)]
     unsafe fn at_most(bound: float32x4_t, v: float32x4_t) -> float32x4_t {
         unsafe { vminq_f32(bound, v) }
     }

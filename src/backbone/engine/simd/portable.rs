@@ -65,6 +65,25 @@ impl Simd for Portable {
         from_fn(|i| if bound[i] > v[i] { bound[i] } else { v[i] })
     }
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> [f32; 4] {
+        let bytes: [u8; 4] = unsafe { *from.cast() };
+        bytes.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: [f32; 4], zero: i32) {
+        let (low, high) = (-zero as f32, (255 - zero) as f32);
+        let bytes: [u8; 4] = from_fn(|i| {
+            let v = if v[i] > low { v[i] } else { low };
+            let v = if v < high { v } else { high };
+            (v.round_ties_even() as i32 + zero) as u8
+        });
+        unsafe { *to.cast() = bytes }
+    }
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> [f32; 4] {
+        from_fn(|i| unsafe { from.add(i).read() } as f32)
+    }
+    #[inline(always)]
     unsafe fn at_most(bound: [f32; 4], v: [f32; 4]) -> [f32; 4] {
         from_fn(|i| if bound[i] < v[i] { bound[i] } else { v[i] })
     }

@@ -1,0 +1,348 @@
+//! Depthwise convolution of bytes: every channel with its own window.
+//!
+//! A row of one vector's channels is brought into a form in which four pixels that follow each other are the four
+//! bytes of a lane, at every place: a window's row is then one product of quads, or two.
+
+use std::ops::Range;
+
+use super::gemm::{QUAD, padded_integers};
+use super::{IntegerWeights, Outcome};
+use crate::backbone::engine::buffer::Buffer;
+use crate::backbone::engine::depthwise::padded;
+use crate::backbone::engine::map::{Map, Shape, Window};
+use crate::backbone::engine::simd::{
+    Dot, DotEntry, DotKernel, DotSet, InstructionSet, MOST_LANES, Simd,
+};
+use crate::backbone::engine::step::{Scratch, Step};
+
+/// Outputs that are summed up side by side.
+const COLUMNS: usize = 7;
+
+/// A depthwise convolution with bias, of bytes to bytes, with windows without gaps.
+pub(in crate::backbone::engine) struct IntegerDepthwise {
+    rows: Window,
+    columns: Window,
+    /// `[vector][row][quad of taps][lane][tap]`.
+    weights: Buffer,
+    bias: Buffer,
+    scales: Buffer,
+    zero: u8,
+    outcome: Outcome,
+    lanes: usize,
+    kernel: DotEntry<Args>,
+}
+
+struct Args {
+    input: Map,
+    output: Map,
+    /// Room for as many rows of quads as a window has.
+    quads: *mut u32,
+    range: Range<usize>,
+    rows: Window,
+    columns: Window,
+    weights: *const i8,
+    bias: *const i32,
+    scales: *const f32,
+    zero: u8,
+    outcome: Outcome,
+}
+
+impl IntegerDepthwise {
+    pub(in crate::backbone::engine) fn new(
+        isa: InstructionSet,
+        set: DotSet,
+        rows: Window,
+        columns: Window,
+        weights: &IntegerWeights,
+    ) -> IntegerDepthwise {
+        let lanes = isa.lanes();
+        let channels = weights.bias.len();
+        let taps = rows.size * columns.size;
+        let quads = columns.size.div_ceil(QUAD);
+        let each = rows.size * quads * lanes * QUAD;
+        let mut packed = Buffer::zeros(channels.div_ceil(lanes) * each / size_of::<f32>());
+        let mut bias = weights.beginnings();
+        let bytes: *mut i8 = packed.as_mut_ptr().cast();
+        for (channel, bias) in bias.iter_mut().enumerate() {
+            for tap in 0..taps {
+                let (y, x) = (tap / columns.size, tap % columns.size);
+                let value = weights.values[channel * taps + tap];
+                // What the offset takes away is given back at the beginning.
+                *bias += set.offset() * i32::from(value);
+                let vector = channel / lanes * each;
+                let place = ((y * quads + x / QUAD) * lanes + channel % lanes) * QUAD + x % QUAD;
+                // SAFETY: the buffer has `each` bytes for every vector of channels.
+                unsafe { *bytes.add(vector + place) = value };
+            }
+        }
+        let kernel = match (rows.size, columns.size, columns.stride) {
+            (3, 3, 1) => set.entry::<Windows<3, 1, 1>>(),
+            (3, 3, 2) => set.entry::<Windows<3, 1, 2>>(),
+            (5, 5, 1) => set.entry::<Windows<5, 2, 1>>(),
+            (5, 5, 2) => set.entry::<Windows<5, 2, 2>>(),
+            _ => set.entry::<AnyWindows>(),
+        };
+        IntegerDepthwise {
+            rows,
+            columns,
+            weights: packed,
+            bias: padded_integers(&bias, lanes),
+            scales: padded(&weights.multipliers(), lanes),
+            zero: weights.input.zero,
+            outcome: weights.outcome(),
+            lanes,
+            kernel,
+        }
+    }
+}
+
+/// Places of a row of quads: every column that a quad of a window begins at.
+fn places(columns: &Window) -> usize {
+    let last = (columns.output - 1) * columns.stride;
+    last + (columns.size.div_ceil(QUAD) - 1) * QUAD + 1
+}
+
+impl Step for IntegerDepthwise {
+    fn kind(&self) -> &'static str {
+        "int8 depth"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        self.rows.reach(rows)
+    }
+
+    fn multiply_adds(&self, output: &Shape) -> usize {
+        output.height * output.width * output.channels * self.rows.size * self.columns.size
+    }
+
+    fn scratch_len(&self) -> usize {
+        self.rows.size * places(&self.columns) * self.lanes
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weights.len() * size_of::<f32>()
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, scratch: &mut Scratch) {
+        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`, as the trait asks; weights,
+        // bias and scales are padded to the vectors of a pixel.
+        unsafe {
+            (self.kernel)(&Args {
+                input: inputs[0],
+                output,
+                quads: scratch.values.as_mut_ptr().cast(),
+                range,
+                rows: self.rows,
+                columns: self.columns,
+                weights: self.weights.as_ptr().cast(),
+                bias: self.bias.as_ptr().cast(),
+                scales: self.scales.as_ptr(),
+                zero: self.zero,
+                outcome: self.outcome,
+            });
+        }
+    }
+}
+
+/// Makes the quads of input row `y`, counted from the first row of padding, of one vector's channels.
+///
+/// # Safety
+/// As [`DotKernel::run`].
+#[inline(always)]
+unsafe fn make_quads<D: Dot>(args: &Args, offset: usize, y: usize, to: *mut u32) {
+    let lanes = <D::Floats as Simd>::LANES;
+    let Window { before, input, .. } = args.columns;
+    let y = y.wrapping_sub(args.rows.before);
+    let zeros = u32::from_le_bytes([args.zero; QUAD]);
+    let mut quad = [zeros; MOST_LANES];
+    let places = places(&args.columns);
+    let inside = y < args.rows.input;
+    // SAFETY: only rows and columns of the input are read; `to` has room for every place.
+    unsafe {
+        let row = match inside {
+            true => args.input.bytes(y).add(offset).cast_const(),
+            false => std::ptr::null(),
+        };
+        // A quad begins with the pixel of its place: from the last place down, each is the one behind it moved up,
+        // with one more pixel. The last may need pixels behind its own.
+        for place in (0..places + QUAD - 1).rev() {
+            let x = place.wrapping_sub(before);
+            if inside && x < input {
+                let pixel = row.add(x * args.input.shape.pixel);
+                for (lane, quad) in quad.iter_mut().enumerate().take(lanes) {
+                    *quad = (*quad << 8) | u32::from(*pixel.add(lane));
+                }
+            } else {
+                for quad in quad.iter_mut().take(lanes) {
+                    *quad = (*quad << 8) | (zeros & 0xff);
+                }
+            }
+            if place < places {
+                to.add(place * lanes)
+                    .copy_from_nonoverlapping(quad.as_ptr(), lanes);
+            }
+        }
+    }
+}
+
+/// Stores what became of a sum.
+///
+/// # Safety
+/// As [`DotKernel::run`]; `place` counts values of the output row `y`.
+#[inline(always)]
+unsafe fn finish<D: Dot>(args: &Args, offset: usize, y: usize, place: usize, sums: D::Sums) {
+    // SAFETY: the caller's.
+    unsafe {
+        let scale = <D::Floats as Simd>::load(args.scales.add(offset));
+        let value = <D::Floats as Simd>::mul(D::floats(sums), scale);
+        match args.outcome {
+            Outcome::Bytes { zero } => {
+                <D::Floats as Simd>::store_bytes(args.output.bytes(y).add(place), value, zero);
+            }
+            Outcome::Floats => {
+                <D::Floats as Simd>::store(args.output.row(y).add(place), value);
+            }
+        }
+    }
+}
+
+/// Makes the rows of quads that the window of output row `y` needs and that are not among those `made` before. They
+/// are kept in a ring of as many as a window has, `size`.
+///
+/// # Safety
+/// As [`DotKernel::run`].
+#[inline(always)]
+unsafe fn make_rows<D: Dot>(args: &Args, size: usize, offset: usize, y: usize, made: &mut usize) {
+    let first = y * args.rows.stride;
+    *made = first.max(*made);
+    while *made < first + size {
+        // SAFETY: the ring has room for all rows of a window.
+        unsafe { make_quads::<D>(args, offset, *made, ring::<D>(args, size, *made)) };
+        *made += 1;
+    }
+}
+
+/// Where in the ring the quads of input row `y`, counted from the first row of padding, are.
+#[inline(always)]
+fn ring<D: Dot>(args: &Args, size: usize, y: usize) -> *mut u32 {
+    let length = places(&args.columns) * <D::Floats as Simd>::LANES;
+    args.quads.wrapping_add(y % size * length)
+}
+
+/// Windows of `K` x `K`, whose rows are `Q` quads, with stride `STRIDE` between columns.
+struct Windows<const K: usize, const Q: usize, const STRIDE: usize>;
+
+impl<const K: usize, const Q: usize, const STRIDE: usize> DotKernel for Windows<K, Q, STRIDE> {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<D: Dot>(args: &Args) {
+        let lanes = <D::Floats as Simd>::LANES;
+        let (width, pixel) = (args.output.shape.width, args.output.shape.pixel);
+        let step = lanes * QUAD;
+        // SAFETY: quads are there for every place that a window of the output begins at; weights for every vector.
+        unsafe {
+            for vector in 0..args.output.shape.channels.div_ceil(lanes) {
+                let offset = vector * lanes;
+                let from = args.weights.add(vector * K * Q * step);
+                let mut weights = [[D::weights(from); Q]; K];
+                for (i, weight) in weights.iter_mut().flatten().enumerate() {
+                    *weight = D::weights(from.add(i * step));
+                }
+                let bias = D::sums(args.bias.add(offset));
+                let mut made = 0;
+                for y in args.range.clone() {
+                    make_rows::<D>(args, K, offset, y, &mut made);
+                    let tops: [*const u8; K] = std::array::from_fn(|ky| {
+                        ring::<D>(args, K, y * args.rows.stride + ky)
+                            .cast_const()
+                            .cast()
+                    });
+                    let mut x = 0;
+                    while x < width {
+                        if width >= COLUMNS {
+                            // The last block may overlap the one before.
+                            let start = x.min(width - COLUMNS);
+                            let sums =
+                                block::<D, K, Q, STRIDE, COLUMNS>(&weights, bias, &tops, start);
+                            for (i, &sum) in sums.iter().enumerate() {
+                                finish::<D>(args, offset, y, (start + i) * pixel + offset, sum);
+                            }
+                            x += COLUMNS;
+                        } else {
+                            let [sum] = block::<D, K, Q, STRIDE, 1>(&weights, bias, &tops, x);
+                            finish::<D>(args, offset, y, x * pixel + offset, sum);
+                            x += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sums of `N` outputs side by side, from column `start` on.
+///
+/// # Safety
+/// As [`DotKernel::run`]; the quads must be there.
+#[inline(always)]
+unsafe fn block<D: Dot, const K: usize, const Q: usize, const STRIDE: usize, const N: usize>(
+    weights: &[[D::Weights; Q]; K],
+    bias: D::Sums,
+    tops: &[*const u8; K],
+    start: usize,
+) -> [D::Sums; N] {
+    let step = <D::Floats as Simd>::LANES * QUAD;
+    let mut sums = [bias; N];
+    // SAFETY: the caller's.
+    unsafe {
+        for (top, weights) in tops.iter().zip(weights) {
+            for (q, &weight) in weights.iter().enumerate() {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let place = (start + i) * STRIDE + q * QUAD;
+                    *sum = D::dot(*sum, D::bytes(top.add(place * step)), weight);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Windows of any size and stride.
+struct AnyWindows;
+
+impl DotKernel for AnyWindows {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<D: Dot>(args: &Args) {
+        let lanes = <D::Floats as Simd>::LANES;
+        let step = lanes * QUAD;
+        let quads = args.columns.size.div_ceil(QUAD);
+        let (width, pixel) = (args.output.shape.width, args.output.shape.pixel);
+        // SAFETY: as for `Windows`.
+        unsafe {
+            for vector in 0..args.output.shape.channels.div_ceil(lanes) {
+                let offset = vector * lanes;
+                let from = args.weights.add(vector * args.rows.size * quads * step);
+                let mut made = 0;
+                for y in args.range.clone() {
+                    make_rows::<D>(args, args.rows.size, offset, y, &mut made);
+                    for x in 0..width {
+                        let mut sums = D::sums(args.bias.add(offset));
+                        for ky in 0..args.rows.size {
+                            let row = y * args.rows.stride + ky;
+                            let top: *const u8 = ring::<D>(args, args.rows.size, row).cast();
+                            for q in 0..quads {
+                                let place = x * args.columns.stride + q * QUAD;
+                                let weights = D::weights(from.add((ky * quads + q) * step));
+                                sums = D::dot(sums, D::bytes(top.add(place * step)), weights);
+                            }
+                        }
+                        finish::<D>(args, offset, y, x * pixel + offset, sums);
+                    }
+                }
+            }
+        }
+    }
+}

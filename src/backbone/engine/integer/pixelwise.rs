@@ -1,0 +1,375 @@
+//! Operations on maps of bytes that need no products: rounding to bytes and back, sums of maps, the largest of a
+//! window.
+
+use std::ops::Range;
+
+use super::Steps;
+use super::gemm::QUAD;
+use crate::backbone::engine::map::{Map, Shape, Window};
+use crate::backbone::engine::simd::{Entry, InstructionSet, Kernel, MOST_LANES, Simd};
+use crate::backbone::engine::step::{Scratch, Step};
+
+/// Floats to bytes: from a map, or from a tensor outside with values `strides` apart.
+pub(in crate::backbone::engine) struct Quantize {
+    steps: Steps,
+    /// Values from one row, column and channel of a tensor from outside to the next; none for a map.
+    strides: Option<[usize; 3]>,
+    kernel: Entry<Args>,
+}
+
+/// Bytes to floats.
+pub(in crate::backbone::engine) struct Dequantize {
+    steps: Steps,
+    kernel: Entry<Args>,
+}
+
+/// The sum of two maps of bytes, each with steps of its own.
+pub(in crate::backbone::engine) struct SumBytes {
+    left: Steps,
+    right: Steps,
+    sum: Steps,
+    kernel: Entry<Args>,
+}
+
+/// Arguments of the kernels on whole vectors.
+struct Args {
+    left: *const u8,
+    right: *const u8,
+    to: *mut u8,
+    /// Values of all maps, a multiple of the vector.
+    len: usize,
+    scales: [f32; 3],
+    zeros: [i32; 3],
+}
+
+impl Quantize {
+    pub(in crate::backbone::engine) fn new(
+        isa: InstructionSet,
+        steps: Steps,
+        strides: Option<[usize; 3]>,
+    ) -> Quantize {
+        let kernel = isa.entry::<Rounded>();
+        Quantize {
+            steps,
+            strides,
+            kernel,
+        }
+    }
+
+    fn args(&self, from: *const f32, to: *mut u8, len: usize) -> Args {
+        Args {
+            left: from.cast(),
+            right: std::ptr::null(),
+            to,
+            len,
+            scales: [self.steps.scale; 3],
+            zeros: [i32::from(self.steps.zero); 3],
+        }
+    }
+
+    /// Rounds one row of a tensor from outside.
+    ///
+    /// # Safety
+    /// `from` must be valid for the row, `to` for as many pixels.
+    unsafe fn import(&self, from: *const f32, shape: &Shape, to: *mut u8) {
+        /// Pixels that are rounded at a time.
+        const BLOCK: usize = 4 * MOST_LANES;
+        let [_, column, channel] = self.strides.unwrap_or_default();
+        let mut floats = [0.0f32; BLOCK];
+        let mut bytes = [[0u8; BLOCK]; QUAD];
+        for first in (0..shape.channels).step_by(QUAD) {
+            let channels = QUAD.min(shape.channels - first);
+            for start in (0..shape.width).step_by(BLOCK) {
+                let count = BLOCK.min(shape.width - start);
+                // SAFETY: the tensor has the row's columns and channels with these strides; a pixel has room for
+                // whole quads.
+                unsafe {
+                    for (c, bytes) in bytes[..channels].iter_mut().enumerate() {
+                        let from = from.add(start * column + (first + c) * channel);
+                        if column == 1 {
+                            floats.as_mut_ptr().copy_from_nonoverlapping(from, count);
+                        } else {
+                            for (i, float) in floats[..count].iter_mut().enumerate() {
+                                *float = *from.add(i * column);
+                            }
+                        }
+                        (self.kernel)(&self.args(floats.as_ptr(), bytes.as_mut_ptr(), BLOCK));
+                    }
+                    let [a, b, c, d] = &bytes;
+                    for i in 0..count {
+                        let quad = [a[i], b[i], c[i], d[i]];
+                        let to = to.add((start + i) * shape.pixel + first);
+                        to.cast::<[u8; QUAD]>().write(quad);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Step for Quantize {
+    fn kind(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.clone()
+    }
+
+    fn needs_all_rows(&self) -> bool {
+        self.strides.is_some()
+    }
+
+    fn multiply_adds(&self, _: &Shape) -> usize {
+        0
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
+        match self.strides {
+            Some([row, ..]) => {
+                for y in rows {
+                    let from = inputs[0].row(0).wrapping_add(y * row);
+                    // SAFETY: the tensor has the map's rows, columns and channels, with these strides.
+                    unsafe { self.import(from, &output.shape, output.bytes(y)) };
+                }
+            }
+            None => {
+                let from = inputs[0].row(rows.start);
+                let len = rows.len() * output.shape.row();
+                // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+                unsafe { (self.kernel)(&self.args(from, output.bytes(rows.start), len)) }
+            }
+        }
+    }
+}
+
+impl Dequantize {
+    pub(in crate::backbone::engine) fn new(isa: InstructionSet, steps: Steps) -> Dequantize {
+        let kernel = isa.entry::<Widened>();
+        Dequantize { steps, kernel }
+    }
+}
+
+impl Step for Dequantize {
+    fn kind(&self) -> &'static str {
+        "dequantize"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.clone()
+    }
+
+    fn multiply_adds(&self, _: &Shape) -> usize {
+        0
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
+        // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+        unsafe {
+            (self.kernel)(&Args {
+                left: inputs[0].bytes(rows.start),
+                right: std::ptr::null(),
+                to: output.bytes(rows.start),
+                len: rows.len() * output.shape.row(),
+                scales: [self.steps.scale; 3],
+                zeros: [i32::from(self.steps.zero); 3],
+            });
+        }
+    }
+}
+
+impl SumBytes {
+    pub(in crate::backbone::engine) fn new(
+        isa: InstructionSet,
+        [left, right, sum]: [Steps; 3],
+    ) -> SumBytes {
+        let kernel = isa.entry::<Added>();
+        SumBytes {
+            left,
+            right,
+            sum,
+            kernel,
+        }
+    }
+}
+
+impl Step for SumBytes {
+    fn kind(&self) -> &'static str {
+        "int8 sum"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.clone()
+    }
+
+    fn multiply_adds(&self, _: &Shape) -> usize {
+        0
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
+        let steps = [self.left, self.right, self.sum];
+        // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+        unsafe {
+            (self.kernel)(&Args {
+                left: inputs[0].bytes(rows.start),
+                right: inputs[1].bytes(rows.start),
+                to: output.bytes(rows.start),
+                len: rows.len() * output.shape.row(),
+                scales: steps.map(|s| s.scale),
+                zeros: steps.map(|s| i32::from(s.zero)),
+            });
+        }
+    }
+}
+
+/// `round(x / scale) + zero`.
+struct Rounded;
+
+impl Kernel for Rounded {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let from: *const f32 = args.left.cast();
+        // SAFETY: `len` is a multiple of the vector.
+        unsafe {
+            let scale = S::splat(args.scales[0]);
+            for i in (0..args.len).step_by(S::LANES) {
+                let value = S::div(S::load(from.add(i)), scale);
+                S::store_bytes(args.to.add(i), value, args.zeros[0]);
+            }
+        }
+    }
+}
+
+/// `(q − zero) · scale`.
+struct Widened;
+
+impl Kernel for Widened {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let to: *mut f32 = args.to.cast();
+        // SAFETY: `len` is a multiple of the vector.
+        unsafe {
+            let (scale, zero) = (S::splat(args.scales[0]), S::splat(args.zeros[0] as f32));
+            for i in (0..args.len).step_by(S::LANES) {
+                let value = S::sub(S::load_bytes(args.left.add(i)), zero);
+                S::store(to.add(i), S::mul(value, scale));
+            }
+        }
+    }
+}
+
+/// `round(((a − zero) · scale + (b − zero) · scale) / scale) + zero`, each with its own.
+struct Added;
+
+impl Kernel for Added {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let [a, b, sum] = args.scales;
+        let [zero_a, zero_b, zero] = args.zeros;
+        // SAFETY: `len` is a multiple of the vector.
+        unsafe {
+            let (zero_a, zero_b) = (S::splat(zero_a as f32), S::splat(zero_b as f32));
+            let (a, b, sum) = (S::splat(a), S::splat(b), S::splat(sum));
+            for i in (0..args.len).step_by(S::LANES) {
+                let left = S::sub(S::load_bytes(args.left.add(i)), zero_a);
+                let right = S::sub(S::load_bytes(args.right.add(i)), zero_b);
+                let value = S::add(S::mul(left, a), S::mul(right, b));
+                S::store_bytes(args.to.add(i), S::div(value, sum), zero);
+            }
+        }
+    }
+}
+
+/// The largest byte of each window.
+pub(in crate::backbone::engine) struct MaxBytes {
+    rows: Window,
+    columns: Window,
+    kernel: Entry<MaxArgs>,
+}
+
+struct MaxArgs {
+    input: Map,
+    output: Map,
+    range: Range<usize>,
+    rows: Window,
+    columns: Window,
+}
+
+impl MaxBytes {
+    pub(in crate::backbone::engine) fn new(
+        isa: InstructionSet,
+        rows: Window,
+        columns: Window,
+    ) -> MaxBytes {
+        let kernel = isa.entry::<Largest>();
+        MaxBytes {
+            rows,
+            columns,
+            kernel,
+        }
+    }
+}
+
+impl Step for MaxBytes {
+    fn kind(&self) -> &'static str {
+        "int8 pool"
+    }
+
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        self.rows.reach(rows)
+    }
+
+    fn multiply_adds(&self, _: &Shape) -> usize {
+        0
+    }
+
+    unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, _: &mut Scratch) {
+        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`.
+        unsafe {
+            (self.kernel)(&MaxArgs {
+                input: inputs[0],
+                output,
+                range,
+                rows: self.rows,
+                columns: self.columns,
+            });
+        }
+    }
+}
+
+struct Largest;
+
+impl Kernel for Largest {
+    type Args = MaxArgs;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &MaxArgs) {
+        let pixel = args.output.shape.pixel;
+        for y in args.range.clone() {
+            for x in 0..args.output.shape.width {
+                // SAFETY: `taps` names only rows and columns of the input; the output is another map.
+                unsafe {
+                    let to = args.output.bytes(y).add(x * pixel);
+                    to.write_bytes(0, pixel);
+                    let to = std::slice::from_raw_parts_mut(to, pixel);
+                    for ky in args.rows.taps(y) {
+                        let row = args.input.bytes(args.rows.at(y, ky));
+                        for kx in args.columns.taps(x) {
+                            let at = row.add(args.columns.at(x, kx) * pixel);
+                            let from = std::slice::from_raw_parts(at, pixel);
+                            for (most, &value) in to.iter_mut().zip(from) {
+                                *most = value.max(*most);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

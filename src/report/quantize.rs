@@ -1,0 +1,119 @@
+//! What smaller numbers cost and save, as text.
+
+use super::printable;
+use super::table::{finish, plain};
+
+/// More layers than this are counted, not named.
+const NAMED_LAYERS: usize = 8;
+
+/// A model before and after its numbers became smaller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizeSummary<'a> {
+    /// What the numbers are now: `int8` or `float16`.
+    pub numbers: &'a str,
+    /// Which pictures both were run on.
+    pub split: &'a str,
+    /// Number of them.
+    pub images: usize,
+    /// Share of them whose class came first, 0 to 1, before and afterwards.
+    pub accuracy: [f64; 2],
+    /// Mean cross-entropy in nats, before and afterwards.
+    pub loss: [f64; 2],
+    /// Share of them with the same first class before and afterwards.
+    pub agreement: f64,
+    /// Mean absolute difference of a probability.
+    pub mean_abs_diff: f64,
+    /// Largest absolute difference of a probability.
+    pub max_abs_diff: f32,
+    /// Size of the files in bytes.
+    pub bytes: [u64; 2],
+    /// Layers that could be integers.
+    pub layers: usize,
+    /// Those that stayed in floats.
+    pub float_layers: &'a [String],
+}
+
+/// The summary for people.
+pub fn quantize_text(summary: &QuantizeSummary) -> String {
+    let mut table = plain(&["", "float32", summary.numbers, "change"]);
+    let [before, after] = summary.accuracy;
+    table.add_row([
+        "accuracy".to_owned(),
+        format!("{before:.4}"),
+        format!("{after:.4}"),
+        format!("{:+.2} points", 100.0 * (after - before)),
+    ]);
+    let [before, after] = summary.loss;
+    table.add_row([
+        "loss".to_owned(),
+        format!("{before:.4}"),
+        format!("{after:.4}"),
+        format!("{:+.4}", after - before),
+    ]);
+    let [before, after] = summary.bytes.map(|bytes| bytes as f64 / 1e6);
+    table.add_row([
+        "size, MB".to_owned(),
+        format!("{before:.2}"),
+        format!("{after:.2}"),
+        format!("{:.0} %", 100.0 * after / before),
+    ]);
+    let same = (summary.agreement * summary.images as f64).round();
+    let mut text = finish(table);
+    text += &format!(
+        "\n{} pictures: the same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most\n",
+        summary.split,
+        summary.images,
+        100.0 * summary.agreement,
+        summary.mean_abs_diff,
+        summary.max_abs_diff
+    );
+    if summary.layers > 0 {
+        text += &layers_line(summary);
+    }
+    text
+}
+
+fn layers_line(summary: &QuantizeSummary) -> String {
+    let float = summary.float_layers;
+    let names: Vec<String> = float.iter().map(|name| printable(name)).collect();
+    let kept = match float.len() {
+        0 => "none in floats".to_owned(),
+        n if n <= NAMED_LAYERS => format!("{n} in floats ({})", names.join(", ")),
+        n => format!("{n} in floats"),
+    };
+    format!(
+        "{} layers in integers, {kept}\n",
+        summary.layers - float.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_it_costs_and_saves() {
+        let summary = QuantizeSummary {
+            numbers: "int8",
+            split: "validation",
+            images: 40,
+            accuracy: [0.95, 0.925],
+            loss: [0.2, 0.25],
+            agreement: 0.975,
+            mean_abs_diff: 0.0123,
+            max_abs_diff: 0.25,
+            bytes: [16_000_000, 4_000_000],
+            layers: 50,
+            float_layers: &["dense".to_owned()],
+        };
+        let text = quantize_text(&summary);
+        for line in [
+            "accuracy   0.9500  0.9250  -2.50 points",
+            "size, MB    16.00    4.00          25 %",
+            "validation pictures: the same class for 39 of 40 (97.5 %); probabilities differ by 0.0123 on average, 0.2500 at most",
+            "49 layers in integers, 1 in floats (dense)",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
