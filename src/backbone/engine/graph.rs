@@ -1,5 +1,7 @@
 //! The engine's own graph of feature maps, and how its operations are fused into steps.
 
+use std::ops::Range;
+
 use super::activation::{Activation, Curve};
 use super::convolution::{Convolution, Order, Weights};
 use super::depthwise::Depthwise;
@@ -11,6 +13,7 @@ use super::map::{Element, Shape, Window};
 use super::pixelwise::{Affine, Binary, Concat, Import, Pair};
 use super::plan::{PlacedStep, Plan, Value};
 use super::pool::{Pool, Pooling};
+use super::products::join_products;
 use super::simd::{DotSet, InstructionSet};
 use super::step::{Clamp, Step};
 use super::winograd::Winograd;
@@ -92,16 +95,16 @@ impl Operation {
 
 /// An operation and what follows it in the same step.
 #[derive(Clone, Debug)]
-struct Node {
-    name: String,
-    operation: Operation,
-    inputs: Vec<NodeId>,
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) operation: Operation,
+    pub(super) inputs: Vec<NodeId>,
     /// A map that is added before the clamp.
-    residual: Option<NodeId>,
-    clamp: Clamp,
-    curve: Option<Curve>,
+    pub(super) residual: Option<NodeId>,
+    pub(super) clamp: Clamp,
+    pub(super) curve: Option<Curve>,
     /// Height, width, channels.
-    shape: [usize; 3],
+    pub(super) shape: [usize; 3],
 }
 
 /// Operations on feature maps in an order in which they can be computed.
@@ -157,6 +160,20 @@ impl Graph {
         }
     }
 
+    /// The map that is the channels `part` of a node's output, if that is put together of maps.
+    pub(super) fn part(&self, id: NodeId, part: Range<usize>) -> Option<NodeId> {
+        let node = &self.nodes[id];
+        if !matches!(node.operation, Operation::Concat) {
+            return None;
+        }
+        let mut start = 0;
+        node.inputs.iter().copied().find(|&input| {
+            let first = start;
+            start += self.nodes[input].shape[2];
+            (first..start) == part
+        })
+    }
+
     /// What the values of a node's output are.
     pub(super) fn element(&self, id: NodeId) -> Element {
         self.nodes[id].operation.element()
@@ -172,7 +189,9 @@ impl Graph {
     /// Fuses what can be fused, and makes steps of the rest.
     pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> Plan {
         let mut outputs = outputs.to_vec();
-        let nodes = fuse(needed(self.nodes, &mut outputs), &mut outputs);
+        let nodes = needed(self.nodes, &mut outputs);
+        let nodes = needed(join_products(nodes, &mut outputs), &mut outputs);
+        let nodes = fuse(nodes, &mut outputs);
         place(isa, nodes, &outputs)
     }
 }

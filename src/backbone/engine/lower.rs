@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::TypedConcat;
+use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::cnn::{
@@ -99,6 +99,8 @@ impl<'a> Lowering<'a> {
             self.curve(node, op)
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             self.concat(node, op)
+        } else if let Some(op) = node.op_as::<Slice>() {
+            self.part(node, op)
         } else if let Some(op) = node.op_as::<Downsample>() {
             self.downsampling(node, op)
         } else if let Some(op) = node.op_as::<AxisOp>() {
@@ -618,6 +620,18 @@ impl<'a> Lowering<'a> {
     }
 
     /// A change of axes moves nothing: the map is the same, seen otherwise.
+    /// One of the maps that were put side by side before.
+    fn part(&mut self, node: &TypedNode, op: &Slice) -> Option<Lowered> {
+        let whole = self.known(node.inputs[0])?;
+        if whole.axes.get(op.axis) != Some(&Axis::Channel) {
+            return None;
+        }
+        let (start, end) = (op.start.to_usize().ok()?, op.end.to_usize().ok()?);
+        let node = self.graph.part(whole.node, start..end)?;
+        let axes = whole.axes;
+        Some(Lowered { node, axes })
+    }
+
     fn axes(&mut self, node: &TypedNode, op: &AxisOp) -> Option<Lowered> {
         let from = self.known(node.inputs[0])?;
         let before = self.shape(node.inputs[0])?;

@@ -28,6 +28,7 @@ mod peak;
 mod pixelwise;
 mod plan;
 mod pool;
+mod products;
 mod quantized;
 mod region;
 mod simd;

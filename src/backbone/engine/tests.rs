@@ -1,7 +1,7 @@
 //! Every operator against tract's own, for every instruction set of this processor.
 
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::TypedConcat;
+use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::cnn::{
     Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool,
 };
@@ -293,6 +293,46 @@ fn pools_curves_and_joins_agree_with_tract() {
             }
         };
         sketch.check(&[y], 3.0, &what);
+    }
+}
+
+/// The branches of an Inception module read maps side by side by products of one pixel, and by a pool.
+#[test]
+fn products_of_maps_side_by_side_are_one() {
+    let one = || window(1, 1, 1, PaddingSpec::Valid);
+    for (case, channels) in [[16, 9, 33], [8, 64, 5], [3, 3, 3]].into_iter().enumerate() {
+        let (mut sketch, input) = Sketch::new(case as u32 + 1, &[1, 12, 7, 10]);
+        let maps = channels.map(|channels| {
+            let map = sketch.conv(
+                input,
+                channels,
+                false,
+                window(3, 1, 1, PaddingSpec::SameUpper),
+            );
+            sketch.bound(math::max(), map, 0.0)
+        });
+        let joined = sketch.wire(TypedConcat { axis: 1 }, &maps);
+        let mut outputs: Vec<OutletId> = [20, 16]
+            .map(|channels| sketch.conv(joined, channels, false, one()))
+            .map(|branch| sketch.bound(math::max(), branch, 0.0))
+            .into();
+        let mut pool_spec = window(3, 1, 1, PaddingSpec::SameUpper);
+        pool_spec.input_channels = sketch.channels(joined);
+        pool_spec.output_channels = pool_spec.input_channels;
+        let pool = MaxPool {
+            pool_spec,
+            with_index_outputs: None,
+        };
+        outputs.push(sketch.wire(pool, &[joined]));
+        let mut model = sketch.model.clone();
+        model.select_output_outlets(&outputs).unwrap();
+        let model = model.into_decluttered().unwrap();
+        let slices = |model: &TypedModel| model.nodes().iter().any(|n| n.op_is::<Slice>());
+        assert!(slices(&model), "tract leaves the products whole");
+        let ours = replace(model, InstructionSet::best()).unwrap();
+        let regions = ours.nodes().iter().filter(|n| n.op_is::<Region>()).count();
+        assert!(regions == 1 && !slices(&ours), "{regions} regions");
+        sketch.check(&outputs, 1.0, &format!("{channels:?}"));
     }
 }
 
