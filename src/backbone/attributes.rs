@@ -5,6 +5,18 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::onnx::OnnxGraph;
 
+/// Values of a float32 tensor, row-major; none if it is of another type.
+pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != DataType::Float as i32 {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return Some(tensor.float_data.clone());
+    }
+    let (values, _) = tensor.raw_data.as_chunks::<4>();
+    Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
 /// The attributes of one operator; empty where the graph has none.
 pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 
@@ -147,15 +159,7 @@ impl OnnxGraph {
 
     /// Values of a float32 constant, row-major; none if it is of another type or not there.
     pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
-        let tensor = self.constant(name)?;
-        if tensor.data_type != DataType::Float as i32 {
-            return None;
-        }
-        if tensor.raw_data.is_empty() {
-            return Some(tensor.float_data.clone());
-        }
-        let (values, _) = tensor.raw_data.as_chunks::<4>();
-        Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        float_values(self.constant(name)?)
     }
 
     /// Values of an int64 constant; none if it is of another type or not there.

@@ -57,9 +57,6 @@ impl Convolution {
     ) -> Convolution {
         let (height, width) = (rows.size, columns.size);
         let inputs = weights.inputs;
-        let outside = |w: &Window| {
-            w.before > 0 || (w.output - 1) * w.stride + (w.size - 1) * w.dilation >= w.input
-        };
         let mut this = Convolution {
             rows,
             columns,
@@ -70,7 +67,7 @@ impl Convolution {
             bias: padded(weights.bias, isa.lanes()),
             clamp,
             pixel: input.pixel,
-            copies: outside(&rows) || outside(&columns),
+            copies: rows.reaches_outside() || columns.reaches_outside(),
         };
         // [row of the window][column][channel], or the channel first, so that offsets rise.
         let split = |k: usize| match order {
@@ -98,8 +95,7 @@ impl Convolution {
     fn row(&self) -> usize {
         let columns = &self.columns;
         if self.copies {
-            let reach = (columns.size - 1) * columns.dilation + 1;
-            ((columns.output - 1) * columns.stride + reach) * self.pixel
+            columns.span(columns.output) * self.pixel
         } else {
             columns.input * self.pixel
         }
@@ -109,7 +105,7 @@ impl Convolution {
     fn height(&self) -> usize {
         let rows = &self.rows;
         if self.copies {
-            (rows.output - 1) * rows.stride + (rows.size - 1) * rows.dilation + 1
+            rows.span(rows.output)
         } else {
             rows.input
         }
@@ -138,8 +134,7 @@ impl Convolution {
     unsafe fn copy(&self, input: Map, rows: &Range<usize>, copy: *mut f32) {
         let Window { input: width, .. } = self.columns;
         let first = rows.start * self.rows.stride;
-        let reach = (self.rows.size - 1) * self.rows.dilation + 1;
-        let count = (rows.len() - 1) * self.rows.stride + reach;
+        let count = self.rows.span(rows.len());
         let row = self.row();
         let left = (self.columns.before * self.pixel).min(row);
         let middle = (width * self.pixel).min(row - left);
@@ -221,12 +216,7 @@ impl Step for Convolution {
             stride: output.shape.pixel,
             group: output.shape.row(),
         };
-        // Rows that follow each other without a gap are one.
-        let (groups, count) = if left.group == output.shape.width * left.stride {
-            (1, rows.len() * output.shape.width)
-        } else {
-            (rows.len(), output.shape.width)
-        };
+        let (groups, count) = left.without_gaps(rows.len(), output.shape.width);
         // SAFETY: the patches lie in the input or its copy, whose rows and columns the windows name; the
         // output and the residual are valid for `rows`.
         unsafe {

@@ -29,6 +29,18 @@ pub(super) struct Rows<P> {
     pub group: usize,
 }
 
+impl<P> Rows<P> {
+    /// Numbers of groups and of rows in a group, where there are `groups` of `rows`: those that follow each other
+    /// without a gap are one.
+    pub(super) fn without_gaps(&self, groups: usize, rows: usize) -> (usize, usize) {
+        if self.group == rows * self.stride {
+            (1, groups * rows)
+        } else {
+            (groups, rows)
+        }
+    }
+}
+
 /// Arguments of [`Tile`].
 pub(super) struct TileArgs {
     /// Length of the sums.
@@ -194,7 +206,8 @@ impl PackedMatrix {
     ) -> PackedMatrix {
         let lanes = isa.lanes();
         let padded = columns.next_multiple_of(lanes);
-        let panels = panels(isa, padded / lanes);
+        let widest = if isa.tile_rows(3) == 0 { 2 } else { 3 };
+        let panels = panels(widest, padded / lanes);
         let stride = depth * padded;
         let mut values = Buffer::zeros(count * stride);
         let slice = values.as_mut_slice();
@@ -386,17 +399,16 @@ impl PackedMatrix {
     }
 }
 
-/// Cuts `vectors` into panels of three, where tiles of that width exist, and two, so that none is one wide
-/// if it can be helped.
-fn panels(isa: InstructionSet, vectors: usize) -> Vec<(usize, usize)> {
+/// Cuts `vectors` into panels as wide as tiles go, `widest` vectors, so that none is one wide if it can be helped:
+/// first vector and width of each.
+pub(super) fn panels(widest: usize, vectors: usize) -> Vec<(usize, usize)> {
     let mut panels = Vec::new();
     let mut first = 0;
     while first < vectors {
         let left = vectors - first;
-        let width = if isa.tile_rows(3) == 0 || left == 4 {
-            left.min(2)
-        } else {
-            left.min(3)
+        let width = match (widest, left) {
+            (3, 4) => 2,
+            _ => left.min(widest),
         };
         panels.push((first, width));
         first += width;

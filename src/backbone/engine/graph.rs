@@ -227,13 +227,19 @@ fn needed(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
     kept
 }
 
-/// Joins operations to the one before where it is read by them alone. `outputs` are renumbered.
-fn fuse(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+/// How often each node's output is read, by nodes and as one of `outputs`.
+pub(super) fn readers(nodes: &[Node], outputs: &[NodeId]) -> Vec<usize> {
     let mut readers = vec![0usize; nodes.len()];
-    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs.iter());
+    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs);
     for &id in read {
         readers[id] += 1;
     }
+    readers
+}
+
+/// Joins operations to the one before where it is read by them alone. `outputs` are renumbered.
+fn fuse(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+    let readers = readers(&nodes, outputs);
     // The node of `fused` that computes each node's output; a node that moved on leaves a hole.
     let mut fused: Vec<Option<Node>> = Vec::new();
     let mut home: Vec<usize> = Vec::with_capacity(nodes.len());

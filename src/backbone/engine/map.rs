@@ -142,6 +142,16 @@ impl Window {
         first..end.min(self.output).max(first)
     }
 
+    /// Rows or columns of the input, padding included, that `outputs` of the output in a row span.
+    pub(super) fn span(&self, outputs: usize) -> usize {
+        (outputs - 1) * self.stride + (self.size - 1) * self.dilation + 1
+    }
+
+    /// Whether it reaches over an edge of the map.
+    pub(super) fn reaches_outside(&self) -> bool {
+        self.before > 0 || self.span(self.output) > self.input
+    }
+
     /// The inputs that the outputs `rows` need.
     pub(super) fn reach(&self, rows: &Range<usize>) -> Range<usize> {
         let first = (rows.start * self.stride).saturating_sub(self.before);

@@ -6,18 +6,14 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Node, NodeId, Operation};
+use super::graph::{Node, NodeId, Operation, readers};
 use super::map::Window;
 use super::pixelwise::Pair;
 
 /// Puts a product over maps side by side in the place of every sum of products of one pixel that are read by that
 /// sum alone. `outputs` are renumbered.
 pub(super) fn join_products(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
-    let mut readers = vec![0usize; nodes.len()];
-    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs.iter());
-    for &id in read {
-        readers[id] += 1;
-    }
+    let readers = readers(&nodes, outputs);
     // Orders in which maps are put side by side anyway, by the maps in order of their numbers.
     let orders: HashMap<Vec<NodeId>, Vec<NodeId>> = nodes
         .iter()

@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::integer::Steps;
 use super::operator::{CONVOLUTION, DEQUANTIZE, MAX_POOL, QUANTIZE, SUM};
-use crate::backbone::attributes::Attributes;
+use crate::backbone::attributes::{Attributes, float_values};
 
 /// The model with operators on bytes where they can be; none if there is no convolution among them.
 pub(super) fn in_integers(model: &pb::ModelProto) -> Option<pb::ModelProto> {
@@ -112,15 +112,7 @@ impl<'a> Reading<'a> {
     }
 
     fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        let tensor = self.weights.get(name)?;
-        if tensor.data_type != DataType::Float as i32 {
-            return None;
-        }
-        if tensor.raw_data.is_empty() {
-            return Some(tensor.float_data.clone());
-        }
-        let (values, _) = tensor.raw_data.as_chunks::<4>();
-        Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        float_values(self.weights.get(name)?)
     }
 
     /// Values of a constant of integers of the type `kind`.

@@ -5,6 +5,7 @@ use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use crate::backbone::attributes::float_values;
 use crate::backbone::onnx::OnnxGraph;
 
 /// Smaller weights stay as they are: they save nothing.
@@ -18,13 +19,8 @@ pub fn with_float16_weights(graph: &OnnxGraph) -> OnnxGraph {
     let proto = graph.graph_mut();
     let mut casts = Vec::new();
     for tensor in &mut proto.initializer {
-        let values = match (tensor.raw_data.is_empty(), tensor.data_type) {
-            (_, kind) if kind != DataType::Float as i32 => continue,
-            (true, _) => tensor.float_data.clone(),
-            (false, _) => {
-                let (bytes, _) = tensor.raw_data.as_chunks::<4>();
-                bytes.iter().map(|b| f32::from_le_bytes(*b)).collect()
-            }
+        let Some(values) = float_values(tensor) else {
+            continue;
         };
         let fits = |x: &f32| f16::from_f32(*x).is_finite();
         if values.len() < FEW_VALUES || !values.iter().all(fits) {

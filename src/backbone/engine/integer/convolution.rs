@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::gemm::{Layer, PackedBytes, QUAD, Rows};
-use super::{IntegerWeights, reaches_outside};
+use super::IntegerWeights;
+use super::gemm::{Layer, PackedBytes, QUAD};
+use crate::backbone::engine::gemm::Rows;
 use crate::backbone::engine::map::{Map, Shape, Window};
 use crate::backbone::engine::simd::{DotSet, InstructionSet};
 use crate::backbone::engine::step::{Scratch, Step};
@@ -35,7 +36,7 @@ impl IntegerConvolution {
     ) -> IntegerConvolution {
         let (height, width) = (rows.size, columns.size);
         let inputs = input.channels;
-        let copies = reaches_outside(&rows) || reaches_outside(&columns);
+        let copies = rows.reaches_outside() || columns.reaches_outside();
         let row = row_bytes(&columns, input.pixel, copies);
         // Quads of a tap; a tap's last may have weights of 0.
         let quads = inputs.div_ceil(QUAD);
@@ -90,8 +91,7 @@ impl IntegerConvolution {
     /// `input` must be valid for those rows, `copy` for as many.
     unsafe fn copy(&self, input: Map, rows: &Range<usize>, copy: *mut u8) {
         let first = rows.start * self.rows.stride;
-        let reach = (self.rows.size - 1) * self.rows.dilation + 1;
-        let count = (rows.len() - 1) * self.rows.stride + reach;
+        let count = self.rows.span(rows.len());
         let row = self.row();
         let left = (self.columns.before * self.pixel).min(row);
         let middle = (self.columns.input * self.pixel).min(row - left);
@@ -116,8 +116,7 @@ impl IntegerConvolution {
 /// Bytes from one row of the input, or of its copy, to the next.
 fn row_bytes(columns: &Window, pixel: usize, copies: bool) -> usize {
     if copies {
-        let reach = (columns.size - 1) * columns.dilation + 1;
-        ((columns.output - 1) * columns.stride + reach) * pixel
+        columns.span(columns.output) * pixel
     } else {
         columns.input * pixel
     }
@@ -145,8 +144,7 @@ impl Step for IntegerConvolution {
         if !self.copies {
             return 0;
         }
-        let reach = (self.rows.size - 1) * self.rows.dilation + 1;
-        let height = (self.rows.output - 1) * self.rows.stride + reach;
+        let height = self.rows.span(self.rows.output);
         (height * self.row()).div_ceil(size_of::<f32>())
     }
 
@@ -173,12 +171,7 @@ impl Step for IntegerConvolution {
             stride: output.shape.pixel,
             group: output.shape.row(),
         };
-        // Rows that follow each other without a gap are one.
-        let (groups, count) = if left.group == output.shape.width * left.stride {
-            (1, rows.len() * output.shape.width)
-        } else {
-            (rows.len(), output.shape.width)
-        };
+        let (groups, count) = left.without_gaps(rows.len(), output.shape.width);
         // SAFETY: the patches lie in the input or its copy, whose rows and columns the windows name; the output is
         // valid for `rows`.
         unsafe { self.matrix.multiply(groups, count, left, product) }

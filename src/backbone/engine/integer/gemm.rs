@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Outcome;
 use crate::backbone::engine::buffer::Buffer;
+use crate::backbone::engine::gemm::{Rows, panels};
 use crate::backbone::engine::simd::{Dot, DotEntry, DotKernel, DotSet, Simd};
 
 /// Bytes of the left side that are worked through before the next panel of the right side is fetched.
@@ -11,17 +12,6 @@ const LEFT_BYTES: usize = 128 << 10;
 
 /// Products of four bytes that are summed at a time.
 pub(in crate::backbone::engine) const QUAD: usize = 4;
-
-/// Rows of bytes in memory, in groups.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<P> {
-    /// The first value of the first row.
-    pub data: P,
-    /// Values from one row to the next.
-    pub stride: usize,
-    /// Values from one group to the next.
-    pub group: usize,
-}
 
 /// Arguments of [`Tile`].
 struct TileArgs {
@@ -172,7 +162,8 @@ impl PackedBytes {
         weight: impl Fn(usize, usize) -> i8,
     ) -> PackedBytes {
         let columns = layer.outputs.next_multiple_of(lanes);
-        let panels = panels(set, columns / lanes);
+        let widest = (1..=3).rev().find(|&w| set.tile_rows()[w - 1] > 0);
+        let panels = panels(widest.unwrap_or(1), columns / lanes);
         let mut weights = Buffer::zeros(depth * columns);
         let mut bias = layer.bias.to_vec();
         let bytes: *mut i8 = weights.as_mut_ptr().cast();
@@ -289,23 +280,4 @@ impl PackedBytes {
             row += height;
         }
     }
-}
-
-/// Cuts `vectors` into panels as wide as tiles go, so that none is one wide if it can be helped.
-fn panels(set: DotSet, vectors: usize) -> Vec<(usize, usize)> {
-    let rows = set.tile_rows();
-    let widest = (1..=3).rev().find(|&w| rows[w - 1] > 0).unwrap_or(1);
-    let mut panels = Vec::new();
-    let mut first = 0;
-    while first < vectors {
-        let left = vectors - first;
-        let width = if widest == 3 && left == 4 {
-            2
-        } else {
-            left.min(widest)
-        };
-        panels.push((first, width));
-        first += width;
-    }
-    panels
 }

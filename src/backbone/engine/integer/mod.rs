@@ -18,8 +18,6 @@ pub(super) use pixelwise::{Dequantize, MaxBytes, Quantize, SumBytes};
 
 use std::sync::Arc;
 
-use super::map::Window;
-
 /// What the bytes of a map stand for: `(q − zero) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::backbone) struct Steps {
@@ -79,10 +77,4 @@ impl IntegerWeights {
             .map(|(&bias, sum)| bias.wrapping_sub(zero * sum))
             .collect()
     }
-}
-
-/// Whether windows reach over the edge of the map.
-fn reaches_outside(window: &Window) -> bool {
-    let reach = (window.output - 1) * window.stride + (window.size - 1) * window.dilation;
-    window.before > 0 || reach >= window.input
 }

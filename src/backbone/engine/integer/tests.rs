@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::backbone::engine::buffer::Buffer;
-use crate::backbone::engine::map::{Element, Map, Shape};
+use crate::backbone::engine::map::{Element, Map, Shape, Window};
 use crate::backbone::engine::simd::{DotSet, InstructionSet};
 use crate::backbone::engine::step::{Scratch, Step};
 
