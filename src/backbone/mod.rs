@@ -39,7 +39,6 @@ pub use layers::Detail;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
-pub(crate) use quantize::unrounded;
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
@@ -276,11 +275,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
     pub fn session_in_floats(&self) -> Result<Option<PictureSession>> {
-        if !self.graph.is_quantized() {
-            return Ok(None);
-        }
-        let network = Network::load(&quantize::unrounded(&self.graph), self.input_shape())?;
-        PictureSession::new(&network, &self.id.preprocess).map(Some)
+        PictureSession::in_floats(&self.graph, self.input_shape(), &self.id.preprocess)
     }
 
     /// Makes what one worker needs to turn pictures into features.
@@ -373,6 +368,19 @@ pub struct PictureSession {
 impl PictureSession {
     pub(crate) fn new(network: &Network, preprocess: &Preprocess) -> Result<PictureSession> {
         PictureSession::side_by_side(&[network], network.input_shape(), preprocess)
+    }
+
+    /// A session of `graph` with floats in the place of integers; none if it has no integers.
+    pub(crate) fn in_floats(
+        graph: &OnnxGraph,
+        input_shape: [usize; 4],
+        preprocess: &Preprocess,
+    ) -> Result<Option<PictureSession>> {
+        if !graph.is_quantized() {
+            return Ok(None);
+        }
+        let network = Network::load(&quantize::unrounded(graph), input_shape)?;
+        PictureSession::new(&network, preprocess).map(Some)
     }
 
     /// A session of several networks that take the same tensor of shape `input_shape`: their values come one after

@@ -10,7 +10,7 @@ use super::heat::Heat;
 use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
 use crate::error::{Error, Result};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
-use crate::saved_model::{SavedModel, is_saved_model};
+use crate::saved_model::SavedModel;
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,9 +109,13 @@ impl Measured {
     fn open(params: &BackboneParams) -> Result<(Measured, Duration)> {
         let start = Instant::now();
         let path = Path::new(&params.model);
-        let model = match path.is_file() && is_saved_model(path)? {
-            true => Measured::Saved(Box::new(SavedModel::open(path)?)),
-            false => Measured::Base(Box::new(Backbone::open(params)?)),
+        let saved = match path.is_file() {
+            true => SavedModel::open_if_saved(path)?,
+            false => None,
+        };
+        let model = match saved {
+            Some(model) => Measured::Saved(Box::new(model)),
+            None => Measured::Base(Box::new(Backbone::open(params)?)),
         };
         model.session()?;
         Ok((model, start.elapsed()))

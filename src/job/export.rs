@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::train::check_output;
 use crate::disk::write_atomic;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::{Event, Progress};
 use crate::saved_model::{DetachedHead, SavedModel};
 
@@ -25,13 +26,9 @@ pub struct ExportConfig {
 /// Writes the head of a saved model, with the SHA-256 of its base, to a file of its own. Returns its size in bytes.
 ///
 /// # Errors
-/// [`Error::OutputExists`]; those of [`SavedModel::open`], [`DetachedHead::of`] and writing.
+/// [`crate::Error::OutputExists`]; those of [`SavedModel::open`], [`DetachedHead::of`] and writing.
 pub fn export_head(config: &ExportConfig, progress: &Progress) -> Result<u64> {
-    if config.output.exists() && !config.force {
-        return Err(Error::OutputExists {
-            path: config.output.clone(),
-        });
-    }
+    check_output(&config.output, config.force)?;
     let model = SavedModel::open(&config.model)?;
     let bytes = DetachedHead::of(&model)?.to_bytes();
     write_atomic(&config.output, &bytes)?;

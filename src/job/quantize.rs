@@ -178,9 +178,9 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
     let mut record = model.record().clone();
     record.program_version = env!("CARGO_PKG_VERSION").to_owned();
     record.reference.tolerance = (numbers == Numbers::Int8).then_some(TOLERANCE);
-    let quantized = SavedModel::new(graph.clone(), record.clone())?;
+    let mut quantized = SavedModel::new(graph, record)?;
     let (comparison, images) = compare(config, &model, &quantized, &pictures, progress)?;
-    record.quantization = Some(QuantizationRecord {
+    quantized.set_quantization(QuantizationRecord {
         numbers,
         source_sha256,
         calibration: (numbers == Numbers::Int8).then_some(config.calibration),
@@ -191,9 +191,8 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
         accuracy_before: comparison.accuracy[0] as f32,
         accuracy_after: comparison.accuracy[1] as f32,
         agreement: comparison.agreement as f32,
-    });
+    })?;
     progress.phase(Phase::Save, None);
-    let mut quantized = SavedModel::new(graph, record)?;
     quantized.set_reference(images)?;
     let bytes_after = quantized.write(&config.output)?;
     progress.emit(quantized_event(

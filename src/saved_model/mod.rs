@@ -23,7 +23,7 @@ pub use record::{
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256, unrounded};
+use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
 use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
@@ -62,9 +62,25 @@ impl SavedModel {
         SavedModel::parse(&read(path)?, path)
     }
 
+    /// Opens the ONNX file `path` if it is a saved model, rather than a base or another program's: else none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
+    pub fn open_if_saved(path: &Path) -> Result<Option<SavedModel>> {
+        let graph = OnnxGraph::parse(&read(path)?, &path.display().to_string())?;
+        match graph.metadata(RECORD_KEY) {
+            Some(_) => SavedModel::of_graph(graph).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Loads the bytes of the file `path`.
     fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
-        let graph = OnnxGraph::parse(bytes, &path.display().to_string())?;
+        SavedModel::of_graph(OnnxGraph::parse(bytes, &path.display().to_string())?)
+    }
+
+    /// Loads a graph that has its record with it.
+    fn of_graph(graph: OnnxGraph) -> Result<SavedModel> {
         let record = read_record(&graph)?;
         let network = load(&graph, &record)?;
         Ok(SavedModel {
@@ -104,11 +120,11 @@ impl SavedModel {
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
     pub fn session_in_floats(&self) -> Result<Option<PictureSession>> {
-        if !self.graph.is_quantized() {
-            return Ok(None);
-        }
-        let network = Network::load(&unrounded(&self.graph), self.input_shape())?;
-        PictureSession::new(&network, &self.record.backbone.preprocess).map(Some)
+        PictureSession::in_floats(
+            &self.graph,
+            self.input_shape(),
+            &self.record.backbone.preprocess,
+        )
     }
 
     /// Makes what one worker needs to run it; its output is one probability for each class.
@@ -152,6 +168,15 @@ impl SavedModel {
             images,
             tolerance: self.record.reference.tolerance,
         };
+        put_record(&mut self.graph, &self.record)
+    }
+
+    /// Notes how the model was made of one with float32 numbers.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the record cannot be written.
+    pub fn set_quantization(&mut self, quantization: QuantizationRecord) -> Result<()> {
+        self.record.quantization = Some(quantization);
         put_record(&mut self.graph, &self.record)
     }
 
@@ -237,15 +262,6 @@ fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
         )));
     }
     Ok(network)
-}
-
-/// Tells whether the ONNX file `path` is a saved model, rather than a base or another program's.
-///
-/// # Errors
-/// [`Error::NotFound`], [`Error::Io`], or [`Error::Model`] if it is no ONNX file.
-pub fn is_saved_model(path: &Path) -> Result<bool> {
-    let graph = OnnxGraph::parse(&read(path)?, &path.display().to_string())?;
-    Ok(graph.metadata(RECORD_KEY).is_some())
 }
 
 /// SHA-256 and size of a saved model's file.

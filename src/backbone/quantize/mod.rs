@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use float16::with_float16_weights;
 pub use range::Calibration;
-pub(crate) use unrounded::unrounded;
+pub(super) use unrounded::unrounded;
 
 use self::graph::Analysis;
 use self::range::Range;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::backbone::onnx::OnnxGraph;
 
 /// `graph` with every tensor as it is before it is rounded: the same layers with floats for integers.
-pub(crate) fn unrounded(graph: &OnnxGraph) -> OnnxGraph {
+pub(in crate::backbone) fn unrounded(graph: &OnnxGraph) -> OnnxGraph {
     let mut graph = graph.clone();
     let nodes = graph.nodes();
     let rounded: HashMap<&str, &str> = nodes
