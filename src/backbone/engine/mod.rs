@@ -18,6 +18,7 @@ mod activation;
 mod buffer;
 mod convolution;
 mod depthwise;
+mod fuse;
 mod gemm;
 mod graph;
 mod integer;

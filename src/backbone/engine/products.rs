@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Node, NodeId, Operation, readers};
+use super::fuse::readers;
+use super::graph::{Node, NodeId, Operation};
 use super::map::Window;
 use super::pixelwise::Pair;
 
