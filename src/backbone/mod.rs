@@ -362,6 +362,7 @@ pub struct PictureSession {
     sessions: Vec<Session>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
+    /// What several networks gave, one after another.
     values: Vec<f32>,
 }
 
@@ -480,10 +481,14 @@ impl PictureSession {
     /// # Errors
     /// [`Error::Model`] if an operator fails.
     pub fn infer(&mut self) -> Result<&[f32]> {
-        if self.sessions.is_empty() {
-            return Ok(&self.input);
+        match &mut self.sessions[..] {
+            [] => return Ok(&self.input),
+            [session] => {
+                session.run(&self.input, &mut self.outputs)?;
+                return Ok(self.outputs.first().map_or(&[], Vec::as_slice));
+            }
+            _ => self.values.clear(),
         }
-        self.values.clear();
         for session in &mut self.sessions {
             session.run(&self.input, &mut self.outputs)?;
             self.values
