@@ -5,13 +5,14 @@ use std::path::Path;
 
 use prost::Message;
 use tract_onnx::pb;
-use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
 use super::{check, external};
 use crate::error::{Error, Result};
+
+mod edit;
 
 /// A graph with one picture tensor as its input.
 #[derive(Clone, Debug)]
@@ -286,123 +287,6 @@ impl OnnxGraph {
         &self.proto.producer_name
     }
 
-    /// Keeps what is needed to compute `tensors` and makes them the outputs.
-    ///
-    /// # Errors
-    /// [`Error::Model`] if the graph has no such tensor.
-    pub fn keep(&mut self, tensors: &[String]) -> Result<()> {
-        let nodes = self.nodes();
-        let producers: HashMap<&str, usize> = nodes
-            .iter()
-            .enumerate()
-            .flat_map(|(i, node)| node.outputs.iter().map(move |o| (o.as_str(), i)))
-            .collect();
-        let mut needed_nodes = HashSet::new();
-        let mut needed: HashSet<&str> = HashSet::new();
-        let mut todo: Vec<&str> = Vec::new();
-        for tensor in tensors {
-            if !producers.contains_key(tensor.as_str()) {
-                return Err(self.fail(format!("it has no tensor `{tensor}`")));
-            }
-            todo.push(tensor);
-        }
-        while let Some(tensor) = todo.pop() {
-            if !needed.insert(tensor) {
-                continue;
-            }
-            if let Some(&i) = producers.get(tensor)
-                && needed_nodes.insert(i)
-            {
-                todo.extend(nodes[i].inputs.iter().map(String::as_str));
-            }
-        }
-        let graph = self.graph_mut();
-        let mut index = 0;
-        graph.node.retain(|_| {
-            index += 1;
-            needed_nodes.contains(&(index - 1))
-        });
-        graph
-            .initializer
-            .retain(|t| needed.contains(t.name.as_str()));
-        graph.input.retain(|i| needed.contains(i.name.as_str()));
-        graph.value_info.clear();
-        graph.quantization_annotation.clear();
-        graph.output = tensors.iter().map(|t| float_value(t, &[])).collect();
-        Ok(())
-    }
-
-    /// What computes the outputs from `tensor`, whose dimensions are `[N, …dims]`, as a graph of its own with
-    /// `tensor` as its input.
-    pub(crate) fn behind(&self, tensor: &str, dims: &[usize]) -> OnnxGraph {
-        let nodes = self.nodes();
-        let outputs = self.outputs();
-        let mut needed: HashSet<&str> = outputs.iter().map(String::as_str).collect();
-        // Nodes are in an order of execution: whoever needs a tensor comes after its maker.
-        let mut is_behind: Vec<bool> = Vec::new();
-        for node in nodes.iter().rev() {
-            let taken = node
-                .outputs
-                .iter()
-                .any(|o| o != tensor && needed.contains(o.as_str()));
-            if taken {
-                needed.extend(node.inputs.iter().map(String::as_str));
-            }
-            // What makes the tensor is not behind it.
-            is_behind.push(taken && !node.outputs.iter().any(|o| o == tensor));
-            needed.remove(tensor);
-        }
-        is_behind.reverse();
-        let kept: HashSet<String> = nodes
-            .iter()
-            .zip(&is_behind)
-            .filter(|(_, behind)| **behind)
-            .flat_map(|(node, _)| node.inputs.clone())
-            .collect();
-        let mut part = OnnxGraph {
-            proto: pb::ModelProto {
-                graph: None,
-                ..self.proto.clone()
-            },
-            name: self.name.clone(),
-        };
-        let mut all = vec![None];
-        all.extend(dims.iter().map(|&d| Some(d)));
-        if let Some(graph) = &self.proto.graph {
-            let nodes = graph.node.iter().zip(is_behind);
-            let weights = graph.initializer.iter();
-            part.proto.graph = Some(pb::GraphProto {
-                name: graph.name.clone(),
-                node: nodes.filter(|(_, b)| *b).map(|(n, _)| n.clone()).collect(),
-                initializer: weights
-                    .filter(|t| kept.contains(&t.name))
-                    .cloned()
-                    .collect(),
-                input: vec![float_value(tensor, &all)],
-                output: graph.output.clone(),
-                ..Default::default()
-            });
-        }
-        part
-    }
-
-    /// Puts the operators of `part`, which [`behind`](Self::behind) gave of a graph like this one, behind this
-    /// graph's outputs; name, metadata and outputs become those of `part`.
-    pub(crate) fn append(&mut self, part: &OnnxGraph) {
-        let own = self.proto.graph.take().unwrap_or_default();
-        self.proto = part.proto.clone();
-        let graph = self.graph_mut();
-        let input = std::mem::replace(&mut graph.input, own.input.clone());
-        debug_assert!(input.len() == 1);
-        let (nodes, weights) = (
-            std::mem::take(&mut graph.node),
-            std::mem::take(&mut graph.initializer),
-        );
-        graph.node = own.node.into_iter().chain(nodes).collect();
-        graph.initializer = own.initializer.into_iter().chain(weights).collect();
-        graph.doc_string = own.doc_string;
-    }
-
     /// SHA-256 of what the graph computes: its operators, weights, inputs and outputs, without its name and
     /// metadata.
     pub(crate) fn computation_sha256(&self) -> String {
@@ -412,128 +296,10 @@ impl OnnxGraph {
         super::hex_sha256(&graph.encode_to_vec())
     }
 
-    /// Removes an entry of the file's metadata.
-    pub(crate) fn remove_metadata(&mut self, key: &str) {
-        self.proto.metadata_props.retain(|e| e.key != key);
-    }
-
-    /// Sets the dimensions of the picture input; the first is the batch, always free, named `N`.
-    pub(crate) fn set_input_dims(&mut self, dims: [usize; 3]) -> Result<()> {
-        let (name, _) = self.input()?;
-        if let Some(input) = self.graph_mut().input.iter_mut().find(|i| i.name == name) {
-            *input = float_value(&name, &[None, Some(dims[0]), Some(dims[1]), Some(dims[2])]);
-        }
-        Ok(())
-    }
-
-    /// Makes `name` with the dimensions `[N, …dims]` the one output.
-    pub(crate) fn set_output(&mut self, name: &str, dims: &[usize]) {
-        let mut all = vec![None];
-        all.extend(dims.iter().map(|&d| Some(d)));
-        self.graph_mut().output = vec![float_value(name, &all)];
-    }
-
-    /// Adds an operator with one output, which has the operator's name.
-    pub(crate) fn add_node(
-        &mut self,
-        op_type: &str,
-        name: &str,
-        inputs: &[&str],
-        attributes: &[(&str, Attribute)],
-    ) {
-        let attribute = attributes
-            .iter()
-            .map(|(name, value)| {
-                let mut proto = pb::AttributeProto {
-                    name: (*name).to_owned(),
-                    ..Default::default()
-                };
-                match value {
-                    Attribute::Int(i) => {
-                        proto.r#type = AttributeType::Int as i32;
-                        proto.i = *i;
-                    }
-                    Attribute::Ints(list) => {
-                        proto.r#type = AttributeType::Ints as i32;
-                        proto.ints = list.clone();
-                    }
-                }
-                proto
-            })
-            .collect();
-        self.graph_mut().node.push(pb::NodeProto {
-            op_type: op_type.to_owned(),
-            name: name.to_owned(),
-            input: inputs.iter().map(|&i| i.to_owned()).collect(),
-            output: vec![name.to_owned()],
-            attribute,
-            ..Default::default()
-        });
-    }
-
-    /// Adds a float32 weight tensor with `values` in row-major order.
-    pub(crate) fn add_weight(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        values: impl Iterator<Item = f32>,
-    ) {
-        self.graph_mut().initializer.push(pb::TensorProto {
-            name: name.to_owned(),
-            dims: dims.iter().map(|&d| d as i64).collect(),
-            data_type: DataType::Float as i32,
-            raw_data: values.flat_map(f32::to_le_bytes).collect(),
-            ..Default::default()
-        });
-    }
-
-    /// Gives the float32 weight `name` other values, in row-major order.
-    pub(crate) fn set_weight(&mut self, name: &str, values: &[f32]) {
-        let graph = self.graph_mut();
-        if let Some(tensor) = graph.initializer.iter_mut().find(|t| t.name == name) {
-            tensor.float_data.clear();
-            tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        }
-    }
-
-    /// A name that starts with `wanted` and that nothing in the graph has yet.
-    pub(crate) fn fresh_name(&self, wanted: &str) -> String {
-        let mut taken: HashSet<String> = HashSet::new();
-        for node in self.nodes() {
-            taken.insert(node.name);
-            taken.extend(node.inputs);
-            taken.extend(node.outputs);
-        }
-        taken.extend(self.weight_shapes().into_keys());
-        let numbered = (2..).map(|i| format!("{wanted}_{i}"));
-        std::iter::once(wanted.to_owned())
-            .chain(numbered)
-            .find(|name| !taken.contains(name))
-            .unwrap_or_default()
-    }
-
     /// The value of an entry of the file's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let entry = self.proto.metadata_props.iter().find(|e| e.key == key)?;
         Some(&entry.value)
-    }
-
-    /// Sets an entry of the file's metadata.
-    pub(crate) fn set_metadata(&mut self, key: &str, value: String) {
-        self.proto.metadata_props.retain(|e| e.key != key);
-        self.proto.metadata_props.push(pb::StringStringEntryProto {
-            key: key.to_owned(),
-            value,
-        });
-    }
-
-    /// Puts this program's name on a file that it is about to write.
-    pub(crate) fn sign(&mut self, graph_name: &str) {
-        self.proto.producer_name = env!("CARGO_PKG_NAME").to_owned();
-        self.proto.producer_version = env!("CARGO_PKG_VERSION").to_owned();
-        // Version 4 is the first in which weights need not be listed among the inputs.
-        self.proto.ir_version = self.proto.ir_version.max(4);
-        self.graph_mut().name = graph_name.to_owned();
     }
 }
 
@@ -572,31 +338,5 @@ impl OnnxNode {
             kernel_shape: ints("kernel_shape"),
             perm: ints("perm"),
         }
-    }
-}
-
-/// A float32 tensor's description; no dimension is written where `dims` is empty.
-fn float_value(name: &str, dims: &[Option<usize>]) -> pb::ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(match dim {
-                Some(n) => dimension::Value::DimValue(*n as i64),
-                None => dimension::Value::DimParam("N".to_owned()),
-            }),
-            ..Default::default()
-        })
-        .collect::<Vec<_>>();
-    let shape = (!dim.is_empty()).then_some(pb::TensorShapeProto { dim });
-    pb::ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(pb::TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: DataType::Float as i32,
-                shape,
-            })),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }

@@ -1,150 +1,33 @@
-//! Fine-tuning: the head alone first, then the end of the base and the head jointly.
-
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+//! The state of fine-tuning between two epochs, on disk and off.
 
 use ndarray::{Array1, Array2};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg32;
 
-use super::checkpoint::{self, Header};
-use super::cross_validation::CrossValidation;
-use super::finetune_params::{FinetuneParams, ValidFinetuneParams};
-use super::fit::{Best, fit};
-use super::head_params::{ClassWeights, HeadParams, ValidHeadParams};
-use super::metrics::{ConfusionMatrix, first_of};
-use super::score::{Score, evaluate, probabilities};
-use super::standardizer::Standardizer;
-use super::threads::Threads;
-use super::trainer::{balanced, parameter, rule, schedule};
-use super::tuned::{SHARD, ShardResult, TrainingBatch, TunedModel};
-use crate::backbone::TrainableTail;
+use super::{Checkpoint, Tuning, score};
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::nn::convnet::Workspace;
 use crate::nn::loss::cross_entropy_sum;
 use crate::nn::{CrossEntropy, Dense, DenseGradient, Optimizer, Parameter, Schedule, l2};
-use crate::progress::{EpochStats, Event, Phase, Progress};
-
-/// Where a run that is stopped or killed goes on.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    /// The file.
-    pub path: PathBuf,
-    /// What identifies the run: the checkpoint of another run is not taken.
-    pub fingerprint: String,
-    /// Least time between two checkpoints: what a killed run may have to do again, beside one epoch.
-    pub interval: Duration,
-}
-
-/// What is trained on what, and how.
-pub struct Tuning<'a> {
-    /// The end of the base.
-    pub tail: &'a TrainableTail,
-    /// Maps at the tail's cut, a row a picture.
-    pub maps: &'a FeatureMatrix,
-    /// The class of each row.
-    pub labels: &'a [usize],
-    /// Number of classes.
-    pub classes: usize,
-    /// The head, its training alone, and what both trainings share.
-    pub head: &'a ValidHeadParams,
-    /// The joint training.
-    pub params: &'a ValidFinetuneParams,
-    /// Threads; the result does not depend on them.
-    pub threads: usize,
-    /// Where the run goes on if it is stopped or killed; none to begin again.
-    pub checkpoint: Option<Checkpoint>,
-}
-
-/// What fine-tuning found.
-#[derive(Clone, Debug)]
-pub struct Finetuned {
-    /// Base and head of the best epoch.
-    pub model: TunedModel,
-    /// Epochs of the head alone.
-    pub warmup: Vec<EpochStats>,
-    /// Epoch that the head alone was taken from.
-    pub warmup_best: usize,
-    /// Joint epochs.
-    pub history: Vec<EpochStats>,
-    /// The joint epoch that the model was taken from; 0 if none was better than the head alone.
-    pub best_epoch: usize,
-}
-
-/// Trains the head on the features of the frozen base, then the end of the base with it, on the rows
-/// `training`; the best joint epoch by the rows `validation` is kept, or the head alone if none is better;
-/// without validation rows the last epoch.
-///
-/// Emits the phases warm-up and tune with an [`Event::Epoch`] after each epoch. The same input, seed and
-/// kind of machine give the same bits, whatever the number of threads and however often the run was killed.
-///
-/// # Errors
-/// Those of [`fit`]; [`Error::Diverged`]; [`Error::Cancelled`]; [`Error::Io`] on the checkpoint.
-pub fn finetune(
-    tuning: &Tuning,
-    training: &[usize],
-    validation: &[usize],
-    progress: &Progress,
-    fold: Option<usize>,
-) -> Result<Finetuned> {
-    let mut run = match Run::resume(tuning, training)? {
-        Some(run) => {
-            progress.info(format!(
-                "goes on after epoch {} of {}",
-                run.done.epoch,
-                tuning.params.get().tune_epochs
-            ));
-            run
-        }
-        None => {
-            let run = Run::begin(tuning, training, validation, progress, fold)?;
-            run.save(tuning)?;
-            run
-        }
-    };
-    let epochs = tuning.params.get().tune_epochs;
-    if fold.is_none() {
-        progress.phase(Phase::Tune, Some(epochs as u64));
-    }
-    for stats in &run.done.history {
-        progress.emit(Event::Epoch {
-            fold,
-            stats: *stats,
-            class_accuracy: Vec::new(),
-        });
-    }
-    let mut saved = Instant::now();
-    while run.done.epoch < epochs {
-        run.epoch(tuning, training, validation, progress)?;
-        if let Some(&stats) = run.done.history.last() {
-            progress.emit(Event::Epoch {
-                fold,
-                stats,
-                class_accuracy: Vec::new(),
-            });
-        }
-        let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
-        if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
-            run.save(tuning)?;
-            saved = Instant::now();
-        }
-    }
-    Ok(Finetuned {
-        model: run.best,
-        warmup: run.done.warmup,
-        warmup_best: run.done.warmup_best,
-        history: run.done.history,
-        best_epoch: run.done.best_epoch,
-    })
-}
+use crate::progress::{EpochStats, Phase, Progress};
+use crate::train::checkpoint::{self, Header};
+use crate::train::finetune_params::FinetuneParams;
+use crate::train::fit::{Best, fit};
+use crate::train::head_params::{ClassWeights, HeadParams};
+use crate::train::metrics::first_of;
+use crate::train::score::evaluate;
+use crate::train::standardizer::Standardizer;
+use crate::train::threads::Threads;
+use crate::train::trainer::{balanced, parameter, rule, schedule};
+use crate::train::tuned::{SHARD, ShardResult, TrainingBatch, TunedModel};
 
 /// The state of a run between two epochs.
-struct Run {
-    done: Header,
-    model: TunedModel,
-    best: TunedModel,
+pub(super) struct Run {
+    pub(super) done: Header,
+    pub(super) model: TunedModel,
+    pub(super) best: TunedModel,
     base_optimizer: Optimizer,
     head_optimizer: Optimizer,
     loss: CrossEntropy,
@@ -156,7 +39,7 @@ struct Run {
 
 impl Run {
     /// Trains the head alone.
-    fn begin(
+    pub(super) fn begin(
         tuning: &Tuning,
         training: &[usize],
         validation: &[usize],
@@ -238,7 +121,7 @@ impl Run {
         }
     }
 
-    fn epoch(
+    pub(super) fn epoch(
         &mut self,
         tuning: &Tuning,
         training: &[usize],
@@ -364,7 +247,7 @@ impl Run {
     }
 
     /// Writes the state to the checkpoint, if there is to be one.
-    fn save(&self, tuning: &Tuning) -> Result<()> {
+    pub(super) fn save(&self, tuning: &Tuning) -> Result<()> {
         let Some(Checkpoint {
             path, fingerprint, ..
         }) = &tuning.checkpoint
@@ -391,7 +274,7 @@ impl Run {
     }
 
     /// The state that an earlier run of the same kind has written.
-    fn resume(tuning: &Tuning, training: &[usize]) -> Result<Option<Run>> {
+    pub(super) fn resume(tuning: &Tuning, training: &[usize]) -> Result<Option<Run>> {
         let Some(Checkpoint {
             path, fingerprint, ..
         }) = &tuning.checkpoint
@@ -460,82 +343,4 @@ fn head_tensors(layers: &[Dense]) -> impl Iterator<Item = &[f32]> {
         let weights = layer.weights.as_slice().unwrap_or_default();
         [weights, layer.bias.as_slice().unwrap_or_default()]
     })
-}
-
-/// The results of a model on labelled rows.
-///
-/// # Errors
-/// [`Error::Cancelled`].
-pub fn score(
-    model: &TunedModel,
-    tuning: &Tuning,
-    rows: &[usize],
-    progress: &Progress,
-) -> Result<Score> {
-    let features = model.features(tuning.maps, rows, tuning.threads, progress)?;
-    let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
-    let all: Vec<usize> = (0..rows.len()).collect();
-    let matrix = FeatureMatrix::from_array(features);
-    evaluate(&model.head()?, &matrix, &labels, &all, progress)
-}
-
-/// Cross-validates fine-tuning: a model for each fold, trained on the other folds for all epochs and with
-/// none chosen by the held-out rows.
-///
-/// Emits [`Event::Epoch`] with the fold in it, and [`Event::FoldDone`].
-///
-/// # Errors
-/// As [`finetune`].
-pub fn finetune_folds(
-    tuning: &Tuning,
-    fold_of: &[usize],
-    progress: &Progress,
-) -> Result<CrossValidation> {
-    let folds = fold_of.iter().max().map_or(0, |largest| largest + 1);
-    let head = HeadParams {
-        early_stopping: 0,
-        ..tuning.head.get().clone()
-    };
-    let head = head.check()?;
-    let mut found = CrossValidation {
-        fold_accuracy: Vec::with_capacity(folds),
-        predictions: vec![0; fold_of.len()],
-        confidences: vec![0.0; fold_of.len()],
-        loss: 0.0,
-        confusion: ConfusionMatrix::new(tuning.classes),
-    };
-    let mut sum = 0.0;
-    for fold in 0..folds {
-        let (held_out, training): (Vec<usize>, Vec<usize>) =
-            (0..fold_of.len()).partition(|&row| fold_of[row] == fold);
-        let of_fold = Tuning {
-            head: &head,
-            checkpoint: None,
-            ..*tuning
-        };
-        let tuned = finetune(&of_fold, &training, &[], progress, Some(fold))?;
-        let model = &tuned.model;
-        let features = model.features(tuning.maps, &held_out, tuning.threads, progress)?;
-        let matrix = FeatureMatrix::from_array(features);
-        let all: Vec<usize> = (0..held_out.len()).collect();
-        let rows = probabilities(&model.head()?, &matrix, &all, progress)?;
-        let mut hits = 0;
-        for (&row, shares) in held_out.iter().zip(rows.rows()) {
-            let first = first_of(shares);
-            found.predictions[row] = first;
-            found.confidences[row] = shares[first];
-            found.confusion.record(tuning.labels[row], first);
-            sum -= f64::from(shares[tuning.labels[row]].max(f32::MIN_POSITIVE)).ln();
-            hits += usize::from(first == tuning.labels[row]);
-        }
-        let accuracy = hits as f32 / held_out.len().max(1) as f32;
-        found.fold_accuracy.push(accuracy);
-        progress.emit(Event::FoldDone {
-            fold,
-            folds,
-            accuracy,
-        });
-    }
-    found.loss = (sum / fold_of.len().max(1) as f64) as f32;
-    Ok(found)
 }

@@ -1,0 +1,173 @@
+//! Plain data that a running job sends out, and the token by which it is told to stop.
+//!
+//! A job gets a [`Progress`](crate::progress::Progress) and calls its `emit`; whoever started the job reads
+//! the other end of the channel. Progress bars, JSON lines and the dashboard are three readers of the same
+//! events.
+//!
+//! The order of events in one job:
+//!
+//! ```text
+//! Started
+//! └─ Phase (scan)      ─ Scanned, Warning*
+//! └─ Phase (extract)   ─ (ImageStarted, ImageDone | ImageSkipped)*, Checkpoint*
+//! └─ Phase (train)     ─ (Epoch* FoldDone?)*
+//! (RecipeTried comes after the folds of each recipe that is compared)
+//! └─ Phase (warm_up)   ─ Epoch*
+//! └─ Phase (tune)      ─ Epoch*
+//! └─ Phase (evaluate)  ─ (PictureScored* Evaluated)*
+//! └─ Phase (save)      ─ Saved
+//! └─ Phase (verify)    ─ Check*, Verified
+//! Finished | Failed | Cancelled
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+mod event;
+
+pub use event::{Check, EpochStats, Event, Phase};
+
+/// Events that may wait for a reader; a job that is this far ahead of its reader waits for it.
+///
+/// At most some 300 bytes an event: 300 kB.
+const EVENT_CAPACITY: usize = 1024;
+
+/// Tells every stage of a job to stop, cloneable and cheap to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for a stop. Asking twice changes nothing.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether a stop was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Holds a job back for as long as its user wants, cloneable like [`Cancel`].
+#[derive(Clone, Debug, Default)]
+pub struct Pause(Arc<AtomicBool>);
+
+impl Pause {
+    /// Holds the job (`true`) or lets it go on (`false`).
+    pub fn set(&self, paused: bool) {
+        self.0.store(paused, Ordering::Relaxed);
+    }
+
+    /// Tells whether the job is held.
+    pub fn is_paused(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The end of the event channel that a job holds, with its cancel and pause tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    events: Option<Sender<Event>>,
+    cancel: Cancel,
+    pause: Pause,
+    /// When the job is out of time.
+    deadline: Option<Instant>,
+}
+
+impl Progress {
+    /// Makes a channel: the job's end, and the reader's.
+    pub fn channel() -> (Progress, Receiver<Event>) {
+        let (sender, receiver) = bounded(EVENT_CAPACITY);
+        let progress = Progress {
+            events: Some(sender),
+            ..Progress::default()
+        };
+        (progress, receiver)
+    }
+
+    /// A channel whose job is stopped and held by the tokens of `self`.
+    pub fn tapped(&self) -> (Progress, Receiver<Event>) {
+        let (mut progress, receiver) = Progress::channel();
+        progress.cancel = self.cancel.clone();
+        progress.pause = self.pause.clone();
+        progress.deadline = self.deadline;
+        (progress, receiver)
+    }
+
+    /// A progress whose events nobody reads, stopped and held by the same tokens as this one.
+    pub fn muted(&self) -> Progress {
+        Progress {
+            events: None,
+            ..self.clone()
+        }
+    }
+
+    /// This progress, whose job has to stop at `deadline`.
+    pub fn until(&self, deadline: Instant) -> Progress {
+        Progress {
+            deadline: Some(deadline),
+            ..self.clone()
+        }
+    }
+
+    /// A progress that nobody reads.
+    pub fn silent() -> Progress {
+        Progress::default()
+    }
+
+    /// Sends an event; does nothing if nobody reads.
+    pub fn emit(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // A reader that went away must not stop the job.
+            let _ = events.send(event);
+        }
+    }
+
+    /// Sends an [`Event::Info`].
+    pub fn info(&self, message: impl Into<String>) {
+        self.emit(Event::Info {
+            message: message.into(),
+        });
+    }
+
+    /// Sends an [`Event::Warning`].
+    pub fn warn(&self, message: impl Into<String>) {
+        self.emit(Event::Warning {
+            message: message.into(),
+        });
+    }
+
+    /// Sends an [`Event::Phase`].
+    pub fn phase(&self, phase: Phase, total: Option<u64>) {
+        self.emit(Event::Phase { phase, total });
+    }
+
+    /// The token that stops this job.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The token that holds this job.
+    pub fn pause(&self) -> &Pause {
+        &self.pause
+    }
+
+    /// Waits while the job is paused, then tells whether it may go on.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if a stop was asked for, or the time is over.
+    pub fn checkpoint(&self) -> Result<()> {
+        while self.pause.is_paused() && !self.cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let is_over = self.deadline.is_some_and(|end| Instant::now() >= end);
+        if self.cancel.is_cancelled() || is_over {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Fine-tuning: the head alone first, then the end of the base and the head jointly.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use self::run::Run;
+use super::finetune_params::ValidFinetuneParams;
+use super::head_params::ValidHeadParams;
+use super::score::{Score, evaluate};
+use super::tuned::TunedModel;
+use crate::backbone::TrainableTail;
+use crate::error::Result;
+use crate::features::FeatureMatrix;
+use crate::progress::{EpochStats, Event, Phase, Progress};
+
+mod folds;
+mod run;
+
+pub use folds::finetune_folds;
+
+/// Where a run that is stopped or killed goes on.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The file.
+    pub path: PathBuf,
+    /// What identifies the run: the checkpoint of another run is not taken.
+    pub fingerprint: String,
+    /// Least time between two checkpoints: what a killed run may have to do again, beside one epoch.
+    pub interval: Duration,
+}
+
+/// What is trained on what, and how.
+pub struct Tuning<'a> {
+    /// The end of the base.
+    pub tail: &'a TrainableTail,
+    /// Maps at the tail's cut, a row a picture.
+    pub maps: &'a FeatureMatrix,
+    /// The class of each row.
+    pub labels: &'a [usize],
+    /// Number of classes.
+    pub classes: usize,
+    /// The head, its training alone, and what both trainings share.
+    pub head: &'a ValidHeadParams,
+    /// The joint training.
+    pub params: &'a ValidFinetuneParams,
+    /// Threads; the result does not depend on them.
+    pub threads: usize,
+    /// Where the run goes on if it is stopped or killed; none to begin again.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What fine-tuning found.
+#[derive(Clone, Debug)]
+pub struct Finetuned {
+    /// Base and head of the best epoch.
+    pub model: TunedModel,
+    /// Epochs of the head alone.
+    pub warmup: Vec<EpochStats>,
+    /// Epoch that the head alone was taken from.
+    pub warmup_best: usize,
+    /// Joint epochs.
+    pub history: Vec<EpochStats>,
+    /// The joint epoch that the model was taken from; 0 if none was better than the head alone.
+    pub best_epoch: usize,
+}
+
+/// Trains the head on the features of the frozen base, then the end of the base with it, on the rows
+/// `training`; the best joint epoch by the rows `validation` is kept, or the head alone if none is better;
+/// without validation rows the last epoch.
+///
+/// Emits the phases warm-up and tune with an [`Event::Epoch`] after each epoch. The same input, seed and
+/// kind of machine give the same bits, whatever the number of threads and however often the run was killed.
+///
+/// # Errors
+/// Those of [`fit`]; [`Error::Diverged`]; [`Error::Cancelled`]; [`Error::Io`] on the checkpoint.
+pub fn finetune(
+    tuning: &Tuning,
+    training: &[usize],
+    validation: &[usize],
+    progress: &Progress,
+    fold: Option<usize>,
+) -> Result<Finetuned> {
+    let mut run = match Run::resume(tuning, training)? {
+        Some(run) => {
+            progress.info(format!(
+                "goes on after epoch {} of {}",
+                run.done.epoch,
+                tuning.params.get().tune_epochs
+            ));
+            run
+        }
+        None => {
+            let run = Run::begin(tuning, training, validation, progress, fold)?;
+            run.save(tuning)?;
+            run
+        }
+    };
+    let epochs = tuning.params.get().tune_epochs;
+    if fold.is_none() {
+        progress.phase(Phase::Tune, Some(epochs as u64));
+    }
+    for stats in &run.done.history {
+        progress.emit(Event::Epoch {
+            fold,
+            stats: *stats,
+            class_accuracy: Vec::new(),
+        });
+    }
+    let mut saved = Instant::now();
+    while run.done.epoch < epochs {
+        run.epoch(tuning, training, validation, progress)?;
+        if let Some(&stats) = run.done.history.last() {
+            progress.emit(Event::Epoch {
+                fold,
+                stats,
+                class_accuracy: Vec::new(),
+            });
+        }
+        let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
+        if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
+            run.save(tuning)?;
+            saved = Instant::now();
+        }
+    }
+    Ok(Finetuned {
+        model: run.best,
+        warmup: run.done.warmup,
+        warmup_best: run.done.warmup_best,
+        history: run.done.history,
+        best_epoch: run.done.best_epoch,
+    })
+}
+
+/// The results of a model on labelled rows.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+pub fn score(
+    model: &TunedModel,
+    tuning: &Tuning,
+    rows: &[usize],
+    progress: &Progress,
+) -> Result<Score> {
+    let features = model.features(tuning.maps, rows, tuning.threads, progress)?;
+    let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let matrix = FeatureMatrix::from_array(features);
+    evaluate(&model.head()?, &matrix, &labels, &all, progress)
+}
