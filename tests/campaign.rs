@@ -200,7 +200,7 @@ fn steps(ground: &Workplace, deed: &Deed) -> Vec<String> {
 #[cfg(debug_assertions)]
 #[test]
 fn whatever_step_of_writing_fails_the_same_command_again_ends_with_the_same_bytes() {
-    const KINDS: [&str; 5] = ["kill", "torn", "power", "full", "io"];
+    const KINDS: [&str; 6] = ["kill", "torn", "power", "full", "quota", "io"];
     let mut random = Random(88);
     let mut wrong = Vec::new();
     let mut faults = 0;
@@ -234,7 +234,7 @@ fn whatever_step_of_writing_fails_the_same_command_again_ends_with_the_same_byte
                 steps[step]
             );
             let ended = match kind {
-                "full" => {
+                "full" | "quota" => {
                     said.code == Some(0)
                         || said.code == Some(1) && said.stderr.contains("make room")
                 }

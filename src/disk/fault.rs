@@ -9,6 +9,7 @@
 //! | `torn` | the process dies when half of the bytes of the step are written; other steps are done before |
 //! | `power` | as `torn`, and all that was not synced is lost: written bytes, lengths and names |
 //! | `full` | from the step on, the disk is full: half of the bytes are written, then ENOSPC |
+//! | `quota` | as `full`, but the room of this user is used up: EDQUOT |
 //! | `io` | the step fails with EIO, the ones after it do not |
 //!
 //! `TL_FAULT_LOG=FILE` appends a line with the name of each step.
@@ -59,15 +60,17 @@ mod on {
 
     use super::super::parent;
 
-    const ENOSPC: i32 = 28;
     const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    const EDQUOT: i32 = 122;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Kind {
         Kill,
         Torn,
         Power,
-        Full,
+        /// No room, with the number of the error.
+        Full(i32),
         Io,
     }
 
@@ -84,7 +87,8 @@ mod on {
                 "kill" => Kind::Kill,
                 "torn" => Kind::Torn,
                 "power" => Kind::Power,
-                "full" => Kind::Full,
+                "full" => Kind::Full(ENOSPC),
+                "quota" => Kind::Full(EDQUOT),
                 "io" => Kind::Io,
                 _ => return None,
             };
@@ -130,7 +134,9 @@ mod on {
             let _ = writeln!(file, "{what} {}", path.display());
         }
         PLAN.fault
-            .filter(|&(kind, at)| state.steps == at || kind == Kind::Full && state.steps > at)
+            .filter(|&(kind, at)| {
+                state.steps == at || matches!(kind, Kind::Full(_)) && state.steps > at
+            })
             .map(|(kind, _)| kind)
     }
 
@@ -143,8 +149,8 @@ mod on {
     pub fn step(what: &str, path: &Path) -> Result<()> {
         match count(what, path) {
             None => Ok(()),
-            Some(Kind::Full) if matches!(what, "remove" | "open") => Ok(()),
-            Some(Kind::Full) => Err(Error::from_raw_os_error(ENOSPC)),
+            Some(Kind::Full(_)) if matches!(what, "remove" | "open") => Ok(()),
+            Some(Kind::Full(errno)) => Err(Error::from_raw_os_error(errno)),
             Some(Kind::Io) => Err(Error::from_raw_os_error(EIO)),
             Some(kind) => die(kind),
         }
@@ -157,7 +163,7 @@ mod on {
     pub fn rename(from: &Path, to: &Path) -> Result<()> {
         match count("rename", to) {
             // A rename takes no room.
-            None | Some(Kind::Full) => {}
+            None | Some(Kind::Full(_)) => {}
             Some(Kind::Io) => return Err(Error::from_raw_os_error(EIO)),
             Some(kind) => die(kind),
         }
@@ -192,7 +198,7 @@ mod on {
             Some(kind) => {
                 write(&bytes[..bytes.len() / 2])?;
                 match kind {
-                    Kind::Full => Err(Error::from_raw_os_error(ENOSPC)),
+                    Kind::Full(errno) => Err(Error::from_raw_os_error(errno)),
                     kind => die(kind),
                 }
             }
