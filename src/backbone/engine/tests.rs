@@ -38,6 +38,13 @@ impl Random {
     }
 }
 
+/// Random cases of a table: `usual`, or `TL_CAMPAIGN` if that is more.
+pub(super) fn cases(usual: u32) -> u32 {
+    let asked = std::env::var("TL_CAMPAIGN").ok();
+    let asked = asked.and_then(|n| n.parse().ok()).unwrap_or(0);
+    usual.max(asked)
+}
+
 fn window(kernel: usize, stride: usize, dilation: usize, padding: PaddingSpec) -> PoolSpec {
     PoolSpec {
         data_format: DataFormat::NCHW,
@@ -137,8 +144,8 @@ impl Sketch {
         self.wire(op, &[x, constant])
     }
 
-    /// Compares what tract gives with what every instruction set gives.
-    fn check(mut self, outputs: &[OutletId], scale: f32, what: &str) {
+    /// Compares what tract gives with what every instruction set gives; whether the engine took anything over.
+    fn agrees(mut self, outputs: &[OutletId], scale: f32, what: &str) -> bool {
         self.model.select_output_outlets(outputs).unwrap();
         let model = self.model.into_decluttered().unwrap();
         let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap();
@@ -146,10 +153,9 @@ impl Sketch {
         let expected = run(model.clone(), &input);
         for isa in InstructionSet::available() {
             let ours = replace(model.clone(), isa).unwrap();
-            assert!(
-                ours.nodes().iter().any(|n| n.op_is::<Region>()),
-                "nothing was replaced: {what}"
-            );
+            if !ours.nodes().iter().any(|n| n.op_is::<Region>()) {
+                return false;
+            }
             for (found, expected) in run(ours, &input).iter().zip(&expected) {
                 assert_eq!(found.len(), expected.len(), "{what}");
                 let largest = expected.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
@@ -163,6 +169,13 @@ impl Sketch {
                 }
             }
         }
+        true
+    }
+
+    /// As [`agrees`](Self::agrees), where the engine has to take something over.
+    fn check(self, outputs: &[OutletId], scale: f32, what: &str) {
+        let taken = self.agrees(outputs, scale, what);
+        assert!(taken, "nothing was replaced: {what}");
     }
 }
 
@@ -179,7 +192,7 @@ fn run(model: TypedModel, input: &Tensor) -> Vec<Vec<f32>> {
 #[test]
 fn convolutions_of_odd_shapes_agree_with_tract() {
     let mut choice = Random(7);
-    for case in 0..220 {
+    for case in 0..cases(220) {
         let kernel = choice.of(&[1, 1, 2, 3, 3, 3, 5, 7]);
         let stride = choice.of(&[1, 1, 2, 2, 3]);
         let dilation = choice.of(&[1, 1, 1, 2]);
@@ -234,13 +247,18 @@ fn convolutions_of_odd_shapes_agree_with_tract() {
         } else {
             vec![y]
         };
-        sketch.check(&ends, 1.0, &what);
+        // To tract, a convolution of one value is a product with a constant.
+        let taken = sketch.agrees(&ends, 1.0, &what);
+        assert!(
+            taken || inputs == 1 && kernel == 1,
+            "nothing was replaced: {what}"
+        );
     }
 }
 
 #[test]
 fn pools_curves_and_joins_agree_with_tract() {
-    for case in 0..60u32 {
+    for case in 0..cases(60) {
         let mut choice = Random(case + 1000);
         let channels = choice.of(&[1, 3, 8, 17, 32, 50]);
         let (height, width) = (

@@ -6,6 +6,7 @@ use crate::backbone::engine::buffer::Buffer;
 use crate::backbone::engine::map::{Element, Map, Shape, Window};
 use crate::backbone::engine::simd::{DotSet, InstructionSet};
 use crate::backbone::engine::step::{Scratch, Step};
+use crate::backbone::engine::tests::cases;
 
 /// Marsaglia's 32-bit xorshift.
 struct Random(u32);
@@ -233,6 +234,34 @@ fn depthwise_convolutions_give_the_bytes_of_their_definition() {
                 check(&case, seed);
             }
         }
+    }
+}
+
+#[test]
+fn convolutions_of_odd_shapes_give_the_bytes_of_their_definition() {
+    let mut choice = Random(11);
+    for seed in 0..cases(60) {
+        let mut axis = || {
+            let size = [1, 1, 2, 3, 3, 5, 7][choice.next() % 7];
+            let (before, after) = (choice.next() % size, choice.next() % size);
+            let input = choice.next() % 17 + size.saturating_sub(before + after).max(1);
+            window(size, choice.next() % 3 + 1, before, after, input)
+        };
+        let (rows, columns) = (axis(), axis());
+        let inputs = choice.next() % 67 + 1;
+        let depthwise = choice.next().is_multiple_of(2);
+        let case = Case {
+            rows,
+            columns,
+            inputs,
+            outputs: if depthwise {
+                inputs
+            } else {
+                choice.next() % 67 + 1
+            },
+            depthwise,
+        };
+        check(&case, 1000 + seed);
     }
 }
 
