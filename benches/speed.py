@@ -2,7 +2,8 @@
 
 Each round runs all engines in turn, each for a few seconds; a table shows the median of each engine and the
 median of the rounds' ratios to ONNX Runtime, so that a machine which slows down for a while slows all of them.
-A thread of an engine runs one picture at a time on one core. OpenVINO is measured too if it can be imported.
+A thread of an engine runs one picture at a time on one core. OpenVINO is measured too if it can be imported, and rten if
+benches/rten is built (`cargo build --release --manifest-path benches/rten/Cargo.toml --target-dir target/rten`).
 
 With --quantized, a saved model and the one that `tl-batch quantize` made of it are measured by both programs, in the
 same rounds; ratios are to ONNX Runtime's int8.
@@ -32,6 +33,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("TL_BATCH", ROOT / "target/release/tl-batch"))
+RTEN = ROOT / "target/rten/release/rten-rate"
 KERAS_PYTHON = ROOT / "target/keras-venv/bin/python"
 
 
@@ -158,6 +160,14 @@ def openvino_rate(base, threads, seconds):
     return rate_of([runner() for _ in range(threads)], seconds)
 
 
+def rten_rate(base, threads, seconds):
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(model_of(base))
+        file.flush()
+        command = [RTEN, file.name, str(base.side), str(threads), str(seconds)]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def program_rate(engine):
     def rate(base, threads, seconds):
         command = [PROGRAM, "bench", base.name, "--threads", str(threads), "--seconds", str(seconds), "--json"]
@@ -261,6 +271,8 @@ def main():
         engines[f"OpenVINO {openvino.__version__.split('-')[0]}"] = openvino_rate
     except ImportError:
         pass
+    if RTEN.exists():
+        engines["rten 0.27"] = rten_rate
     engines[f"ONNX Runtime {onnxruntime.__version__}"] = onnx_runtime_rate
     cores = sorted(os.sched_getaffinity(0))
     bases = {name: BASES[name] for name in args.bases}
