@@ -7,9 +7,14 @@ use std::time::{Duration, Instant};
 
 use rten::{Model, ModelOptions, RunOptions, ThreadPool};
 use rten_tensor::NdTensor;
+use rten_tensor::prelude::*;
 
 /// Runs pictures for `time` on one thread; how many.
-fn count(model: &Model, side: usize, time: Duration) -> Result<usize, Box<dyn Error + Send + Sync>> {
+fn count(
+    model: &Model,
+    side: usize,
+    time: Duration,
+) -> Result<usize, Box<dyn Error + Send + Sync>> {
     let mut bits = 1u32;
     let picture = NdTensor::<f32, 4>::from_simple_fn([1, 3, side, side], || {
         bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -33,10 +38,14 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     };
     let (side, threads): (usize, usize) = (side.parse()?, threads.parse()?);
     let time = Duration::try_from_secs_f64(seconds.parse()?)?;
-    let model = ModelOptions::with_all_ops().prepack_weights(true).load_file(model)?;
+    let model = ModelOptions::with_all_ops()
+        .prepack_weights(true)
+        .load_file(model)?;
     let mut pictures = 0;
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| count(&model, side, time))).collect();
+        let workers: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| count(&model, side, time)))
+            .collect();
         for worker in workers {
             pictures += worker.join().map_err(|_| "a thread of rten panicked")??;
         }
