@@ -90,7 +90,9 @@ impl FinetuneConfig {
             .settings()
             .parse()
             .map_err(|e: toml::de::Error| fail(e.to_string()))?;
-        table.extend(recipe);
+        for (name, value) in recipe {
+            table.entry(name).or_insert(value);
+        }
         let mut taken: FinetuneConfig = table.try_into().map_err(|e| fail(e.to_string()))?;
         taken.force = config.force;
         Ok(taken)
@@ -320,7 +322,7 @@ fn run_prefix(
         params: &config.augment,
         seed: config.head.seed,
         epochs: config.finetune.tune_epochs,
-        folder: &config.store().with_extension("views"),
+        folder: &config.store().with_added_extension("views"),
     };
     let rows = rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
     attach_views(&mut store, &rows, &source, progress)?;
@@ -452,6 +454,7 @@ fn save(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Views;
 
     #[test]
     fn the_recipe_takes_the_settings_of_fit_over() {
@@ -463,10 +466,12 @@ mod tests {
             ..FitConfig::default()
         };
         config.head.epochs = 7;
+        config.augment.views = Views::Kept(2);
         let taken = FinetuneConfig::of_recipe(&config).unwrap();
         assert_eq!(taken.dataset, config.dataset);
         assert_eq!(taken.output, config.output);
         assert_eq!(taken.head, config.head);
+        assert_eq!(taken.augment, config.augment);
         assert_eq!(taken.finetune.unfreeze_from, "50%");
         assert!(taken.force);
     }

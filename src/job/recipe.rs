@@ -18,7 +18,7 @@ pub enum Recipe {
     Mlp,
     /// The dense layer, trained on augmented views, too.
     Augment,
-    /// The end of the base trained with the head.
+    /// The end of the base trained with the head, on augmented views, too.
     Finetune,
     /// Each of the others in turn, and the one with the best accuracy.
     Best,
@@ -81,7 +81,7 @@ impl Recipe {
             Recipe::Linear | Recipe::Best => "",
             Recipe::Mlp => "hidden = [256]\ndropout = 0.5\n",
             Recipe::Augment => "augment = 'default'\n",
-            Recipe::Finetune => "unfreeze-from = '50%'\n",
+            Recipe::Finetune => "unfreeze-from = '50%'\naugment = 'default'\nviews = 4\n",
         }
     }
 }

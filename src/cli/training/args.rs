@@ -39,9 +39,9 @@ pub struct FitArgs {
     pub features: Option<PathBuf>,
 
     /// Settings in one word, which other flags override: linear; mlp (a hidden layer of 256 with dropout);
-    /// augment (random views); finetune (half of the base's parameters trained, as `finetune` does); best (each
-    /// of these in turn, compared by cross-validation on the same folds, 5 if --folds does not say) [default:
-    /// linear].
+    /// augment (random views); finetune (random views, and half of the base's parameters trained, as
+    /// `finetune` does); best (each of these in turn, compared by cross-validation on the same folds, 5 if
+    /// --folds does not say) [default: linear].
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune", "best"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
