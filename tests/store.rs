@@ -44,6 +44,21 @@ fn bytes_do_not_depend_on_the_number_of_workers() {
     assert!(contents(&work.path("one")) == contents(&work.path("five")));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_memory_changes_no_bytes_and_is_refused_where_it_is_too_little() {
+    let work = Workplace::new();
+    work.copy_tiny("photos", 1);
+    assert_eq!(work.run("extract photos --out free").code, Some(0));
+    let held = work.run("extract photos --out held --memory 1G");
+    assert_eq!(held.code, Some(0), "{}", held.stderr);
+    assert!(contents(&work.path("free")) == contents(&work.path("held")));
+    let refused = work.run("extract photos --out refused --memory 20M");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let said = "--memory = 20M: give ";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_killed_at_any_instant_ends_with_the_bytes_of_an_undisturbed_one() {

@@ -87,7 +87,7 @@ pub struct WatchArgs {
 }
 
 /// A number of bytes, with K, M or G behind it for powers of 1,000.
-fn bytes(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
     let (number, factor) = match text.to_ascii_uppercase().chars().last() {
         Some('K') => (&text[..text.len() - 1], 1_000),
         Some('M') => (&text[..text.len() - 1], 1_000_000),

@@ -7,6 +7,7 @@
 mod claim;
 mod journal;
 mod matrix;
+mod memory;
 mod npy;
 mod pipeline;
 mod reader;
@@ -17,6 +18,7 @@ mod view;
 
 pub use claim::remove_store;
 pub use matrix::{Dtype, FeatureMatrix};
+pub(crate) use memory::peak_memory_bytes;
 pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;

@@ -8,6 +8,7 @@ use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Dtype;
+use super::memory;
 use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
@@ -39,6 +40,9 @@ pub struct PipelineParams {
     pub max_megapixels: u32,
     /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
+    /// Most memory that the program may take, in bytes: by fewer workers, and by pictures that are skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
 }
 
 impl Default for PipelineParams {
@@ -50,6 +54,7 @@ impl Default for PipelineParams {
             strict: false,
             max_megapixels: 100,
             max_seconds: 60,
+            memory: None,
         }
     }
 }
@@ -148,14 +153,17 @@ pub(crate) fn stream(
     mut sink: impl FnMut(Outcome) -> Result<()>,
 ) -> Result<()> {
     let most = what.pictures.count().unwrap_or(usize::MAX);
-    let workers = what.params.worker_count().min(most);
+    let (mut workers, mut limits) = (what.params.worker_count().min(most), what.params.limits());
+    if let Some(memory) = what.params.memory {
+        (workers, limits) = memory::share(memory, workers, limits, &open_session)?;
+    }
     let stop = AtomicBool::new(false);
     let odd = AtomicUsize::new(0);
     let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
     let work = |worker: usize, sender: Sender<Outcome>| -> Result<()> {
         let mut session = open_session()?;
         let time_limit = Duration::from_secs(u64::from(what.params.max_seconds.max(1)));
-        let mut reader = Reader::new(what.params.limits(), session.rendering(), time_limit)?;
+        let mut reader = Reader::new(limits.clone(), session.rendering(), time_limit)?;
         let goes_on = || !stop.load(Ordering::Relaxed) && !what.progress.cancel().is_cancelled();
         while !stop.load(Ordering::Relaxed) {
             let Some((place, path)) = what.pictures.next(&goes_on) else {

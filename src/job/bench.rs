@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::heat::Heat;
 use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
 use crate::error::{Error, Result};
+use crate::features::peak_memory_bytes;
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
 use crate::saved_model::SavedModel;
 
@@ -238,14 +239,6 @@ fn layers(backbone: &Measured, time: Duration) -> Result<Vec<BenchLayer>> {
         }
     });
     Ok(layers.collect())
-}
-
-/// Most memory that this process has held, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 #[cfg(test)]

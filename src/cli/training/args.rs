@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::groups::{AugmentArgs, BackboneArgs, DatasetArgs, HeadArgs, RunArgs};
 use crate::cli::args::PipelineArgs;
+use crate::cli::watch::bytes;
 
 /// Folder of pictures → verified model: extract, train, evaluate, save, reload, verify.
 ///
@@ -226,6 +227,11 @@ pub struct ExtractArgs {
     #[arg(long, help_heading = "Pipeline")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concat: bool,
+
+    /// Take no more memory than this, such as 200M: fewer pictures at a time, and those that are too large are skipped.
+    #[arg(long, value_name = "SIZE", help_heading = "Pipeline", value_parser = bytes)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
 
     /// Type of the stored features: float32, or float16 for half the space [default: float32].
     #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]

@@ -32,7 +32,7 @@ pub(super) fn is_here() -> bool {
 }
 
 /// Two floats in a 64-bit register, of which the compiler knows only the bits.
-type Pair = f64;
+pub(super) type Pair = f64;
 
 /// An instruction of two pairs.
 macro_rules! binary {
@@ -50,6 +50,24 @@ macro_rules! binary {
     }};
 }
 
+/// An instruction of one pair.
+macro_rules! unary {
+    ($instruction:literal, $a:expr) => {{
+        let [a0, a1]: [Pair; 2] = $a;
+        let (r0, r1): (Pair, Pair);
+        // SAFETY: arithmetic in registers.
+        unsafe {
+            asm!(concat!($instruction, " {0}, {1}"), out(dreg) r0, in(dreg) a0,
+                options(pure, nomem, nostack, preserves_flags));
+            asm!(concat!($instruction, " {0}, {1}"), out(dreg) r1, in(dreg) a1,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        [r0, r1]
+    }};
+}
+
+pub(super) use {binary, unary};
+
 #[inline(always)]
 fn lanes(v: [Pair; 2]) -> [f32; 4] {
     // SAFETY: both are 16 bytes that may hold anything.
@@ -60,6 +78,26 @@ fn lanes(v: [Pair; 2]) -> [f32; 4] {
 fn of_lanes(v: [f32; 4]) -> [Pair; 2] {
     // SAFETY: both are 16 bytes that may hold anything.
     unsafe { transmute(v) }
+}
+
+#[inline(always)]
+pub(super) fn of_integers(v: [i32; 4]) -> [Pair; 2] {
+    // SAFETY: both are 16 bytes that may hold anything.
+    unsafe { transmute(v) }
+}
+
+/// The bits of `a` where those of `mask` are 1, else those of `b`.
+#[inline(always)]
+fn select(mask: [Pair; 2], a: [Pair; 2], b: [Pair; 2]) -> [Pair; 2] {
+    let [mut r0, mut r1] = mask;
+    // SAFETY: bits in registers.
+    unsafe {
+        asm!("vbsl {0}, {1}, {2}", inout(dreg) r0, in(dreg) a[0], in(dreg) b[0],
+            options(pure, nomem, nostack, preserves_flags));
+        asm!("vbsl {0}, {1}, {2}", inout(dreg) r1, in(dreg) a[1], in(dreg) b[1],
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    [r0, r1]
 }
 
 // SAFETY of all bodies: the trait asks that the processor has the instruction set and that pointers are
@@ -133,6 +171,30 @@ impl Simd for Neon {
     unsafe fn at_least(bound: [Pair; 2], v: [Pair; 2]) -> [Pair; 2] {
         // The instruction gives NaN if either is NaN.
         binary!("vmax.f32", bound, v)
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> [Pair; 2] {
+        let bytes: [u8; 4] = unsafe { from.cast::<[u8; 4]>().read() };
+        unary!("vcvt.f32.s32", of_integers(bytes.map(i32::from)))
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: [Pair; 2], zero: i32) {
+        // Added, it leaves the number rounded, halves to the even one, in the low bits.
+        const WHOLE: f32 = 12_582_912.0;
+        unsafe {
+            let low = Self::splat(-zero as f32);
+            // NaN is above nothing.
+            let above = binary!("vcgt.f32", v, low);
+            let v = select(above, v, low);
+            let v = Self::at_most(Self::splat((255 - zero) as f32), v);
+            let v = lanes(Self::add(v, Self::splat(WHOLE)));
+            let bytes = v.map(|x| (x.to_bits() as i32 - WHOLE.to_bits() as i32 + zero) as u8);
+            to.cast::<[u8; 4]>().write(bytes);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> [Pair; 2] {
+        unary!("vcvt.f32.s32", unsafe { Self::load(from.cast()) })
     }
     #[inline(always)]
     unsafe fn at_most(bound: [Pair; 2], v: [Pair; 2]) -> [Pair; 2] {

@@ -5,6 +5,9 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(all(target_arch = "arm", feature = "neon32"))]
+#[path = "neon32.rs"]
+mod neon;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -65,8 +68,8 @@ pub(in crate::backbone::engine) type DotEntry<A> = unsafe fn(&A);
 pub(in crate::backbone::engine) enum DotSet {
     /// One product at a time, as the compiler sees fit.
     Plain(InstructionSet),
-    /// Pairs of bytes that are widened: every 64-bit ARM.
-    #[cfg(target_arch = "aarch64")]
+    /// Pairs of bytes that are widened: every ARM with NEON.
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
     Neon,
     /// `sdot`: 64-bit ARM from 2018 on.
     #[cfg(target_arch = "aarch64")]
@@ -91,9 +94,10 @@ impl DotSet {
         let mut sets = vec![DotSet::Plain(isa)];
         match isa {
             InstructionSet::Portable => {}
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             InstructionSet::Neon => {
                 sets.push(DotSet::Neon);
+                #[cfg(target_arch = "aarch64")]
                 if std::arch::is_aarch64_feature_detected!("dotprod") {
                     sets.push(DotSet::NeonDot);
                 }
@@ -128,7 +132,7 @@ impl DotSet {
     pub(in crate::backbone::engine) fn tile_rows(self) -> [usize; 3] {
         match self {
             DotSet::Plain(_) => plain::Plain::<super::portable::Portable>::TILE_ROWS,
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             DotSet::Neon => neon::Widened::TILE_ROWS,
             #[cfg(target_arch = "aarch64")]
             DotSet::NeonDot => neon::Sdot::TILE_ROWS,
@@ -146,7 +150,7 @@ impl DotSet {
     /// What is taken from every activation before it is multiplied.
     pub(in crate::backbone::engine) fn offset(self) -> i32 {
         match self {
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             DotSet::Neon => neon::Widened::OFFSET,
             #[cfg(target_arch = "aarch64")]
             DotSet::NeonDot => neon::Sdot::OFFSET,
@@ -158,9 +162,9 @@ impl DotSet {
     pub(in crate::backbone::engine) fn entry<K: DotKernel>(self) -> DotEntry<K::Args> {
         match self {
             DotSet::Plain(InstructionSet::Portable) => plain::portable::<K>,
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             DotSet::Plain(InstructionSet::Neon) => neon::plain::<K>,
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "neon32")))]
             DotSet::Neon => neon::widened::<K>,
             #[cfg(target_arch = "aarch64")]
             DotSet::NeonDot => neon::sdot::<K>,

@@ -1,0 +1,134 @@
+//! How many pictures are in work at a time, and how large they may be, within a limit of memory.
+
+use crate::backbone::PictureSession;
+use crate::error::{Error, Result};
+use crate::pixels::DecodeLimits;
+
+/// Most that a picture of 8 bits takes for each pixel: its file, what the decoder holds (of a progressive JPEG all
+/// coefficients, of 16 bits), the picture.
+const BYTES_PER_PIXEL: u64 = 9;
+
+/// Most of these that are the decoded pixels as the file stores them.
+const STORED_BYTES_PER_PIXEL: u64 = 4;
+
+/// Workers are added as long as each can have pictures as large as a telephone's, in pixels.
+const COMMON_PICTURE: u64 = 12_300_000;
+
+/// The least picture with which a run makes sense, in pixels.
+const LEAST_PICTURE: u64 = 1_000_000;
+
+/// What a worker holds beside its session and its picture, in bytes: stacks, rows that wait.
+const WORKER_BYTES: u64 = 2 << 20;
+
+/// Workers, and what a picture may cost to decode, so that the program takes at most `most` bytes.
+///
+/// What the base takes is measured, and so is what a session takes, by running one.
+///
+/// # Errors
+/// [`Error::Parameter`] if that is not enough, or if the system does not tell how much memory a program takes; those of
+/// `open_session`.
+pub(super) fn share(
+    most: u64,
+    workers: usize,
+    limits: DecodeLimits,
+    open_session: impl Fn() -> Result<PictureSession>,
+) -> Result<(usize, DecodeLimits)> {
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    let refuse = |problem: String| Error::Parameter {
+        name: "--memory",
+        value: format!("{}M", megabytes(most)),
+        problem,
+    };
+    let unknown = || {
+        refuse(
+            "this system does not tell how much memory a program takes; give --workers and \
+             --max-megapixels instead"
+                .into(),
+        )
+    };
+    let base = status_bytes("VmRSS:").ok_or_else(unknown)?;
+    let mut session = open_session()?;
+    session.infer()?;
+    let with_session = status_bytes("VmRSS:").ok_or_else(unknown)?;
+    drop(session);
+    let each = with_session.saturating_sub(base) + WORKER_BYTES;
+    let peak = peak_memory_bytes().unwrap_or(with_session);
+    let least = peak.max(base + each + LEAST_PICTURE * BYTES_PER_PIXEL);
+    match divide(most.saturating_sub(base), each, workers, limits.max_pixels) {
+        Some((workers, max_pixels)) if most >= least => {
+            let max_bytes = limits.max_bytes.min(max_pixels * STORED_BYTES_PER_PIXEL);
+            Ok((
+                workers,
+                DecodeLimits {
+                    max_pixels,
+                    max_bytes,
+                },
+            ))
+        }
+        _ => Err(refuse(format!(
+            "give {}M or more for this base",
+            megabytes(least)
+        ))),
+    }
+}
+
+/// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its picture, and how many
+/// pixels that picture may have, at most `max_pixels`; none if one worker has too little.
+fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usize, u64)> {
+    let pixels = |workers: usize| {
+        let own = (left / workers as u64).saturating_sub(each);
+        max_pixels.min(own / BYTES_PER_PIXEL)
+    };
+    let workers = (2..=workers)
+        .rev()
+        .find(|&n| pixels(n) >= COMMON_PICTURE.min(max_pixels))
+        .unwrap_or(1);
+    let found = pixels(workers);
+    (found >= LEAST_PICTURE.min(max_pixels)).then_some((workers, found))
+}
+
+/// Most memory that this process has held, where the system tells.
+pub fn peak_memory_bytes() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// A number of bytes in what Linux tells of this process.
+fn status_bytes(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1_000_000;
+
+    #[test]
+    fn workers_are_given_up_before_pictures_of_a_telephone_are() {
+        // 12.3 million pixels take 110.7 MB.
+        assert_eq!(
+            divide(500 * MB, 10 * MB, 4, 100 * MB),
+            Some((4, 12_777_777))
+        );
+        assert_eq!(
+            divide(480 * MB, 10 * MB, 4, 100 * MB),
+            Some((3, 16_666_666))
+        );
+        assert_eq!(
+            divide(120 * MB, 10 * MB, 4, 100 * MB),
+            Some((1, 12_222_222))
+        );
+        assert_eq!(divide(20 * MB, 10 * MB, 4, 100 * MB), Some((1, 1_111_111)));
+        assert_eq!(divide(18 * MB, 10 * MB, 4, 100 * MB), None);
+        assert_eq!(divide(5 * MB, 10 * MB, 4, 100 * MB), None);
+    }
+
+    #[test]
+    fn a_smaller_limit_of_pixels_leaves_room_for_workers() {
+        assert_eq!(divide(120 * MB, 10 * MB, 4, 2 * MB), Some((4, 2 * MB)));
+        assert_eq!(divide(20 * MB, 10 * MB, 4, MB / 2), Some((1, MB / 2)));
+    }
+}
