@@ -38,6 +38,10 @@ pub fn probe_picture() -> Picture {
 ///
 /// On machines of the same kind, the same build gives the same bits.
 pub fn machine_kind() -> String {
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        allow(unused_mut)
+    )]
     let mut kind = vec![std::env::consts::ARCH, kernels()];
     #[cfg(target_arch = "x86_64")]
     {

@@ -39,7 +39,8 @@ macro_rules! binary {
     ($instruction:literal, $a:expr, $b:expr) => {{
         let ([a0, a1], [b0, b1]): ([Pair; 2], [Pair; 2]) = ($a, $b);
         let (r0, r1): (Pair, Pair);
-        // SAFETY: arithmetic in registers.
+        // SAFETY: arithmetic in registers. Some callers are `unsafe` blocks themselves.
+        #[allow(unused_unsafe)]
         unsafe {
             asm!(concat!($instruction, " {0}, {1}, {2}"), out(dreg) r0, in(dreg) a0, in(dreg) b0,
                 options(pure, nomem, nostack, preserves_flags));
@@ -55,7 +56,8 @@ macro_rules! unary {
     ($instruction:literal, $a:expr) => {{
         let [a0, a1]: [Pair; 2] = $a;
         let (r0, r1): (Pair, Pair);
-        // SAFETY: arithmetic in registers.
+        // SAFETY: arithmetic in registers. Some callers are `unsafe` blocks themselves.
+        #[allow(unused_unsafe)]
         unsafe {
             asm!(concat!($instruction, " {0}, {1}"), out(dreg) r0, in(dreg) a0,
                 options(pure, nomem, nostack, preserves_flags));
@@ -158,7 +160,8 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn mul_add(a: [Pair; 2], b: [Pair; 2], c: [Pair; 2]) -> [Pair; 2] {
         let [mut r0, mut r1] = c;
-        // SAFETY: arithmetic in registers.
+        // SAFETY: arithmetic in registers. Some callers are `unsafe` blocks themselves.
+        #[allow(unused_unsafe)]
         unsafe {
             asm!("vmla.f32 {0}, {1}, {2}", inout(dreg) r0, in(dreg) a[0], in(dreg) b[0],
                 options(pure, nomem, nostack, preserves_flags));
