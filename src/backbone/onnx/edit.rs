@@ -15,7 +15,7 @@ impl OnnxGraph {
     /// Keeps what is needed to compute `tensors` and makes them the outputs.
     ///
     /// # Errors
-    /// [`Error::Model`] if the graph has no such tensor.
+    /// [`Error::Model`](crate::Error::Model) if the graph has no such tensor.
     pub fn keep(&mut self, tensors: &[String]) -> Result<()> {
         let nodes = self.nodes();
         let producers: HashMap<&str, usize> = nodes

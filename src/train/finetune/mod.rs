@@ -72,7 +72,8 @@ pub struct Finetuned {
 /// kind of machine give the same bits, whatever the number of threads and however often the run was killed.
 ///
 /// # Errors
-/// Those of [`fit`]; [`Error::Diverged`]; [`Error::Cancelled`]; [`Error::Io`] on the checkpoint.
+/// Those of [`fit`](super::fit::fit()); [`Error::Diverged`](crate::Error::Diverged);
+/// [`Error::Cancelled`](crate::Error::Cancelled); [`Error::Io`](crate::Error::Io) on the checkpoint.
 pub fn finetune(
     tuning: &Tuning,
     training: &[usize],
@@ -134,7 +135,7 @@ pub fn finetune(
 /// The results of a model on labelled rows.
 ///
 /// # Errors
-/// [`Error::Cancelled`].
+/// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn score(
     model: &TunedModel,
     tuning: &Tuning,
