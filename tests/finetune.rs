@@ -132,6 +132,19 @@ fn run(
     checkpoint: Option<&Path>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
+    run_keeping(1.0, tail, threads, epochs, validation, checkpoint, progress)
+}
+
+/// [`run`] with a share of the joint weights.
+fn run_keeping(
+    wise_ft: f32,
+    tail: &TrainableTail,
+    threads: usize,
+    epochs: usize,
+    validation: &[usize],
+    checkpoint: Option<&Path>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
     let (maps, labels) = random_maps(tail, 22);
     let head = HeadParams {
         epochs: 5,
@@ -147,6 +160,7 @@ fn run(
         base_learning_rate: 1e-3,
         // Mixed maps would let the joint epochs do better on rows that are held out.
         cutmix: if validation.is_empty() { 0.2 } else { 0.0 },
+        wise_ft,
         ..FinetuneParams::default()
     };
     let tuning = Tuning {
@@ -207,6 +221,29 @@ fn the_result_depends_neither_on_threads_nor_on_stops() {
         })
         .collect();
     assert_eq!(told, ["goes on after epoch 2 of 4"]);
+}
+
+#[test]
+fn a_share_of_the_joint_weights_is_kept_also_after_a_stop() {
+    let backbone = backbone("efficientnet-lite0");
+    let tail = TrainableTail::of(&backbone, "block7a_project", false).unwrap();
+    let silent = Progress::silent();
+    let whole = run(&tail, 2, 3, &[], None, &silent).unwrap();
+    let half = run_keeping(0.5, &tail, 2, 3, &[], None, &silent).unwrap();
+    assert_eq!(half.losses, whole.losses);
+    for ((half, whole), before) in half.weights.iter().zip(&whole.weights).zip(&tail.weights) {
+        for ((half, whole), before) in half.iter().zip(whole).zip(&before.values) {
+            let between = 0.5 * (f64::from(*whole) + f64::from(*before));
+            assert!((f64::from(*half) - between).abs() <= f64::from(1e-6 * whole.abs().max(1.0)));
+        }
+    }
+    assert!(half.head != whole.head);
+
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    run_keeping(0.5, &tail, 2, 2, &[], Some(&checkpoint), &silent).unwrap();
+    let resumed = run_keeping(0.5, &tail, 2, 3, &[], Some(&checkpoint), &silent).unwrap();
+    assert!(resumed == half);
 }
 
 #[test]

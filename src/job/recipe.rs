@@ -81,7 +81,9 @@ impl Recipe {
             Recipe::Linear | Recipe::Best => "",
             Recipe::Mlp => "hidden = [256]\ndropout = 0.5\n",
             Recipe::Augment => "augment = 'default'\n",
-            Recipe::Finetune => "unfreeze-from = '50%'\naugment = 'default'\nviews = 4\n",
+            Recipe::Finetune => {
+                "unfreeze-from = '50%'\naugment = 'default'\nviews = 4\nwise-ft = 0.5\n"
+            }
         }
     }
 }

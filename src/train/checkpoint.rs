@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 8 | `tl-tune1` |
+//! | 8 | `tl-tune2` |
 //! | 8 | length of the header, little-endian |
 //! | … | the header, JSON |
 //! | … | tensors, f32 little-endian, one after another, with the lengths that the header says |
@@ -16,7 +16,7 @@ use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::progress::EpochStats;
 
-const MAGIC: &[u8; 8] = b"tl-tune1";
+const MAGIC: &[u8; 8] = b"tl-tune2";
 
 /// Everything of a checkpoint but its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

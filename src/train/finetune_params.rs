@@ -28,6 +28,10 @@ pub struct FinetuneParams {
     /// α of CutMix in the joint epochs, from 0 (none) to 2: a rectangle of each picture's maps is taken from another
     /// picture of the batch. See [`crate::nn::mixup`].
     pub cutmix: f32,
+    /// Share of the jointly trained weights in the model, from above 0 to 1 (all); the rest is of the weights before the
+    /// joint epochs. A mean of both keeps more of what the base knows: WiSE-FT (Wortsman et al., 2022, "Robust
+    /// fine-tuning of zero-shot models", arXiv:2109.01903). Training goes on from the joint weights.
+    pub wise_ft: f32,
 }
 
 impl Default for FinetuneParams {
@@ -41,6 +45,7 @@ impl Default for FinetuneParams {
             tune_warmup_epochs: 1,
             train_batchnorm: false,
             cutmix: 0.0,
+            wise_ft: 1.0,
         }
     }
 }
@@ -85,6 +90,13 @@ impl FinetuneParams {
             alpha,
             (0.0..=2.0).contains(&alpha),
             "must be from 0 to 2",
+        )?;
+        let share = self.wise_ft;
+        ensure(
+            "--wise-ft",
+            share,
+            share > 0.0 && share <= 1.0,
+            "must be above 0 and at most 1",
         )?;
         if self.tune_warmup_epochs >= self.tune_epochs && self.tune_warmup_epochs > 0 {
             return Err(Error::Parameter {
@@ -136,6 +148,7 @@ mod tests {
             "--joint-learning-rate"
         );
         assert_eq!(rejected(|p| p.cutmix = -0.5), "--cutmix");
+        assert_eq!(rejected(|p| p.wise_ft = 0.0), "--wise-ft");
         assert_eq!(
             rejected(|p| p.tune_warmup_epochs = 10),
             "--tune-warmup-epochs"

@@ -74,6 +74,20 @@ impl TunedModel {
         }
     }
 
+    /// The model `share` of the way from this one to `other`, weight by weight.
+    pub(super) fn towards(&self, other: &TunedModel, share: f32) -> TunedModel {
+        let step = |a: &mut f32, b: &f32| *a += share * (b - *a);
+        let mut model = self.clone();
+        for (from, to) in model.weights.iter_mut().zip(&other.weights) {
+            from.iter_mut().zip(to).for_each(|(a, b)| step(a, b));
+        }
+        for (from, to) in model.layers.iter_mut().zip(&other.layers) {
+            from.weights.zip_mut_with(&to.weights, step);
+            from.bias.zip_mut_with(&to.bias, step);
+        }
+        model
+    }
+
     /// The head on raw features.
     ///
     /// # Errors

@@ -151,6 +151,12 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutmix: Option<f64>,
 
+    /// Share of the jointly trained weights in the model, the rest being those before the joint epochs (WiSE-FT); 1 is
+    /// all of them, a half is often as accurate and surer of no loss [default: 1].
+    #[arg(long, value_name = "SHARE", help_heading = "Joint training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wise_ft: Option<f64>,
+
     /// Height and width of the input in pixels [default: what the model card says].
     #[arg(long, value_name = "PX", help_heading = "Base")]
     #[serde(skip_serializing_if = "Option::is_none")]

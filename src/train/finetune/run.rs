@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub(super) done: Header,
     pub(super) model: TunedModel,
     pub(super) best: TunedModel,
+    /// The head alone: what the joint epochs began with.
+    start: TunedModel,
     base_optimizer: Optimizer,
     head_optimizer: Optimizer,
     loss: CrossEntropy,
@@ -86,15 +88,19 @@ impl Run {
             warmup_best: fitted.best_epoch,
             ..Header::default()
         };
-        Ok(Run::new(tuning, training, done, model.clone(), model))
+        Ok(Run::new(
+            tuning,
+            training,
+            done,
+            [(); 3].map(|()| model.clone()),
+        ))
     }
 
     fn new(
         tuning: &Tuning,
         training: &[usize],
         done: Header,
-        model: TunedModel,
-        best: TunedModel,
+        [model, best, start]: [TunedModel; 3],
     ) -> Run {
         let head = tuning.params.get().joint(tuning.head.get());
         let base = HeadParams {
@@ -109,6 +115,7 @@ impl Run {
             done,
             model,
             best,
+            start,
             base_optimizer: Optimizer::new(rule(&base)),
             head_optimizer: Optimizer::new(rule(&head)),
             loss: CrossEntropy {
@@ -171,9 +178,13 @@ impl Run {
             rate = self.schedules[0].rate(step as u64);
             self.step(tuning, step as u64, results);
         }
+        let kept = match params.wise_ft {
+            1.0 => self.model.clone(),
+            share => self.start.towards(&self.model, share),
+        };
         let score = match validation {
             [] => None,
-            rows => Some(score(&self.model, tuning, rows, progress)?),
+            rows => Some(score(&kept, tuning, rows, progress)?),
         };
         let loss = score.as_ref().map_or(0.0, |s| s.loss);
         if !loss.is_finite() {
@@ -186,7 +197,7 @@ impl Run {
             best.started = true;
         }
         if best.improves(epoch, score.as_ref()) {
-            self.best = self.model.clone();
+            self.best = kept;
         }
         self.done.best_epoch = best.epoch;
         self.done.best_value = Some(best.value).filter(|v| v.is_finite());
@@ -268,6 +279,8 @@ impl Run {
             tensors.extend(trained_weights(model, tuning));
             tensors.extend(head_tensors(&model.layers));
         }
+        // Its base is the one that the run is given again.
+        tensors.extend(head_tensors(&self.start.layers));
         tensors.extend(base_moments);
         tensors.extend(head_moments);
         checkpoint::write(path, &header, &tensors)
@@ -292,11 +305,11 @@ impl Run {
             .map(|&b| f64::from_bits(b))
             .collect();
         let (mean, scale) = numbers.split_at(half);
-        let mut read_model = || -> Option<TunedModel> {
+        let mut read_model = |has_base: bool| -> Option<TunedModel> {
             let mut model = TunedModel::untrained(tuning.tail);
             model.standardizer = Standardizer::from_parts(mean.to_vec(), scale.to_vec());
             for (values, facts) in model.weights.iter_mut().zip(&tuning.tail.weights) {
-                if facts.trained {
+                if facts.trained && has_base {
                     *values = tensors.next().filter(|t| t.len() == values.len())?;
                 }
             }
@@ -310,11 +323,12 @@ impl Run {
             }
             Some(model)
         };
-        let (Some(model), Some(best)) = (read_model(), read_model()) else {
+        let models = [true, true, false].map(&mut read_model);
+        let [Some(model), Some(best), Some(start)] = models else {
             return Ok(None);
         };
         let steps = header.steps;
-        let mut run = Run::new(tuning, training, header, model, best);
+        let mut run = Run::new(tuning, training, header, [model, best, start]);
         let rest: Vec<Vec<f32>> = tensors.collect();
         if steps > 0 {
             let trained = tuning.tail.weights.iter().filter(|w| w.trained).count();
