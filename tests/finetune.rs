@@ -124,19 +124,8 @@ struct Outcome {
     best_epoch: usize,
 }
 
+/// A run that keeps `wise_ft` of the joint weights.
 fn run(
-    tail: &TrainableTail,
-    threads: usize,
-    epochs: usize,
-    validation: &[usize],
-    checkpoint: Option<&Path>,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    run_keeping(1.0, tail, threads, epochs, validation, checkpoint, progress)
-}
-
-/// [`run`] with a share of the joint weights.
-fn run_keeping(
     wise_ft: f32,
     tail: &TrainableTail,
     threads: usize,
@@ -194,7 +183,7 @@ fn the_result_depends_neither_on_threads_nor_on_stops() {
     let backbone = backbone("efficientnet-lite0");
     let tail = TrainableTail::of(&backbone, "block7a_project", false).unwrap();
     let silent = Progress::silent();
-    let calm = run(&tail, 1, 4, &[], None, &silent).unwrap();
+    let calm = run(1.0, &tail, 1, 4, &[], None, &silent).unwrap();
     assert!(calm.losses[3] < calm.losses[0], "{:?}", calm.losses);
     let first = tail.weights.iter().position(|w| w.trained).unwrap();
     assert!(calm.weights[first] != tail.weights[first].values);
@@ -202,15 +191,15 @@ fn the_result_depends_neither_on_threads_nor_on_stops() {
     for (found, before) in calm.weights.iter().zip(&tail.weights) {
         assert!(before.trained || *found == before.values, "{}", before.name);
     }
-    assert!(run(&tail, 3, 4, &[], None, &silent).unwrap() == calm);
+    assert!(run(1.0, &tail, 3, 4, &[], None, &silent).unwrap() == calm);
 
     // A run of two epochs stops where a run of four has its second checkpoint.
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
-    run(&tail, 2, 2, &[], Some(&checkpoint), &silent).unwrap();
+    run(1.0, &tail, 2, 2, &[], Some(&checkpoint), &silent).unwrap();
     assert!(checkpoint.exists());
     let (progress, events) = Progress::channel();
-    let resumed = run(&tail, 2, 4, &[], Some(&checkpoint), &progress).unwrap();
+    let resumed = run(1.0, &tail, 2, 4, &[], Some(&checkpoint), &progress).unwrap();
     drop(progress);
     assert!(resumed == calm);
     let told: Vec<String> = events
@@ -228,8 +217,8 @@ fn a_share_of_the_joint_weights_is_kept_also_after_a_stop() {
     let backbone = backbone("efficientnet-lite0");
     let tail = TrainableTail::of(&backbone, "block7a_project", false).unwrap();
     let silent = Progress::silent();
-    let whole = run(&tail, 2, 3, &[], None, &silent).unwrap();
-    let half = run_keeping(0.5, &tail, 2, 3, &[], None, &silent).unwrap();
+    let whole = run(1.0, &tail, 2, 3, &[], None, &silent).unwrap();
+    let half = run(0.5, &tail, 2, 3, &[], None, &silent).unwrap();
     assert_eq!(half.losses, whole.losses);
     for ((half, whole), before) in half.weights.iter().zip(&whole.weights).zip(&tail.weights) {
         for ((half, whole), before) in half.iter().zip(whole).zip(&before.values) {
@@ -241,8 +230,8 @@ fn a_share_of_the_joint_weights_is_kept_also_after_a_stop() {
 
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
-    run_keeping(0.5, &tail, 2, 2, &[], Some(&checkpoint), &silent).unwrap();
-    let resumed = run_keeping(0.5, &tail, 2, 3, &[], Some(&checkpoint), &silent).unwrap();
+    run(0.5, &tail, 2, 2, &[], Some(&checkpoint), &silent).unwrap();
+    let resumed = run(0.5, &tail, 2, 3, &[], Some(&checkpoint), &silent).unwrap();
     assert!(resumed == half);
 }
 
@@ -251,7 +240,16 @@ fn the_base_stays_as_it_was_if_no_joint_epoch_is_better() {
     // The classes of these maps are hardly there: what is learned of 18 of them does worse on the others.
     let backbone = backbone("efficientnet-lite0");
     let tail = TrainableTail::of(&backbone, "block7a_project", false).unwrap();
-    let found = run(&tail, 2, 4, &[18, 19, 20, 21], None, &Progress::silent()).unwrap();
+    let found = run(
+        1.0,
+        &tail,
+        2,
+        4,
+        &[18, 19, 20, 21],
+        None,
+        &Progress::silent(),
+    )
+    .unwrap();
     assert_eq!(found.best_epoch, 0);
     assert_eq!(found.losses.len(), 4);
     for (found, before) in found.weights.iter().zip(&tail.weights) {
@@ -265,7 +263,7 @@ fn stops_when_asked() {
     let tail = TrainableTail::of(&backbone, "top_conv", false).unwrap();
     let progress = Progress::silent();
     progress.cancel().cancel();
-    let stopped = run(&tail, 2, 4, &[], None, &progress);
+    let stopped = run(1.0, &tail, 2, 4, &[], None, &progress);
     assert!(matches!(stopped, Err(Error::Cancelled)));
 }
 

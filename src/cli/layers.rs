@@ -39,13 +39,7 @@ pub(crate) fn configuration<T: DeserializeOwned>(
         let recipe: Recipe = recipe
             .try_into()
             .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))?;
-        let settings: Table = recipe
-            .settings()
-            .parse()
-            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
-        for (name, value) in settings {
-            table.entry(name).or_insert(value);
-        }
+        recipe.fill(&mut table).map_err(|e| fail(e.to_string()))?;
     }
     Value::Table(table)
         .try_into()

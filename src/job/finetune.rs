@@ -86,13 +86,9 @@ impl FinetuneConfig {
             problem,
         };
         let mut table = toml::Table::try_from(config).map_err(|e| fail(e.to_string()))?;
-        let recipe: toml::Table = Recipe::Finetune
-            .settings()
-            .parse()
-            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
-        for (name, value) in recipe {
-            table.entry(name).or_insert(value);
-        }
+        Recipe::Finetune
+            .fill(&mut table)
+            .map_err(|e| fail(e.to_string()))?;
         let mut taken: FinetuneConfig = table.try_into().map_err(|e| fail(e.to_string()))?;
         taken.force = config.force;
         Ok(taken)

@@ -74,6 +74,21 @@ impl Recipe {
         })
     }
 
+    /// Puts the recipe's settings into a configuration that has nothing of their names.
+    ///
+    /// # Errors
+    /// If the settings are no TOML.
+    pub(crate) fn fill(
+        self,
+        configuration: &mut toml::Table,
+    ) -> std::result::Result<(), toml::de::Error> {
+        let settings: toml::Table = self.settings().parse()?;
+        for (name, value) in settings {
+            configuration.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
+
     /// The settings in which the recipe differs from the defaults, as a configuration file has them; what a
     /// user gives goes before them.
     pub fn settings(self) -> &'static str {

@@ -178,13 +178,13 @@ impl Run {
             rate = self.schedules[0].rate(step as u64);
             self.step(tuning, step as u64, results);
         }
-        let kept = match params.wise_ft {
-            1.0 => self.model.clone(),
-            share => self.start.towards(&self.model, share),
-        };
+        let mean = (params.wise_ft < 1.0).then(|| self.start.towards(&self.model, params.wise_ft));
         let score = match validation {
             [] => None,
-            rows => Some(score(&kept, tuning, rows, progress)?),
+            rows => {
+                let kept = mean.as_ref().unwrap_or(&self.model);
+                Some(score(kept, tuning, rows, progress)?)
+            }
         };
         let loss = score.as_ref().map_or(0.0, |s| s.loss);
         if !loss.is_finite() {
@@ -197,7 +197,7 @@ impl Run {
             best.started = true;
         }
         if best.improves(epoch, score.as_ref()) {
-            self.best = kept;
+            self.best = mean.unwrap_or_else(|| self.model.clone());
         }
         self.done.best_epoch = best.epoch;
         self.done.best_value = Some(best.value).filter(|v| v.is_finite());
