@@ -1,6 +1,7 @@
-//! What augmentation makes of pictures, on one sheet.
+//! What augmentation makes of pictures: one at a time, and on one sheet.
 
-use std::path::PathBuf;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,82 @@ use crate::features::View;
 use crate::pixels::{Augment, DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::save_sheet;
+
+/// What the views of a data set's pictures depend on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ViewSettings {
+    /// The folder that paths are relative to.
+    pub root: PathBuf,
+    /// The base whose input size and resizing rule are used.
+    pub backbone: BackboneParams,
+    /// What views differ in.
+    pub augment: Augment,
+    /// Seed of the views: the same as in training shows the views that training sees.
+    pub seed: u64,
+}
+
+// Ranges that were read are numbers.
+impl Eq for ViewSettings {}
+
+impl Hash for ViewSettings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.root, &self.backbone.model, self.seed).hash(state);
+    }
+}
+
+/// Makes views of one picture after another.
+pub struct Previewer {
+    settings: ViewSettings,
+    session: PictureSession,
+    /// The last picture, as the base gets it.
+    last: Option<(PathBuf, Picture)>,
+}
+
+impl Previewer {
+    /// Opens the base.
+    ///
+    /// # Errors
+    /// Those of [`Backbone::open`].
+    pub fn open(settings: ViewSettings) -> Result<Previewer> {
+        Ok(Previewer {
+            session: Backbone::open(&settings.backbone)?.session()?,
+            settings,
+            last: None,
+        })
+    }
+
+    /// What it was opened with.
+    pub fn settings(&self) -> &ViewSettings {
+        &self.settings
+    }
+
+    /// The view with this number of the picture `path`; 0 is the picture as the base gets it.
+    ///
+    /// # Errors
+    /// Those of [`Picture::open`].
+    pub fn view(&mut self, path: &Path, number: u32) -> Result<Picture> {
+        let plain = match self.last.take() {
+            Some((last, plain)) if last == path => plain,
+            _ => {
+                let file = self.settings.root.join(path);
+                let rendering = self.session.rendering();
+                let picture = Picture::open(&file, &DecodeLimits::default(), rendering)?;
+                self.session.resized(&picture)?
+            }
+        };
+        let view = View {
+            augment: self.settings.augment.clone(),
+            seed: self.settings.seed,
+            number,
+        };
+        let shown = match number {
+            0 => plain.clone(),
+            _ => view.augment.view(&plain, view.seed_of(path)),
+        };
+        self.last = Some((path.to_owned(), plain));
+        Ok(shown)
+    }
+}
 
 /// Configuration of [`augment_preview`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,12 +138,14 @@ pub fn augment_preview(
         },
         progress,
     )?;
-    let backbone = Backbone::open(&config.backbone)?;
-    let mut session = backbone.session()?;
-    let augment = match &config.augment.augment {
-        nothing if *nothing == Augment::default() => Augment::photographs(),
-        wanted => wanted.clone(),
+    let settings = ViewSettings {
+        root: dataset.root.clone(),
+        backbone: config.backbone.clone(),
+        augment: config.augment.augment.clone().or_photographs(),
+        seed: config.seed,
     };
+    let augment = settings.augment.clone();
+    let mut previewer = Previewer::open(settings)?;
     let count = if config.pictures == 0 {
         6
     } else {
@@ -89,10 +168,10 @@ pub fn augment_preview(
     let mut rows = Vec::new();
     for (_, index) in order.into_iter().take(count) {
         progress.checkpoint()?;
-        let sample = &dataset.samples[index];
-        let path = dataset.root.join(&sample.path);
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering())?;
-        rows.push(row(config, &augment, &sample.path, &picture, &mut session)?);
+        let path = &dataset.samples[index].path;
+        let views = 0..=config.augment.views.count(USUAL_VIEWS) as u32;
+        let row: Result<Vec<Picture>> = views.map(|n| previewer.view(path, n)).collect();
+        rows.push(row?);
     }
     let bytes = save_sheet(&rows, &config.output)?;
     progress.emit(Event::Saved {
@@ -102,22 +181,28 @@ pub fn augment_preview(
     Ok((rows.len(), augment))
 }
 
-/// A picture as the base gets it, then its views.
-fn row(
-    config: &AugmentPreviewConfig,
-    augment: &Augment,
-    path: &std::path::Path,
-    picture: &Picture,
-    session: &mut PictureSession,
-) -> Result<Vec<Picture>> {
-    let plain = session.resized(picture)?;
-    let views = (1..=config.augment.views.count(USUAL_VIEWS)).map(|number| {
-        let view = View {
-            augment: augment.clone(),
-            seed: config.seed,
-            number: number as u32,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_depends_on_its_number_and_the_seed_and_on_nothing_seen_before() {
+        let settings = |seed| ViewSettings {
+            root: Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny"),
+            augment: Augment::photographs(),
+            seed,
+            ..ViewSettings::default()
         };
-        augment.view(&plain, view.seed_of(path))
-    });
-    Ok(std::iter::once(plain.clone()).chain(views).collect())
+        let [fish, hammer] = ["fish/fish1.jpg", "hammer/hammer1.jpg"].map(Path::new);
+        let mut previewer = Previewer::open(settings(0)).unwrap();
+        let plain = previewer.view(fish, 0).unwrap();
+        assert_eq!((plain.width, plain.height), (224, 224));
+        let views = [1, 2].map(|number| previewer.view(fish, number).unwrap());
+        assert!(views[0] != views[1] && views.iter().all(|view| *view != plain));
+        assert_ne!(previewer.view(hammer, 0).unwrap(), plain);
+        assert_eq!(previewer.view(fish, 2).unwrap(), views[1]);
+        let mut other = Previewer::open(settings(1)).unwrap();
+        assert_eq!(other.view(fish, 0).unwrap(), plain);
+        assert_ne!(other.view(fish, 1).unwrap(), views[0]);
+    }
 }

@@ -64,7 +64,7 @@ mod record;
 
 mod save;
 
-pub use augment_preview::{AugmentPreviewConfig, augment_preview};
+pub use augment_preview::{AugmentPreviewConfig, Previewer, ViewSettings, augment_preview};
 pub use bench::{BenchConfig, bench};
 pub use best::{BestReport, Tried, best};
 pub use budget::Budget;

@@ -10,7 +10,9 @@ use ratatui_image::protocol::Protocol;
 
 use super::state::Screen;
 use crate::backbone::{BackboneParams, KnownModel};
-use crate::job::{BaseLayers, EvaluateConfig, Finding, FitConfig, Labels, Overview, VerifyConfig};
+use crate::job::{
+    BaseLayers, EvaluateConfig, Finding, FitConfig, Labels, Overview, VerifyConfig, ViewSettings,
+};
 use crate::progress;
 
 /// Something that happened.
@@ -92,11 +94,20 @@ pub enum Command {
     Quit,
 }
 
+/// What a picture shows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PictureSource {
+    /// A file.
+    File(PathBuf),
+    /// The view with this number of a data set's picture; 0 is the picture as the base gets it.
+    View(Arc<ViewSettings>, PathBuf, u32),
+}
+
 /// A picture at a size in cells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PictureKey {
-    /// The file.
-    pub path: PathBuf,
+    /// What it shows.
+    pub source: PictureSource,
     /// Most columns.
     pub width: u16,
     /// Most lines.

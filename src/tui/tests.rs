@@ -10,7 +10,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_image::picker::Picker;
 use ratatui_image::protocol::Protocol;
 
-use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
+use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey, PictureSource};
 use super::state::{Screen, State, update};
 use super::theme::{Depth, Font, Ground, Theme};
 use super::view::view;
@@ -176,7 +176,11 @@ impl Player {
 
 /// A picture of stripes in place of a photo, whose pixels could differ between processors.
 fn striped(key: &PictureKey) -> Option<Protocol> {
-    if !root().join("datasets/tiny").join(&key.path).exists() {
+    let path = match &key.source {
+        PictureSource::File(path) => root().join("datasets/tiny").join(path),
+        PictureSource::View(settings, path, _) => settings.root.join(path),
+    };
+    if !path.exists() {
         return None;
     }
     // Half blocks of the picker's cells, which are 10 by 20 pixels.
@@ -242,6 +246,23 @@ fn check(screen: Screen) {
 #[test]
 fn the_data_screen() {
     check(Screen::Data);
+}
+
+#[test]
+fn augmented_views_are_a_sheet() {
+    let mut all = String::new();
+    for size in [(80, 24), (120, 40)] {
+        let mut player = Player::opened(THEME);
+        player.press('l');
+        player.press('a');
+        all += &format!("=== as they would be\n{}", player.screen(size.0, size.1));
+        player.state.config.augment.augment = "RandomFlip=horizontal".parse().unwrap();
+        player.state.config.augment.views = crate::job::views::Views::Kept(2);
+        all += &format!("=== as they are\n{}", player.screen(size.0, size.1));
+        player.press('a');
+        assert!(!player.screen(size.0, size.1).contains("view 1"));
+    }
+    insta::assert_snapshot!("Views", all);
 }
 
 #[test]

@@ -24,12 +24,12 @@ use ratatui_image::Resize;
 use ratatui_image::picker::{Picker, ProtocolType};
 use ratatui_image::protocol::Protocol;
 
-use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
+use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey, PictureSource};
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
-    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, best, evaluate,
-    finetune, fit, layers, overview, run_job, verify,
+    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Previewer, Recipe, audit, best,
+    evaluate, finetune, fit, layers, overview, run_job, verify,
 };
 use crate::pixels::{DecodeLimits, Picture};
 use crate::progress::{self, Cancel, Pause, Progress};
@@ -422,11 +422,13 @@ fn serve_labels(asked: &Receiver<(Option<PathBuf>, PathBuf)>, to: &Sender<Event>
 }
 
 fn serve_pictures(wanted: &Receiver<Vec<PictureKey>>, to: &Sender<Event>, picker: &Picker) {
+    let mut previewer = None;
     while let Ok(first) = wanted.recv() {
         let mut keys = wanted.try_iter().last().unwrap_or(first);
         while !keys.is_empty() {
             let key = keys.remove(0);
-            let picture = make_picture(&key, picker);
+            let picture = open_picture(&key.source, &mut previewer)
+                .and_then(|picture| make_picture(&picture, &key, picker));
             if to
                 .send(Event::Answer(Answer::Picture(key, picture)))
                 .is_err()
@@ -440,8 +442,24 @@ fn serve_pictures(wanted: &Receiver<Vec<PictureKey>>, to: &Sender<Event>, picker
     }
 }
 
-/// Decodes a picture and makes it fit its cells.
-fn make_picture(key: &PictureKey, picker: &Picker) -> Option<Protocol> {
+/// Decodes a picture, or makes a view of it by a base that stays open until other settings are asked for.
+fn open_picture(source: &PictureSource, previewer: &mut Option<Previewer>) -> Option<Picture> {
+    match source {
+        PictureSource::File(path) => Picture::open(path, &DecodeLimits::default(), [255; 3]).ok(),
+        PictureSource::View(settings, path, number) => {
+            if previewer
+                .as_ref()
+                .is_none_or(|p| p.settings() != &**settings)
+            {
+                *previewer = Previewer::open((**settings).clone()).ok();
+            }
+            previewer.as_mut()?.view(path, *number).ok()
+        }
+    }
+}
+
+/// Makes a picture fit its cells.
+fn make_picture(picture: &Picture, key: &PictureKey, picker: &Picker) -> Option<Protocol> {
     let font = picker.font_size();
     let blocks = picker.protocol_type() == ProtocolType::Halfblocks;
     // A half block is one pixel wide and half a cell high; other protocols draw every pixel of a cell.
@@ -450,8 +468,6 @@ fn make_picture(key: &PictureKey, picker: &Picker) -> Option<Protocol> {
     } else {
         (u32::from(font.width), u32::from(font.height))
     };
-    let limits = DecodeLimits::default();
-    let picture = Picture::open(&key.path, &limits, [255; 3]).ok()?;
     let small = picture
         .thumbnail(u32::from(key.width) * x, u32::from(key.height) * y)
         .ok()?;

@@ -74,6 +74,14 @@ const FLIPS: [(&str, Flip); 4] = [
 ];
 
 impl Augment {
+    /// These ranges, or those that suit photographs where all are 0: for showing what augmentation is.
+    pub fn or_photographs(self) -> Augment {
+        if self == Augment::default() {
+            return Augment::photographs();
+        }
+        self
+    }
+
     /// What suits photographs of things that may stand anywhere but not on their head.
     pub fn photographs() -> Augment {
         Augment {

@@ -58,6 +58,8 @@ pub enum Action {
     Verify,
     /// Label the whole data set with the saved model.
     Evaluate,
+    /// Show what augmentation makes of the pictures, or the pictures again.
+    Views,
     /// Answers to a question.
     Yes,
     Rename,

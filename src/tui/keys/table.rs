@@ -72,6 +72,8 @@ pub(super) static BINDINGS: &[Binding] = &[
     on(&[Left, Char('h')], On::These(&[DATA]), Action::Left, "", "the picture before"),
     on(&[Right, Char('l')], On::These(&[DATA]), Action::Right, "pictures", "the next picture of the class"),
     on(&[Enter], On::These(&[DATA]), Action::Enter, "look", "ask the models about the picture"),
+    on(&[Char('a')], On::These(&[DATA]), Action::Views, "augmented", "what augmentation makes of the pictures, or the pictures"),
+    on(&[Esc], On::These(&[DATA]), Action::Back, "", "the pictures themselves again"),
     // Train.
     on(&[Up, Char('k')], On::These(&[TRAIN]), Action::Up, "", "up in the confusion matrix"),
     on(&[Down, Char('j')], On::These(&[TRAIN]), Action::Down, "", "down in the confusion matrix"),

@@ -32,6 +32,8 @@ pub struct Data {
     pub cursor: Cursor,
     /// Place of the first picture shown among those of the class.
     pub picture: usize,
+    /// Whether augmented views of the pictures are shown.
+    pub views: bool,
     /// For each class, places in the overview's pictures.
     members: Vec<Vec<u32>>,
 }
@@ -146,6 +148,8 @@ impl Data {
         match action {
             Action::Left => self.picture = self.picture.saturating_sub(1),
             Action::Right => self.picture = (self.picture + 1).min(last),
+            Action::Views => self.views = !self.views,
+            Action::Back => self.views = false,
             action => {
                 if self.cursor.act(action, self.groups(), page) {
                     self.picture = 0;

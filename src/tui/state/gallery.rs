@@ -1,14 +1,13 @@
 //! Pictures made ready for the terminal: bounded, and asked for only while they are on the screen. Pure.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 
 use ratatui_image::protocol::Protocol;
 
 use crate::tui::event::{Command, PictureKey};
 
 /// Pictures kept: at 40 by 20 cells in half blocks some 20 kB each, as a sixel some 100 kB.
-const KEPT: usize = 64;
+pub const KEPT: usize = 64;
 
 /// Pictures by file and size.
 #[derive(Default)]
@@ -21,13 +20,8 @@ pub struct Gallery {
 
 impl Gallery {
     /// The picture, if it is ready; none inside if it cannot be shown.
-    pub fn get(&self, path: &Path, width: u16, height: u16) -> Option<&Option<Protocol>> {
-        let key = PictureKey {
-            path: path.to_owned(),
-            width,
-            height,
-        };
-        self.ready.get(&key)
+    pub fn get(&self, key: &PictureKey) -> Option<&Option<Protocol>> {
+        self.ready.get(key)
     }
 
     /// Takes note of what the screen has room for, and asks for what is missing.
@@ -64,10 +58,11 @@ impl Gallery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tui::event::PictureSource;
 
     fn key(name: &str) -> PictureKey {
         PictureKey {
-            path: name.into(),
+            source: PictureSource::File(name.into()),
             width: 4,
             height: 2,
         }
@@ -85,8 +80,8 @@ mod tests {
             gallery.put(key(&i.to_string()), None);
             gallery.want(vec![key("a")]);
         }
-        assert!(gallery.get(Path::new("a"), 4, 2).is_some());
-        assert!(gallery.get(Path::new("0"), 4, 2).is_none());
+        assert!(gallery.get(&key("a")).is_some());
+        assert!(gallery.get(&key("0")).is_none());
         assert_eq!(gallery.ready.len(), KEPT);
     }
 }

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use ratatui_image::Image;
 
-use crate::tui::event::{PictureKey, Seen, Target};
+use crate::tui::event::{PictureKey, PictureSource, Seen, Target};
 use crate::tui::state::State;
 use crate::tui::state::cursor::Cursor;
 use crate::tui::text::{fit, path_text, wrap};
@@ -197,14 +197,43 @@ impl Canvas<'_, '_> {
 
     /// Draws the picture of the file `path` into `area`, or says in words what is there.
     pub fn picture(&mut self, area: Rect, path: &Path) {
+        self.picture_of(area, PictureSource::File(path.to_owned()));
+    }
+
+    /// Draws a picture of a row or page of such, with a line under it.
+    pub fn thumbnail(&mut self, area: Rect, source: PictureSource, caption: &str, selected: bool) {
+        let image = Rect {
+            height: area.height.saturating_sub(1),
+            ..area
+        };
+        self.picture_of(image, source);
+        let (style, mark) = match selected {
+            true => (self.theme.selected(), self.theme.mark(Mark::Cursor)),
+            false => (self.theme.faint(), " "),
+        };
+        let caption = fit(caption, usize::from(area.width).saturating_sub(2));
+        let line = Line::from(Span::styled(format!("{mark}{caption}"), style));
+        self.line(area, image.height, line);
+    }
+
+    /// Draws the picture of `source` into `area`, or says in words what is there.
+    pub fn picture_of(&mut self, area: Rect, source: PictureSource) {
         if area.width < 4 || area.height < 2 {
             return;
         }
         if !self.state.pictures {
-            self.say(area, &path_text(path));
+            match source {
+                PictureSource::File(path) => self.say(area, &path_text(&path)),
+                PictureSource::View(..) => {}
+            }
             return;
         }
-        match self.state.gallery.get(path, area.width, area.height) {
+        let key = PictureKey {
+            source,
+            width: area.width,
+            height: area.height,
+        };
+        match self.state.gallery.get(&key) {
             Some(Some(picture)) => {
                 let size = picture.size();
                 let place = Rect {
@@ -218,11 +247,7 @@ impl Canvas<'_, '_> {
             Some(None) => self.say(area, "cannot be shown"),
             None => self.say(area, "…"),
         }
-        self.seen.pictures.push(PictureKey {
-            path: path.to_owned(),
-            width: area.width,
-            height: area.height,
-        });
+        self.seen.pictures.push(key);
     }
 
     /// A faint word in the middle of `area`.

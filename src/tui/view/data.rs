@@ -14,7 +14,7 @@ use super::canvas::{Canvas, columns, rows};
 use super::status::name;
 use crate::job::Overview;
 use crate::report::{grouped, printable};
-use crate::tui::event::Target;
+use crate::tui::event::{PictureSource, Target};
 use crate::tui::text::{fit, left, right};
 use crate::tui::theme::Mark;
 
@@ -172,29 +172,8 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
             width: width - 1,
             height: height - 1,
         };
-        let image = Rect {
-            height: cell.height.saturating_sub(1),
-            ..cell
-        };
-        let path = canvas.state.root().join(&picture.path);
-        canvas.picture(image, &path);
-        let selected = number == data.picture;
-        let style = if selected {
-            canvas.theme.selected()
-        } else {
-            canvas.theme.faint()
-        };
-        let mark = if selected {
-            canvas.theme.mark(Mark::Cursor)
-        } else {
-            " "
-        };
-        let caption = fit(
-            &name(&picture.path),
-            usize::from(cell.width).saturating_sub(2),
-        );
-        let line = Line::from(Span::styled(format!("{mark}{caption}"), style));
-        canvas.line(cell, cell.height - 1, line);
+        let file = PictureSource::File(canvas.state.root().join(&picture.path));
+        canvas.thumbnail(cell, file, &name(&picture.path), number == data.picture);
         canvas.seen.targets.push((cell, Target::SideRow(number)));
     }
 }

@@ -23,6 +23,7 @@ mod start;
 mod status;
 mod train;
 mod verify;
+mod views;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -60,6 +61,9 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
     tabs(&mut canvas, head);
     match state.screen {
         Screen::Start => start::draw(&mut canvas, body),
+        Screen::Data if state.data.views && state.data.known().is_some() => {
+            views::draw(&mut canvas, body)
+        }
         Screen::Data => data::draw(&mut canvas, body),
         Screen::Extract => extract::draw(&mut canvas, body),
         Screen::Train => train::draw(&mut canvas, body),
