@@ -1,15 +1,17 @@
-"""Compares tl-batch with Keras: parameters, and features at the last layer and at three inner ones.
+"""Compares tl-batch with Keras: parameters, and features at the last layer and at three inner ones; and fine-tunes.
 
     check_zoo.py --program target/release/tl-batch [NETWORK...]
 
 Exports each network of keras.applications with random weights (BatchNormalization statistics too), runs
-`tl-batch summary` and `tl-batch extract` on it, and prints a table in Markdown. Exits with 1 if a parameter total
-differs, or a feature by more than 1e-3 + 1e-4 of its value.
+`tl-batch summary` and `tl-batch extract` on it, and `tl-batch finetune` on datasets/tiny from the deepest layer that can
+be trained; prints a table in Markdown. Exits with 1 if a parameter total differs, or a feature by more than
+1e-3 + 1e-4 of its value, or if the model that was trained gives other results when it runs.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +38,7 @@ NETWORKS = [
     "ConvNeXtTiny",
 ]
 PICTURES = 3
+TINY = Path(__file__).parent.parent / "datasets" / "tiny"
 # Keras counts how many pictures its Normalization layer has seen as a parameter; an ONNX file has no such number.
 COUNTERS = {"EfficientNetB0": 1}
 KINDS = ("Add", "Concatenate", "MaxPooling2D", "Activation", "ReLU", "BatchNormalization")
@@ -64,13 +67,36 @@ def inner_layers(model):
     return [layers[round(len(layers) * share)] for share in (0.25, 0.5, 0.75)]
 
 
+def try_to_run(program, arguments, folder):
+    """Runs tl-batch."""
+    environment = {**os.environ, "TL_MODELS": str(folder)}
+    return subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, cwd=folder)
+
+
 def run(program, arguments, folder):
     """Runs tl-batch and returns what it printed."""
-    environment = {**os.environ, "TL_MODELS": str(folder)}
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, cwd=folder)
+    done = try_to_run(program, arguments, folder)
     if done.returncode:
         sys.exit(f"tl-batch {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def finetune(program, name, first, folder):
+    """Trains an epoch from the layer `first`, or the deepest that can be trained; returns its name, and whether the model
+    gives the same results when it runs."""
+
+    def arguments(layer):
+        epochs = ["--epochs", "1", "--tune-epochs", "1", "--tune-warmup-epochs", "0", "--pool", "avg"]
+        return ["finetune", name, str(TINY), "--unfreeze-from", layer, *epochs, "-o", f"{name}-tuned.onnx"]
+
+    done = try_to_run(program, arguments(first), folder)
+    if done.returncode:
+        better = re.search(r"(?:first layer that can be trained|deepest layer to train from) is (\S+)", done.stderr)
+        if not better:
+            sys.exit(f"tl-batch {' '.join(arguments(first))}: {done.stderr.strip()}")
+        first = better[1]
+        return first, "same results: TRUE" in run(program, arguments(first), folder)
+    return first, "same results: TRUE" in done.stdout
 
 
 def check(program, network, folder):
@@ -104,10 +130,13 @@ def check(program, network, folder):
     expected = model.count_params()
     right &= parameters == expected - COUNTERS.get(network, 0)
     size = model.input_shape[1]
+    with_weights = [line["name"] for line in lines if line["trainable"]]
+    trained_from, same = finetune(program, name, with_weights[0], folder)
+    right &= same
     cut_names = ", ".join(f"`{layer.name}`" for layer in layers)
     row = (
         f"| {network} | {size} | {mode} | {expected:,} | {parameters:,} | {worst:.1e} of {largest:.3g} "
-        f"| {cut_names} |"
+        f"| {cut_names} | `{trained_from}` |"
     )
     return row, right
 
@@ -118,8 +147,8 @@ def main():
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     args = parser.parse_args()
     program = args.program.resolve()
-    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | cuts |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | cuts | trained from |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     all_right = True
     for network in args.networks:
         with tempfile.TemporaryDirectory() as folder:
