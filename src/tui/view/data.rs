@@ -15,6 +15,7 @@ use super::status::name;
 use crate::job::Overview;
 use crate::report::{grouped, printable};
 use crate::tui::event::{PictureSource, Target};
+use crate::tui::state::data::Data;
 use crate::tui::text::{fit, left, right};
 use crate::tui::theme::Mark;
 
@@ -138,8 +139,8 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     }
 }
 
-fn draw_pictures(canvas: &mut Canvas, area: Rect) {
-    let data = &canvas.state.data;
+/// The selected class, and which of its pictures is selected.
+pub(super) fn class_and_place(data: &Data) -> [String; 2] {
     let class = data
         .known()
         .and_then(|o| o.classes.get(data.cursor.at))
@@ -150,8 +151,14 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
         grouped((data.picture + 1).min(len) as u64),
         grouped(len as u64)
     );
-    let inner = canvas.panel(area, &printable(class), &place);
-    if inner.height < 4 || len == 0 {
+    [printable(class), place]
+}
+
+fn draw_pictures(canvas: &mut Canvas, area: Rect) {
+    let data = &canvas.state.data;
+    let [class, place] = class_and_place(data);
+    let inner = canvas.panel(area, &class, &place);
+    if inner.height < 4 || data.pictures() == 0 {
         return;
     }
     // Thumbnails of about 16 by 7 cells, with a name under each.

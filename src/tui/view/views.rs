@@ -13,10 +13,10 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 
 use super::canvas::{Canvas, rows};
+use super::data::class_and_place;
 use super::status::name;
 use crate::job::ViewSettings;
 use crate::pixels::Augment;
-use crate::report::{grouped, printable};
 use crate::tui::event::{PictureSource, Target};
 use crate::tui::state::gallery::KEPT;
 use crate::tui::text::fit;
@@ -27,18 +27,8 @@ const CELL: (u16, u16) = (18, 9);
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let state = canvas.state;
     let (data, config) = (&state.data, &state.config);
-    let class = data
-        .known()
-        .and_then(|o| o.classes.get(data.cursor.at))
-        .map_or("pictures", String::as_str);
-    let len = data.pictures();
-    let place = format!(
-        "{} of {}",
-        grouped((data.picture + 1).min(len) as u64),
-        grouped(len as u64)
-    );
-    let title = format!("{}, augmented", printable(class));
-    let inner = canvas.panel(area, &title, &place);
+    let [class, place] = class_and_place(data);
+    let inner = canvas.panel(area, &format!("{class}, augmented"), &place);
     let [sheet, foot] = rows(inner, [inner.height.saturating_sub(1), 1]);
     let settings = Arc::new(ViewSettings {
         root: state.root(),
