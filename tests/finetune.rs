@@ -355,6 +355,27 @@ fn an_operator_that_cannot_be_trained_through_is_named_with_the_deepest_layer_th
     assert_eq!(tail.cut, "n2");
 }
 
+#[test]
+fn weights_that_nodes_make_are_trained_and_saved() {
+    let Some(python) = python() else { return };
+    let work = Workplace::new();
+    let model = work.path("filled.onnx");
+    run_python(&python, "make_small_model.py", &[&model], &["nchw-filled"]);
+    let tiny = repository("datasets/tiny").display().to_string();
+    for from in ["conv2", "conv3"] {
+        let said = work.run(&format!(
+            "finetune ./filled.onnx {tiny} --unfreeze-from {from} --train-batchnorm --input-size 32 --epochs 2 \
+             --tune-epochs 2 --base-learning-rate 0.01 -o tuned.onnx --force"
+        ));
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        assert!(
+            said.stdout.contains("same results: TRUE"),
+            "{}",
+            said.stdout
+        );
+    }
+}
+
 /// Our layers against ONNX Runtime: the end of a base on the maps of its prefix gives the features of the
 /// whole base.
 #[test]

@@ -1,10 +1,11 @@
 """Makes a small ONNX classifier with random weights.
 
-    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-external|nchw-opset9-softmax|nchw-lrn
+    make_small_model.py OUT.onnx nhwc-fixed|nchw-free|nchw-external|nchw-opset9-softmax|nchw-lrn|nchw-filled
 
 Two convolutions, a global average pooling to the tensor `features` (8 values), and a dense layer of 5
 classes. `nhwc-fixed` takes [1, 32, 32, 3] and transposes inside, as converted TensorFlow models do; `nchw-lrn`
-has a local response normalisation and a third convolution before the pooling. `nchw-external` is `nchw-free` with
+has a local response normalisation and a third convolution before the pooling; `nchw-filled` has there a batch normalisation
+whose scale a node fills with ones, and a convolution whose kernel is the output of a node. `nchw-external` is `nchw-free` with
 its weights in the file OUT.onnx.data, as PyTorch's exporter writes them.
 """
 
@@ -45,6 +46,19 @@ def main():
         nodes += [
             helper.make_node("LRN", ["s2"], ["n2"], name="lrn2", size=3),
             helper.make_node("Conv", ["n2", weight("k4", 8, 8, 1, 1)], ["c3"], name="conv3"),
+        ]
+        last = "c3"
+    if variant == "nchw-filled":
+        ones = numpy_helper.from_array(np.ones(1, np.float32), "value")
+        kernel = numpy_helper.from_array(random.normal(0, 0.3, (8, 8, 1, 1)).astype(np.float32), "value")
+        weights.append(numpy_helper.from_array(np.array([8], np.int64), "length"))
+        weights.append(numpy_helper.from_array(np.full(8, 0.5, np.float32), "variance"))
+        norm = ["s2", "scale", weight("shift", 8), weight("mean", 8), "variance"]
+        nodes += [
+            helper.make_node("ConstantOfShape", ["length"], ["scale"], name="scale", value=ones),
+            helper.make_node("Constant", [], ["k4"], name="k4", value=kernel),
+            helper.make_node("BatchNormalization", norm, ["n2"], name="norm2"),
+            helper.make_node("Conv", ["n2", "k4"], ["c3"], name="conv3"),
         ]
         last = "c3"
     nodes += [

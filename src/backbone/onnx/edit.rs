@@ -8,10 +8,54 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto;
 
+use super::super::attributes::float_values;
 use super::{Attribute, OnnxGraph};
 use crate::error::Result;
 
+/// Tensors of more values than this are left to be made when the network runs.
+const MOST_EXPANDED: usize = 1 << 16;
+
 impl OnnxGraph {
+    /// Puts the values in place of each node that fills a small float32 tensor of a constant shape: exporters write scales
+    /// that are all one so, and whoever looks for weights shall find them.
+    pub(super) fn expand_filled(&mut self) {
+        let nodes = self.proto.graph.iter().flat_map(|g| &g.node).enumerate();
+        let filled: Vec<(usize, pb::TensorProto)> = nodes
+            .filter(|(_, node)| node.op_type == "ConstantOfShape")
+            .filter_map(|(index, node)| {
+                let dims = self.integers(node.input.first()?)?;
+                let lengths = dims.iter().map(|&dim| usize::try_from(dim).ok());
+                let values = lengths
+                    .into_iter()
+                    .try_fold(1usize, |n, dim| n.checked_mul(dim?))?;
+                // Without the attribute it is a float32 of 0.
+                let value = match node.attribute.iter().find(|a| a.name == "value") {
+                    Some(attribute) => *float_values(attribute.t.as_ref()?)?.first()?,
+                    None => 0.0,
+                };
+                let tensor = pb::TensorProto {
+                    dims,
+                    data_type: DataType::Float as i32,
+                    raw_data: value.to_le_bytes().repeat(values),
+                    ..Default::default()
+                };
+                (values <= MOST_EXPANDED).then_some((index, tensor))
+            })
+            .collect();
+        let graph = self.graph_mut();
+        for (index, tensor) in filled {
+            let node = &mut graph.node[index];
+            node.op_type = "Constant".to_owned();
+            node.input.clear();
+            node.attribute = vec![pb::AttributeProto {
+                name: "value".to_owned(),
+                r#type: AttributeType::Tensor as i32,
+                t: Some(tensor),
+                ..Default::default()
+            }];
+        }
+    }
+
     /// Keeps what is needed to compute `tensors` and makes them the outputs.
     ///
     /// # Errors
@@ -213,10 +257,18 @@ impl OnnxGraph {
         });
     }
 
-    /// Gives the float32 weight `name` other values, in row-major order.
+    /// Gives the float32 weight `name`, or what the `Constant` node of this output makes, other values, in row-major order.
     pub(crate) fn set_weight(&mut self, name: &str, values: &[f32]) {
         let graph = self.graph_mut();
-        if let Some(tensor) = graph.initializer.iter_mut().find(|t| t.name == name) {
+        let weight = graph.initializer.iter_mut().find(|t| t.name == name);
+        let tensor = weight.or_else(|| {
+            let mut nodes = graph.node.iter_mut();
+            let node =
+                nodes.find(|n| n.op_type == "Constant" && n.output.iter().any(|o| o == name))?;
+            let value = node.attribute.iter_mut().find(|a| a.name == "value")?;
+            value.t.as_mut()
+        });
+        if let Some(tensor) = tensor {
             tensor.float_data.clear();
             tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         }

@@ -96,10 +96,12 @@ impl OnnxGraph {
         {
             graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
         }
-        Ok(OnnxGraph {
+        let mut graph = OnnxGraph {
             proto,
             name: name.to_owned(),
-        })
+        };
+        graph.expand_filled();
+        Ok(graph)
     }
 
     /// The bytes of this graph as an ONNX file; the same graph gives the same bytes.

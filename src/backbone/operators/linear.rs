@@ -1,5 +1,7 @@
 //! Layers with weights: convolution, batch normalisation, dense.
 
+use std::collections::HashSet;
+
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::conv::Conv;
 use crate::nn::convnet::Op;
@@ -73,9 +75,17 @@ impl Compiler<'_> {
             .float("epsilon")
             .unwrap_or(1e-5);
         let norm = BatchNorm::new(statistic(3)?, &statistic(4)?, epsilon);
-        let trains = self.train_batchnorm;
-        let scale = self.weight(reading, 1, channels, trains, false)?;
-        let shift = self.weight(reading, 2, channels, trains, false)?;
+        // What a node makes stands for a scale or shift that the network does not have.
+        let weights = match self.train_batchnorm {
+            true => self.graph.weight_names(),
+            false => HashSet::new(),
+        };
+        let trains = |place: usize| {
+            let name = reading.node.inputs.get(place);
+            name.is_some_and(|name| weights.contains(name))
+        };
+        let scale = self.weight(reading, 1, channels, trains(1), false)?;
+        let shift = self.weight(reading, 2, channels, trains(2), false)?;
         let op = Op::BatchNorm { norm, scale, shift };
         Ok(self.push(&reading.node.name, op, &[input], input.shape))
     }
