@@ -98,6 +98,23 @@ pub enum Error {
         hint: String,
     },
 
+    /// A feature store has features of other settings.
+    #[error(
+        "{what} of the feature store {}: expected {expected}, found {found}; give another folder, or --force to replace \
+         this one",
+        shown(path)
+    )]
+    OtherFeatures {
+        /// Its folder.
+        path: PathBuf,
+        /// The setting.
+        what: &'static str,
+        /// What is asked for.
+        expected: String,
+        /// What the store was made with.
+        found: String,
+    },
+
     /// A feature store is broken or of another version.
     #[error("feature store {}: {problem}", shown(path))]
     Store {
@@ -213,7 +230,10 @@ impl Error {
             | Error::Dataset { .. }
             | Error::Image { .. }
             | Error::Unusable { .. } => 3,
-            Error::Model { .. } | Error::Mismatch { .. } | Error::Store { .. } => 4,
+            Error::Model { .. }
+            | Error::Mismatch { .. }
+            | Error::OtherFeatures { .. }
+            | Error::Store { .. } => 4,
             Error::OutputExists { .. } | Error::InUse { .. } => 5,
             Error::NotSame { .. } => 6,
             Error::Diverged { .. } => 7,

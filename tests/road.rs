@@ -364,6 +364,35 @@ fn a_store_of_another_base_is_refused_with_the_difference() {
         assert_eq!(said.code, Some(4), "{flags}: {}", said.stderr);
         assert!(said.stderr.contains(sentence), "{flags}: {}", said.stderr);
     }
+    // `fit` keeps its store itself: it says the same, and replaces it with its output.
+    let fit = |flags: &str| {
+        work.run(&format!(
+            "fit {} -o a.onnx --epochs 2 --input-size {flags}",
+            tiny()
+        ))
+    };
+    assert_eq!(fit("64").code, Some(0));
+    fs::remove_file(work.path("a.onnx")).unwrap();
+    let said = fit("96");
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("--force to replace"),
+        "{}",
+        said.stderr
+    );
+    let said = fit("96 --augment RandomFlip=horizontal --views 1 --force");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let replaced = "a.features is replaced: its features are of another input-size";
+    assert!(said.stderr.contains(replaced), "{}", said.stderr);
+    let said = fit("64 --augment RandomFlip=horizontal --views 1 --force");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(
+        said.stderr.matches("is replaced").count(),
+        2,
+        "{}",
+        said.stderr
+    );
+
     let said = work.run(&format!(
         "extract {} --out store --model ./other.onnx",
         tiny()

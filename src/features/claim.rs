@@ -64,9 +64,8 @@ pub fn remove_store(out: &Path) -> Result<()> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
-            problem:
-                "this is no feature store, so --force does not remove it; give --out another folder"
-                    .into(),
+            problem: "this is no feature store, so --force does not remove it; give another folder"
+                .into(),
         });
     }
     let _lock = held(out)?;

@@ -29,7 +29,7 @@ use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
 use crate::disk::{remove_folder, rename_synced};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
 
@@ -208,11 +208,11 @@ fn refuse_other(
     } else {
         return Ok(());
     };
-    Err(Error::Mismatch {
-        what: format!("{what} of the feature store {}", shown(out)),
+    Err(Error::OtherFeatures {
+        path: out.to_owned(),
+        what,
         expected,
         found,
-        hint: "give --out another folder, or --force to replace this one".into(),
     })
 }
 

@@ -1,13 +1,13 @@
 //! Images → features on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{JobCard, write_config};
 use crate::backbone::{Backbone, BackboneParams};
 use crate::dataset::Dataset;
-use crate::error::{Result, shown};
+use crate::error::{Error, Result, shown};
 use crate::features::{FeatureStore, PipelineParams, remove_store};
 use crate::progress::{Event, Phase, Progress};
 
@@ -71,6 +71,26 @@ pub(super) fn run(
         ));
     }
     Ok(store)
+}
+
+/// Fills a store by `fill`; if there is one of other settings in `out` and `replace` is asked for, in its place.
+pub(super) fn or_replace(
+    out: &Path,
+    replace: bool,
+    progress: &Progress,
+    fill: impl Fn() -> Result<FeatureStore>,
+) -> Result<FeatureStore> {
+    match fill() {
+        Err(Error::OtherFeatures { what, .. }) if replace => {
+            let path = shown(out);
+            progress.info(format!(
+                "{path} is replaced: its features are of another {what}"
+            ));
+            remove_store(out)?;
+            fill()
+        }
+        filled => filled,
+    }
 }
 
 pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Result<Dataset> {

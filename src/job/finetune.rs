@@ -310,11 +310,14 @@ fn run_prefix(
         ..extract_config.clone()
     };
     let prefix = Backbone::open(&extract_config.backbone)?;
-    let mut store = extract::run(&extract_config, dataset, &prefix, progress)?;
+    let mut store = extract::or_replace(&config.store(), config.force, progress, || {
+        extract::run(&extract_config, dataset, &prefix, progress)
+    })?;
     let source = ViewSource {
         dataset,
         backbone: &prefix,
         pipeline: &config.pipeline,
+        replace: config.force,
         params: &config.augment,
         seed: config.head.seed,
         epochs: config.finetune.tune_epochs,

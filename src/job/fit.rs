@@ -127,11 +127,14 @@ fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, B
     let dataset = extract::open_dataset(&extract_config, progress)?;
     dataset.require_classes(2)?;
     let backbone = extract::open_backbone(&config.backbone, progress)?;
-    let mut store = extract::run(&extract_config, &dataset, &backbone, progress)?;
+    let mut store = extract::or_replace(&config.store(), config.force, progress, || {
+        extract::run(&extract_config, &dataset, &backbone, progress)
+    })?;
     let source = ViewSource {
         dataset: &dataset,
         backbone: &backbone,
         pipeline: &config.pipeline,
+        replace: config.force,
         params: &config.augment,
         seed: config.head.seed,
         epochs: config.head.epochs,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::extract::or_replace;
 use crate::backbone::Backbone;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -105,6 +106,8 @@ pub(super) struct ViewSource<'a> {
     pub dataset: &'a Dataset,
     pub backbone: &'a Backbone,
     pub pipeline: &'a PipelineParams,
+    /// Whether stores of other settings give way.
+    pub replace: bool,
     pub params: &'a AugmentParams,
     pub seed: u64,
     /// Epochs in which they are seen.
@@ -143,14 +146,11 @@ pub(super) fn attach_views(
             number: number as u32,
         };
         let out = source.folder.join(view.family()).join(number.to_string());
-        views.push(extract_view(
-            source.backbone,
-            &dataset,
-            &out,
-            source.pipeline,
-            &view,
-            progress,
-        )?);
+        let (backbone, pipeline) = (source.backbone, source.pipeline);
+        let filled = or_replace(&out, source.replace, progress, || {
+            extract_view(backbone, &dataset, &out, pipeline, &view, progress)
+        });
+        views.push(filled?);
     }
     store.attach_views(views, params.views == Views::Live)
 }

@@ -207,7 +207,7 @@ pub struct RunArgs {
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// Replace the output if it is there.
+    /// Replace the output if it is there, and what is kept beside it for other settings.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
