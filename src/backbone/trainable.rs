@@ -56,6 +56,7 @@ impl TrainableTail {
     /// operator behind it cannot be trained through: then the deepest layer that can is named.
     pub fn of(backbone: &Backbone, from: &str, train_batchnorm: bool) -> Result<TrainableTail> {
         let (graph, output) = backbone.graph();
+        let graph = &graph.with_filled();
         let nodes = graph.nodes();
         let constants = constants(graph, &nodes);
         let layers: Vec<usize> = (0..nodes.len())
@@ -80,14 +81,17 @@ impl TrainableTail {
                 None => format!("nothing of {} would stay frozen", graph.name()),
             }));
         };
+        let cannot_train_at = |at: usize| {
+            let deepest = layers.iter().find(|&&i| {
+                i > at && cut_before(&nodes, &constants, i).is_some_and(|(begin, _)| begin > at)
+            });
+            cannot_train(&nodes[at], deepest.map(|&i| &nodes[i]))
+        };
         let unsupported = (begin..nodes.len())
             .rev()
             .find(|&i| !is_supported(&nodes[i].op_type));
         if let Some(at) = unsupported {
-            let deepest = layers.iter().find(|&&i| {
-                i > at && cut_before(&nodes, &constants, i).is_some_and(|(begin, _)| begin > at)
-            });
-            return Err(wrong(cannot_train(&nodes[at], deepest.map(|&i| &nodes[i]))));
+            return Err(wrong(cannot_train_at(at)));
         }
         let shared: HashSet<&str> = nodes[..first]
             .iter()
@@ -98,7 +102,7 @@ impl TrainableTail {
         for (i, node) in nodes.iter().enumerate().skip(begin) {
             compiler
                 .add(i, node, i >= first, &shared)
-                .map_err(|problem| wrong(format!("{}: {problem}", cannot_train(node, None))))?;
+                .map_err(|problem| wrong(format!("{} ({problem})", cannot_train_at(i))))?;
         }
         let (net, weights) = compiler.finish(output)?;
         if !weights.iter().any(|w| w.trained) {

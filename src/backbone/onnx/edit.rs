@@ -16,9 +16,9 @@ use crate::error::Result;
 const MOST_EXPANDED: usize = 1 << 16;
 
 impl OnnxGraph {
-    /// Puts the values in place of each node that fills a small float32 tensor of a constant shape: exporters write scales
-    /// that are all one so, and whoever looks for weights shall find them.
-    pub(super) fn expand_filled(&mut self) {
+    /// This graph with the values in place of each node that fills a small float32 tensor of a constant shape: exporters
+    /// write scales that are all one so. Nodes keep their places.
+    pub(crate) fn with_filled(&self) -> OnnxGraph {
         let nodes = self.proto.graph.iter().flat_map(|g| &g.node).enumerate();
         let filled: Vec<(usize, pb::TensorProto)> = nodes
             .filter(|(_, node)| node.op_type == "ConstantOfShape")
@@ -42,9 +42,9 @@ impl OnnxGraph {
                 (values <= MOST_EXPANDED).then_some((index, tensor))
             })
             .collect();
-        let graph = self.graph_mut();
+        let mut graph = self.clone();
         for (index, tensor) in filled {
-            let node = &mut graph.node[index];
+            let node = &mut graph.graph_mut().node[index];
             node.op_type = "Constant".to_owned();
             node.input.clear();
             node.attribute = vec![pb::AttributeProto {
@@ -54,6 +54,7 @@ impl OnnxGraph {
                 ..Default::default()
             }];
         }
+        graph
     }
 
     /// Keeps what is needed to compute `tensors` and makes them the outputs.

@@ -96,12 +96,10 @@ impl OnnxGraph {
         {
             graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
         }
-        let mut graph = OnnxGraph {
+        Ok(OnnxGraph {
             proto,
             name: name.to_owned(),
-        };
-        graph.expand_filled();
-        Ok(graph)
+        })
     }
 
     /// The bytes of this graph as an ONNX file; the same graph gives the same bytes.
