@@ -14,6 +14,7 @@ mod args;
 mod event;
 mod graphics;
 mod keys;
+mod pictures;
 mod state;
 mod terminal;
 mod text;

@@ -18,20 +18,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use image::{DynamicImage, RgbImage};
-use ratatui::layout::Size;
-use ratatui_image::Resize;
-use ratatui_image::picker::{Picker, ProtocolType};
-use ratatui_image::protocol::Protocol;
+use ratatui_image::picker::Picker;
 
-use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey, PictureSource};
+use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
+use super::pictures::serve_pictures;
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
-    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Previewer, Recipe, audit, best,
-    evaluate, finetune, fit, layers, overview, run_job, verify,
+    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, best, evaluate,
+    finetune, fit, layers, overview, run_job, verify,
 };
-use crate::pixels::{DecodeLimits, Picture};
 use crate::progress::{self, Cancel, Pause, Progress};
 
 /// Questions that may wait for an answer; a user cannot ask faster.
@@ -419,63 +415,6 @@ fn serve_labels(asked: &Receiver<(Option<PathBuf>, PathBuf)>, to: &Sender<Event>
             return;
         }
     }
-}
-
-fn serve_pictures(wanted: &Receiver<Vec<PictureKey>>, to: &Sender<Event>, picker: &Picker) {
-    let mut previewer = None;
-    while let Ok(first) = wanted.recv() {
-        let mut keys = wanted.try_iter().last().unwrap_or(first);
-        while !keys.is_empty() {
-            let key = keys.remove(0);
-            let picture = open_picture(&key.source, &mut previewer)
-                .and_then(|picture| make_picture(&picture, &key, picker));
-            if to
-                .send(Event::Answer(Answer::Picture(key, picture)))
-                .is_err()
-            {
-                return;
-            }
-            if let Some(newer) = wanted.try_iter().last() {
-                keys = newer;
-            }
-        }
-    }
-}
-
-/// Decodes a picture, or makes a view of it by a base that stays open until other settings are asked for.
-fn open_picture(source: &PictureSource, previewer: &mut Option<Previewer>) -> Option<Picture> {
-    match source {
-        PictureSource::File(path) => Picture::open(path, &DecodeLimits::default(), [255; 3]).ok(),
-        PictureSource::View(settings, path, number) => {
-            if previewer
-                .as_ref()
-                .is_none_or(|p| p.settings() != &**settings)
-            {
-                *previewer = Previewer::open((**settings).clone()).ok();
-            }
-            previewer.as_mut()?.view(path, *number).ok()
-        }
-    }
-}
-
-/// Makes a picture fit its cells.
-fn make_picture(picture: &Picture, key: &PictureKey, picker: &Picker) -> Option<Protocol> {
-    let font = picker.font_size();
-    let blocks = picker.protocol_type() == ProtocolType::Halfblocks;
-    // A half block is one pixel wide and half a cell high; other protocols draw every pixel of a cell.
-    let (x, y) = if blocks {
-        (4, 8)
-    } else {
-        (u32::from(font.width), u32::from(font.height))
-    };
-    let small = picture
-        .thumbnail(u32::from(key.width) * x, u32::from(key.height) * y)
-        .ok()?;
-    let image = RgbImage::from_raw(small.width, small.height, small.rgb)?;
-    let size = Size::new(key.width, key.height);
-    picker
-        .new_protocol(DynamicImage::ImageRgb8(image), size, Resize::Scale(None))
-        .ok()
 }
 
 #[cfg(test)]
