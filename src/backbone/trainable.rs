@@ -56,7 +56,7 @@ impl TrainableTail {
     /// operator behind it cannot be trained through: then the deepest layer that can is named.
     pub fn of(backbone: &Backbone, from: &str, train_batchnorm: bool) -> Result<TrainableTail> {
         let (graph, output) = backbone.graph();
-        let graph = &graph.with_filled();
+        let graph = &*graph.with_filled();
         let nodes = graph.nodes();
         let constants = constants(graph, &nodes);
         let layers: Vec<usize> = (0..nodes.len())

@@ -144,7 +144,6 @@ pub fn augment_preview(
         augment: config.augment.augment.clone().or_photographs(),
         seed: config.seed,
     };
-    let augment = settings.augment.clone();
     let mut previewer = Previewer::open(settings)?;
     let count = if config.pictures == 0 {
         6
@@ -178,7 +177,7 @@ pub fn augment_preview(
         path: config.output.clone(),
         bytes,
     });
-    Ok((rows.len(), augment))
+    Ok((rows.len(), previewer.settings.augment))
 }
 
 #[cfg(test)]

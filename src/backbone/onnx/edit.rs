@@ -1,5 +1,6 @@
 //! Changes of a graph: cut, extended, joined, given other weights.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb;
@@ -17,17 +18,17 @@ const MOST_EXPANDED: usize = 1 << 16;
 
 impl OnnxGraph {
     /// This graph with the values in place of each node that fills a small float32 tensor of a constant shape: exporters
-    /// write scales that are all one so. Nodes keep their places.
-    pub(crate) fn with_filled(&self) -> OnnxGraph {
+    /// write scales that are all one so. Nodes keep their places; nothing is copied where there is no such node.
+    pub(crate) fn with_filled(&self) -> Cow<'_, OnnxGraph> {
         let nodes = self.proto.graph.iter().flat_map(|g| &g.node).enumerate();
         let filled: Vec<(usize, pb::TensorProto)> = nodes
             .filter(|(_, node)| node.op_type == "ConstantOfShape")
             .filter_map(|(index, node)| {
                 let dims = self.integers(node.input.first()?)?;
-                let lengths = dims.iter().map(|&dim| usize::try_from(dim).ok());
+                let mut lengths = dims.iter().map(|&dim| usize::try_from(dim).ok());
                 let values = lengths
-                    .into_iter()
-                    .try_fold(1usize, |n, dim| n.checked_mul(dim?))?;
+                    .try_fold(1usize, |n, dim| n.checked_mul(dim?))
+                    .filter(|&values| values <= MOST_EXPANDED)?;
                 // Without the attribute it is a float32 of 0.
                 let value = match node.attribute.iter().find(|a| a.name == "value") {
                     Some(attribute) => *float_values(attribute.t.as_ref()?)?.first()?,
@@ -39,9 +40,12 @@ impl OnnxGraph {
                     raw_data: value.to_le_bytes().repeat(values),
                     ..Default::default()
                 };
-                (values <= MOST_EXPANDED).then_some((index, tensor))
+                Some((index, tensor))
             })
             .collect();
+        if filled.is_empty() {
+            return Cow::Borrowed(self);
+        }
         let mut graph = self.clone();
         for (index, tensor) in filled {
             let node = &mut graph.graph_mut().node[index];
@@ -54,7 +58,7 @@ impl OnnxGraph {
                 ..Default::default()
             }];
         }
-        graph
+        Cow::Owned(graph)
     }
 
     /// Keeps what is needed to compute `tensors` and makes them the outputs.

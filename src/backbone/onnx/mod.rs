@@ -232,6 +232,12 @@ impl OnnxGraph {
             .collect()
     }
 
+    /// Whether a tensor is one of the [weights](Self::weight_names).
+    pub(super) fn is_weight(&self, name: &str) -> bool {
+        let mut graph = self.proto.graph.iter();
+        graph.any(|g| g.initializer.iter().any(|t| t.name == name))
+    }
+
     /// Tensors that are made of one weight alone, such as the transposed kernel of a dense layer: their weights.
     pub fn weight_copies(&self) -> HashMap<String, String> {
         let weights = self.weight_names();

@@ -1,7 +1,5 @@
 //! Layers with weights: convolution, batch normalisation, dense.
 
-use std::collections::HashSet;
-
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::conv::Conv;
 use crate::nn::convnet::Op;
@@ -76,16 +74,13 @@ impl Compiler<'_> {
             .unwrap_or(1e-5);
         let norm = BatchNorm::new(statistic(3)?, &statistic(4)?, epsilon);
         // What a node makes stands for a scale or shift that the network does not have.
-        let weights = match self.train_batchnorm {
-            true => self.graph.weight_names(),
-            false => HashSet::new(),
-        };
         let trains = |place: usize| {
             let name = reading.node.inputs.get(place);
-            name.is_some_and(|name| weights.contains(name))
+            self.train_batchnorm && name.is_some_and(|name| self.graph.is_weight(name))
         };
-        let scale = self.weight(reading, 1, channels, trains(1), false)?;
-        let shift = self.weight(reading, 2, channels, trains(2), false)?;
+        let (trains_scale, trains_shift) = (trains(1), trains(2));
+        let scale = self.weight(reading, 1, channels, trains_scale, false)?;
+        let shift = self.weight(reading, 2, channels, trains_shift, false)?;
         let op = Op::BatchNorm { norm, scale, shift };
         Ok(self.push(&reading.node.name, op, &[input], input.shape))
     }
