@@ -35,6 +35,12 @@ impl Facts {
     }
 }
 
+/// The cosine of the angle between two vectors.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| p * q).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
+}
+
 /// Largest difference, as a share of the largest value.
 fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
@@ -201,7 +207,7 @@ fn tokens_are_pooled_by_class_token_mean_maximum_or_not_at_all() {
     let (_, said) = extract("pooler", "./pooler.onnx");
     assert!(
         said.contains(
-            "2 outputs, last_hidden_state, pooler_output: its features are pooler_output"
+            "2 outputs, last_hidden_state [17, 12], pooler_output [12]: its features are pooler_output"
         ),
         "{said}"
     );

@@ -99,22 +99,20 @@ impl<'a> Flow<'a> {
         false
     }
 
-    /// The values that a node reads before they are written in other numbers, and without what does nothing when a
-    /// network is used (dropout): the float tensor behind `QuantizeLinear` and `DequantizeLinear`.
+    /// `tensor` without what does nothing when a network is used, such as dropout; in the place of integers that are
+    /// found anew for each picture, the floats that they stand for.
+    ///
+    /// `DequantizeLinear` is no such thing: what `QuantizeLinear` before it rounds and bounds may be an activation.
     pub fn plain(&self, tensor: &'a str) -> &'a str {
         let mut tensor = tensor;
-        while let Some((_, node)) = self.maker(tensor) {
-            let Some(input) = self.data_input(node) else {
-                break;
-            };
-            tensor = match node.op_type.as_str() {
-                "Dropout" | "Identity" | "QuantizeLinear" | "DynamicQuantizeLinear" => input,
-                "DequantizeLinear" => match self.maker(input) {
-                    Some((_, quantize)) if quantize.op_type == "QuantizeLinear" => input,
-                    _ => break,
-                },
-                _ => break,
-            };
+        while let Some((_, node)) = self.maker(tensor)
+            && matches!(
+                node.op_type.as_str(),
+                "Dropout" | "Identity" | "DynamicQuantizeLinear"
+            )
+            && let Some(input) = self.data_input(node)
+        {
+            tensor = input;
         }
         tensor
     }

@@ -206,6 +206,8 @@ impl<'a> Finder<'a> {
             }
             // At the end, one probability a class; elsewhere an activation.
             "Sigmoid" if !path.bent && !path.gated => Role::Classifies(first),
+            // No number below 0 gets through: an activation that a quantiser has put into the rounding.
+            "QuantizeLinear" if self.graph.is_rounded_from_zero(node) => Role::Bends(all()),
             _ if is_passing(op) => Role::Passes(all()),
             _ if is_bending(op) => Role::Bends(all()),
             "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" => Role::Pools,
@@ -329,7 +331,13 @@ impl<'a> Finder<'a> {
             && let Some(input) = self.flow.data_input(node)
             && (matches!(
                 node.op_type.as_str(),
-                "BatchNormalization" | "LayerNormalization" | "Flatten" | "Reshape" | "Squeeze"
+                "BatchNormalization"
+                    | "LayerNormalization"
+                    | "Flatten"
+                    | "Reshape"
+                    | "Squeeze"
+                    | "QuantizeLinear"
+                    | "DequantizeLinear"
             ) || matches!(
                 node.op_type.as_str(),
                 "Mul" | "Add" | "Sub" | "Div" | "Dropout" | "Identity" | "Cast"
