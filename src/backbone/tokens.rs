@@ -75,7 +75,8 @@ fn has_class_token(graph: &OnnxGraph, flow: &Flow, tensor: &str) -> bool {
             "Slice" if begins_at_first(graph, node) => todo.extend(inputs),
             op if keeps_tokens(op) => todo.extend(inputs),
             // Branches whose results are added to the tokens.
-            "MatMul" | "Gemm" | "Einsum" | "Attention" | "MultiHeadAttention" | "Reshape" => {}
+            op if op.contains("MatMul") => {}
+            "Gemm" | "Einsum" | "Attention" | "MultiHeadAttention" | "Reshape" => {}
             _ => return false,
         }
     }

@@ -39,9 +39,11 @@ OPSET = 13
 class Net:
     """A graph in the making. Methods add nodes and return the name of the tensor that they make."""
 
-    def __init__(self, random, weights_by):
+    def __init__(self, random, kind):
         self.random = random
-        self.weights_by = weights_by
+        self.kind = kind
+        self.weights_by = kind if kind in ("node", "half", "mixed") else "plain"
+        self.has_tokens = False
         self.nodes = []
         self.initializers = []
         self.count = 0
@@ -201,6 +203,7 @@ class Net:
     def tokens(self, x, class_tokens):
         """Tokens [N, T, 12] behind a block of a transformer and a normalisation."""
         width = 12
+        self.has_tokens = True
         x = self.conv_patch(x, width)
         x = self.node("Reshape", [x, self.ints(0, width, 16)])
         x = self.node("Transpose", [x], perm=[0, 2, 1])
@@ -279,7 +282,8 @@ class Net:
 
 def classified(net, x):
     """A network with a classifier: its output, the tensor of its features, and whether they are tokens or maps."""
-    classes = net.pick(2, 5, 10, 37)
+    # Of two or three logits that are rounded, none might be negative by chance: then they look like activations.
+    classes = net.pick(10, 37) if net.kind == "qdq" else net.pick(2, 5, 10, 37)
     form = net.pick(
         "dense", "dense", "dense", "hidden", "conv-behind", "conv-behind-hidden", "conv-before", "cosine", "two-heads",
         "two-norms", "class-token", "mean-token", "token-classes", "norm", "dropout", "wide",
@@ -386,7 +390,7 @@ def make(number):
     """A network and what is known of it; before its weights become integers."""
     random = np.random.default_rng([number, 77])
     kind = str(random.choice(["plain", "plain", "node", "half", "mixed", "qdq", "dynamic"]))
-    net = Net(random, kind if kind in ("node", "half", "mixed") else "plain")
+    net = Net(random, kind)
     channels_last = random.random() < 0.25
     x = "image"
     if channels_last:
@@ -438,6 +442,7 @@ def make(number):
     facts = {
         "number": number,
         "kind": kind,
+        "tokens": net.has_tokens,
         "features": renamed.get(features, features),
         "classifier": has_classifier,
         "pool": pool,
@@ -465,6 +470,26 @@ class Pictures(CalibrationDataReader):
         return next(self.inputs, None)
 
 
+def rounded(model, features):
+    """The tensor that is read in the place of `features` in a quantised graph."""
+    if features in {output.name for output in model.graph.output}:
+        return features
+    readers = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, {})[node.op_type] = node
+    tensor = found = features
+    while True:
+        quantize = readers.get(tensor, {}).get("QuantizeLinear")
+        if quantize:
+            tensor = found = readers[quantize.output[0]]["DequantizeLinear"].output[0]
+        nothing = readers.get(tensor, {})
+        nothing = nothing.get("Dropout") or nothing.get("Identity")
+        if not nothing:
+            return found
+        tensor = nothing.output[0]
+
+
 def write(number, folder):
     model, facts = make(number)
     path = str(folder / f"{number}.onnx")
@@ -479,7 +504,10 @@ def write(number, folder):
             per_channel=bool(random.integers(2)),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            # The formulas of a normalisation would go wild in 8 bits.
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"] if facts["tokens"] else None,
         )
+        facts["features"] = rounded(onnx.load(path), facts["features"])
     elif facts["kind"] == "dynamic":
         quantize_dynamic(model, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     else:

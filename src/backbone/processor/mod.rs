@@ -100,7 +100,7 @@ pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Process
                     });
                 }
                 Err(problem) => warnings.push(format!(
-                    "{} is not used: {problem}; write a card if pictures are to be prepared in a certain way",
+                    "{} is ignored: {problem}; a model card can state the preprocessing",
                     path.display()
                 )),
             }
@@ -110,7 +110,7 @@ pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Process
 }
 
 fn not_an_object() -> String {
-    "`pretrained_cfg` is no object".to_owned()
+    "`pretrained_cfg` is not an object".to_owned()
 }
 
 /// The object in the JSON file `path`; none if there is no such file.
@@ -121,19 +121,19 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
         false => fs::read(path).map_err(|e| e.to_string()),
     };
     let value = text.and_then(|text| {
-        serde_json::from_slice::<Value>(&text).map_err(|e| format!("it is no JSON file ({e})"))
+        serde_json::from_slice::<Value>(&text).map_err(|e| format!("it is not valid JSON ({e})"))
     });
     match value {
         Ok(Value::Object(map)) => Some(map),
         Ok(_) => {
             warnings.push(format!(
-                "{} is not used: it is no JSON object",
+                "{} is ignored: it is not a JSON object",
                 path.display()
             ));
             None
         }
         Err(problem) => {
-            warnings.push(format!("{} is not used: {problem}", path.display()));
+            warnings.push(format!("{} is ignored: {problem}", path.display()));
             None
         }
     }
@@ -254,8 +254,8 @@ mod tests {
     fn a_file_with_values_that_cannot_be_used_is_left_out_with_a_word() {
         let normal = r#""image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]"#;
         for (text, problem) in [
-            ("[1]".to_owned(), "it is no JSON object"),
-            ("{".to_owned(), "it is no JSON file"),
+            ("[1]".to_owned(), "it is not a JSON object"),
+            ("{".to_owned(), "it is not valid JSON"),
             (
                 r#"{"image_mean": [0.5, 0.5], "image_std": 1}"#.to_owned(),
                 "`image_mean` is [0.5,0.5]",
@@ -296,7 +296,7 @@ mod tests {
             assert!(warnings[0].contains(problem), "{text}: {warnings:?}");
         }
         for (text, problem) in [
-            (r#"{"pretrained_cfg": 3}"#, "is no object"),
+            (r#"{"pretrained_cfg": 3}"#, "is not an object"),
             (r#"{"pretrained_cfg": {"std": 1}}"#, "no `mean`"),
             (
                 r#"{"pretrained_cfg": {"mean": 0, "std": 1, "input_size": [1, 28, 28]}}"#,
