@@ -96,7 +96,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// A path as text that a terminal can show.
 pub fn path_text(path: &Path) -> String {
-    printable(&path.to_string_lossy()).replace('\n', "\\n")
+    printable(&path.to_string_lossy())
 }
 
 /// A share as whole percent; under a half but not nothing is `<1`.

@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use ratatui_image::Image;
 
+use crate::error::{is_unsafe, printable};
 use crate::tui::event::{PictureKey, PictureSource, Seen, Target};
 use crate::tui::state::State;
 use crate::tui::state::cursor::Cursor;
@@ -27,11 +28,17 @@ pub(super) struct Canvas<'a, 'f> {
 }
 
 impl Canvas<'_, '_> {
-    /// Writes one line from the left; what does not fit is cut.
+    /// Writes one line from the left, as [`printable`] text; what does not fit is cut.
     pub fn line<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
         if row < area.height {
+            let mut line = line.into();
+            for span in &mut line.spans {
+                if span.content.contains(is_unsafe) {
+                    span.content = printable(&span.content).into();
+                }
+            }
             let buffer = self.frame.buffer_mut();
-            buffer.set_line(area.x, area.y + row, &line.into(), area.width);
+            buffer.set_line(area.x, area.y + row, &line, area.width);
         }
     }
 

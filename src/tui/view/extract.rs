@@ -59,7 +59,9 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let inner = canvas.panel(area, "Extract", "");
     let text = match (canvas.state.runs.latest(), &canvas.state.attached) {
         (Some(run), _) => match &run.status {
-            Status::Failed(message) => format!("it failed before the first picture:\n{message}"),
+            Status::Failed(message) => {
+                format!("it failed before the first picture:\n{}", printable(message))
+            },
             Status::Stopped(_) => "it was stopped before the first picture".into(),
             _ => "getting ready: the data set is scanned and the base is loaded…".to_owned(),
         },

@@ -45,7 +45,10 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let inner = canvas.panel(area, "Train", "");
     let text = match canvas.state.runs.latest().map(|run| &run.status) {
         Some(Status::Failed(message)) => {
-            format!("the run failed before the first epoch:\n{message}")
+            format!(
+                "the run failed before the first epoch:\n{}",
+                printable(message)
+            )
         }
         Some(Status::Stopped(_)) => {
             "the run was stopped before the first epoch; r goes on with what is done".to_owned()
