@@ -17,6 +17,39 @@ pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
+/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
+pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
+    let raw = &tensor.raw_data;
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Float => Some(float_values(tensor)?.into_iter().map(f64::from).collect()),
+        DataType::Int64 if raw.is_empty() => {
+            Some(tensor.int64_data.iter().map(|&i| i as f64).collect())
+        }
+        DataType::Int64 => {
+            let (values, _) = raw.as_chunks::<8>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| i64::from_le_bytes(*b) as f64)
+                    .collect(),
+            )
+        }
+        DataType::Int32 if raw.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&i| f64::from(i)).collect())
+        }
+        DataType::Int32 => {
+            let (values, _) = raw.as_chunks::<4>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| f64::from(i32::from_le_bytes(*b)))
+                    .collect(),
+            )
+        }
+        _ => None,
+    }
+}
+
 /// The attributes of one operator; empty where the graph has none.
 pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 

@@ -9,6 +9,7 @@ use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
+use super::check;
 use super::engine::{self, LayerTime};
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ impl Network {
     /// # Errors
     /// [`Error::Model`] with the operator and node that cannot be run.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
+        require_sizes(graph, input_shape)?;
         let load = |proto: &pb::ModelProto| {
             guarded(graph, || {
                 let model = engine::framework()
@@ -196,6 +198,15 @@ pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
     })
 }
 
+/// Refuses a graph that would make too much of its constants, which the engine computes before anything else is known.
+fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
+    let proto = graph.proto().graph.as_ref();
+    match proto.and_then(|proto| check::oversize(proto, input_shape)) {
+        Some(problem) => Err(graph.fail(problem)),
+        None => Ok(()),
+    }
+}
+
 /// Most values of one tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
 const MOST_VALUES: usize = 1 << 28;
 
@@ -205,6 +216,7 @@ pub(super) fn tensor_shapes(
     graph: &OnnxGraph,
     input_shape: [usize; 4],
 ) -> Result<HashMap<String, Vec<usize>>> {
+    require_sizes(graph, input_shape)?;
     let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;
@@ -220,9 +232,10 @@ pub(super) fn tensor_shapes(
         Ok(shapes)
     })?;
     let is_too_large = |shape: &[usize]| {
+        // A dimension of 0 makes no other one harmless: parts of a shape are multiplied, too.
         let values = shape
             .iter()
-            .try_fold(1_usize, |values, &dim| values.checked_mul(dim));
+            .try_fold(1_usize, |values, &dim| values.checked_mul(dim.max(1)));
         values.is_none_or(|values| values > MOST_VALUES)
     };
     match shapes.iter().find(|(_, shape)| is_too_large(shape)) {

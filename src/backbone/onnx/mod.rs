@@ -96,6 +96,9 @@ impl OnnxGraph {
         {
             graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
         }
+        if let Some(problem) = proto.graph.as_ref().and_then(check::excess) {
+            return Err(fail(problem));
+        }
         Ok(OnnxGraph {
             proto,
             name: name.to_owned(),
