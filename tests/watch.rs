@@ -158,7 +158,7 @@ fn what_cannot_be_watched_is_said_before_it_begins() {
         (
             "watch in m.onnx --queue 0",
             2,
-            "queue = 0: must be 1 or more",
+            "queue = 0: must be from 1 to 100000",
         ),
     ] {
         let said = work.run(line);

@@ -11,9 +11,12 @@ use super::args::PipelineArgs;
 use super::output::Out;
 use crate::backbone::top_k;
 use crate::disk::RotatingFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_range};
 use crate::job::{JobCard, Sighting, Trigger, WatchConfig, watch};
 use crate::report::grouped;
+
+/// Most full files to keep.
+const MOST_KEPT: usize = 1_000;
 
 /// Classify pictures as they arrive in a folder: one JSON line each.
 ///
@@ -164,6 +167,7 @@ fn line<'a>(labels: &[String], sighting: &'a Sighting, top: usize) -> Line<'a> {
 /// Runs `tl-batch watch`.
 pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
     let config: WatchConfig = super::configuration("watch", args, None)?;
+    in_range("--keep", args.keep, 0..=MOST_KEPT)?;
     let mut file = match &args.output {
         Some(path) => Some(RotatingFile::open(path, args.rotate, args.keep)?),
         None => None,

@@ -13,7 +13,7 @@ use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
 use crate::backbone::PictureSession;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
 
@@ -23,11 +23,17 @@ const OUTCOMES_PER_WORKER: usize = 4;
 /// Pictures that are odd but can be used, and of which a run tells by name; the others are counted.
 const TOLD_OF_ODD: usize = 20;
 
+/// Most workers: more than any machine has cores.
+pub(crate) const MOST_WORKERS: usize = 1024;
+
+/// Most that a picture may be allowed to have, in millions of pixels.
+const MOST_MEGAPIXELS: usize = 10_000;
+
 /// How features are extracted and stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PipelineParams {
-    /// Pictures in work at the same time; 0 means one a core.
+    /// Pictures in work at the same time, at most 1,024; 0 means one a core.
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
@@ -36,7 +42,7 @@ pub struct PipelineParams {
     pub concat: bool,
     /// Stop at the first picture that cannot be used, rather than skip it.
     pub strict: bool,
-    /// Pictures with more pixels than this are skipped, in millions.
+    /// Pictures with more pixels than this are skipped, in millions: 1 to 10,000.
     pub max_megapixels: u32,
     /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
@@ -66,6 +72,16 @@ impl PipelineParams {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         }
+    }
+
+    /// Checks the numbers against their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for the first that is out of range.
+    pub fn check(&self) -> Result<()> {
+        in_range("--workers", self.workers, 0..=MOST_WORKERS)?;
+        let megapixels = self.max_megapixels as usize;
+        in_range("--max-megapixels", megapixels, 1..=MOST_MEGAPIXELS)
     }
 
     /// What a picture may cost to decode.
@@ -152,6 +168,7 @@ pub(crate) fn stream(
     open_session: impl Fn() -> Result<PictureSession> + Sync,
     mut sink: impl FnMut(Outcome) -> Result<()>,
 ) -> Result<()> {
+    what.params.check()?;
     let most = what.pictures.count().unwrap_or(usize::MAX);
     let (mut workers, mut limits) = (what.params.worker_count().min(most), what.params.limits());
     if let Some(memory) = what.params.memory {

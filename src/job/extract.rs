@@ -94,6 +94,7 @@ pub(super) fn or_replace(
 }
 
 pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Result<Dataset> {
+    config.pipeline.check()?;
     progress.phase(Phase::Scan, None);
     let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
     for (path, reason) in &dataset.skipped {

@@ -144,6 +144,7 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
     };
     in_range("layers", config.layers, 2)?;
     in_range("folds", config.folds, 2)?;
+    config.head.clone().check()?;
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
         labels: config.labels.clone(),

@@ -104,6 +104,7 @@ pub struct TrainReport {
 /// file does not give the results of the trained model.
 pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
+    config.head.clone().check()?;
     let mut store = FeatureStore::open(&config.features)?;
     if let Some(cut) = &config.cut {
         store = store.narrowed_to(cut)?;
@@ -257,6 +258,7 @@ pub(super) fn cross_validate(
             problem: format!("give 2 to {} folds, or 0 for none", labels.len()),
         });
     }
+    let head = config.head.clone().check()?;
     progress.phase(Phase::Train, Some((folds * config.head.epochs) as u64));
     let fold_of = dataset::stratified_folds(&labels, folds, config.head.seed);
     train::cross_validate(
@@ -264,7 +266,7 @@ pub(super) fn cross_validate(
         &labels,
         store.meta().classes.len(),
         &fold_of,
-        &config.head.clone().check()?,
+        &head,
         progress,
     )
     .map(Some)

@@ -32,7 +32,7 @@ impl WaitingRoom {
         WaitingRoom {
             state: Mutex::new(State {
                 existing,
-                waiting: VecDeque::with_capacity(room),
+                waiting: VecDeque::new(),
                 taken: 0,
                 dropped: 0,
                 closed: false,

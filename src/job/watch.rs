@@ -14,7 +14,7 @@ use super::trigger::{Trigger, TriggerRunner};
 use super::waiting_room::WaitingRoom;
 use crate::backbone::{Classifier, PictureSession};
 use crate::dataset::Arrivals;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Least time between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most pictures that may wait.
+const MOST_WAITING: usize = 100_000;
 
 /// Configuration of [`watch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +42,7 @@ pub struct WatchConfig {
     /// Remove each picture when it is done with, classified or not.
     #[serde(default)]
     pub delete: bool,
-    /// Pictures that may wait; when there are more, the oldest is dropped.
+    /// Pictures that may wait, 1 to 100,000; when there are more, the oldest is dropped.
     #[serde(default = "default_queue")]
     pub queue: usize,
     /// When [`run`](Self::run) is run.
@@ -131,13 +134,8 @@ pub fn watch(
     progress: &Progress,
     sink: impl FnMut(&[String], &Sighting) -> Result<()>,
 ) -> Result<WatchReport> {
-    if config.queue == 0 {
-        return Err(Error::Parameter {
-            name: "queue",
-            value: "0".into(),
-            problem: "must be 1 or more".into(),
-        });
-    }
+    in_range("queue", config.queue, 1..=MOST_WAITING)?;
+    config.pipeline.check()?;
     let model = Model::open(&config.model)?;
     for trigger in &config.triggers {
         trigger.check(model.labels())?;

@@ -47,6 +47,7 @@ pub fn fit(
     progress: &Progress,
     fold: Option<usize>,
 ) -> Result<Fitted> {
+    params.require_memory(matrix.dim(), classes)?;
     let params = params.get();
     check(matrix, labels, classes, training, validation)?;
     let measured = Standardizer::measure(matrix, training, progress)?;
@@ -62,7 +63,7 @@ pub fn fit(
     };
     let mut trainer = Trainer::new(matrix, labels, classes, training, params, standardizer);
     let mut best = Best::new(params.monitor);
-    let mut history = Vec::with_capacity(params.epochs);
+    let mut history = Vec::new();
     // Replaced after the first epoch, which is the best until then.
     let mut kept = (trainer.head()?, 0);
     for epoch in 1..=params.epochs {
