@@ -3,6 +3,8 @@
 //!
 //! The fuzzers in `targets/` and the tests in `tests/fuzzed.rs` share them.
 
+mod jobs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Once};
@@ -15,17 +17,21 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
+pub use jobs::{plan, record, write_plan_seeds};
+
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("picture", picture),
     ("store", store),
     ("saved_model", saved_model),
     ("onnx", onnx),
     ("settings", settings),
     ("labels", labels),
+    ("record", record),
+    ("plan", plan),
 ];
 
 /// A panic that the library catches becomes an error: that is the promise. The fuzzer's own hook would end the
