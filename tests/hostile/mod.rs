@@ -3,6 +3,12 @@
 
 mod bytes;
 mod cases;
+#[cfg(target_os = "linux")]
+mod commands;
+#[cfg(target_os = "linux")]
+mod graphs;
+#[cfg(target_os = "linux")]
+mod numbers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
