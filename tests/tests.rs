@@ -58,6 +58,9 @@ mod road;
 /// A small HTTP server with bad manners.
 mod server;
 
+/// The ends of networks: classifier, features, outputs, tokens, preparation.
+mod tails;
+
 /// The feature store: killed runs, resumed runs, other readers.
 mod store;
 

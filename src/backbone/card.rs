@@ -5,29 +5,48 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 
-/// How feature maps become the features that are stored.
+/// How feature maps, or tokens, become the features that are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
-    /// Mean over height and width: `[H, W, C]` → `[C]`.
+    /// Mean over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     #[default]
     Avg,
-    /// Maximum over height and width: `[H, W, C]` → `[C]`.
+    /// Maximum over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     Max,
-    /// The maps as they are, channels last: `[H, W, C]`.
+    /// The class token, the first of all: `[T, D]` → `[D]`.
+    Cls,
+    /// The maps as they are, channels last: `[H, W, C]`; the tokens as they are: `[T, D]`.
     None,
-    /// The maps as one vector, channels last: `[H·W·C]`.
+    /// The maps as one vector, channels last: `[H·W·C]`; the tokens as one vector: `[T·D]`.
     Flatten,
 }
 
 impl Pool {
+    /// The names on the command line.
+    pub const NAMES: [&'static str; 5] = ["avg", "max", "cls", "none", "flatten"];
+
     /// The name as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Pool::Avg => "avg",
             Pool::Max => "max",
+            Pool::Cls => "cls",
             Pool::None => "none",
             Pool::Flatten => "flatten",
+        }
+    }
+
+    /// Number of features that it makes of a tensor of this shape, without the batch and channels last: `[D]`, tokens
+    /// `[T, D]` or maps `[H, W, C]`; none if it cannot.
+    pub fn feature_len(self, shape: &[usize]) -> Option<usize> {
+        match (shape, self) {
+            ([features], _) => Some(*features),
+            ([_, width], Pool::Avg | Pool::Max | Pool::Cls) => Some(*width),
+            ([_, _, channels], Pool::Avg | Pool::Max) => Some(*channels),
+            ([_, _, _], Pool::Cls) => None,
+            ([_, _] | [_, _, _], Pool::None | Pool::Flatten) => Some(shape.iter().product()),
+            _ => None,
         }
     }
 }

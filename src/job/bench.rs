@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::heat::Heat;
+use super::uses;
 use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
 use crate::error::{Error, Result, in_range};
 use crate::features::{MOST_WORKERS, peak_memory_bytes};
@@ -86,6 +87,8 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
         model: model.name(),
+        uses: model.uses(),
+        warnings: model.warnings(),
         input: model.input_shape(),
         kernels: kernels(),
         load_ms: load.as_secs_f64() * 1e3,
@@ -133,6 +136,20 @@ impl Measured {
         match self {
             Measured::Base(base) => base.id().model.clone(),
             Measured::Saved(model) => model.graph().name().to_owned(),
+        }
+    }
+
+    fn uses(&self) -> String {
+        match self {
+            Measured::Base(base) => uses::of_backbone(base),
+            Measured::Saved(model) => uses::of_saved(model.record()),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Measured::Base(base) => base.warnings().to_vec(),
+            Measured::Saved(_) => Vec::new(),
         }
     }
 

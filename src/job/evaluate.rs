@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::predict::in_order;
+use super::uses;
 use crate::backbone::top_k;
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result, shown};
@@ -52,6 +53,7 @@ pub struct Evaluation {
 /// [`SavedModel::open`] and [`Dataset::open`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
+    progress.info_once(uses::of_saved(model.record()));
     progress.phase(Phase::Scan, None);
     let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
     let class_of = match_classes(&config.dataset, &dataset, model.classes())?;

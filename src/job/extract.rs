@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{JobCard, write_config};
+use super::uses;
 use crate::backbone::{Backbone, BackboneParams};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, shown};
@@ -117,8 +118,6 @@ fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
 
 pub(super) fn open_backbone(params: &BackboneParams, progress: &Progress) -> Result<Backbone> {
     let backbone = Backbone::open(params)?;
-    for warning in backbone.warnings() {
-        progress.warn(warning.clone());
-    }
+    uses::tell_backbone(&backbone, progress);
     Ok(backbone)
 }

@@ -64,6 +64,8 @@ mod record;
 
 mod save;
 
+mod uses;
+
 pub use augment_preview::{AugmentPreviewConfig, Previewer, ViewSettings, augment_preview};
 pub use bench::{BenchConfig, bench};
 pub use best::{BestReport, Tried, best};

@@ -79,19 +79,33 @@ pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
         },
     };
     let found = find(model)?;
-    for warning in &found.warnings {
-        progress.warn(warning.clone());
-    }
-    facts(found, path)
+    tell(&found, progress, "");
+    facts(found, path, progress)
 }
 
-fn facts(found: FoundModel, path: Option<PathBuf>) -> Result<ModelFacts> {
-    let card = found.card.clone();
+/// Says what was guessed of a base, with `advice` behind it, and what files beside it say.
+fn tell(found: &FoundModel, progress: &Progress, advice: &str) {
+    for warning in &found.warnings {
+        progress.warn_once(format!("{warning}{advice}"));
+    }
+    for note in &found.notes {
+        progress.info_once(note.clone());
+    }
+}
+
+fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> Result<ModelFacts> {
+    // What these say was said.
+    found.warnings.clear();
+    let mut card = found.card.clone();
     let layout = card.preprocess.layout;
     let shape = input_shape(&found.graph, layout, input_size(&card, None)?)?;
     let parameters = Summary::of(&found.graph, shape, layout, Detail::Layers)?.parameters();
     let (sha256, tail) = (found.sha256.clone(), found.tail.clone());
     let backbone = Backbone::from_found(found, &BackboneParams::default())?;
+    for warning in backbone.warnings() {
+        progress.warn_once(warning.clone());
+    }
+    card.pool = backbone.id().pool;
     // A network that loads but cannot be run, or that makes nonsense of a black picture, is found here.
     let mut session = backbone.session()?;
     if session.infer()?.iter().any(|value| !value.is_finite()) {
@@ -292,11 +306,9 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         None => None,
     };
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
-    for warning in &found.warnings {
-        progress.warn(format!("{warning}; give --preprocess if you know"));
-    }
+    tell(&found, progress, "; give --preprocess if you know");
     complete_card(&mut found, config, bytes.len() as u64)?;
-    let facts = facts(found, None)?;
+    let facts = facts(found, None, progress)?;
     let mut card = facts.card;
     if let Some(found) = &facts.found {
         card.parameters = found.parameters;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::uses;
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, shown};
@@ -47,6 +48,7 @@ pub fn predict(
     mut sink: impl FnMut(&[String], PictureResult) -> Result<()>,
 ) -> Result<(Vec<String>, usize)> {
     let model = SavedModel::open(&config.model)?;
+    progress.info_once(uses::of_saved(model.record()));
     let paths = list_pictures(&config.images, progress)?;
     let classes = model.classes().to_vec();
     let skipped = in_order(

@@ -9,6 +9,7 @@ use super::envelope::JobCard;
 use super::evaluate::{match_classes, surprise};
 use super::predict::in_order;
 use super::train::check_output;
+use super::uses;
 use crate::backbone::{Calibration, OnnxGraph, Quantizer, hex_sha256, with_float16_weights};
 use crate::dataset::{Dataset, Split, divide};
 use crate::error::{Error, Result, shown};
@@ -161,6 +162,7 @@ pub struct QuantizeReport {
 pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<QuantizeReport> {
     config.check()?;
     let model = SavedModel::open(&config.model)?;
+    progress.info_once(uses::of_saved(model.record()));
     let (source_sha256, bytes_before) = fingerprint(&config.model)?;
     let pictures = Pictures::open(config, &model, progress)?;
     let (graph, float_layers, layers, calibration_images) = if config.float16 {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::trigger::{Trigger, TriggerRunner};
+use super::uses;
 use super::waiting_room::WaitingRoom;
 use crate::backbone::{Classifier, PictureSession};
 use crate::dataset::Arrivals;
@@ -107,6 +108,14 @@ impl Model {
         }
     }
 
+    /// Says what is used of it.
+    fn tell(&self, progress: &Progress) {
+        match self {
+            Model::Saved(model) => progress.info_once(uses::of_saved(model.record())),
+            Model::Classifier(classifier) => uses::tell_classifier(classifier, progress),
+        }
+    }
+
     fn labels(&self) -> &[String] {
         match self {
             Model::Saved(model) => model.classes(),
@@ -137,6 +146,7 @@ pub fn watch(
     in_range("queue", config.queue, 1..=MOST_WAITING)?;
     config.pipeline.check()?;
     let model = Model::open(&config.model)?;
+    model.tell(progress);
     for trigger in &config.triggers {
         trigger.check(model.labels())?;
     }

@@ -192,6 +192,17 @@ impl SavedModel {
     }
 }
 
+/// The metadata of the saved model `path`, which is not made ready to run.
+///
+/// # Errors
+/// As [`SavedModel::open`].
+pub fn record_in(path: &Path) -> Result<Record> {
+    read_record(&OnnxGraph::parse(
+        &read(path)?,
+        &path.display().to_string(),
+    )?)
+}
+
 /// Reads a saved model's bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {

@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::groups::{AugmentArgs, BackboneArgs, DatasetArgs, HeadArgs, RunArgs};
+use crate::backbone::Pool;
 use crate::cli::args::PipelineArgs;
 use crate::cli::watch::bytes;
 
@@ -172,8 +173,9 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// How feature maps are pooled [default: what the model card says].
-    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
+    /// model card says, else the class token of tokens that have one, else the mean].
+    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(Pool::NAMES))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
+use crate::backbone::Pool;
 use crate::job::Views;
 
 /// Where the pictures are.
@@ -44,8 +45,9 @@ pub struct BackboneArgs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// How feature maps are pooled [default: what the model card says].
-    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
+    /// model card says, else the class token of tokens that have one, else the mean].
+    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(Pool::NAMES))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }
