@@ -9,6 +9,7 @@ mod quantize;
 mod sheet;
 mod summary;
 mod table;
+mod timestamp;
 
 pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
@@ -18,3 +19,4 @@ pub use sheet::save_sheet;
 pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};
 pub(crate) use table::{finish, plain};
+pub use timestamp::timestamp;
