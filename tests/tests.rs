@@ -55,6 +55,10 @@ mod reference;
 /// The whole road through the headless program, and what goes wrong on the way.
 mod road;
 
+/// Shared folders, and files that came from elsewhere.
+#[cfg(unix)]
+mod shared;
+
 /// A small HTTP server with bad manners.
 mod server;
 

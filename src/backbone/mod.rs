@@ -33,6 +33,7 @@ mod zoo;
 use serde::{Deserialize, Serialize};
 
 pub use candidates::candidate_layers;
+pub(crate) use card::is_plain_name;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
 pub use cut::find_cut;
@@ -53,6 +54,7 @@ pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     known_model, known_models, label_list, models_home,
 };
+pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 
 use self::cut::Layouts;
 use self::doubts::Doubt;

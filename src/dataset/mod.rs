@@ -19,7 +19,7 @@ mod split;
 use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
-pub use arrivals::{Arrivals, Arrived};
+pub use arrivals::{Arrivals, Arrived, FolderNews};
 pub use split::{Split, divide, stratified_folds, stratified_split};
 
 use crate::error::{Error, Result, shown};

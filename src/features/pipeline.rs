@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use half::f16;
 
 use super::claim::claim;
-use super::journal::{self, FRESH, OLD, PARTIAL, Partial, Plan, Planned};
+use super::journal::{self, FRESH, Leftover, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::reader::modified_ns;
 use super::store::{
@@ -28,7 +28,7 @@ use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
 use crate::dataset::Dataset;
-use crate::disk::{remove_folder, rename_synced};
+use crate::disk::{is_there, remove_folder, rename_synced};
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
@@ -156,7 +156,13 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
     let meta = read_meta(out)?;
     refuse_other(
         out,
-        (&meta.backbone, &meta.arrays, meta.dtype, &meta.view),
+        (
+            &meta.backbone,
+            &meta.feature_shape,
+            &meta.arrays,
+            meta.dtype,
+            &meta.view,
+        ),
         plan,
     )?;
     FeatureStore::open(out).map(Some)
@@ -165,7 +171,7 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, arrays, dtype, view): (&BackboneId, &[ArrayMeta], Dtype, &Option<View>),
+    (id, shape, arrays, dtype, view): (&BackboneId, &[usize], &[ArrayMeta], Dtype, &Option<View>),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
@@ -205,6 +211,13 @@ fn refuse_other(
             n => n.to_string(),
         };
         ("number of arrays", describe(&plan.arrays), describe(arrays))
+    } else if shape != plan.feature_shape || arrays != plan.arrays {
+        // No store of this program: the base gives rows of one shape.
+        (
+            "shape of a row",
+            format!("{:?}", plan.feature_shape),
+            format!("{shape:?} in {} arrays", arrays.len().max(1)),
+        )
     } else {
         return Ok(());
     };
@@ -258,21 +271,30 @@ fn open_partial(
     let dir = out.join(PARTIAL);
     let fresh_dir = out.join(FRESH);
     let old_dir = out.join(OLD);
-    if old_dir.exists() {
-        if fresh_dir.exists() && !dir.exists() {
+    if is_there(&old_dir) {
+        if is_there(&fresh_dir) && !is_there(&dir) {
             rename_synced(&fresh_dir, &dir)?;
         }
         remove_folder(&old_dir)?;
     }
-    let mut old = match Partial::open(dir.clone())? {
-        Some((partial, found)) if found == *plan => return Ok(partial),
-        Some((partial, found)) => {
+    let mut old = match Plan::read(&dir)? {
+        Some(found) if found == *plan => match Partial::open(dir.clone(), plan)? {
+            Some(partial) => return Ok(partial),
+            None => None,
+        },
+        Some(found) => {
             refuse_other(
                 out,
-                (&found.backbone, &found.arrays, found.dtype, &found.view),
+                (
+                    &found.backbone,
+                    &found.feature_shape,
+                    &found.arrays,
+                    found.dtype,
+                    &found.view,
+                ),
                 plan,
             )?;
-            Some(partial)
+            Leftover::open(&dir, &found)?
         }
         None => None,
     };
@@ -288,20 +310,20 @@ fn open_partial(
             pictures,
             &mut fresh,
             |row, bytes| {
-                store.matrix().row_into(row, &mut values);
+                store.matrix().row_into(row, &mut values)?;
                 encode(&values, plan.dtype, bytes);
                 Ok(())
             },
         )?;
     }
-    if let Some(partial) = &mut old {
-        let rows = partial.rows();
-        take_over(&rows, pictures, &mut fresh, |slot, bytes| {
-            partial.read_row(slot, bytes)
+    if let Some(left) = &mut old {
+        let rows = left.rows().to_vec();
+        take_over(&rows, pictures, &mut fresh, |place, bytes| {
+            left.read_row(place, bytes)
         })?;
     }
     fresh.checkpoint()?;
-    if dir.exists() {
+    if is_there(&dir) {
         rename_synced(&dir, &old_dir)?;
     }
     rename_synced(&fresh_dir, &dir)?;
@@ -310,7 +332,7 @@ fn open_partial(
     Ok(fresh)
 }
 
-/// Copies `rows` (path and facts; an empty path has no row) of pictures that are still the same;
+/// Copies `rows` (path and facts) of pictures that are still the same;
 /// `read` gets a row's bytes by its place in `rows`.
 fn take_over(
     rows: &[(PathBuf, SourceFacts)],
@@ -365,6 +387,7 @@ fn fill(
             params,
             progress,
             view: plan_view.as_ref(),
+            version: None,
         },
         || backbone.session(),
         |outcome| {

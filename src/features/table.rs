@@ -12,7 +12,11 @@ use csv::ByteRecord;
 
 use super::store::{IndexRow, SourceFacts};
 use crate::dataset::Split;
+use crate::disk::{BoundedLines, open_own_to_read, stays_below};
 use crate::error::{Error, Result};
+
+/// Most bytes of a line: a path has at most 4,096 on Linux, and a reason is a sentence.
+const MAX_LINE_BYTES: usize = 1 << 20;
 
 const INDEX_COLUMNS: [&str; 9] = [
     "row",
@@ -134,12 +138,17 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
             Some(classes.iter().position(|c| c == name)?)
         }
     };
+    let path = path_of(&record[1]);
+    // A picture lies below the data set's folder.
+    if !stays_below(&path) {
+        return None;
+    }
     let split = match text(3)? {
         "" => None,
         name => Some(Split::from_name(name)?),
     };
     Some(IndexRow {
-        path: path_of(&record[1]),
+        path,
         class,
         split,
         source: SourceFacts {
@@ -174,8 +183,8 @@ fn read_records<T>(
     columns: usize,
     parse: impl Fn(&ByteRecord) -> Option<T>,
 ) -> Result<Vec<T>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let file = open_own_to_read(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::Reader::from_reader(BoundedLines::new(file, MAX_LINE_BYTES));
     let mut rows = Vec::new();
     for (i, record) in reader.byte_records().enumerate() {
         let record = record.map_err(|e| Error::Store {

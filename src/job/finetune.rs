@@ -1,6 +1,5 @@
 //! Images → a model whose base has learned, too: frozen prefix, head alone, then jointly; saved, verified.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::train::{
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams, Detail, Pool, TrainableTail, hex_sha256};
 use crate::dataset;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
 use crate::progress::{Phase, Progress};
@@ -151,9 +151,7 @@ pub(super) fn run(
     let rows = &prepared.rows;
     let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
     let report = save(config, &prepared, &tuning, &tuned, progress)?;
-    if checkpoint.exists() {
-        fs::remove_file(&checkpoint).map_err(Error::io("remove", &checkpoint))?;
-    }
+    disk::remove_file(&checkpoint)?;
     let alone = tuned
         .warmup_best
         .checked_sub(1)

@@ -122,6 +122,7 @@ pub(super) fn in_order(
             params,
             progress,
             view: None,
+            version: None,
         },
         open_session,
         |outcome| {

@@ -221,7 +221,7 @@ fn a_folder_of_all_of_them_is_extracted_to_its_end() {
     assert!(rows.contains_key(&OsString::from("special/link.png")));
     let features = |row: usize| {
         let mut values = vec![0.0; 1280];
-        store.matrix().row_into(row, &mut values);
+        store.matrix().row_into(row, &mut values).unwrap();
         values
     };
     let clean = features(rows[&OsString::from("=odd/clean.png")]);
@@ -341,7 +341,7 @@ fn files_that_vanish_or_change_before_they_are_read_are_skipped_by_name() {
     assert_eq!(
         found[1..],
         [
-            ("fish/fish25-0.jpg", "is not a file"),
+            ("fish/fish25-0.jpg", "is not a regular file"),
             ("fish/fish3-0.jpg", "is empty")
         ]
     );

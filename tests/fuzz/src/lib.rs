@@ -85,7 +85,7 @@ pub fn store(bytes: &[u8]) {
         let _ = store.errors();
         let mut row = vec![0.0; store.matrix().dim()];
         for i in 0..store.index().len() {
-            store.matrix().row_into(i, &mut row);
+            let _ = store.matrix().row_into(i, &mut row);
         }
     }
 }
