@@ -13,6 +13,9 @@ mod board;
 #[cfg(unix)]
 mod campaign;
 
+/// Data sets as people have them.
+mod datasets;
+
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
 

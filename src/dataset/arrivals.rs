@@ -20,7 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::scan::{is_hidden, is_plainly_other};
+use super::leftovers::is_leftover;
+use super::scan::is_plainly_other;
 use crate::error::{Error, Result};
 
 /// Endings of files that are still written and get another name when they are whole.
@@ -309,7 +310,7 @@ fn read_events(
 fn can_be_picture(name: &OsStr) -> bool {
     let path = Path::new(name);
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or("");
-    !is_hidden(name) && !is_plainly_other(path) && !UNFINISHED.contains(&ending)
+    !is_leftover(name) && !is_plainly_other(path) && !UNFINISHED.contains(&ending)
 }
 
 #[cfg(test)]

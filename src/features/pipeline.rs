@@ -27,7 +27,7 @@ use super::stream::{Listed, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Loss, check_losses};
 use crate::disk::{is_there, remove_folder, rename_synced};
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
@@ -39,10 +39,11 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Fills the store in `out` with the features of `dataset`, going on with what is already there.
 ///
 /// Rows of an unfinished run, and rows of a finished store whose pictures have not changed, are taken
-/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`.
+/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
+/// went away, the run stays unfinished, unless `params.allow_missing`.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
+/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
 /// [`Error::Image`] for a bad picture if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
 pub fn extract(
     backbone: &Backbone,
@@ -111,7 +112,7 @@ fn fill_store(
     }
     let mut partial = open_partial(out, &plan, &pictures, finished.as_ref())?;
     drop(finished);
-    let resumed = partial.outcomes().iter().flatten().count();
+    let resumed = partial.outcomes().iter().filter(|o| is_done(o)).count();
     progress.phase(Phase::Extract, Some(pictures.len() as u64));
     if resumed > 0 {
         progress.emit(Event::Resumed {
@@ -127,6 +128,9 @@ fn fill_store(
         &plan.view,
         progress,
     )?;
+    if !params.allow_missing {
+        check_complete(dataset, &partial)?;
+    }
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
 }
@@ -359,7 +363,45 @@ fn take_over(
     Ok(())
 }
 
-/// Runs the pictures that have no outcome yet, and writes their rows.
+/// Refuses to finish a store without pictures that cannot be missed.
+fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
+    let mut used = vec![0; dataset.classes.len()];
+    let mut all = 0;
+    let mut lost = Vec::new();
+    for (sample, outcome) in dataset.samples.iter().zip(partial.outcomes()) {
+        match outcome {
+            Some(Ok(_)) => {
+                all += 1;
+                if let Some(class) = sample.class {
+                    used[class] += 1;
+                }
+            }
+            Some(Err(reason)) => lost.push(Loss {
+                path: sample.path.clone(),
+                class: sample.class,
+                reason: reason.clone(),
+            }),
+            None => {}
+        }
+    }
+    let kept = match all {
+        0 => String::new(),
+        n => format!("the features of the other {n} are kept; "),
+    };
+    check_losses(&dataset.root, &dataset.classes, (&used, all), &lost, &kept)
+}
+
+/// Tells whether nothing is to be done about a picture: it has a row, or is no picture. A file that could not be read
+/// may be back.
+fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
+    match outcome {
+        None => false,
+        Some(Ok(_)) => true,
+        Some(Err(reason)) => !Loss::is_unread(reason),
+    }
+}
+
+/// Runs the pictures that are to be done, and writes their rows.
 fn fill(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -370,7 +412,7 @@ fn fill(
     progress: &Progress,
 ) -> Result<()> {
     let todo: Vec<usize> = (0..pictures.len())
-        .filter(|&slot| partial.outcomes()[slot].is_none())
+        .filter(|&slot| !is_done(&partial.outcomes()[slot]))
         .collect();
     let paths: Vec<&Path> = todo
         .iter()

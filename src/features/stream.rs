@@ -43,6 +43,8 @@ pub struct PipelineParams {
     pub concat: bool,
     /// Stop at the first picture that cannot be used, rather than skip it.
     pub strict: bool,
+    /// Go on without pictures that went away, and without more than a tenth of them.
+    pub allow_missing: bool,
     /// Pictures with more pixels than this are skipped, in millions: 1 to 10,000.
     pub max_megapixels: u32,
     /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
@@ -59,6 +61,7 @@ impl Default for PipelineParams {
             dtype: Dtype::F32,
             concat: false,
             strict: false,
+            allow_missing: false,
             max_megapixels: 100,
             max_seconds: 60,
             memory: None,

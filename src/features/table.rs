@@ -5,13 +5,12 @@
 //! path is written with `./` before it, which is the same file, and such a class name with `'`.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
 use super::store::{IndexRow, SourceFacts};
-use crate::dataset::Split;
+use crate::dataset::{Split, path_of_bytes};
 use crate::disk::{BoundedLines, open_own_to_read, stays_below};
 use crate::error::{Error, Result};
 
@@ -166,15 +165,7 @@ fn path_of(field: &[u8]) -> PathBuf {
         Some(rest) if is_formula(rest) => rest,
         _ => field,
     };
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        PathBuf::from(OsStr::from_bytes(bytes))
-    }
-    #[cfg(not(unix))]
-    {
-        PathBuf::from(OsStr::new(String::from_utf8_lossy(bytes).as_ref()))
-    }
+    path_of_bytes(bytes)
 }
 
 /// Reads a table line by line; `parse` gives none for a damaged line.

@@ -59,6 +59,8 @@ mod trigger;
 #[cfg(target_os = "linux")]
 mod waiting_room;
 
+mod copies;
+
 mod envelope;
 
 mod heat;
