@@ -13,6 +13,9 @@ mod board;
 #[cfg(unix)]
 mod campaign;
 
+/// Pictures made by chance against Pillow.
+mod differential;
+
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
 

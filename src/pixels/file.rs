@@ -13,7 +13,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`Error::Image`] if it cannot be read, or is a FIFO, a device or the like.
-pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
+fn open_file(path: &Path) -> Result<(File, Metadata)> {
     let unreadable = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
     let file = open_without_waiting(path).map_err(unreadable)?;
     // By the open file: under the name there may be another one by now.
