@@ -15,6 +15,8 @@ mod campaign;
 
 /// Data sets as people have them.
 mod datasets;
+/// Pictures made by chance against Pillow.
+mod differential;
 
 /// The dashboard in a pseudo-terminal.
 mod dashboard;

@@ -14,7 +14,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`Error::Image`] if it cannot be read, or is a FIFO, a device or the like.
-pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
+fn open_file(path: &Path) -> Result<(File, Metadata)> {
     open_to_read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))
 }
 
