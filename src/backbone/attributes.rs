@@ -105,11 +105,16 @@ impl Attributes<'_> {
         let mode = self.text("auto_pad");
         match mode.as_str() {
             "SAME_UPPER" | "SAME_LOWER" => {
-                let total: [usize; 2] = std::array::from_fn(|axis| {
-                    let places = size[axis].div_ceil(stride[axis]);
-                    let reach = dilation[axis] * (window[axis] - 1) + 1;
-                    ((places - 1) * stride[axis] + reach).saturating_sub(size[axis])
-                });
+                let total = |axis: usize| {
+                    let last = size[axis].checked_sub(1)?.checked_div(stride[axis])? * stride[axis];
+                    let reach = window[axis].checked_sub(1)?.checked_mul(dilation[axis])?;
+                    let end = last.checked_add(reach)?.checked_add(1)?;
+                    Some(end.saturating_sub(size[axis]))
+                };
+                let (Some(rows), Some(columns)) = (total(0), total(1)) else {
+                    return Err("its windows are empty or too large".into());
+                };
+                let total = [rows, columns];
                 let less = total.map(|t| t / 2);
                 let more = [total[0] - less[0], total[1] - less[1]];
                 Ok(match mode.as_str() {

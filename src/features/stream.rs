@@ -13,7 +13,7 @@ use super::memory;
 use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
-use crate::backbone::PictureSession;
+use crate::backbone::{PictureSession, gigabytes};
 use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
@@ -186,6 +186,15 @@ pub(crate) fn stream(
     what.params.check()?;
     let most = what.pictures.count().unwrap_or(usize::MAX);
     let (mut workers, mut limits) = (what.params.worker_count().min(most), what.params.limits());
+    let each = open_session()?.run_bytes();
+    let with_room = memory::with_room(each, workers, what.params.workers != 0)?;
+    if with_room < workers {
+        what.progress.warn(format!(
+            "{with_room} of {workers} workers: one takes {} of memory, and more are not free",
+            gigabytes(each)
+        ));
+        workers = with_room;
+    }
     if let Some(memory) = what.params.memory {
         (workers, limits) = memory::share(memory, workers, limits, &open_session)?;
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::heat::Heat;
 use super::uses;
-use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
+use crate::backbone::{
+    Backbone, BackboneParams, PictureSession, free_bytes, gigabytes, kernels, peak_flops,
+};
 use crate::error::{Error, Result, in_range};
 use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
@@ -72,6 +74,7 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let mut rates = Vec::new();
     let begin = Heat::now();
     for &threads in &threads {
+        check_memory(&model, threads)?;
         let mut sessions = Vec::new();
         for _ in 0..threads {
             sessions.push(warm(model.session()?)?);
@@ -107,6 +110,24 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         },
         layers: if config.profile { layers } else { Vec::new() },
     })
+}
+
+/// Refuses more threads than there is memory for.
+fn check_memory(model: &Measured, threads: usize) -> Result<()> {
+    let each = model.session()?.run_bytes();
+    let needed = each.saturating_mul(threads as u64);
+    match free_bytes() {
+        Some(free) if needed > free => Err(Error::Parameter {
+            name: "threads",
+            value: threads.to_string(),
+            problem: format!(
+                "one takes {} for this model, and {} are free",
+                gigabytes(each),
+                gigabytes(free)
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What is measured: a base up to its features, or a saved model with its head.
