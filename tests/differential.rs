@@ -30,8 +30,11 @@ fn count() -> usize {
     std::env::var("TL_CAMPAIGN").map_or(FILES, |text| text.parse().unwrap())
 }
 
-/// A script's files: each with its bytes and Pillow's pixels, `[height, width, 3]`.
-fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<(Case, Vec<u8>, Vec<u8>)>> {
+/// A file: what it is, its bytes, and Pillow's pixels, `[height, width, 3]`.
+type Made = (Case, Vec<u8>, Vec<u8>);
+
+/// A script's files.
+fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<Made>> {
     let python = python()?;
     run_python(&python, script, &[folder], &[&count().to_string(), seed]);
     let cases: Vec<Case> =

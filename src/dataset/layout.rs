@@ -1,7 +1,7 @@
 //! What the folders of a data set stand for: classes, or splits with classes in them.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -323,7 +323,7 @@ pub(super) fn pictures_of(count: usize) -> String {
 
 /// How splits were read, in one line; none if their folders have the names that they have elsewhere.
 pub(super) fn told(folders: &[SplitFolder]) -> Option<String> {
-    let is_plain = |f: &SplitFolder| f.path.as_os_str() == OsString::from(f.split.name());
+    let is_plain = |f: &SplitFolder| f.path.as_os_str() == f.split.name();
     if folders.iter().all(is_plain) {
         return None;
     }

@@ -14,7 +14,7 @@ use super::live_model::{LiveModel, ModelNews};
 use super::trigger::{Trigger, TriggerRunner};
 use super::waiting_room::{CloseOnDrop, WaitingRoom};
 use crate::dataset::{Arrivals, FolderNews};
-use crate::error::{Result, in_range, shown};
+use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::grouped;
@@ -260,9 +260,8 @@ struct Desk<'a, S> {
 impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
     /// Tells what became of the model's file, in its place among the pictures.
     fn tell_of_model(&mut self) -> Result<()> {
-        let news = self.model.news().into_iter();
-        news.map(|news| (self.sink)(WatchLine::Model(&news)))
-            .collect()
+        let mut news = self.model.news().into_iter();
+        news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
     }
 
     fn take(&mut self, outcome: Outcome) -> Result<()> {

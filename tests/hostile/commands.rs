@@ -506,8 +506,8 @@ fn texts() -> Vec<Hostile> {
         let kept: String = settings
             .lines()
             .filter(|l| {
-                !l.starts_with(&format!("{name} ="))
-                    && !(name == "workers" && l.starts_with("workers"))
+                !(l.starts_with(&format!("{name} ="))
+                    || name == "workers" && l.starts_with("workers"))
             })
             .map(|l| format!("{l}\n"))
             .collect();
