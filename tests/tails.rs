@@ -35,12 +35,6 @@ impl Facts {
     }
 }
 
-/// The cosine of the angle between two vectors.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| p * q).sum::<f32>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
-}
-
 /// Largest difference, as a share of the largest value.
 fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
@@ -147,7 +141,7 @@ fn stored(path: &Path) -> (Vec<f32>, usize) {
     let mut all = Vec::new();
     for row in 0..matrix.rows() {
         let mut values = vec![0.0; matrix.dim()];
-        matrix.row_into(row, &mut values);
+        matrix.row_into(row, &mut values).unwrap();
         all.extend(values);
     }
     (all, matrix.dim())

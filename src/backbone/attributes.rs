@@ -17,6 +17,39 @@ pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
+/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
+pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
+    let raw = &tensor.raw_data;
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Float => Some(float_values(tensor)?.into_iter().map(f64::from).collect()),
+        DataType::Int64 if raw.is_empty() => {
+            Some(tensor.int64_data.iter().map(|&i| i as f64).collect())
+        }
+        DataType::Int64 => {
+            let (values, _) = raw.as_chunks::<8>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| i64::from_le_bytes(*b) as f64)
+                    .collect(),
+            )
+        }
+        DataType::Int32 if raw.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&i| f64::from(i)).collect())
+        }
+        DataType::Int32 => {
+            let (values, _) = raw.as_chunks::<4>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| f64::from(i32::from_le_bytes(*b)))
+                    .collect(),
+            )
+        }
+        _ => None,
+    }
+}
+
 /// The attributes of one operator; empty where the graph has none.
 pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 
@@ -72,11 +105,16 @@ impl Attributes<'_> {
         let mode = self.text("auto_pad");
         match mode.as_str() {
             "SAME_UPPER" | "SAME_LOWER" => {
-                let total: [usize; 2] = std::array::from_fn(|axis| {
-                    let places = size[axis].div_ceil(stride[axis]);
-                    let reach = dilation[axis] * (window[axis] - 1) + 1;
-                    ((places - 1) * stride[axis] + reach).saturating_sub(size[axis])
-                });
+                let total = |axis: usize| {
+                    let last = size[axis].checked_sub(1)?.checked_div(stride[axis])? * stride[axis];
+                    let reach = window[axis].checked_sub(1)?.checked_mul(dilation[axis])?;
+                    let end = last.checked_add(reach)?.checked_add(1)?;
+                    Some(end.saturating_sub(size[axis]))
+                };
+                let (Some(rows), Some(columns)) = (total(0), total(1)) else {
+                    return Err("its windows are empty or too large".into());
+                };
+                let total = [rows, columns];
                 let less = total.map(|t| t / 2);
                 let more = [total[0] - less[0], total[1] - less[1]];
                 Ok(match mode.as_str() {

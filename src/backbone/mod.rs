@@ -18,6 +18,7 @@ mod external;
 mod flow;
 mod guess;
 mod layers;
+mod memory;
 mod network;
 mod onnx;
 mod operators;
@@ -33,6 +34,7 @@ mod zoo;
 use serde::{Deserialize, Serialize};
 
 pub use candidates::candidate_layers;
+pub(crate) use card::is_plain_name;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
 pub use cut::find_cut;
@@ -42,6 +44,7 @@ pub use engine::LayerTime;
 pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use layers::Detail;
+pub(crate) use memory::{free_bytes, gigabytes};
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
@@ -53,6 +56,7 @@ pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     known_model, known_models, label_list, models_home,
 };
+pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 
 use self::cut::Layouts;
 use self::doubts::Doubt;
@@ -357,16 +361,18 @@ fn pooled_features(
         .collect()
 }
 
+/// Most pixels of the height and width of an input.
+pub(crate) const LARGEST_INPUT: u32 = 4096;
+
 /// The input size that the user or else the card asks for.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
-    const LARGEST: u32 = 4096;
     let size = wanted.unwrap_or(card.input_size);
-    if size < card.min_size.max(1) || size > LARGEST {
+    if size < card.min_size.max(1) || size > LARGEST_INPUT {
         return Err(Error::Parameter {
             name: "input-size",
             value: size.to_string(),
             problem: format!(
-                "{} takes {} to {LARGEST} pixels",
+                "{} takes {} to {LARGEST_INPUT} pixels",
                 card.name,
                 card.min_size.max(1)
             ),
@@ -404,6 +410,8 @@ pub struct PictureSession {
     outputs: Vec<Vec<f32>>,
     /// What several networks gave, one after another.
     values: Vec<f32>,
+    /// Bytes that a run takes at most.
+    run_bytes: u64,
 }
 
 impl PictureSession {
@@ -446,7 +454,16 @@ impl PictureSession {
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
             values: Vec::new(),
+            run_bytes: networks
+                .iter()
+                .map(|n| n.run_bytes())
+                .fold(4 * (a * b * c) as u64, u64::saturating_add),
         })
+    }
+
+    /// Bytes that it takes at most when it runs, as they are known before it does.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_bytes
     }
 
     /// Starts to measure how long each layer takes.

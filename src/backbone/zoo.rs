@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::card::{ModelCard, Pool};
+use super::card::{ModelCard, Pool, is_plain_name};
 use super::guess::{GuessedCard, Preparation, guess_card};
 use super::onnx::OnnxGraph;
 use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
 use super::{BackboneParams, input_shape};
-use crate::disk::parent;
+use crate::disk::{parent, read, read_text};
 use crate::error::{Error, Result};
 
 /// The base that is used where the user names none.
@@ -41,6 +41,12 @@ const EMBEDDED: &[u8] = include_bytes!("../../models/efficientnet-lite0.onnx");
 
 /// The 1,000 ImageNet class names, in the order of the logits, one a line.
 const IMAGENET_LABELS: &str = include_str!("../../models/imagenet-1k-labels.txt");
+
+/// Most bytes of an ONNX file: what protobuf allows for a message.
+pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 31;
+
+/// Most bytes of a card.
+pub(crate) const MAX_CARD_BYTES: u64 = 1 << 20;
 
 /// The name under which cards refer to [`imagenet_labels`].
 const IMAGENET_1K: &str = "imagenet-1k";
@@ -149,8 +155,7 @@ pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
 /// [`Error::Model`] if no base has this name, or its card cannot be used.
 pub fn known_model(name: &str) -> Result<KnownModel> {
     // Only plain names are looked up in folders.
-    let is_plain = !name.is_empty() && !name.contains(['/', '\\']);
-    if is_plain && name != DEFAULT_MODEL {
+    if is_plain_name(name) && name != DEFAULT_MODEL {
         for folder in model_folders() {
             let path = folder.join(format!("{name}.toml"));
             if path.is_file() {
@@ -181,7 +186,7 @@ fn own_cards() -> Vec<ModelCard> {
 }
 
 fn read_card(path: &Path) -> Result<ModelCard> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = read_text(path, MAX_CARD_BYTES)?;
     ModelCard::parse(&text, &path.display().to_string())
 }
 
@@ -236,7 +241,7 @@ pub fn find_file(
         });
     }
     let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = read(path, MAX_ONNX_BYTES)?;
     let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
     let has_card = card.is_some();
@@ -299,7 +304,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
         #[cfg(not(feature = "embedded-model"))]
         Weights::Embedded => return Err(missing(&card)),
         Weights::File(path) => (
-            Cow::Owned(fs::read(path).map_err(Error::io("read", path))?),
+            Cow::Owned(read(path, MAX_ONNX_BYTES)?),
             path.display().to_string(),
         ),
         Weights::Missing => return Err(missing(&card)),

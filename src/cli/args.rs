@@ -315,7 +315,8 @@ pub struct PipelineArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
 
-    /// Stop at the first picture that cannot be used, rather than list and skip it.
+    /// Stop at the first picture that cannot be used, rather than list and skip it, and where training finds the
+    /// same bytes in two classes or in two splits.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::job::{
     AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
-use crate::report::{finish, grouped, plain, printable};
+use crate::report::{Table, Text, grouped};
 
 /// The zoo: which bases there are, and how to get or add one.
 ///
@@ -182,8 +182,8 @@ fn listed(model: &KnownModel) -> Listed<'_> {
     }
 }
 
-fn models_table(models: &[KnownModel]) -> String {
-    let mut table = plain(&[
+fn models_table(models: &[KnownModel]) -> Text {
+    let mut table = Table::new([
         "name",
         "parameters",
         "MB",
@@ -203,8 +203,8 @@ fn models_table(models: &[KnownModel]) -> String {
         };
         let megabytes = (card.bytes > 0).then(|| format!("{:.1}", card.bytes as f64 / 1e6));
         let features = (card.features > 0).then(|| card.features.to_string());
-        table.add_row([
-            printable(&card.name),
+        table.row([
+            card.name.clone(),
             unknown_or(parameters),
             unknown_or(megabytes),
             card.input_size.to_string(),
@@ -217,13 +217,15 @@ fn models_table(models: &[KnownModel]) -> String {
                 Weights::Missing => "no",
             }
             .to_owned(),
-            printable(&card.license),
+            card.license.clone(),
         ]);
     }
-    format!(
-        "{}\nmodels show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.\n",
-        finish(table)
-    )
+    let mut text = table.text();
+    text.gap();
+    text.line(
+        "models show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.",
+    );
+    text
 }
 
 fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
@@ -240,7 +242,7 @@ fn print_facts(face: &Face, facts: &ModelFacts) -> Result<()> {
     }
 }
 
-fn facts_text(facts: &ModelFacts) -> String {
+fn facts_text(facts: &ModelFacts) -> Text {
     let ModelFacts { card, path, found } = facts;
     let preprocess = &card.preprocess;
     let mut lines: Vec<(&str, String)> = vec![
@@ -315,11 +317,11 @@ fn facts_text(facts: &ModelFacts) -> String {
         )
         .to_lowercase(),
     ));
-    lines
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| format!("{key:<11} {}\n", printable(&value)))
-        .collect()
+    let mut text = Text::default();
+    for (key, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        text.line(format!("{key:<11} {value}"));
+    }
+    text
 }
 
 fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
@@ -335,12 +337,12 @@ fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
     if face.json {
         return Ok(());
     }
-    let name = printable(&config.name);
-    Out::new().text(&match (&fetched.path, fetched.was_there) {
-        (None, _) => format!("{name} is inside this program\n"),
-        (Some(path), true) => format!("{name} is there already: {}\n", path.display()),
+    let name = &config.name;
+    Out::new().line(match (&fetched.path, fetched.was_there) {
+        (None, _) => format!("{name} is inside this program"),
+        (Some(path), true) => format!("{name} is there already: {}", path.display()),
         (Some(path), false) => format!(
-            "{}: {} bytes, SHA-256 as the card says\n",
+            "{}: {} bytes, SHA-256 as the card says",
             path.display(),
             grouped(fetched.bytes)
         ),

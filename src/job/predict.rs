@@ -40,7 +40,7 @@ pub struct PictureResult {
 /// pictures that could not be used.
 ///
 /// # Errors
-/// Those of [`SavedModel::open`] and [`Dataset::open`]; [`Error::Image`] if the parameters are strict;
+/// Those of [`SavedModel::open`] and [`Dataset::unlabelled`]; [`Error::Image`] if the parameters are strict;
 /// [`Error::Cancelled`]; the first error of `sink`.
 pub fn predict(
     config: &PredictConfig,
@@ -77,7 +77,10 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     let mut paths = Vec::new();
     for path in given {
         if path.is_dir() {
-            let dataset = Dataset::open(path, None)?;
+            let dataset = Dataset::unlabelled(path)?;
+            for warning in &dataset.warnings {
+                progress.warn(format!("{}: {warning}", shown(path)));
+            }
             for (name, reason) in &dataset.skipped {
                 progress.warn(format!("{} {reason}", shown(&path.join(name))));
             }
@@ -122,6 +125,7 @@ pub(super) fn in_order(
             params,
             progress,
             view: None,
+            version: None,
         },
         open_session,
         |outcome| {

@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
-use super::{check, external};
+use super::{check, engine, external};
 use crate::error::{Error, Result};
 
 mod edit;
@@ -66,7 +66,8 @@ impl OnnxGraph {
     ///
     /// # Errors
     /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
-    /// files, if its nodes form a circle, or if its weights are not as large as it says.
+    /// files, if its nodes form a circle, if its weights are not as large as it says, or if it names an operator of the
+    /// engine.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
         OnnxGraph::from_proto(decode(bytes, name)?, name)
     }
@@ -92,6 +93,12 @@ impl OnnxGraph {
             model: name.to_owned(),
             problem,
         };
+        if let Some(operator) = engine::named_in(&proto) {
+            return Err(fail(format!(
+                "it names the operator {operator}, which this program uses inside and no file may have; export the \
+                 model again"
+            )));
+        }
         let graph = proto
             .graph
             .as_ref()
@@ -106,6 +113,9 @@ impl OnnxGraph {
             && !order.is_sorted()
         {
             graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
+        }
+        if let Some(problem) = proto.graph.as_ref().and_then(check::excess) {
+            return Err(fail(problem));
         }
         Ok(OnnxGraph {
             proto,

@@ -22,6 +22,17 @@ pub struct DatasetArgs {
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+
+    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
+    /// (pictures without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+
+    /// Go on when pictures went away or cannot be read: without a class of them, or more than a tenth.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
 }
 
 /// Which base.
