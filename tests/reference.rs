@@ -55,7 +55,8 @@ pub fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
     assert!(worst <= 1e-3, "{what}: {worst} over the tolerance");
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// The cosine of the angle between two vectors.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| {
         x.iter()
             .zip(y)

@@ -11,7 +11,7 @@ use tl::pixels::{DecodeLimits, Filter, Picture};
 
 use crate::program::{Workplace, repository};
 use crate::python::{python, run_python};
-use crate::reference::{read_npy, write_npy};
+use crate::reference::{cosine, read_npy, write_npy};
 
 /// Networks in a usual run; `TL_CAMPAIGN` gives another number.
 const MADE: usize = 60;

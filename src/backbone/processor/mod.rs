@@ -5,7 +5,6 @@ mod hugging_face;
 mod timm;
 mod values;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -13,7 +12,7 @@ use serde_json::{Map, Value};
 use self::hugging_face::hugging_face;
 use self::timm::timm;
 use self::values::side;
-use crate::disk::parent;
+use crate::disk::{self, parent};
 use crate::pixels::{Preprocess, ResizeRule};
 
 /// Larger files than this are not read: real ones have some hundred bytes, a `config.json` with 21,000 labels 1 MB.
@@ -115,13 +114,12 @@ fn not_an_object() -> String {
 
 /// The object in the JSON file `path`; none if there is no such file.
 fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
-    let facts = fs::metadata(path).ok().filter(|facts| facts.is_file())?;
-    let text = match facts.len() > MOST_BYTES {
-        true => Err(format!("it has {} MB", facts.len() >> 20)),
-        false => fs::read(path).map_err(|e| e.to_string()),
-    };
-    let value = text.and_then(|text| {
-        serde_json::from_slice::<Value>(&text).map_err(|e| format!("it is not valid JSON ({e})"))
+    if !path.exists() {
+        return None;
+    }
+    let bytes = disk::read(path, MOST_BYTES).map_err(|e| e.to_string());
+    let value = bytes.and_then(|bytes| {
+        serde_json::from_slice::<Value>(&bytes).map_err(|e| format!("it is not valid JSON ({e})"))
     });
     match value {
         Ok(Value::Object(map)) => Some(map),
@@ -141,6 +139,8 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::pixels::{ChannelOrder, Filter};
 
