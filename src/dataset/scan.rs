@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::folder_names::{is_doubtful_class, split_named};
 use super::layout::{Arrangement, Layout, SplitFolder, arrange, first_folder, told};
 use super::leftovers::{Leftovers, is_leftover};
-use super::names::with_bytes_shown;
+use super::names::{names_shown, with_bytes_shown};
 use super::{Dataset, Split, assemble};
 use crate::error::{Error, Result, shown};
 
@@ -220,11 +220,11 @@ fn label(
     if no_text.is_empty() {
         return Ok(found);
     }
-    let names: Vec<String> = no_text.iter().map(|name| format!("`{name}`")).collect();
+    let names = names_shown(no_text.iter().map(String::as_str));
     Err(format!(
         "the names of these class folders are not UTF-8, as names in a saved model are: {}; rename them, for example \
          with `convmv -f latin1 -t utf8 -r --notest`",
-        names.join(", ")
+        names
     ))
 }
 
