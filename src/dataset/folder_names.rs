@@ -41,6 +41,14 @@ pub(super) const BESIDES: [&str; 22] = [
     "unlabelled",
 ];
 
+/// Folders that are seldom a class: they hold the pictures of all classes, or what belongs to them.
+const SELDOM_CLASSES: [&str; 5] = ["annotation", "annotations", "labels", "masks", "metadata"];
+
+/// Tells whether a folder with the name `class` in the place of a class is probably none.
+pub(super) fn is_doubtful_class(class: &OsStr) -> bool {
+    is_one_of(class, &CONTAINERS) || is_one_of(class, &SELDOM_CLASSES)
+}
+
 /// The words of a folder's name in lower case: `seg_train`, `trainSet` and `train2017` have two.
 fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = vec![String::new()];

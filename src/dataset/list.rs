@@ -355,6 +355,14 @@ fn line(record: Record, columns: &Columns, separator: u8) -> Result<Line, Proble
             "a line has a path and a label, with {between} between"
         )));
     };
+    for (field, what, most) in [(path, "path", 4096), (label, "label", 1000)] {
+        if field.len() > most {
+            return Err(fail(format!(
+                "its {what} has {} bytes; is a quotation mark missing?",
+                field.len()
+            )));
+        }
+    }
     let text = |field: &Vec<u8>, what: &str| {
         String::from_utf8(field.clone()).map_err(|_| {
             fail(format!(
@@ -498,5 +506,12 @@ mod tests {
             let (_, problem) = read(bytes).err().unwrap();
             assert!(problem.contains(expected), "{problem}");
         }
+        let open = format!("a.jpg,\"cat\n{}", "b.jpg,dog\n".repeat(200));
+        let (line, problem) = read(open.as_bytes()).err().unwrap();
+        assert!(
+            problem.contains("is a quotation mark missing?"),
+            "{problem}"
+        );
+        assert_eq!(line, Some(1));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::pictures_of;
+use super::names::names_shown;
 use crate::error::{Error, Result, shown};
 
 /// A run does not go on when more than one picture in so many cannot be used …
@@ -87,12 +88,9 @@ pub fn check_losses(
     emptied.dedup();
     if !emptied.is_empty() {
         let names = emptied.iter().filter_map(|&class| classes.get(class));
-        let names: Vec<String> = names
-            .map(|name| format!("`{}`", shown(Path::new(name))))
-            .collect();
         let what = format!(
             "pictures went away while they were read, and of {} none is left",
-            names.join(", ")
+            names_shown(names.map(String::as_str))
         );
         let of_these = gone.iter().find(|l| l.class == Some(emptied[0]));
         return fail(what, of_these.unwrap_or(&first), again);

@@ -177,13 +177,9 @@ impl Dataset {
             ));
         }
         if !classes.is_empty() {
-            let names = classes
-                .iter()
-                .map(|name| format!("`{}`", shown(Path::new(name))));
-            let names: Vec<String> = names.collect();
             return Some(format!(
                 "none of the files of {} in the list is there",
-                names.join(", ")
+                names::names_shown(classes.iter().map(String::as_str))
             ));
         }
         losses::is_much(*files, self.samples.len() + files).then(|| {

@@ -101,6 +101,23 @@ fn spelt_out(name: &str) -> String {
     format!("\"{}\"", chars.collect::<String>())
 }
 
+/// Names that are told of one by one, before the others are counted.
+const TOLD: usize = 5;
+
+/// Names in backticks, the first of them if there are many; characters that a terminal obeys are written out.
+pub(super) fn names_shown<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names = names.into_iter();
+    let first: Vec<String> = names
+        .by_ref()
+        .take(TOLD)
+        .map(|name| format!("`{}`", shown(Path::new(name))))
+        .collect();
+    match names.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 /// The path that is written as `bytes`.
 pub(crate) fn path_of_bytes(bytes: &[u8]) -> PathBuf {
     #[cfg(unix)]
@@ -180,6 +197,13 @@ mod tests {
             "{found:?}"
         );
         assert!(near_names(&classes(&["a", "b"]), &[1, 1], "folder").is_empty());
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        assert_eq!(names_shown(["a\n", "b"]), "`a\\n`, `b`");
+        let many = ["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(names_shown(many), "`a`, `b`, `c`, `d`, `e` and 2 more");
     }
 
     #[cfg(unix)]

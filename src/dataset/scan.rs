@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::folder_names::split_named;
+use super::folder_names::{is_doubtful_class, split_named};
 use super::layout::{Arrangement, Layout, SplitFolder, arrange, first_folder, told};
 use super::leftovers::{Leftovers, is_leftover};
-use super::names::with_bytes_shown;
+use super::names::{names_shown, with_bytes_shown};
 use super::{Dataset, Split, assemble};
 use crate::error::{Error, Result, shown};
 
@@ -60,6 +60,13 @@ pub(super) fn scan(root: &Path, layout: Layout) -> Result<Dataset> {
     dataset.warnings.extend(walked.leftovers.warnings());
     dataset.warnings.extend(arranged.warnings);
     dataset.warnings.extend(empty);
+    let doubtful = dataset
+        .classes
+        .iter()
+        .filter(|c| is_doubtful_class(c.as_ref()));
+    dataset.warnings.extend(doubtful.map(|class| {
+        format!("the folder {class} is taken for a class; if it is none, move it out of the data set, or give --labels")
+    }));
     dataset.missing.folders = walked.unreadable;
     Ok(dataset)
 }
@@ -213,11 +220,11 @@ fn label(
     if no_text.is_empty() {
         return Ok(found);
     }
-    let names: Vec<String> = no_text.iter().map(|name| format!("`{name}`")).collect();
+    let names = names_shown(no_text.iter().map(String::as_str));
     Err(format!(
         "the names of these class folders are not UTF-8, as names in a saved model are: {}; rename them, for example \
          with `convmv -f latin1 -t utf8 -r --notest`",
-        names.join(", ")
+        names
     ))
 }
 
@@ -374,6 +381,15 @@ mod tests {
             scan(dir.path(), Layout::Auto).unwrap().warnings,
             ["the class folder notes has no pictures and is left out"]
         );
+    }
+
+    #[test]
+    fn a_folder_that_is_seldom_a_class_is_told_of() {
+        let dir = tree(&["images/1.jpg", "masks/1.png"]);
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
+        assert_eq!(dataset.classes, ["images", "masks"]);
+        assert_eq!(dataset.warnings.len(), 2, "{:?}", dataset.warnings);
+        assert!(dataset.warnings[1].starts_with("the folder masks is taken for a class"));
     }
 
     #[cfg(unix)]

@@ -204,7 +204,10 @@ pub(super) fn match_classes(
                     expected: known.join(", "),
                     found: class.clone(),
                     hint: match known.iter().find(|k| name_key(k) == name_key(class)) {
-                        Some(near) => format!("rename it to `{near}`, as the model calls it"),
+                        Some(near) => format!(
+                            "rename it to `{}`, as the model calls it",
+                            shown(Path::new(near))
+                        ),
                         None => "the folders must have the names of the model's classes".into(),
                     },
                 })

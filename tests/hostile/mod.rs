@@ -104,7 +104,7 @@ fn table_text() -> String {
 }
 
 /// What is in a folder but is no ordinary file, and what becomes of it.
-const SPECIAL: [(&str, &str); 10] = [
+const SPECIAL: [(&str, &str); 11] = [
     ("FIFO", "passed over by name: is not a regular file"),
     ("socket", "passed over by name: is not a regular file"),
     (
@@ -120,8 +120,12 @@ const SPECIAL: [(&str, &str); 10] = [
     ("link to a folder around it", "passed over by name"),
     ("link to a picture", "used"),
     (
-        "file or folder without the right to read it",
+        "file without the right to read it",
         "skipped by name: cannot be read",
+    ),
+    (
+        "folder without the right to read it",
+        "ends the run by name, unless --allow-missing: cannot be read",
     ),
     (
         "file that vanishes or becomes a FIFO before it is read",
