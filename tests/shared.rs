@@ -212,7 +212,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     fifo(&work.path("store/meta.json"));
     fs::write(work.path("net.onnx"), b"").unwrap();
     for line in [
-        "predict pipe.onnx a.jpg".to_owned(),
+        format!("predict pipe.onnx {tiny}/fish/fish1.jpg"),
         "verify pipe.onnx".into(),
         "summary pipe.onnx".into(),
         "summary ./net.onnx".into(),
@@ -279,13 +279,18 @@ fn features_that_become_shorter_under_a_training_are_an_error() {
     let said = run(&work, &format!("extract {tiny} --out s"));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     let mut child = work
-        .command("train s -o t.onnx --epochs 1000000 --json")
+        .command("train s -o t.onnx --epochs 200000 --json")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while !lines.next().unwrap().unwrap().contains("epoch") {}
+    while !lines
+        .next()
+        .unwrap()
+        .unwrap()
+        .contains("\"event\":\"epoch\"")
+    {}
     let file = File::options()
         .write(true)
         .open(work.path("s/features.npy"));
