@@ -218,6 +218,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
         "summary ./net.onnx".into(),
         "train store -o t.onnx".into(),
         format!("extract {tiny} --out s --config pipe"),
+        format!("extract {tiny} --out s --labels pipe"),
         "classify pipe".into(),
         "install pipe.onnx m.onnx".into(),
         "models add net.onnx --card pipe".into(),
