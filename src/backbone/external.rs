@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataLocation;
 
-use crate::disk::stays_below;
+use crate::disk::{open_to_read, stays_below};
 use crate::error::{Error, Result};
 
 /// Puts the weights that are kept in files of `folder` into the model; says whether there were any. `name`
@@ -68,8 +68,8 @@ fn read(
     let path = below(folder, location)?;
     if !files.contains_key(&path) {
         let unreadable = |e| format!("{}, which cannot be read: {e}", path.display());
-        let file = File::open(&path).map_err(unreadable)?;
-        let length = file.metadata().map_err(unreadable)?.len();
+        let (file, facts) = open_to_read(&path).map_err(unreadable)?;
+        let length = facts.len();
         let left = length;
         files.insert(path.clone(), DataFile { file, length, left });
     }

@@ -234,7 +234,7 @@ pub fn find_file(
     card: Option<ModelCard>,
     preparation: Option<Preparation>,
 ) -> Result<(FoundModel, Vec<u8>)> {
-    if !path.is_file() {
+    if !path.exists() {
         return Err(Error::NotFound {
             what: "model",
             path: path.to_owned(),
@@ -368,7 +368,7 @@ fn found(card: ModelCard, graph: OnnxGraph, sha256: String) -> Result<FoundModel
 
 fn from_file(path: &Path) -> Result<FoundModel> {
     let card_path = path.with_extension("toml");
-    let card = match card_path.is_file() {
+    let card = match card_path.exists() {
         true => Some(read_card(&card_path)?),
         false => None,
     };

@@ -11,11 +11,14 @@ use super::layout::pictures_of;
 use super::list::{List, read_list};
 use super::names::path_of_bytes;
 use super::{Dataset, Split, assemble};
-use crate::disk::stays_below;
+use crate::disk::{read_given, stays_below};
 use crate::error::{Error, Result, shown};
 
 /// Endings that a list may have left away.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
+
+/// Most bytes of a list: ten million lines of 100.
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// Files of a data set that are looked at to find where those of a list are.
 const LOOKED_AT: usize = 100_000;
@@ -29,7 +32,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
             path: csv.to_owned(),
         });
     }
-    let bytes = fs::read(csv).map_err(Error::io("read", csv))?;
+    let bytes = read_given(csv, MAX_LIST_BYTES)?;
     let fail = |line: Option<usize>, problem: String| Error::Dataset {
         path: csv.to_owned(),
         problem: match line {

@@ -8,7 +8,7 @@ use super::fit::FitConfig;
 use crate::backbone::hex_sha256;
 use crate::dataset::{Dataset, Split, divide};
 use crate::error::{Error, Result};
-use crate::pixels::Picture;
+use crate::pixels::{Picture, read_file};
 use crate::progress::Cancel;
 
 /// A class with this many times the pictures of another makes the data set unbalanced.
@@ -194,7 +194,7 @@ pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: im
             if cancel.is_cancelled() {
                 return;
             }
-            if let Ok(bytes) = fs::read(overview.root.join(path)) {
+            if let Ok((bytes, _)) = read_file(&overview.root.join(path)) {
                 by_hash
                     .entry(hex_sha256(&bytes))
                     .or_default()

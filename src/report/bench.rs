@@ -177,9 +177,14 @@ fn integers_text(report: &BenchReport) -> Text {
     text
 }
 
+/// Most letters that the column of names is wide; text can be padded to 65,535 at most.
+const MAX_NAME_WIDTH: usize = 200;
+
 fn layers_text(report: &BenchReport) -> Text {
     let names: Vec<String> = report.layers.iter().map(|l| printable(&l.name)).collect();
-    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    // A longer name shifts the columns of its line: a file may name its layers as it likes.
+    let longest = names.iter().map(|n| n.chars().count()).max();
+    let width = longest.unwrap_or(0).min(MAX_NAME_WIDTH);
     let total: f64 = report.layers.iter().map(|l| l.ms).sum();
     let mut text = Text::of(format!(
         "{:<width$} {:<12} {:>16} {:>9} {:>6} {:>8}",

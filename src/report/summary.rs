@@ -18,6 +18,9 @@ pub struct Columns {
     pub activations: bool,
 }
 
+/// A longer name shifts the columns of its line.
+const MAX_LAYER_WIDTH: usize = 200;
+
 /// Head of a column, and what it shows of a layer.
 type Cost = (&'static str, fn(&Layer) -> u64);
 
@@ -34,7 +37,8 @@ pub fn summary_table(summary: &Summary, columns: Columns) -> Text {
         .map(|name| name.chars().count() + 2)
         .max()
         .unwrap_or(0);
-    let layer_width = longest.max(LAYER_WIDTH);
+    // A file may name its layers as it likes, and text can be padded to 65,535 letters at most.
+    let layer_width = longest.clamp(LAYER_WIDTH, MAX_LAYER_WIDTH);
     let mut more: Vec<Cost> = Vec::new();
     if columns.macs {
         more.push(("Multiply-adds", |layer| layer.macs));
@@ -133,5 +137,25 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn a_layer_may_have_a_name_of_any_length() {
+        let layer = Layer {
+            name: "x".repeat(70_000),
+            kind: "Conv2D".into(),
+            tensor: "x".into(),
+            output_shape: None,
+            trainable: 1,
+            non_trainable: 0,
+            macs: 0,
+            activation_bytes: 0,
+        };
+        let summary = Summary {
+            model: "m".into(),
+            layers: vec![layer],
+        };
+        let text = summary_table(&summary, Columns::default()).to_string();
+        assert!(text.contains("xxx (Conv2D)"));
     }
 }

@@ -348,7 +348,10 @@ fn files_that_vanish_or_change_before_they_are_read_are_skipped_by_name() {
     assert_eq!(
         found[1..],
         [
-            ("fish/fish25-0.jpg", "is not a regular file"),
+            (
+                "fish/fish25-0.jpg",
+                "cannot be read: it is not a regular file"
+            ),
             ("fish/fish3-0.jpg", "is empty")
         ]
     );
