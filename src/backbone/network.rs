@@ -220,10 +220,17 @@ pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
 const MOST_VALUES: usize = 1 << 28;
 
 fn is_too_large(shape: &[usize]) -> bool {
+    // A dimension of 0 makes no other one harmless: parts of a shape are multiplied, too.
     let values = shape
         .iter()
-        .try_fold(1_usize, |values, &dim| values.checked_mul(dim));
+        .try_fold(1_usize, |values, &dim| values.checked_mul(dim.max(1)));
     values.is_none_or(|values| values > MOST_VALUES)
+}
+
+/// Dimensions in words: `1 x 8 x 30`.
+fn by(dims: &[impl ToString]) -> String {
+    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+    dims.join(" x ")
 }
 
 /// The model of `proto` for an input of shape `input_shape`, with the shapes that can be found front to back.
@@ -234,7 +241,8 @@ fn analysed(
 ) -> TractResult<InferenceModel> {
     ensure!(
         !is_too_large(&input_shape),
-        "its input is too large: {input_shape:?}"
+        "its input is too large: {}",
+        by(&input_shape)
     );
     let mut model = framework
         .model_for_proto_model(proto)?
@@ -270,8 +278,9 @@ fn check_constants(model: &mut InferenceModel) -> TractResult<()> {
                 let open = shape.iter().any(|dim| dim.to_i64().is_err());
                 ensure!(
                     sound || open,
-                    "the tensor that `{}` makes cannot be so large: {shape:?}",
-                    node.name
+                    "the tensor that `{}` makes is too large: {}",
+                    node.name,
+                    by(&shape)
                 );
             }
         }
@@ -292,8 +301,9 @@ fn check_tensors(model: &TypedModel) -> TractResult<()> {
             if let Some(shape) = output.fact.shape.as_concrete() {
                 ensure!(
                     !is_too_large(shape),
-                    "the tensor that `{}` makes is too large: {shape:?}",
-                    node.name
+                    "the tensor that `{}` makes is too large: {}",
+                    node.name,
+                    by(shape)
                 );
             }
         }

@@ -18,7 +18,7 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
-pub use graph::graph;
+pub use graph::{compared, graph};
 
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);
