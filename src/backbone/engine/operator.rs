@@ -392,6 +392,7 @@ mod tests {
     /// What [`parse`] makes of a node with these integers; the rest is sound.
     fn parsed(op_type: &str, change: impl Fn(&mut pb::NodeProto)) -> TractResult<()> {
         use tract_onnx::pb::attribute_proto::AttributeType;
+        use tract_onnx::tract_hir::infer::InferenceModelExt;
         let ints = |name: &str, ints: Vec<i64>| pb::AttributeProto {
             name: name.to_owned(),
             r#type: AttributeType::Ints as i32,
