@@ -133,7 +133,7 @@ impl Maker<'_> {
         };
         attributes.push(int("group", group));
         let mut inputs = vec![from.name.clone(), weights];
-        if self.byte() % 2 == 0 {
+        if self.byte().is_multiple_of(2) {
             inputs.push(self.floats(&[outputs], 0.5));
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -157,7 +157,7 @@ impl Maker<'_> {
 
     fn pool(&mut self, from: &Made) {
         let kernel = self.kernel();
-        let ceil = self.byte() % 3 == 0;
+        let ceil = self.byte().is_multiple_of(3);
         let (mut attributes, size) = self.window(from, kernel, ceil, false);
         attributes.push(int("ceil_mode", i64::from(ceil)));
         let kind = self.byte_of(&["MaxPool", "AveragePool"]);
@@ -189,7 +189,7 @@ impl Maker<'_> {
         let steps = self.steps();
         let input = self.rounded(&from.name, &steps);
         let channels = from.shape[0];
-        let after = if self.byte() % 4 == 0 {
+        let after = if self.byte().is_multiple_of(4) {
             steps.clone()
         } else {
             self.steps()
@@ -228,7 +228,7 @@ impl Maker<'_> {
                 let axis = || vec![int("axis", 0)];
                 let zero = self.small(&[], DataType::Int8, vec![0]);
                 let mut read = vec![weights.as_str(), scales.as_str()];
-                if self.byte() % 2 == 0
+                if self.byte().is_multiple_of(2)
                     && self
                         .graph
                         .initializer
