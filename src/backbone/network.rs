@@ -227,10 +227,10 @@ fn is_too_large(shape: &[usize]) -> bool {
     values.is_none_or(|values| values > MOST_VALUES)
 }
 
-/// Dimensions in words: `1 x 8 x 30`.
+/// Dimensions in words: `[1, 8, 30, 30]`.
 fn by(dims: &[impl ToString]) -> String {
     let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
-    dims.join(" x ")
+    format!("[{}]", dims.join(", "))
 }
 
 /// The model of `proto` for an input of shape `input_shape`, with the shapes that can be found front to back.
