@@ -1,4 +1,4 @@
-//! The fuzzers' targets on their seeds, on what fuzzing found, and on a thousand files made of them: a short
+//! The fuzzers' targets on their seeds, on what fuzzing found, and on more than a thousand files made of them: a short
 //! run of what `tests/fuzz/run` does for hours.
 
 use std::fs;
@@ -9,8 +9,9 @@ use crate::program::repository;
 #[path = "fuzz/src/lib.rs"]
 mod targets;
 
-/// Files made of each seed; `TL_CAMPAIGN` gives another number, and the time to go with it.
+/// Files made of each seed, and all of them at the least; `TL_CAMPAIGN` gives another number, and the time to go with it.
 const MADE: usize = 40;
+const LEAST: usize = 1_000;
 
 /// Seeds and earlier findings of a target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -83,6 +84,7 @@ fn random_graphs_give_what_tract_gives() {
 fn no_file_from_elsewhere_makes_the_library_panic() {
     let mut random = random(1);
     let made = std::env::var("TL_CAMPAIGN").map_or(MADE, |text| text.parse().unwrap());
+    let mut all = 0;
     for (name, run) in targets::TARGETS {
         let seeds = seeds(name);
         let started = std::time::Instant::now();
@@ -95,5 +97,12 @@ fn no_file_from_elsewhere_makes_the_library_panic() {
         }
         let (files, seconds) = (seeds.len() * (made + 1), started.elapsed().as_secs());
         eprintln!("{name}: {files} files in {seconds} s");
+        all += files;
     }
+    assert!(all >= LEAST, "{all}");
+}
+
+#[test]
+fn zz_write_plan_seeds() {
+    targets::write_plan_seeds(&repository("tests/fuzz/seeds/plan"));
 }

@@ -11,6 +11,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
+use super::check;
 use super::engine::{self, LayerTime};
 use super::memory;
 use super::onnx::OnnxGraph;
@@ -32,6 +33,7 @@ impl Network {
     /// [`Error::Model`] with the operator and node that cannot be run, with the tensor that is too large, or with the
     /// memory that a run would take, if this machine has less.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
+        require_sizes(graph, input_shape)?;
         let load = |framework: Onnx, proto: &pb::ModelProto| {
             let model = guarded(graph, || {
                 let model = analysed(framework, proto, input_shape)?.into_typed()?;
@@ -216,6 +218,15 @@ pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
     })
 }
 
+/// Refuses a graph that would make too much of its constants, which the engine computes before anything else is known.
+fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
+    let proto = graph.proto().graph.as_ref();
+    match proto.and_then(|proto| check::oversize(proto, input_shape)) {
+        Some(problem) => Err(graph.fail(problem)),
+        None => Ok(()),
+    }
+}
+
 /// Most values of one tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
 const MOST_VALUES: usize = 1 << 28;
 
@@ -317,6 +328,7 @@ pub(super) fn tensor_shapes(
     graph: &OnnxGraph,
     input_shape: [usize; 4],
 ) -> Result<HashMap<String, Vec<usize>>> {
+    require_sizes(graph, input_shape)?;
     let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;

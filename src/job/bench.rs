@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::heat::Heat;
+use super::uses;
 use crate::backbone::{
     Backbone, BackboneParams, PictureSession, free_bytes, gigabytes, kernels, peak_flops,
 };
-use crate::error::{Error, Result};
-use crate::features::peak_memory_bytes;
+use crate::error::{Error, Result, in_range};
+use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
 use crate::saved_model::SavedModel;
+
+/// Most numbers of threads that are measured in one run.
+const MOST_MEASURED: usize = 64;
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +26,7 @@ pub struct BenchConfig {
     /// Which base, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Numbers of threads to measure; empty for one, and one a core.
+    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one a core.
     #[serde(default)]
     pub threads: Vec<usize>,
     /// How long each number of threads is measured, in seconds.
@@ -54,8 +58,12 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         value,
         problem: problem.into(),
     };
-    if threads.contains(&0) {
-        return Err(wrong("threads", "0".into(), "there must be one or more"));
+    if threads.len() > MOST_MEASURED {
+        let value = format!("{} numbers", threads.len());
+        return Err(wrong("threads", value, "give at most 64"));
+    }
+    for &number in &threads {
+        in_range("threads", number, 1..=MOST_WORKERS)?;
     }
     if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
         let value = config.seconds.to_string();
@@ -82,6 +90,8 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
         model: model.name(),
+        uses: model.uses(),
+        warnings: model.warnings(),
         input: model.input_shape(),
         kernels: kernels(),
         load_ms: load.as_secs_f64() * 1e3,
@@ -147,6 +157,20 @@ impl Measured {
         match self {
             Measured::Base(base) => base.id().model.clone(),
             Measured::Saved(model) => model.graph().name().to_owned(),
+        }
+    }
+
+    fn uses(&self) -> String {
+        match self {
+            Measured::Base(base) => uses::of_backbone(base),
+            Measured::Saved(model) => uses::of_saved(model.record()),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Measured::Base(base) => base.warnings().to_vec(),
+            Measured::Saved(_) => Vec::new(),
         }
     }
 

@@ -11,7 +11,6 @@ mod probe;
 mod record;
 mod verify;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use compose::{OUTPUT, compose, compose_tuned};
@@ -23,8 +22,10 @@ pub use record::{
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{LARGEST_INPUT, Network, OnnxGraph, PictureSession, hex_sha256};
-use crate::disk::write_atomic;
+use crate::backbone::{
+    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, hex_sha256,
+};
+use crate::disk::{self, write_atomic};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
@@ -78,7 +79,10 @@ impl SavedModel {
     }
 
     /// Loads the bytes of the file `path`.
-    fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
+    ///
+    /// # Errors
+    /// [`Error::Model`], with what to do.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
         SavedModel::of_graph(OnnxGraph::parse(bytes, &path.display().to_string())?)
     }
 
@@ -195,6 +199,17 @@ impl SavedModel {
     }
 }
 
+/// The metadata of the saved model `path`, which is not made ready to run.
+///
+/// # Errors
+/// As [`SavedModel::open`].
+pub fn record_in(path: &Path) -> Result<Record> {
+    read_record(&OnnxGraph::parse(
+        &read(path)?,
+        &path.display().to_string(),
+    )?)
+}
+
 /// Reads a saved model's bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
@@ -209,7 +224,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             problem: "this is a folder; give the ONNX file".into(),
         });
     }
-    fs::read(path).map_err(Error::io("read", path))
+    disk::read(path, MAX_ONNX_BYTES)
 }
 
 fn put_record(graph: &mut OnnxGraph, record: &Record) -> Result<()> {
