@@ -65,12 +65,19 @@ fn random(mut state: u64) -> impl FnMut(usize) -> usize {
 #[test]
 fn random_graphs_give_what_tract_gives() {
     let made = std::env::var("TL_CAMPAIGN").map_or(300, |text| text.parse().unwrap());
+    let mut compared = 0;
     for seed in 0..made {
         let mut random = random(seed);
         let bytes: Vec<u8> = (0..24 + random(120)).map(|_| random(256) as u8).collect();
-        let run = std::panic::catch_unwind(|| targets::graph(&bytes));
+        let run = std::panic::catch_unwind(|| targets::compared(&bytes));
         assert!(run.is_ok(), "graph {seed}");
+        compared += u64::from(run.is_ok_and(|compared| compared));
     }
+    // Of the others, a quarter is hostile, and some are such as tract cannot run.
+    assert!(
+        compared > made / 2,
+        "only {compared} of {made} could be compared"
+    );
 }
 
 #[test]

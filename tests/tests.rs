@@ -45,6 +45,9 @@ mod layers;
 /// Running the headless program as its user does.
 mod program;
 
+/// Models whose numbers no map is made for.
+mod odd_models;
+
 /// Decoding and resizing against Pillow.
 mod pixels;
 

@@ -238,6 +238,12 @@ fn is_too_large(shape: &[usize]) -> bool {
     values.is_none_or(|values| values > MOST_VALUES)
 }
 
+/// Dimensions in words: `[1, 8, 30, 30]`.
+fn by(dims: &[impl ToString]) -> String {
+    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+    format!("[{}]", dims.join(", "))
+}
+
 /// The model of `proto` for an input of shape `input_shape`, with the shapes that can be found front to back.
 fn analysed(
     framework: Onnx,
@@ -246,7 +252,8 @@ fn analysed(
 ) -> TractResult<InferenceModel> {
     ensure!(
         !is_too_large(&input_shape),
-        "its input is too large: {input_shape:?}"
+        "its input is too large: {}",
+        by(&input_shape)
     );
     let mut model = framework
         .model_for_proto_model(proto)?
@@ -282,8 +289,9 @@ fn check_constants(model: &mut InferenceModel) -> TractResult<()> {
                 let open = shape.iter().any(|dim| dim.to_i64().is_err());
                 ensure!(
                     sound || open,
-                    "the tensor that `{}` makes cannot be so large: {shape:?}",
-                    node.name
+                    "the tensor that `{}` makes is too large: {}",
+                    node.name,
+                    by(&shape)
                 );
             }
         }
@@ -304,8 +312,9 @@ fn check_tensors(model: &TypedModel) -> TractResult<()> {
             if let Some(shape) = output.fact.shape.as_concrete() {
                 ensure!(
                     !is_too_large(shape),
-                    "the tensor that `{}` makes is too large: {shape:?}",
-                    node.name
+                    "the tensor that `{}` makes is too large: {}",
+                    node.name,
+                    by(shape)
                 );
             }
         }

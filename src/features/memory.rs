@@ -123,28 +123,6 @@ fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usiz
     (found >= LEAST_PICTURE.min(max_pixels)).then_some((workers, found))
 }
 
-/// Bytes that this process may still take: what the system has free, within the limits of the process. None where the
-/// system does not tell.
-pub fn available_memory_bytes() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |line: &str, place: usize| line.split_whitespace().nth(place)?.parse().ok();
-    let free = read("/proc/meminfo").and_then(|text| {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("MemAvailable:"))?;
-        number(line, 1).map(|kilobytes: u64| kilobytes.saturating_mul(1024))
-    });
-    // Of the limits, the soft one; `unlimited` is no number.
-    let own = read("/proc/self/limits").and_then(|text| {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("Max address space"))?;
-        number(line, 3)
-    });
-    let own = own.map(|most: u64| most.saturating_sub(status_bytes("VmSize:").unwrap_or(0)));
-    [free, own].into_iter().flatten().min()
-}
-
 /// Most memory that this process has held, where the system tells.
 pub fn peak_memory_bytes() -> Option<u64> {
     status_bytes("VmHWM:")

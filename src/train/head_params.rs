@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::free_bytes;
 use crate::error::{Error, Result, in_range};
-use crate::features::available_memory_bytes;
 
 /// Most epochs, of any kind.
 pub(super) const MOST_EPOCHS: usize = 1_000_000;
@@ -169,7 +169,7 @@ impl ValidHeadParams {
     /// # Errors
     /// [`Error::Parameter`] with what it would take.
     pub(super) fn require_memory(&self, dim: usize, classes: usize) -> Result<()> {
-        let Some(available) = available_memory_bytes() else {
+        let Some(available) = free_bytes() else {
             return Ok(());
         };
         let needed = self.bytes(dim, classes);
@@ -372,7 +372,7 @@ mod tests {
         if let Err(error) = &huge {
             assert!(error.to_string().contains("2064"), "{error}");
         }
-        assert_eq!(huge.is_err(), available_memory_bytes().is_some());
+        assert_eq!(huge.is_err(), free_bytes().is_some());
     }
 
     #[test]

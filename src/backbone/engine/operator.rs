@@ -196,7 +196,8 @@ fn parse(
             );
             let depthwise = group > 1;
             ensure!(
-                group == 1 || depthwise && group as usize == kernel[0] && kernel[1] == 1,
+                group == 1
+                    || depthwise && usize::try_from(group) == Ok(kernel[0]) && kernel[1] == 1,
                 "it has {group} groups"
             );
             Kind::Convolution {
@@ -329,5 +330,179 @@ impl TypedOp for IntegerOp {
             .as_concrete()
             .context("a shape is not fixed")?;
         Ok(tvec!(self.datum_type().fact(self.output_shape(shape)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(op_type: &str, domain: &str) -> pb::NodeProto {
+        pb::NodeProto {
+            op_type: op_type.to_owned(),
+            domain: domain.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn graph(nodes: Vec<pb::NodeProto>) -> pb::GraphProto {
+        pb::GraphProto {
+            node: nodes,
+            ..Default::default()
+        }
+    }
+
+    fn model(nodes: Vec<pb::NodeProto>) -> pb::ModelProto {
+        pb::ModelProto {
+            graph: Some(graph(nodes)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn our_operators_are_found_wherever_a_file_names_them() {
+        let usual = model(vec![node("Conv", ""), node("Relu", "com.example")]);
+        assert_eq!(named_in(&usual), None);
+        for name in NAMES {
+            let mut function = model(vec![node("Conv", "")]);
+            function.functions.push(pb::FunctionProto {
+                node: vec![node(name, "local")],
+                ..Default::default()
+            });
+            let inside = |depth: usize| {
+                (0..depth).fold(node(name, "com.example"), |inner, _| pb::NodeProto {
+                    attribute: vec![pb::AttributeProto {
+                        g: Some(graph(vec![inner])),
+                        ..Default::default()
+                    }],
+                    ..node("If", "")
+                })
+            };
+            for model in [
+                model(vec![node(name, "")]),
+                model(vec![inside(1)]),
+                model(vec![node("Conv", ""), inside(3)]),
+                function,
+            ] {
+                assert_eq!(named_in(&model), Some(name));
+            }
+        }
+    }
+
+    /// What [`parse`] makes of a node with these integers; the rest is sound.
+    fn parsed(op_type: &str, change: impl Fn(&mut pb::NodeProto)) -> TractResult<()> {
+        use tract_onnx::pb::attribute_proto::AttributeType;
+        use tract_onnx::tract_hir::infer::InferenceModelExt;
+        let ints = |name: &str, ints: Vec<i64>| pb::AttributeProto {
+            name: name.to_owned(),
+            r#type: AttributeType::Ints as i32,
+            ints,
+            ..Default::default()
+        };
+        let floats = |name: &str, floats: Vec<f32>| pb::AttributeProto {
+            name: name.to_owned(),
+            r#type: AttributeType::Floats as i32,
+            floats,
+            ..Default::default()
+        };
+        let mut made = node(op_type, "");
+        made.input = vec!["x".to_owned()];
+        made.output = vec!["y".to_owned()];
+        made.attribute = vec![
+            floats("step_scales", vec![0.1, 0.2]),
+            floats("step_zeros", vec![3.0, 0.0]),
+            floats("scales", vec![0.5, 0.5]),
+            ints("kernel", vec![2, 3, 3, 1]),
+            ints("bias", vec![1, -1]),
+            pb::AttributeProto {
+                name: "weights".to_owned(),
+                r#type: AttributeType::String as i32,
+                s: vec![1; 18],
+                ..Default::default()
+            },
+        ];
+        change(&mut made);
+        let input = pb::ValueInfoProto {
+            name: "x".to_owned(),
+            r#type: Some(pb::TypeProto {
+                value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
+                    elem_type: pb::tensor_proto::DataType::Uint8 as i32,
+                    shape: None,
+                })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let output = pb::ValueInfoProto {
+            name: "y".to_owned(),
+            ..Default::default()
+        };
+        let mut model = model(vec![made]);
+        let graph = model.graph.get_or_insert_default();
+        graph.input = vec![input];
+        graph.output = vec![output];
+        let mut model = framework().model_for_proto_model(&model)?;
+        model.set_input_fact(0, u8::fact([1, 3, 8, 8]).into())?;
+        model.into_typed().map(|_| ())
+    }
+
+    #[test]
+    fn attributes_are_checked_where_they_are_read() {
+        let ints = |name: &'static str, ints: &'static [i64]| {
+            move |node: &mut pb::NodeProto| {
+                node.attribute.retain(|a| a.name != name);
+                node.attribute.push(pb::AttributeProto {
+                    name: name.to_owned(),
+                    ints: ints.to_vec(),
+                    ..Default::default()
+                });
+            }
+        };
+        let floats = |name: &'static str, floats: &'static [f32]| {
+            move |node: &mut pb::NodeProto| {
+                node.attribute.retain(|a| a.name != name);
+                node.attribute.push(pb::AttributeProto {
+                    name: name.to_owned(),
+                    floats: floats.to_vec(),
+                    ..Default::default()
+                });
+            }
+        };
+        let sound = parsed(CONVOLUTION, |_| {});
+        assert!(sound.is_ok(), "{sound:?}");
+        for change in [
+            ints("kernel", &[2, 3, 0, 0]),
+            ints("kernel", &[2, 3, -1, -1]),
+            ints("kernel", &[2, 3, 17, 1]),
+            ints("kernel", &[1 << 62, 1 << 62, 1, 1]),
+            ints("kernel", &[2, 3]),
+            ints("strides", &[(1 << 62) - 3, 1]),
+            ints("strides", &[0, 1]),
+            ints("dilations", &[(1 << 60) + 1, 1]),
+            ints("dilations", &[-1, 1]),
+            ints("pads", &[0, 0, i64::MAX, 0]),
+            ints("pads", &[1 << 40, 0, 0, 0]),
+            ints("bias", &[1]),
+            ints("bias", &[1 << 40, 0]),
+        ] {
+            assert!(parsed(CONVOLUTION, change).is_err());
+        }
+        for change in [
+            floats("scales", &[0.5]),
+            floats("scales", &[0.5, f32::NAN]),
+            floats("step_scales", &[0.0, 1.0]),
+            floats("step_scales", &[1.0]),
+            floats("step_zeros", &[256.0, 0.0]),
+            floats("step_zeros", &[0.5, 0.0]),
+        ] {
+            assert!(parsed(CONVOLUTION, change).is_err());
+        }
+        // A rounding takes floats, not bytes.
+        let rounding = |node: &mut pb::NodeProto| {
+            floats("step_scales", &[0.1])(node);
+            floats("step_zeros", &[0.0])(node);
+        };
+        assert!(parsed(QUANTIZE, rounding).is_err());
+        assert!(parsed(DEQUANTIZE, rounding).is_ok());
     }
 }

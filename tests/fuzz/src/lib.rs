@@ -19,7 +19,7 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
-pub use graph::graph;
+pub use graph::{compared, graph};
 pub use jobs::{plan, record, write_plan_seeds};
 
 /// What is done with the bytes of a file.
