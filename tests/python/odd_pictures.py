@@ -243,6 +243,9 @@ def tiff(chance, width, height):
     order = chance.choice("<>")
     bits = {0: [1, 2, 4, 8, 16], 1: [1, 2, 4, 8, 16], 3: [1, 2, 4, 8], 6: [8]}.get(photometric, [8, 8, 16])
     bits = chance.choice(bits)
+    if photometric == 0 and bits == 16:
+        # Pillow does not invert these.
+        bits = 8
     count = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
     extra = []
     if bits == 8 and photometric in (1, 2) or bits == 16 and photometric == 2:
