@@ -177,8 +177,8 @@ fn pictures_of_other_formats_are_those_of_pillow() {
     let mut refused = BTreeMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
-        // Pillow cuts 16 bits to 8 where we round.
-        let found = problem(case, 1, (0.75, 2), &mut refused);
+        // Pillow cuts 16 bits to 8 where we round; JPEGs leave rounding to the decoder.
+        let found = problem(case, 1, (0.75, 4), &mut refused);
         let all = found.into_iter().chain(measured(&folder, &case.0));
         wrong.extend(all.map(|problem| format!("{}: {problem}", case.0.file)));
     }

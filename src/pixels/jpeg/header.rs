@@ -256,7 +256,7 @@ impl JpegHeader {
         let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
         let samplings: Vec<(u8, u8)> = self.components.iter().map(|c| c.sampling).collect();
         match samplings[..] {
-            [sampling] => in_one_scan && sampling == (1, 1),
+            [sampling] => in_one_scan && sampling == (1, 1) && !self.odd_adobe,
             [(across, down), (1, 1), (1, 1)] => {
                 in_one_scan
                     && across <= 2
