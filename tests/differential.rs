@@ -27,31 +27,30 @@ struct Case {
     file: String,
     width: u32,
     height: u32,
+    #[serde(skip)]
+    bytes: Vec<u8>,
+    /// Pillow's, `[height, width, 3]`.
+    #[serde(skip)]
+    pixels: Vec<u8>,
 }
 
 fn count() -> usize {
     std::env::var("TL_CAMPAIGN").map_or(FILES, |text| text.parse().unwrap())
 }
 
-/// A file: what it is, its bytes, and Pillow's pixels, `[height, width, 3]`.
-type Made = (Case, Vec<u8>, Vec<u8>);
-
-/// A script's files.
-fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<Made>> {
+/// A script's files; none without a Python.
+fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<Case>> {
     let python = python()?;
     run_python(&python, script, &[folder], &[&count().to_string(), seed]);
-    let cases: Vec<Case> =
-        serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
-    let pixels = fs::read(folder.join("pixels")).unwrap();
-    let mut at = 0;
-    let mut take = |case: Case| {
-        let end = at + (case.width * case.height * 3) as usize;
-        let part = pixels[at..end].to_vec();
-        at = end;
-        let bytes = fs::read(folder.join(&case.file)).unwrap();
-        (case, bytes, part)
-    };
-    Some(cases.into_iter().map(&mut take).collect())
+    let list = fs::read(folder.join("cases.json")).unwrap();
+    let mut cases: Vec<Case> = serde_json::from_slice(&list).unwrap();
+    let mut pixels = fs::read(folder.join("pixels")).unwrap();
+    for case in &mut cases {
+        let rest = pixels.split_off((case.width * case.height * 3) as usize);
+        case.pixels = std::mem::replace(&mut pixels, rest);
+        case.bytes = fs::read(folder.join(&case.file)).unwrap();
+    }
+    Some(cases)
 }
 
 /// Mean and largest difference of levels.
@@ -83,7 +82,7 @@ fn shrunk(pixels: &[u8], (width, height): (u32, u32), divisor: u32) -> Vec<u8> {
 /// What is wrong about one file, decoded whole or at 1/`divisor` of its size; none if nothing is. A refusal of a kind
 /// that is not supported is counted in `refused`.
 fn problem(
-    (case, bytes, pixels): &(Case, Vec<u8>, Vec<u8>),
+    case: &Case,
     divisor: u32,
     (mean, max): (f64, u8),
     refused: &mut BTreeMap<String, usize>,
@@ -94,7 +93,7 @@ fn problem(
         ..BACKGROUND.into()
     };
     let path = Path::new(&case.file);
-    let found = match Picture::decode(bytes, path, &DecodeLimits::default(), rendering) {
+    let found = match Picture::decode(&case.bytes, path, &DecodeLimits::default(), rendering) {
         Ok(_) if case.width == 0 => return None,
         Ok(found) => found,
         Err(error) => {
@@ -107,9 +106,9 @@ fn problem(
     };
     let reduced = (size.0.div_ceil(divisor), size.1.div_ceil(divisor));
     let theirs = match (found.width, found.height) {
-        found if found == reduced => shrunk(pixels, size, divisor),
+        found if found == reduced => shrunk(&case.pixels, size, divisor),
         // Of some kinds there are no smaller pictures.
-        found if found == size => pixels.clone(),
+        found if found == size => case.pixels.clone(),
         found => return Some(format!("is {found:?}, not {reduced:?} of {size:?}")),
     };
     let (found_mean, found_max) = distance(&found.rgb, &theirs);
@@ -126,7 +125,7 @@ fn measured(folder: &Path, case: &Case) -> Option<String> {
 }
 
 /// Fails if something is wrong, or if more than a few files are of a kind that is refused.
-fn report(cases: &[(Case, Vec<u8>, Vec<u8>)], wrong: &[String], refused: &BTreeMap<String, usize>) {
+fn report(cases: &[Case], wrong: &[String], refused: &BTreeMap<String, usize>) {
     let refusals: usize = refused.values().sum();
     let (files, problems) = (cases.len(), wrong.len());
     eprintln!("{files} files, {problems} problems, {refusals} refused: {refused:#?}");
@@ -149,18 +148,18 @@ fn jpegs_of_every_kind_are_those_of_pillow_whole_and_reduced() {
         // are soft, so that this is little.
         let whole = problem(case, 1, (1.5, 12), &mut refused);
         let mut found: Vec<String> = whole.into_iter().collect();
-        if case.0.width.max(case.0.height) > LARGEST {
+        if case.width.max(case.height) > LARGEST {
             // A pixel of the reduced transform is not quite the mean, and chroma may have half of the pixels.
             let mut unsaid = BTreeMap::new();
             let reduced = |divisor| problem(case, divisor, (2.5, 32), &mut unsaid);
             found.extend([2, 4, 8].into_iter().filter_map(reduced));
             large += 1;
         }
-        found.extend(measured(&folder, &case.0));
+        found.extend(measured(&folder, case));
         wrong.extend(
             found
                 .iter()
-                .map(|problem| format!("{}: {problem}", case.0.file)),
+                .map(|problem| format!("{}: {problem}", case.file)),
         );
     }
     report(&cases, &wrong, &refused);
@@ -179,8 +178,8 @@ fn pictures_of_other_formats_are_those_of_pillow() {
     for case in &cases {
         // Pillow cuts 16 bits to 8 where we round; JPEGs leave rounding to the decoder.
         let found = problem(case, 1, (0.75, 4), &mut refused);
-        let all = found.into_iter().chain(measured(&folder, &case.0));
-        wrong.extend(all.map(|problem| format!("{}: {problem}", case.0.file)));
+        let all = found.into_iter().chain(measured(&folder, case));
+        wrong.extend(all.map(|problem| format!("{}: {problem}", case.file)));
     }
     report(&cases, &wrong, &refused);
 }
