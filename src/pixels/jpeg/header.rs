@@ -125,6 +125,7 @@ impl JpegHeader {
             xmp: Vec::new(),
             adobe_segments: Vec::new(),
         };
+        let mut whole = false;
         for segment in segments(bytes) {
             match segment.marker {
                 0xc4 | 0xc8 => {}
@@ -133,11 +134,18 @@ impl JpegHeader {
                 0xe0..=0xee => header.application(&segment),
                 START_OF_SCAN => {
                     header.first_scan = usize::from(segment.data.first().copied().unwrap_or(0));
+                    whole = true;
                     break;
                 }
-                END_OF_IMAGE => break,
+                END_OF_IMAGE => {
+                    whole = true;
+                    break;
+                }
                 _ => {}
             }
+        }
+        if !whole {
+            return Err("is cut off: its JPEG data ends too early; copy it again".into());
         }
         match (header.components.is_empty(), header.first_scan) {
             (true, _) => Err("is broken JPEG (it has no frame header)".into()),
