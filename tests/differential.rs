@@ -15,6 +15,9 @@ use crate::python::{python, run_python};
 /// Files of each kind in the suite.
 const FILES: usize = 250;
 
+/// The longest side of the small JPEGs, in pixels.
+const LARGEST: u32 = 70;
+
 /// The background of the scripts.
 const BACKGROUND: [u8; 3] = [255; 3];
 
@@ -24,31 +27,30 @@ struct Case {
     file: String,
     width: u32,
     height: u32,
+    #[serde(skip)]
+    bytes: Vec<u8>,
+    /// Pillow's, `[height, width, 3]`.
+    #[serde(skip)]
+    pixels: Vec<u8>,
 }
 
 fn count() -> usize {
     std::env::var("TL_CAMPAIGN").map_or(FILES, |text| text.parse().unwrap())
 }
 
-/// A file: what it is, its bytes, and Pillow's pixels, `[height, width, 3]`.
-type Made = (Case, Vec<u8>, Vec<u8>);
-
-/// A script's files.
-fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<Made>> {
+/// A script's files; none without a Python.
+fn made(folder: &Path, script: &str, seed: &str) -> Option<Vec<Case>> {
     let python = python()?;
     run_python(&python, script, &[folder], &[&count().to_string(), seed]);
-    let cases: Vec<Case> =
-        serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
-    let pixels = fs::read(folder.join("pixels")).unwrap();
-    let mut at = 0;
-    let mut take = |case: Case| {
-        let end = at + (case.width * case.height * 3) as usize;
-        let part = pixels[at..end].to_vec();
-        at = end;
-        let bytes = fs::read(folder.join(&case.file)).unwrap();
-        (case, bytes, part)
-    };
-    Some(cases.into_iter().map(&mut take).collect())
+    let list = fs::read(folder.join("cases.json")).unwrap();
+    let mut cases: Vec<Case> = serde_json::from_slice(&list).unwrap();
+    let mut pixels = fs::read(folder.join("pixels")).unwrap();
+    for case in &mut cases {
+        let rest = pixels.split_off((case.width * case.height * 3) as usize);
+        case.pixels = std::mem::replace(&mut pixels, rest);
+        case.bytes = fs::read(folder.join(&case.file)).unwrap();
+    }
+    Some(cases)
 }
 
 /// Mean and largest difference of levels.
@@ -77,41 +79,38 @@ fn shrunk(pixels: &[u8], (width, height): (u32, u32), divisor: u32) -> Vec<u8> {
         .collect()
 }
 
-/// What is wrong about one file, decoded for a `least_side` or whole; none if nothing is. Also notes a refusal in
-/// `refused`.
+/// What is wrong about one file, decoded whole or at 1/`divisor` of its size; none if nothing is. A refusal of a kind
+/// that is not supported is counted in `refused`.
 fn problem(
-    (case, bytes, pixels): &(Case, Vec<u8>, Vec<u8>),
-    least_side: Option<u32>,
+    case: &Case,
+    divisor: u32,
     (mean, max): (f64, u8),
     refused: &mut BTreeMap<String, usize>,
 ) -> Option<String> {
+    let size = (case.width, case.height);
     let rendering = Rendering {
-        least_side,
+        least_side: (divisor > 1).then(|| size.0.min(size.1).div_ceil(divisor)),
         ..BACKGROUND.into()
     };
     let path = Path::new(&case.file);
-    let found = match Picture::decode(bytes, path, &DecodeLimits::default(), rendering) {
+    let found = match Picture::decode(&case.bytes, path, &DecodeLimits::default(), rendering) {
+        Ok(_) if case.width == 0 => return None,
         Ok(found) => found,
         Err(error) => {
             let reason = error.to_string();
-            let reason = reason.trim_start_matches(&case.file).to_owned();
+            let reason = reason.split(&case.file).last().unwrap().to_owned();
             let named = reason.contains("not supported") || case.width == 0;
             *refused.entry(reason.clone()).or_default() += 1;
             return (!named).then_some(reason);
         }
     };
-    if case.width == 0 {
-        return None;
-    }
-    let divisor = case.width.div_ceil(found.width);
-    let expected = (case.width.div_ceil(divisor), case.height.div_ceil(divisor));
-    if (found.width, found.height) != expected {
-        return Some(format!(
-            "is {} x {}, not {} x {}",
-            found.width, found.height, expected.0, expected.1
-        ));
-    }
-    let theirs = shrunk(pixels, (case.width, case.height), divisor);
+    let reduced = (size.0.div_ceil(divisor), size.1.div_ceil(divisor));
+    let theirs = match (found.width, found.height) {
+        found if found == reduced => shrunk(&case.pixels, size, divisor),
+        // Of some kinds there are no smaller pictures.
+        found if found == size => case.pixels.clone(),
+        found => return Some(format!("is {found:?}, not {reduced:?} of {size:?}")),
+    };
     let (found_mean, found_max) = distance(&found.rgb, &theirs);
     (found_mean > mean || found_max > max)
         .then(|| format!("1/{divisor}: mean {found_mean:.2}, largest {found_max}"))
@@ -125,59 +124,62 @@ fn measured(folder: &Path, case: &Case) -> Option<String> {
     (size != Some((decoded.width, decoded.height))).then(|| format!("is measured as {size:?}"))
 }
 
+/// Fails if something is wrong, or if more than a few files are of a kind that is refused.
+fn report(cases: &[Case], wrong: &[String], refused: &BTreeMap<String, usize>) {
+    let refusals: usize = refused.values().sum();
+    let (files, problems) = (cases.len(), wrong.len());
+    eprintln!("{files} files, {problems} problems, {refusals} refused: {refused:#?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(refusals * 5 < files, "{refused:#?}");
+}
+
 #[test]
 fn jpegs_of_every_kind_are_those_of_pillow_whole_and_reduced() {
     let work = Workplace::new();
-    let Some(cases) = made(&work.path("."), "odd_jpegs.py", "1") else {
+    let folder = work.path(".");
+    let Some(cases) = made(&folder, "odd_jpegs.py", "1") else {
         return;
     };
     let mut refused = BTreeMap::new();
     let mut wrong = Vec::new();
+    let mut large = 0;
     for case in &cases {
         // Decoders round the inverse transform in their own ways, and enlarge chroma by other filters; the pictures
         // are soft, so that this is little.
-        let whole = problem(case, None, (1.5, 12), &mut refused);
-        // The transform of 4, 2 or 1 pixels is no mean, and the edge of a block is not the edge of the picture.
-        let least = case.0.width.min(case.0.height).div_ceil(4).max(1);
-        let reduced = [2, 4, 8].into_iter().filter_map(|divisor| {
-            let least = case.0.width.min(case.0.height).div_ceil(divisor).max(1);
-            problem(case, Some(least), (3.0, 40), &mut BTreeMap::new())
-        });
-        let _ = least;
-        let all = whole
-            .into_iter()
-            .chain(reduced)
-            .chain(measured(&work.path("."), &case.0));
-        wrong.extend(all.map(|problem| format!("{}: {problem}", case.0.file)));
+        let whole = problem(case, 1, (1.5, 12), &mut refused);
+        let mut found: Vec<String> = whole.into_iter().collect();
+        if case.width.max(case.height) > LARGEST {
+            // A pixel of the reduced transform is not quite the mean, and chroma may have half of the pixels.
+            let mut unsaid = BTreeMap::new();
+            let reduced = |divisor| problem(case, divisor, (2.5, 32), &mut unsaid);
+            found.extend([2, 4, 8].into_iter().filter_map(reduced));
+            large += 1;
+        }
+        found.extend(measured(&folder, case));
+        wrong.extend(
+            found
+                .iter()
+                .map(|problem| format!("{}: {problem}", case.file)),
+        );
     }
-    eprintln!(
-        "{} files, {} problems; refused: {refused:#?}",
-        cases.len(),
-        wrong.len()
-    );
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(refused.is_empty(), "{refused:#?}");
+    report(&cases, &wrong, &refused);
+    assert!(large * 5 > cases.len(), "{large}");
 }
 
 #[test]
 fn pictures_of_other_formats_are_those_of_pillow() {
     let work = Workplace::new();
-    let Some(cases) = made(&work.path("."), "odd_pictures.py", "1") else {
+    let folder = work.path(".");
+    let Some(cases) = made(&folder, "odd_pictures.py", "1") else {
         return;
     };
     let mut refused = BTreeMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
-        let found = problem(case, None, (0.5, 2), &mut refused);
-        let all = found.into_iter().chain(measured(&work.path("."), &case.0));
-        wrong.extend(all.map(|problem| format!("{}: {problem}", case.0.file)));
+        // Pillow cuts 16 bits to 8 where we round; JPEGs leave rounding to the decoder.
+        let found = problem(case, 1, (0.75, 4), &mut refused);
+        let all = found.into_iter().chain(measured(&folder, case));
+        wrong.extend(all.map(|problem| format!("{}: {problem}", case.file)));
     }
-    let refusals: usize = refused.values().sum();
-    eprintln!(
-        "{} files, {} problems; refused: {refused:#?}",
-        cases.len(),
-        wrong.len()
-    );
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(refusals * 3 < cases.len(), "{refused:#?}");
+    report(&cases, &wrong, &refused);
 }

@@ -132,6 +132,10 @@ class Component:
         self.blocks = blocks[:, :, ZIGZAG].tolist()
 
 
+# Sides of small pictures are 1 to LARGEST pixels; those of large ones as many times LARGER.
+LARGEST, LARGER = 70, 5
+
+
 def segment(marker, data, fill=0):
     return b"\xff" * fill + bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
@@ -202,8 +206,8 @@ def adobe(transform):
 
 
 def soft_planes(chance, width, height, count):
-    """Returns float planes [height, width] of slow waves, 0 to 255: enlarging them makes little difference."""
-    y, x = np.mgrid[:height, :width]
+    """Returns float planes [height, width] of slow waves, 0 to 255: how chroma is enlarged makes little difference."""
+    y, x = np.mgrid[:height, :width] / (LARGER if max(width, height) > LARGEST else 1)
     planes = []
     for _ in range(count):
         across, down = chance.uniform(-0.06, 0.06), chance.uniform(-0.06, 0.06)
@@ -287,9 +291,9 @@ def main():
     cases = []
     with (folder / "pixels").open("wb") as pixels:
         for number in range(count):
-            width, height = chance.randint(1, 70), chance.randint(1, 70)
-            if number % 8 == 0:
-                width, height = width * 5, height * 5
+            width, height = chance.randint(1, LARGEST), chance.randint(1, LARGEST)
+            if number % 4 == 0:
+                width, height = width * LARGER, height * LARGER
             writer = pillow_jpeg if chance.random() < 0.3 else own_jpeg
             name = f"{number}-{writer.__name__}.jpg"
             (folder / name).write_bytes(writer(chance, width, height))

@@ -243,6 +243,9 @@ def tiff(chance, width, height):
     order = chance.choice("<>")
     bits = {0: [1, 2, 4, 8, 16], 1: [1, 2, 4, 8, 16], 3: [1, 2, 4, 8], 6: [8]}.get(photometric, [8, 8, 16])
     bits = chance.choice(bits)
+    if photometric == 0 and bits == 16:
+        # Pillow does not invert these.
+        bits = 8
     count = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
     extra = []
     if bits == 8 and photometric in (1, 2) or bits == 16 and photometric == 2:
@@ -316,7 +319,8 @@ def tiff(chance, width, height):
     if photometric == 6:
         fields[530] = ("H", [[1, 1], [2, 1], [2, 2]][sampling] if compression == 7 else [1, 1])
     if chance.random() < 0.4:
-        fields[274] = (chance.choice("HHL"), [chance.randint(1, 8)])
+        # Pillow turns some unpacked pictures twice that lie on their side.
+        fields[274] = (chance.choice("HHL"), [chance.randint(1, 4 if compression == 1 else 8)])
     offsets, lengths = (324, 325) if tiled else (273, 279)
     fields[offsets] = ("L", [0] * len(chunks))
     fields[lengths] = ("L", [len(c) for c in chunks])

@@ -43,7 +43,10 @@ pub(super) fn decode_jpeg(
     if header::is_cut_off(bytes) {
         return Err(Failure::CutOff);
     }
-    let divisor = least_side.map_or(1, |least_side| divisor(header.size, least_side));
+    let divisor = match least_side {
+        Some(least_side) if header.is_evenly_sampled() => divisor(header.size, least_side),
+        _ => 1,
+    };
     // Each decoder takes some damaged files that the other refuses. A small picture of a damaged file is no better
     // than a whole one, so that the decoder of whole pictures has the last word.
     if !header.is_plain() {
@@ -85,10 +88,13 @@ fn decode_any(
     let mut decoder = Decoder::new(head.as_slice().chain(rest));
     decoder.set_color_transform(header.colour());
     decoder.set_max_decoding_buffer_size(usize::try_from(max_bytes).unwrap_or(usize::MAX));
-    let side = |side: u32| side.div_ceil(divisor) as u16;
-    let (width, height) = decoder.scale(side(header.size.0), side(header.size.1))?;
+    let side = |side: u32| side.div_ceil(divisor);
+    let (width, height) = (side(header.size.0), side(header.size.1));
+    // It takes the smallest size of which one side is as long as asked for; of a thin picture, the whole is not that.
+    if divisor > 1 {
+        decoder.scale(width as u16, height as u16)?;
+    }
     let pixels = decoder.decode()?;
-    let (width, height) = (u32::from(width), u32::from(height));
     let image = match decoder.info().map(|info| info.pixel_format) {
         Some(PixelFormat::L8) => {
             GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8)

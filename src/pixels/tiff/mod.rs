@@ -114,6 +114,7 @@ impl<'a> TiffHeader<'a> {
         if format.iter().any(|format| !matches!(format, 1 | 4)) {
             return Err(unsupported("signed or complex samples"));
         }
+        refuse_compression(number(tag::COMPRESSION, 1))?;
         let colours = colours(&directory, samples, first)?;
         Ok(TiffHeader {
             bytes,
@@ -141,6 +142,10 @@ impl<'a> TiffHeader<'a> {
         let planar = self.directory.number(tag::PLANAR) == Some(2) && self.samples > 1;
         let (data, planar) = match self.directory.number(tag::COMPRESSION) {
             Some(MODERN_JPEG) if planar => return Err(unsupported("JPEG in planes").into()),
+            // The crate takes the planes behind the first for rows of tiles.
+            _ if planar && self.directory.has(tag::TILE_OFFSETS) => {
+                return Err(unsupported("tiles in planes").into());
+            }
             Some(MODERN_JPEG) => (self.unpack_jpeg(max_bytes)?, false),
             _ => (self.unpack(max_bytes)?, planar),
         };
@@ -304,9 +309,11 @@ impl<'a> TiffHeader<'a> {
 fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
     /// Colour filter array, and linear raw samples.
     const RAW: [u64; 2] = [32803, 34892];
+    /// Of Nikon, Sony, Samsung, Kodak and Pentax.
+    const RAW_COMPRESSIONS: [u64; 6] = [34713, 32767, 32769, 32770, 65000, 65535];
     let is_raw = |directory: &Directory| {
-        let photometric = directory.number(tag::PHOTOMETRIC);
-        photometric.is_some_and(|photometric| RAW.contains(&photometric))
+        let among = |tag, kinds: &[u64]| directory.number(tag).is_some_and(|n| kinds.contains(&n));
+        among(tag::PHOTOMETRIC, &RAW) || among(tag::COMPRESSION, &RAW_COMPRESSIONS)
     };
     let no = |what: &str| {
         let advice = "develop it and save it as JPEG or PNG";
@@ -331,6 +338,21 @@ fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
         true => no("a raw photo or a TIFF that begins with a thumbnail of its picture"),
         false => Ok(()),
     }
+}
+
+/// Says no to what is not unpacked here.
+fn refuse_compression(compression: u64) -> Result<(), String> {
+    let name = match compression {
+        // None, fax group 4, LZW, JPEG, deflate with its old number, PackBits.
+        1 | 4 | 5 | MODERN_JPEG | 8 | 32946 | 32773 => return Ok(()),
+        2 | 3 => "fax compression, group 3",
+        6 => "JPEG compression of the old kind",
+        34925 => "LZMA compression",
+        50000 => "Zstandard compression",
+        50001 => "WebP compression",
+        other => return Err(unsupported(&format!("compression {other}"))),
+    };
+    Err(unsupported(name))
 }
 
 /// What the samples of a page mean.
