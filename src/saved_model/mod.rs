@@ -32,6 +32,9 @@ use crate::pixels::Layout;
 const RECORD_KEY: &str = "tl.record";
 const CLASSES_KEY: &str = "classes";
 
+/// Most values between a base and its head: 1 GiB of float32.
+const MOST_FEATURES: usize = 1 << 28;
+
 /// A saved model that is loaded and ready to run.
 pub struct SavedModel {
     graph: OnnxGraph,
@@ -241,7 +244,16 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
-    serde_json::from_value(value).map_err(damaged)
+    let record: Record = serde_json::from_value(value).map_err(damaged)?;
+    let mut dims = record.feature_shape.iter();
+    let features = dims.try_fold(1_usize, |values, &dim| values.checked_mul(dim));
+    match features.filter(|&values| values <= MOST_FEATURES) {
+        Some(_) => Ok(record),
+        None => Err(graph.fail(format!(
+            "its record is damaged: it says that the features have the shape {:?}",
+            record.feature_shape
+        ))),
+    }
 }
 
 fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {

@@ -17,7 +17,7 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
-pub use jobs::{plan, record, write_plan_seeds};
+pub use jobs::{plan, record};
 
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);
