@@ -216,7 +216,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     };
     let same = || Known::at_most(input(0).count());
     // Axes that stand in a constant; an engine that takes them at their word counts up to them.
-    let axes = axes_input(&node.op_type).and_then(|place| values(place));
+    let axes = axes_input(&node.op_type).and_then(&values);
     if let Some(far) = axes.and_then(|axes| axes.iter().find(|a| exceeds(a.abs(), MOST_DIMENSIONS)))
     {
         return Err(format!("has the axis {far}, which no tensor has"));
