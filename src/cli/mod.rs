@@ -271,6 +271,10 @@ fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
     if face.json {
         return out.json(&report);
     }
+    for warning in &report.warnings {
+        face.say(&format!("warning: {warning}"));
+    }
+    face.say(&report.uses);
     out.text(&bench_text(&report))
 }
 

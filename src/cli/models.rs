@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Face;
 use super::layers::from_flags;
 use super::output::Out;
-use crate::backbone::{KnownModel, ModelCard, Weights};
+use crate::backbone::{KnownModel, ModelCard, Preparation, Weights};
 use crate::error::Result;
 use crate::job::{
     AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
@@ -80,7 +80,8 @@ pub struct FetchArgs {
 /// Take any ONNX classifier or feature extractor into the zoo.
 ///
 /// Layout, input size, feature layer and logits are found in its graph, and it is run once. How pictures are
-/// prepared is not in the file: give --preprocess or a card, else it is guessed, with a warning.
+/// prepared is not in the file: give --preprocess or a card, or keep preprocessor_config.json (Hugging Face) or
+/// config.json (timm) beside it, else it is guessed, with a warning.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -104,8 +105,8 @@ pub struct AddArgs {
     pub name: Option<String>,
 
     /// How pictures are prepared: torch (RGB, 0 to 1, ImageNet mean and deviation), tf (RGB, -1 to 1),
-    /// caffe (BGR less the mean), raw (RGB, 0 to 255).
-    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(["torch", "tf", "caffe", "raw"]))]
+    /// caffe (BGR less the mean), raw (RGB, 0 to 255), unit (RGB, 0 to 1).
+    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(Preparation::NAMES))]
     #[serde(rename = "preparation", skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,
 

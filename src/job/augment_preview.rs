@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::extract::{self, ExtractConfig};
+use super::extract::{self, Source};
 use super::train::check_output;
 use super::views::{AugmentParams, USUAL_VIEWS};
 use crate::backbone::{Backbone, BackboneParams, PictureSession};
+use crate::dataset::Layout;
 use crate::error::{Error, Result};
 use crate::features::View;
 use crate::pixels::{Augment, DecodeLimits, Picture};
@@ -103,6 +104,9 @@ pub struct AugmentPreviewConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// The PNG file to write.
     pub output: PathBuf,
     /// Replace the output if it is there.
@@ -149,10 +153,12 @@ pub fn augment_preview(
         });
     }
     let dataset = extract::open_dataset(
-        &ExtractConfig {
-            dataset: config.dataset.clone(),
-            labels: config.labels.clone(),
-            ..ExtractConfig::default()
+        &Source {
+            root: &config.dataset,
+            labels: config.labels.as_deref(),
+            layout: config.layout,
+            // A sheet of some pictures is none the worse.
+            allow_missing: true,
         },
         progress,
     )?;

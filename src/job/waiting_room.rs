@@ -79,6 +79,15 @@ impl WaitingRoom {
     }
 }
 
+/// Closes a waiting room when it goes out of scope, also by a panic: whoever waits there is let go.
+pub(super) struct CloseOnDrop<'a>(pub &'a WaitingRoom);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl Supply for WaitingRoom {
     fn count(&self) -> Option<usize> {
         None

@@ -9,6 +9,11 @@ use super::{Text, printable};
 pub struct BenchReport {
     /// Name of the base.
     pub model: String,
+    /// Which tensors hold its features and its classifier, in one line.
+    pub uses: String,
+    /// Sentences for the user on what had to be guessed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Shape of its input, batch included.
     pub input: [usize; 4],
     /// Kernels that it runs with.
@@ -213,6 +218,8 @@ mod tests {
         };
         let report = |integers, floats| BenchReport {
             model: "net".into(),
+            uses: String::new(),
+            warnings: Vec::new(),
             input: [1, 3, 8, 8],
             kernels: "avx2",
             load_ms: 1.0,
@@ -238,6 +245,8 @@ mod tests {
     fn shares_are_those_of_the_threads_peak() {
         let report = BenchReport {
             model: "net".into(),
+            uses: String::new(),
+            warnings: Vec::new(),
             input: [1, 3, 8, 8],
             kernels: "avx2",
             load_ms: 41.7,

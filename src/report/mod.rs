@@ -10,6 +10,7 @@ mod sheet;
 mod summary;
 mod table;
 mod text;
+mod timestamp;
 
 pub use crate::error::printable;
 pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
@@ -21,3 +22,4 @@ pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};
 pub(crate) use table::Table;
 pub use text::Text;
+pub use timestamp::timestamp;

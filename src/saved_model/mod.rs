@@ -11,7 +11,6 @@ mod probe;
 mod record;
 mod verify;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use compose::{OUTPUT, compose, compose_tuned};
@@ -23,8 +22,10 @@ pub use record::{
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
-use crate::disk::write_atomic;
+use crate::backbone::{
+    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, hex_sha256,
+};
+use crate::disk::{self, write_atomic};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
@@ -32,7 +33,7 @@ use crate::pixels::Layout;
 const RECORD_KEY: &str = "tl.record";
 const CLASSES_KEY: &str = "classes";
 
-/// Most values between a base and its head: 1 GiB of float32.
+/// Most features of a picture that a record may speak of: as many as a tensor may have values.
 const MOST_FEATURES: usize = 1 << 28;
 
 /// A saved model that is loaded and ready to run.
@@ -78,7 +79,10 @@ impl SavedModel {
     }
 
     /// Loads the bytes of the file `path`.
-    fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
+    ///
+    /// # Errors
+    /// [`Error::Model`], with what to do.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
         SavedModel::of_graph(OnnxGraph::parse(bytes, &path.display().to_string())?)
     }
 
@@ -195,6 +199,17 @@ impl SavedModel {
     }
 }
 
+/// The metadata of the saved model `path`, which is not made ready to run.
+///
+/// # Errors
+/// As [`SavedModel::open`].
+pub fn record_in(path: &Path) -> Result<Record> {
+    read_record(&OnnxGraph::parse(
+        &read(path)?,
+        &path.display().to_string(),
+    )?)
+}
+
 /// Reads a saved model's bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
@@ -209,7 +224,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             problem: "this is a folder; give the ONNX file".into(),
         });
     }
-    fs::read(path).map_err(Error::io("read", path))
+    disk::read(path, MAX_ONNX_BYTES)
 }
 
 fn put_record(graph: &mut OnnxGraph, record: &Record) -> Result<()> {
@@ -245,15 +260,23 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
         )));
     }
     let record: Record = serde_json::from_value(value).map_err(damaged)?;
-    let mut dims = record.feature_shape.iter();
-    let features = dims.try_fold(1_usize, |values, &dim| values.checked_mul(dim));
-    match features.filter(|&values| values <= MOST_FEATURES) {
-        Some(_) => Ok(record),
-        None => Err(graph.fail(format!(
-            "its record is damaged: it says that the features have the shape {:?}",
-            record.feature_shape
-        ))),
+    let size = record.backbone.input_size;
+    if !(1..=LARGEST_INPUT).contains(&size) {
+        return Err(graph.fail(format!(
+            "its record asks for pictures of {size} x {size} pixels; this program takes 1 to {LARGEST_INPUT}"
+        )));
     }
+    let features = record.feature_shape.iter();
+    let features = features
+        .clone()
+        .try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+    if features.is_none_or(|features| features > MOST_FEATURES) {
+        return Err(graph.fail(format!(
+            "its record says that a picture has features of the shape {:?}, which are too many",
+            record.feature_shape
+        )));
+    }
+    Ok(record)
 }
 
 fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
@@ -263,6 +286,7 @@ fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
         Layout::Nhwc => [1, size, size, 3],
     };
     let network = Network::load(graph, shape)?;
+    // The shapes of a network that was loaded are bounded.
     let classes = network
         .output_shapes()
         .first()

@@ -55,7 +55,7 @@ fn numbers_that_nobody_means_are_refused_with_their_range() {
         ),
         (
             format!("{train} --hidden 65536,65536,65536,65536,65536,65536,65536,65536,65536,65536"),
-            "MB are free",
+            "of memory, and",
         ),
         (
             format!("{train} --hidden {}", ["1"; 1000].join(",")),

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use tl::backbone::{Backbone, BackboneParams};
-use tl::dataset::Dataset;
+use tl::dataset::{Dataset, Layout};
 use tl::features::{PipelineParams, extract};
 use tl::job::{EvaluateConfig, PredictConfig, TrainConfig, evaluate, predict, train};
 use tl::progress::Progress;
@@ -86,6 +86,7 @@ pub fn record(bytes: &[u8]) {
         model: path,
         dataset: photos(),
         labels: None,
+        layout: Layout::default(),
         split: None,
         pipeline: one_worker(),
     };

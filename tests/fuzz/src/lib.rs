@@ -1,8 +1,10 @@
-//! What is fuzzed: for each kind of file that comes from elsewhere, the way from its bytes to its use. A
+//! What is fuzzed: for each kind of file that comes from elsewhere, the way from its bytes to its use; and graphs that are
+//! made of bytes, run and held against tract. A
 //! target panics if a promise is broken; an error is no panic.
 //!
 //! The fuzzers in `targets/` and the tests in `tests/fuzzed.rs` share them.
 
+mod graph;
 mod jobs;
 
 use std::fs;
@@ -17,13 +19,15 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
+pub use graph::graph;
 pub use jobs::{plan, record};
 
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("graph", graph),
     ("picture", picture),
     ("store", store),
     ("saved_model", saved_model),
@@ -85,7 +89,7 @@ pub fn store(bytes: &[u8]) {
         let _ = store.errors();
         let mut row = vec![0.0; store.matrix().dim()];
         for i in 0..store.index().len() {
-            store.matrix().row_into(i, &mut row);
+            let _ = store.matrix().row_into(i, &mut row);
         }
     }
 }
