@@ -11,21 +11,28 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Text from outside as a part of one line: characters that could move the cursor of a terminal, break the line or turn
 /// the reading direction are written out (`\n`, `\u{1b}`).
 ///
+/// What is longer than [`MOST_SHOWN`] is cut.
+///
 /// This is the one way in which names of classes, layers, files, models and machines, and whatever else a file or
 /// another program says, are put before a person. What is printable stays as it is.
 pub fn printable(text: &str) -> String {
-    if !text.contains(is_unsafe) {
-        return text.to_owned();
-    }
-    let mut written = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
+    let end = text.char_indices().nth(MOST_SHOWN).map(|(end, _)| end);
+    let kept = &text[..end.unwrap_or(text.len())];
+    let mut written = String::with_capacity(kept.len() + 16);
+    for c in kept.chars() {
         match is_unsafe(c) {
             true => written.extend(c.escape_default()),
             false => written.push(c),
         }
     }
+    if end.is_some() {
+        written.push('…');
+    }
     written
 }
+
+/// Most characters of a text that are shown: as many as a path can have, and more than any sentence.
+const MOST_SHOWN: usize = 4_096;
 
 /// A path as [`printable`] text; bytes that are no UTF-8 become `�`.
 pub fn shown(path: &Path) -> impl std::fmt::Display {
@@ -317,6 +324,7 @@ mod tests {
             assert_eq!(shown(Path::new(path)).to_string(), line);
             assert_eq!(printable(line), line);
         }
+        assert_eq!(printable(&"é".repeat(1 << 20)).chars().count(), 4_097);
     }
 
     /// Every text that a variant holds may come from outside.

@@ -10,7 +10,7 @@ use crate::program::repository;
 mod targets;
 
 /// Files made of each seed, and all of them at the least; `TL_CAMPAIGN` gives another number, and the time to go with it.
-const MADE: usize = 40;
+const MADE: usize = 44;
 const LEAST: usize = 1_000;
 
 /// Seeds and earlier findings of a target.
@@ -100,9 +100,4 @@ fn no_file_from_elsewhere_makes_the_library_panic() {
         all += files;
     }
     assert!(all >= LEAST, "{all}");
-}
-
-#[test]
-fn zz_write_plan_seeds() {
-    targets::write_plan_seeds(&repository("tests/fuzz/seeds/plan"));
 }

@@ -47,7 +47,7 @@ pub fn fit(
     progress: &Progress,
     fold: Option<usize>,
 ) -> Result<Fitted> {
-    params.require_memory(matrix.dim(), classes)?;
+    params.require_memory(training.len(), matrix.dim(), classes)?;
     let params = params.get();
     check(matrix, labels, classes, training, validation)?;
     let measured = Standardizer::measure(matrix, training, progress)?;

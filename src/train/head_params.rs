@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::free_bytes;
+use crate::backbone::{free_bytes, gigabytes};
 use crate::error::{Error, Result, in_range};
 
 /// Most epochs, of any kind.
@@ -164,34 +164,33 @@ impl ValidHeadParams {
         &self.0
     }
 
-    /// Refuses a head that the memory of this machine does not hold while it is trained on features of `dim` values.
+    /// Refuses a head that the memory of this machine does not hold while it is trained on `rows` rows of `dim` features.
     ///
     /// # Errors
     /// [`Error::Parameter`] with what it would take.
-    pub(super) fn require_memory(&self, dim: usize, classes: usize) -> Result<()> {
-        let Some(available) = free_bytes() else {
+    pub(super) fn require_memory(&self, rows: usize, dim: usize, classes: usize) -> Result<()> {
+        let Some(free) = free_bytes() else {
             return Ok(());
         };
-        let needed = self.bytes(dim, classes);
-        if needed <= available {
+        let needed = self.bytes(rows, dim, classes);
+        if needed <= free {
             return Ok(());
         }
-        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
         let widths: Vec<String> = self.0.hidden.iter().map(usize::to_string).collect();
         Err(Error::Parameter {
             name: "--hidden",
             value: widths.join(","),
             problem: format!(
-                "to train this head on {dim} features takes {} MB, and {} MB are free; give fewer or smaller layers, or \
+                "to train this head on {dim} features takes {} of memory, and {} are free; give fewer or smaller layers, or \
                  a smaller --batch-size",
-                megabytes(needed),
-                megabytes(available)
+                gigabytes(needed),
+                gigabytes(free)
             ),
         })
     }
 
-    /// Bytes that the training of a head on features of `dim` values holds.
-    fn bytes(&self, dim: usize, classes: usize) -> u64 {
+    /// Bytes that the training of a head on `rows` rows of `dim` features holds.
+    fn bytes(&self, rows: usize, dim: usize, classes: usize) -> u64 {
         let widths = self.0.hidden.iter().chain([&classes]);
         let (mut weights, mut values, mut inputs) = (0_u64, dim as u64, dim as u64);
         for &width in widths {
@@ -200,7 +199,7 @@ impl ValidHeadParams {
             values += width;
             inputs = width;
         }
-        let batch = (self.0.batch_size as u64).saturating_mul(values);
+        let batch = (self.0.batch_size.min(rows) as u64).saturating_mul(values);
         // What goes forward, what comes back, and what is being made.
         let floats = weights
             .saturating_mul(COPIES)
@@ -364,13 +363,13 @@ mod tests {
         };
         // 1,281 · 3 weights in eight copies, and 32 rows of 1,280 features and 3 classes three times.
         assert_eq!(
-            valid(&[]).bytes(1280, 3),
+            valid(&[]).bytes(1_000, 1280, 3),
             4 * (8 * 1281 * 3 + 3 * 32 * 1283)
         );
-        assert!(valid(&[256]).require_memory(1280, 3).is_ok());
-        let huge = valid(&[65_536; 16]).require_memory(1280, 3);
+        assert!(valid(&[256]).require_memory(1_000, 1280, 3).is_ok());
+        let huge = valid(&[65_536; 16]).require_memory(1_000, 1280, 3);
         if let Err(error) = &huge {
-            assert!(error.to_string().contains("2064"), "{error}");
+            assert!(error.to_string().contains("2064.7 GB of memory"), "{error}");
         }
         assert_eq!(huge.is_err(), free_bytes().is_some());
     }

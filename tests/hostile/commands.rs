@@ -505,10 +505,7 @@ fn texts() -> Vec<Hostile> {
         let name = line.split(' ').next().unwrap_or_default();
         let kept: String = settings
             .lines()
-            .filter(|l| {
-                !(l.starts_with(&format!("{name} ="))
-                    || name == "workers" && l.starts_with("workers"))
-            })
+            .filter(|l| !l.starts_with(&format!("{name} =")))
             .map(|l| format!("{l}\n"))
             .collect();
         let text = format!("{kept}{line}\n");

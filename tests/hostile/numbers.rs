@@ -39,7 +39,7 @@ fn numbers_that_nobody_means_are_refused_with_their_range() {
     let fit = format!("fit photos -o z.onnx {base}");
     let finetune = "finetune ./base.onnx photos --unfreeze-from 1 -o z.onnx --input-size 32";
     let bench = "bench ./base.onnx --input-size 32 --seconds 0.01";
-    let preview = format!("augment-preview photos -o z.png {base}");
+    let preview = "augment-preview photos -o z.png --model ./base.onnx";
     let cases = [
         (
             format!("{train} --epochs 99999999999"),
@@ -55,7 +55,7 @@ fn numbers_that_nobody_means_are_refused_with_their_range() {
         ),
         (
             format!("{train} --hidden 65536,65536,65536,65536,65536,65536,65536,65536,65536,65536"),
-            "MB are free",
+            "of memory, and",
         ),
         (
             format!("{train} --hidden {}", ["1"; 1000].join(",")),

@@ -10,7 +10,7 @@ use tract_onnx::pb;
 
 use super::ranks::{is_broadcast, keeps_shape};
 use super::shapes::{broadcast, reshaped, squeezed, unsqueezed};
-use super::{inner_graphs, said};
+use super::{constants, graphs, inner_graphs, said};
 use crate::backbone::attributes::small_values;
 
 /// Most values of a tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
@@ -22,6 +22,12 @@ const MOST_MADE: f64 = (1_u64 << 26) as f64;
 
 /// Values of tensors of at most this many are followed.
 const FOLLOWED: usize = 64;
+
+/// Most places of a window: 1,024 x 1,024.
+const MOST_TAPS: f64 = (1_u64 << 20) as f64;
+
+/// No axis is as far as this.
+const MOST_DIMENSIONS: f64 = 32.0;
 
 /// Largest padding, on a side.
 const MOST_PADDING: f64 = (1_u64 << 20) as f64;
@@ -78,7 +84,9 @@ impl Known {
 
     /// Number of its values, as far as that is known.
     fn count(&self) -> f64 {
-        let product = |dims: &Vec<f64>| dims.iter().map(|d| d.max(1.0)).product();
+        // `max` would pass over what is no number.
+        let at_least_1 = |&d: &f64| if d < 1.0 { 1.0 } else { d };
+        let product = |dims: &Vec<f64>| dims.iter().map(at_least_1).product();
         self.dims.as_ref().map_or(self.most, product)
     }
 }
@@ -92,13 +100,17 @@ struct Sizes<'a> {
 /// Says, as a clause, which node of `graph` makes too much of constants, or too large a tensor, for a picture of the
 /// shape `picture`, batch included. Nodes must be in an order of execution.
 pub(in crate::backbone) fn oversize(graph: &pb::GraphProto, picture: [usize; 4]) -> Option<String> {
-    let in_file: f64 = graph
-        .initializer
-        .iter()
-        .map(|t| Known::of_tensor(t).most)
+    let in_file: f64 = graphs(graph)
+        .into_iter()
+        .flat_map(|(graph, _)| constants(graph))
+        .map(|(_, tensor)| Known::of_tensor(tensor).most)
         .sum();
     let mut left = MOST_MADE + MOST_MADE_OF_EACH * in_file;
+    let [_, a, b, c] = picture;
     let picture = picture.map(|dim| dim as f64).to_vec();
+    if exceeds(picture.iter().product(), MOST_VALUES) {
+        return Some(format!("its input of {a} x {b} x {c} values is too large"));
+    }
     look_at(graph, Some(picture), None, &mut left)
 }
 
@@ -198,11 +210,17 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
         let axis = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(axis).ok().filter(|&axis| axis < rank)
     };
-    let sizes = |values: &[f64]| match values.iter().find(|&&v| v < 0.0) {
+    let sizes = |values: &[f64]| match values.iter().find(|&&v| v.is_nan() || v < 0.0) {
         Some(v) => Err(format!("has {v} as a size, which must not be below 0")),
         None => Ok(values.to_vec()),
     };
     let same = || Known::at_most(input(0).count());
+    // Axes that stand in a constant; an engine that takes them at their word counts up to them.
+    let axes = axes_input(&node.op_type).and_then(&values);
+    if let Some(far) = axes.and_then(|axes| axes.iter().find(|a| exceeds(a.abs(), MOST_DIMENSIONS)))
+    {
+        return Err(format!("has the axis {far}, which no tensor has"));
+    }
     Ok(match node.op_type.as_str() {
         "Constant" => match node.attribute.first() {
             Some(a) if a.t.is_some() => a.t.as_ref().map_or_else(Known::default, Known::of_tensor),
@@ -328,6 +346,15 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
             (None, Some(depth)) => Known::at_most(input(0).count() * depth),
             _ => Known::default(),
         },
+        // Of a kernel that other nodes make, only here is the window known.
+        "Conv" | "ConvTranspose" | "ConvInteger" => {
+            let window = dims(1).and_then(|dims| dims.get(2..));
+            let taps: f64 = window.unwrap_or(&[]).iter().product();
+            if exceeds(taps, MOST_TAPS) {
+                return Err(format!("has a window of {taps:.3e} places"));
+            }
+            Known::at_most(all)
+        }
         "Concat" => concat(inputs, axis(0, dims(0).map_or(0, Vec::len))),
         "Gather" => match (values(0), values(1)) {
             (Some(data), Some(indices)) => {
@@ -453,6 +480,15 @@ fn concat(inputs: &[Known], axis: Option<usize>) -> Known {
         values,
         most,
         ..Known::default()
+    }
+}
+
+/// The input of an operator that names axes.
+fn axes_input(op: &str) -> Option<usize> {
+    match op {
+        "Squeeze" | "Unsqueeze" | "CumSum" => Some(1),
+        "Slice" | "Pad" => Some(3),
+        _ => op.starts_with("Reduce").then_some(1),
     }
 }
 

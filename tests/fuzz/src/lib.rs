@@ -20,7 +20,7 @@ use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
 pub use graph::{compared, graph};
-pub use jobs::{plan, record, write_plan_seeds};
+pub use jobs::{plan, record};
 
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);

@@ -186,7 +186,7 @@ fn numbers_of_nodes_and_tensors_are_bounded_and_names_given_once() {
         None
     );
     let found = excess(&graph((0..=MOST_NODES).map(relu).collect(), vec![])).unwrap();
-    assert!(found.contains("more than 20000 nodes"), "{found}");
+    assert!(found.contains("more than 10000 nodes"), "{found}");
     let concat = |inputs: usize| {
         excess(&graph(
             vec![node("Concat", &vec!["x"; inputs], "y", &[("axis", &[1])])],
