@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::card::{ModelCard, Pool};
+use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
@@ -57,6 +58,25 @@ impl Preparation {
     }
 }
 
+/// Height and width that `graph` states for its pictures; a side that is free is taken to be as the other one. None if
+/// both are.
+///
+/// # Errors
+/// [`crate::Error::Model`] if the graph has no picture input.
+pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<InputSize>> {
+    let (_, dims) = graph.input()?;
+    let (height, width) = match layout {
+        Layout::Nchw => (dims[2], dims[3]),
+        Layout::Nhwc => (dims[1], dims[2]),
+    };
+    let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
+    let (height, width) = (side(height), side(width));
+    Ok(height.or(width).map(|_| InputSize {
+        height: height.or(width).unwrap_or(USUAL_INPUT_SIZE),
+        width: width.or(height).unwrap_or(USUAL_INPUT_SIZE),
+    }))
+}
+
 /// Makes a card for the file `path` from its graph. Sentences on what is a guess go to `warnings`.
 ///
 /// # Errors
@@ -71,10 +91,6 @@ pub(super) fn guess_card(
     let layout = match dims[..] {
         [_, _, _, Some(3)] if dims[1] != Some(3) => Layout::Nhwc,
         _ => Layout::Nchw,
-    };
-    let height = match layout {
-        Layout::Nchw => dims[2],
-        Layout::Nhwc => dims[1],
     };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let (preparation, reason) = match preparation {
@@ -112,9 +128,7 @@ pub(super) fn guess_card(
         parameters: 0,
         features: 0,
         top1: None,
-        input_size: height
-            .and_then(|h| u32::try_from(h).ok())
-            .unwrap_or(USUAL_INPUT_SIZE),
+        input_size: stated_size(graph, layout)?.unwrap_or(InputSize::from(USUAL_INPUT_SIZE)),
         min_size: 1,
         cut: None,
         pool: Pool::Avg,

@@ -13,8 +13,9 @@ mod classifier;
 mod cut;
 mod cuts;
 mod engine;
-mod external;
 mod guess;
+mod import;
+mod input_size;
 mod layers;
 mod network;
 mod onnx;
@@ -35,7 +36,10 @@ pub use cuts::Cuts;
 pub use engine::LayerTime;
 pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
+pub use import::read_base;
+pub use input_size::InputSize;
 pub use layers::Detail;
+pub(crate) use network::run_batch;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
@@ -60,7 +64,7 @@ pub struct BackboneParams {
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
     /// The layers whose outputs are the features; by default the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cuts>,
@@ -97,7 +101,7 @@ pub struct BackboneId {
     /// How its maps are pooled.
     pub pool: Pool,
     /// Height and width of its input in pixels.
-    pub input_size: u32,
+    pub input_size: InputSize,
     /// From a picture to its input tensor.
     pub preprocess: Preprocess,
 }
@@ -154,13 +158,34 @@ impl Backbone {
         let layout = card.preprocess.layout;
         let size = input_size(&card, params.input_size)?;
         let input_shape = input_shape(&graph, layout, size)?;
+        let mut warnings = found.warnings;
+        if let Some(stated) = guess::stated_size(&graph, layout)?
+            && params.input_size.is_none()
+            && stated != size
+        {
+            warnings.push(format!(
+                "{} states pictures of {} pixels, its card of {}, which are taken; change `input-size` in the card, or \
+                 give --input-size",
+                graph.name(),
+                stated.sides(),
+                size.sides()
+            ));
+        }
+        let is_guess = found.size_is_guess && params.input_size.is_none();
+        let explained = |error| match is_guess {
+            true => with_size_advice(error, size),
+            false => error,
+        };
         let (cuts, default_pool) = match &params.cut {
             Some(cuts) => (cuts.resolve(&graph)?, Pool::Avg),
             None => (Cuts::from(found.tail.features.as_str()), card.pool),
         };
         let pool = params.pool.unwrap_or(default_pool);
         graph.keep(cuts.as_slice())?;
-        let features = pooled_features(&mut graph, &cuts, input_shape, layout, pool)?;
+        settle(&mut graph, input_shape).map_err(explained)?;
+        let is_free = import::free_batch(&mut graph, input_shape)?;
+        let features =
+            pooled_features(&mut graph, &cuts, input_shape, layout, pool).map_err(explained)?;
         let parts: Vec<CutFeatures> = cuts
             .as_slice()
             .iter()
@@ -177,10 +202,17 @@ impl Backbone {
                 (output, vec![length])
             }
         };
-        graph.set_output(&output, &feature_shape);
         let [_, a, b, c] = input_shape;
-        graph.set_input_dims([a, b, c])?;
-        let network = Network::load(&graph, input_shape)?;
+        let batch = (!is_free).then_some(1);
+        graph.set_input_dims(batch, [a, b, c])?;
+        graph.set_output(&output, &feature_shape);
+        let network = Network::load(&graph, input_shape).map_err(explained)?;
+        if !is_free {
+            warnings.push(format!(
+                "{} takes one picture at a time, as its graph is written; so will models that are saved on it",
+                graph.name()
+            ));
+        }
         Ok(Backbone {
             id: BackboneId {
                 model: card.name,
@@ -196,7 +228,7 @@ impl Backbone {
             parts,
             feature_shape,
             network,
-            warnings: found.warnings,
+            warnings,
         })
     }
 
@@ -302,26 +334,61 @@ fn pooled_features(
         let shape = shapes
             .get(cut)
             .filter(|shape| !shape.is_empty())
-            .ok_or_else(|| {
-                if let Some(operator) = network::unknown_operator(graph) {
-                    return graph.fail(format!("{operator} is not supported"));
-                }
-                let [_, a, b, c] = input_shape;
-                graph.fail(format!(
-                    "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
-                ))
-            })?;
+            .ok_or_else(|| network::shape_problem(graph, input_shape, cut))?;
         let cut_layout = layouts.at(cut);
         features.push(cut::pooled(graph, cut, &shape[1..], cut_layout, pool)?);
     }
     Ok(features)
 }
 
+/// Puts the branch that is taken in the place of each `If` whose condition depends on the shape of the input alone, as
+/// exporters write them; it must be the same for one picture and for two.
+fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
+    while graph.nodes().iter().any(|node| node.op_type == "If") {
+        let [_, a, b, c] = input_shape;
+        let one = network::flags(graph, input_shape)?;
+        let two = network::flags(graph, [2, a, b, c])?;
+        let mut decide = |name: &str| {
+            let value = one.get(name).copied();
+            // Where two pictures cannot be analysed, the batch is fixed anyway.
+            value.filter(|value| two.get(name).is_none_or(|other| other == value))
+        };
+        if !import::fold_decided(graph.graph_mut(), &mut decide) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to an error of the engine that the size of the pictures was a guess.
+fn with_size_advice(error: Error, size: InputSize) -> Error {
+    match error {
+        Error::Engine {
+            model,
+            problem,
+            detail,
+        } => {
+            // The advice that follows is for other causes.
+            let problem = problem.split("; ").next().unwrap_or_default();
+            Error::Engine {
+                model,
+                problem: format!(
+                    "the file does not say how large its pictures are, and with the usual {} pixels {problem}; give \
+                     the size that it was made for with --input-size",
+                    size.sides()
+                ),
+                detail,
+            }
+        }
+        other => other,
+    }
+}
+
 /// The input size that the user or else the card asks for.
-pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
+pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
     const LARGEST: u32 = 4096;
     let size = wanted.unwrap_or(card.input_size);
-    if size < card.min_size.max(1) || size > LARGEST {
+    if size.least() < card.min_size.max(1) || size.most() > LARGEST {
         return Err(Error::Parameter {
             name: "input-size",
             value: size.to_string(),
@@ -335,8 +402,12 @@ pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
     Ok(size)
 }
 
-/// The shape of the input tensor for square pictures of `size` pixels.
-pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Result<[usize; 4]> {
+/// The shape of the input tensor for one picture of `size`.
+pub(crate) fn input_shape(
+    graph: &OnnxGraph,
+    layout: Layout,
+    size: InputSize,
+) -> Result<[usize; 4]> {
     let (name, dims) = graph.input()?;
     let channels = match layout {
         Layout::Nchw => dims[1],
@@ -348,11 +419,16 @@ pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Resul
             channels.unwrap_or(0)
         )));
     }
-    let size = size as usize;
-    Ok(match layout {
-        Layout::Nchw => [1, 3, size, size],
-        Layout::Nhwc => [1, size, size, 3],
-    })
+    Ok(picture_shape(layout, size))
+}
+
+/// The shape of a tensor that is one picture of `size`, batch included.
+pub(crate) fn picture_shape(layout: Layout, size: InputSize) -> [usize; 4] {
+    let (height, width) = (size.height as usize, size.width as usize);
+    match layout {
+        Layout::Nchw => [1, 3, height, width],
+        Layout::Nhwc => [1, height, width, 3],
+    }
 }
 
 /// One worker's way from a picture to the values of the first output of a network, or of several.

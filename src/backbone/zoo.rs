@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::card::ModelCard;
 use super::cut::{Tail, find_tail};
-use super::guess::{Preparation, guess_card};
+use super::guess::{Preparation, guess_card, stated_size};
+use super::import;
 use super::onnx::OnnxGraph;
 use crate::disk::parent;
 use crate::error::{Error, Result};
@@ -53,6 +54,8 @@ pub struct FoundModel {
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
+    /// Whether neither a card nor the file says which size its pictures have.
+    pub size_is_guess: bool,
     /// Sentences for the user on what was guessed.
     pub warnings: Vec<String>,
 }
@@ -208,15 +211,17 @@ pub fn find_file(
     }
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
+    let (graph, whole) = import::read_base(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
     let mut warnings = Vec::new();
+    let size_is_guess = card.is_none();
     let card = match card {
         Some(card) => card,
         None => guess_card(&graph, path, preparation, &mut warnings)?,
     };
     let sha256 = hex_sha256(&bytes);
-    Ok((found(card, graph, sha256, warnings)?, bytes))
+    let size_is_guess = size_is_guess && stated_size(&graph, card.preprocess.layout)?.is_none();
+    Ok((found(card, graph, sha256, size_is_guess, warnings)?, bytes))
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
@@ -255,15 +260,19 @@ pub fn models_home() -> PathBuf {
 
 fn from_card(model: KnownModel) -> Result<FoundModel> {
     let card = model.card;
+    let mut folder = PathBuf::new();
     let (bytes, name): (Cow<[u8]>, String) = match &model.weights {
         #[cfg(feature = "embedded-model")]
         Weights::Embedded => (Cow::Borrowed(EMBEDDED), card.name.clone()),
         #[cfg(not(feature = "embedded-model"))]
         Weights::Embedded => return Err(missing(&card)),
-        Weights::File(path) => (
-            Cow::Owned(fs::read(path).map_err(Error::io("read", path))?),
-            path.display().to_string(),
-        ),
+        Weights::File(path) => {
+            parent(path).clone_into(&mut folder);
+            (
+                Cow::Owned(fs::read(path).map_err(Error::io("read", path))?),
+                path.display().to_string(),
+            )
+        }
         Weights::Missing => return Err(missing(&card)),
     };
     let sha256 = hex_sha256(&bytes);
@@ -276,8 +285,8 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
             ),
         });
     }
-    let graph = OnnxGraph::parse(&bytes, &card.name)?;
-    found(card, graph, sha256, Vec::new())
+    let (graph, _) = import::read_base(&bytes, &folder, &card.name)?;
+    found(card, graph, sha256, false, Vec::new())
 }
 
 fn missing(card: &ModelCard) -> Error {
@@ -304,6 +313,7 @@ fn found(
     card: ModelCard,
     graph: OnnxGraph,
     sha256: String,
+    size_is_guess: bool,
     warnings: Vec<String>,
 ) -> Result<FoundModel> {
     let tail = match &card.cut {
@@ -318,6 +328,7 @@ fn found(
         tail,
         graph,
         sha256,
+        size_is_guess,
         warnings,
     })
 }

@@ -44,7 +44,7 @@ use crate::report::{Columns, bench_text, printable, summary_table};
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
     let cli = Cli::parse();
-    let quiet = cli.quiet;
+    let (quiet, verbose) = (cli.quiet, cli.verbose);
     match run(cli) {
         Ok(()) => 0,
         Err(Error::Cancelled) => {
@@ -56,6 +56,9 @@ pub fn main() -> u8 {
         Err(error) if output::is_closed(&error) => 0,
         Err(error) => {
             complain(&format!("error: {error}"));
+            if let Some(detail) = error.detail().filter(|_| verbose) {
+                complain(&format!("the engine said: {detail}"));
+            }
             error.exit_code()
         }
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{
-    Backbone, BackboneParams, Detail, FoundModel, KnownModel, ModelCard, Preparation, Summary,
-    Weights, find, find_cut, find_file, hex_sha256, input_shape, input_size, known_model,
+    Backbone, BackboneParams, Detail, FoundModel, InputSize, KnownModel, ModelCard, Preparation,
+    Summary, Weights, find, find_cut, find_file, hex_sha256, input_shape, input_size, known_model,
     known_models, models_home,
 };
 use crate::disk::write_atomic;
@@ -252,7 +252,7 @@ pub struct AddConfig {
     pub preparation: Option<Preparation>,
     /// Height and width of the input in pixels; by default what the card or the graph says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
     /// The layer whose output is the feature; by default what the card says, else the last before the
     /// classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -339,6 +339,7 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     card.file = format!("{}.onnx", card.name);
     if let Some(size) = config.input_size {
         card.input_size = size;
+        found.size_is_guess = false;
     }
     if !card.sha256.is_empty() && card.sha256 != found.sha256 {
         return Err(Error::Model {

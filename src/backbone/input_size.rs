@@ -1,0 +1,132 @@
+//! Height and width of a network's input.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Height and width of a network's input in pixels. Serialises to one number if they are the same, else to
+/// `[height, width]`; as a text it is `224` or `48x64`, the height first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Sides", into = "Sides")]
+pub struct InputSize {
+    /// Height in pixels.
+    pub height: u32,
+    /// Width in pixels.
+    pub width: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Sides {
+    Square(u32),
+    Both([u32; 2]),
+    Text(String),
+}
+
+impl TryFrom<Sides> for InputSize {
+    type Error = String;
+
+    fn try_from(sides: Sides) -> Result<InputSize, String> {
+        match sides {
+            Sides::Square(side) => Ok(InputSize::from(side)),
+            Sides::Both([height, width]) => Ok(InputSize { height, width }),
+            Sides::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<InputSize> for Sides {
+    fn from(size: InputSize) -> Sides {
+        match size {
+            InputSize { height, width } if height == width => Sides::Square(height),
+            InputSize { height, width } => Sides::Both([height, width]),
+        }
+    }
+}
+
+impl From<u32> for InputSize {
+    fn from(side: u32) -> InputSize {
+        InputSize {
+            height: side,
+            width: side,
+        }
+    }
+}
+
+impl FromStr for InputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<InputSize, String> {
+        let wrong = || {
+            format!("`{text}` is no size in pixels; give one number, or height x width as in 48x64")
+        };
+        let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
+        match text.split_once(['x', 'X', '×']) {
+            None => number(text).map(InputSize::from),
+            Some((height, width)) => Ok(InputSize {
+                height: number(height)?,
+                width: number(width)?,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InputSize { height, width } if height == width => write!(f, "{height}"),
+            InputSize { height, width } => write!(f, "{height}x{width}"),
+        }
+    }
+}
+
+impl InputSize {
+    /// Both sides, for a sentence: `224 x 224`.
+    pub fn sides(self) -> String {
+        format!("{} x {}", self.height, self.width)
+    }
+
+    /// The shorter side.
+    pub fn least(self) -> u32 {
+        self.height.min(self.width)
+    }
+
+    /// The longer side.
+    pub fn most(self) -> u32 {
+        self.height.max(self.width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_square_is_one_number_and_others_are_height_and_width() {
+        let json = |size: InputSize| serde_json::to_string(&size).unwrap();
+        let (square, flat) = (
+            InputSize::from(224),
+            InputSize {
+                height: 48,
+                width: 64,
+            },
+        );
+        assert_eq!((json(square), json(flat)), ("224".into(), "[48,64]".into()));
+        for size in [square, flat] {
+            assert_eq!(
+                serde_json::from_str::<InputSize>(&json(size)).unwrap(),
+                size
+            );
+            assert_eq!(size.to_string().parse::<InputSize>().unwrap(), size);
+        }
+        assert_eq!("48x64".parse::<InputSize>().unwrap(), flat);
+        assert_eq!(
+            serde_json::from_str::<InputSize>(r#""48x64""#).unwrap(),
+            flat
+        );
+        for wrong in ["", "x", "48x", "48x64x3", "-1", "4.5"] {
+            assert!(wrong.parse::<InputSize>().is_err(), "{wrong}");
+        }
+    }
+}
