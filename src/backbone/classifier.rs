@@ -3,7 +3,7 @@
 use super::input_size::InputSize;
 use super::onnx::Attribute;
 use super::zoo::{find, label_list};
-use super::{Network, PictureSession, cut, input_shape, input_size, settle, with_size_advice};
+use super::{Network, PictureSession, cut, import, input_shape, input_size, with_size_advice};
 use crate::error::Result;
 use crate::pixels::Preprocess;
 
@@ -45,7 +45,7 @@ impl Classifier {
         let is_guess = found.size_is_guess && size.is_none();
         let size = input_size(&found.card, size)?;
         let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
-        settle(&mut graph, shape)?;
+        import::settle(&mut graph, shape)?;
         let flat = cut::flattened(&mut graph, &logits);
         let output = graph.fresh_name("probabilities");
         graph.add_node("Softmax", &output, &[&flat], &[("axis", Attribute::Int(1))]);

@@ -1,9 +1,14 @@
-//! Height and width of a network's input.
+//! Height and width of a network's input. Touches no file.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::card::ModelCard;
+use super::onnx::OnnxGraph;
+use crate::error::{Error, Result};
+use crate::pixels::Layout;
 
 /// Height and width of a network's input in pixels. Serialises to one number if they are the same, else to
 /// `[height, width]`; as a text it is `224` or `48x64`, the height first.
@@ -27,7 +32,7 @@ enum Sides {
 impl TryFrom<Sides> for InputSize {
     type Error = String;
 
-    fn try_from(sides: Sides) -> Result<InputSize, String> {
+    fn try_from(sides: Sides) -> std::result::Result<InputSize, String> {
         match sides {
             Sides::Square(side) => Ok(InputSize::from(side)),
             Sides::Both([height, width]) => Ok(InputSize { height, width }),
@@ -57,7 +62,7 @@ impl From<u32> for InputSize {
 impl FromStr for InputSize {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<InputSize, String> {
+    fn from_str(text: &str) -> std::result::Result<InputSize, String> {
         let wrong = || {
             format!("`{text}` is no size in pixels; give one number, or height x width as in 48x64")
         };
@@ -95,6 +100,53 @@ impl InputSize {
     /// The longer side.
     pub fn most(self) -> u32 {
         self.height.max(self.width)
+    }
+}
+
+/// The input size that the user or else the card asks for.
+pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
+    const LARGEST: u32 = 4096;
+    let size = wanted.unwrap_or(card.input_size);
+    if size.least() < card.min_size.max(1) || size.most() > LARGEST {
+        return Err(Error::Parameter {
+            name: "input-size",
+            value: size.to_string(),
+            problem: format!(
+                "{} takes {} to {LARGEST} pixels",
+                card.name,
+                card.min_size.max(1)
+            ),
+        });
+    }
+    Ok(size)
+}
+
+/// The shape of the input tensor for one picture of `size`.
+pub(crate) fn input_shape(
+    graph: &OnnxGraph,
+    layout: Layout,
+    size: InputSize,
+) -> Result<[usize; 4]> {
+    let (name, dims) = graph.input()?;
+    let channels = match layout {
+        Layout::Nchw => dims[1],
+        Layout::Nhwc => dims[3],
+    };
+    if channels.is_some_and(|c| c != 3) {
+        return Err(graph.fail(format!(
+            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
+            channels.unwrap_or(0)
+        )));
+    }
+    Ok(picture_shape(layout, size))
+}
+
+/// The shape of a tensor that is one picture of `size`, batch included.
+pub(crate) fn picture_shape(layout: Layout, size: InputSize) -> [usize; 4] {
+    let (height, width) = (size.height as usize, size.width as usize);
+    match layout {
+        Layout::Nchw => [1, 3, height, width],
+        Layout::Nhwc => [1, height, width, 3],
     }
 }
 

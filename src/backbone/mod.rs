@@ -38,6 +38,7 @@ pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use import::read_base;
 pub use input_size::InputSize;
+pub(crate) use input_size::{input_shape, input_size, picture_shape};
 pub use layers::Detail;
 pub(crate) use network::run_batch;
 pub use network::{Network, Session};
@@ -182,7 +183,7 @@ impl Backbone {
         };
         let pool = params.pool.unwrap_or(default_pool);
         graph.keep(cuts.as_slice())?;
-        settle(&mut graph, input_shape).map_err(explained)?;
+        import::settle(&mut graph, input_shape).map_err(explained)?;
         let is_free = import::free_batch(&mut graph, input_shape)?;
         let features =
             pooled_features(&mut graph, &cuts, input_shape, layout, pool).map_err(explained)?;
@@ -341,25 +342,6 @@ fn pooled_features(
     Ok(features)
 }
 
-/// Puts the branch that is taken in the place of each `If` whose condition depends on the shape of the input alone, as
-/// exporters write them; it must be the same for one picture and for two.
-fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
-    while graph.nodes().iter().any(|node| node.op_type == "If") {
-        let [_, a, b, c] = input_shape;
-        let one = network::flags(graph, input_shape)?;
-        let two = network::flags(graph, [2, a, b, c])?;
-        let mut decide = |name: &str| {
-            let value = one.get(name).copied();
-            // Where two pictures cannot be analysed, the batch is fixed anyway.
-            value.filter(|value| two.get(name).is_none_or(|other| other == value))
-        };
-        if !import::fold_decided(graph.graph_mut(), &mut decide) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Adds to an error of the engine that the size of the pictures was a guess.
 fn with_size_advice(error: Error, size: InputSize) -> Error {
     match error {
@@ -381,53 +363,6 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
             }
         }
         other => other,
-    }
-}
-
-/// The input size that the user or else the card asks for.
-pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
-    const LARGEST: u32 = 4096;
-    let size = wanted.unwrap_or(card.input_size);
-    if size.least() < card.min_size.max(1) || size.most() > LARGEST {
-        return Err(Error::Parameter {
-            name: "input-size",
-            value: size.to_string(),
-            problem: format!(
-                "{} takes {} to {LARGEST} pixels",
-                card.name,
-                card.min_size.max(1)
-            ),
-        });
-    }
-    Ok(size)
-}
-
-/// The shape of the input tensor for one picture of `size`.
-pub(crate) fn input_shape(
-    graph: &OnnxGraph,
-    layout: Layout,
-    size: InputSize,
-) -> Result<[usize; 4]> {
-    let (name, dims) = graph.input()?;
-    let channels = match layout {
-        Layout::Nchw => dims[1],
-        Layout::Nhwc => dims[3],
-    };
-    if channels.is_some_and(|c| c != 3) {
-        return Err(graph.fail(format!(
-            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
-            channels.unwrap_or(0)
-        )));
-    }
-    Ok(picture_shape(layout, size))
-}
-
-/// The shape of a tensor that is one picture of `size`, batch included.
-pub(crate) fn picture_shape(layout: Layout, size: InputSize) -> [usize; 4] {
-    let (height, width) = (size.height as usize, size.width as usize);
-    match layout {
-        Layout::Nchw => [1, 3, height, width],
-        Layout::Nhwc => [1, height, width, 3],
     }
 }
 

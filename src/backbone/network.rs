@@ -276,24 +276,37 @@ pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: 
     })
 }
 
-/// The truth values that are known once the input has the shape `input_shape`, by the names of their tensors.
-pub(super) fn flags(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<HashMap<String, bool>> {
+/// What is known of the tensors of a graph once its input has a shape.
+#[derive(Default)]
+pub(super) struct KnownTensors {
+    /// The values of truth values and integers that depend on no picture.
+    pub numbers: HashMap<String, i64>,
+    /// Shapes, batch included.
+    pub shapes: HashMap<String, Vec<usize>>,
+}
+
+/// What is known of the tensors of `graph` once the input has the shape `input_shape`.
+pub(super) fn known(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<KnownTensors> {
     guarded(graph, || {
         let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
         let mut model = parsed.model;
         model.set_input_fact(0, f32::fact(input_shape).into())?;
         let _ = model.analyse(false);
-        let mut flags = HashMap::new();
+        let mut known = KnownTensors::default();
         for (name, outlet) in parsed.outlets_by_name {
             let fact = model.outlet_fact(outlet)?;
+            if let Some(shape) = fact.shape.as_concrete_finite()? {
+                known.shapes.insert(name.clone(), shape.to_vec());
+            }
             if let Some(value) = fact.value.concretize()
-                && value.datum_type() == bool::datum_type()
                 && value.len() == 1
+                && !value.datum_type().is_float()
+                && let Ok(number) = value.cast_to_scalar::<i64>()
             {
-                flags.insert(name, value.cast_to_scalar::<bool>()?);
+                known.numbers.insert(name, number);
             }
         }
-        Ok(flags)
+        Ok(known)
     })
 }
 

@@ -161,6 +161,59 @@ def conditional(random, sides):
     return n.model(sides)
 
 
+def looped(random, sides):
+    """Rounds of a Loop or a Scan whose body reads weights and maps from outside."""
+    n = Network(random)
+    x, channels = n.body("image")
+    gain = n.weight(channels, 1, 1)
+    values = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("state", "slice", "next", "part")]
+    if random.random() < 0.5:
+        trips, flag = n.name("trips"), n.name("flag")
+        n.weights.append(numpy_helper.from_array(np.array(int(random.integers(1, 5))), trips))
+        n.weights.append(numpy_helper.from_array(np.array(True), flag))
+        bias = numpy_helper.from_array(random.normal(0, 1, (channels, 1, 1)).astype(np.float32), "bias")
+        nodes = [
+            helper.make_node("Mul", ["state", gain], ["scaled"], "scaled"),
+            helper.make_node("Add", ["scaled", "bias"], ["moved"], "moved"),
+            helper.make_node("Add", ["moved", x], ["next"], "next"),
+            helper.make_node("Cast", ["round"], ["number"], "number", to=FLOAT),
+            helper.make_node("Mul", ["next", "number"], ["part"], "part"),
+            helper.make_node("Identity", ["on"], ["still"], "still"),
+        ]
+        number = helper.make_tensor_value_info("round", TensorProto.INT64, [])
+        on, still = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("on", "still"))
+        body = helper.make_graph(nodes, "body", [number, on, values[0]], [still, *values[2:]], [bias])
+        inputs, attributes = [trips, flag if random.random() < 0.5 else "", x], {}
+    else:
+        nodes = [
+            helper.make_node("Add", ["state", "slice"], ["sum"], "sum"),
+            helper.make_node("Tanh", ["sum"], ["next"], "next"),
+            helper.make_node("Mul", ["next", gain], ["part"], "part"),
+        ]
+        body = helper.make_graph(nodes, "body", values[:2], values[2:])
+        # Over the rows of the maps, or from the last to the first.
+        attributes = {"num_scan_inputs": 1, "scan_input_axes": [2], "scan_output_axes": [1]}
+        if random.random() < 0.5:
+            attributes |= {"scan_input_directions": [1], "scan_output_directions": [1]}
+        first = n.node("ReduceMean", [x], axes=[2], keepdims=0)
+        inputs = [first, x]
+        # A slice has no rows: [N, channels, columns].
+        gain_node = helper.make_node("Squeeze", [gain, n.ints([2])], ["thin"], "thin")
+        body.node.insert(0, gain_node)
+        body.node[3].input[1] = "thin"
+    op = "Scan" if attributes else "Loop"
+    n.nodes.append(helper.make_node(op, inputs, ["end", "all"], "loop", body=body, **attributes))
+    # The parts are a new axis: [rounds, N, channels, ...] or [N, rounds, channels, columns].
+    axis = 1 if attributes else 0
+    parts = n.node("ReduceMean", ["all"], axes=[axis], keepdims=0)
+    if attributes:
+        parts = n.node("Unsqueeze", [n.node("Add", [parts, "end"]), n.ints([3])])
+    else:
+        parts = n.node("Add", [parts, "end"])
+    n.head(parts, channels)
+    return n.model(sides)
+
+
 def static(random, sides):
     """One picture at a time, as the graph's Reshapes have it."""
     n = Network(random)
@@ -354,7 +407,7 @@ def main():
     folder, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for number in range(count):
         for form in [
-            "plain", "function", "if", "static", "attention", "float16", "float16-casts", "bfloat16", "double",
+            "plain", "function", "if", "loop", "static", "attention", "float16", "float16-casts", "bfloat16", "double",
             "external", "tied", "qoperator",
         ]:  # fmt: skip
             random = np.random.default_rng([seed, number, sum(map(ord, form))])
@@ -378,7 +431,7 @@ def main():
                 tolerance = 1e-1
             else:
                 makers = {
-                    "plain": plain, "function": function, "if": conditional, "static": static,
+                    "plain": plain, "function": function, "if": conditional, "loop": looped, "static": static,
                     "attention": attention, "external": plain, "tied": tied,
                 }  # fmt: skip
                 model = makers[form](random, sides)

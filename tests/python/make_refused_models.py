@@ -33,7 +33,8 @@ def function(name, nodes, opset=17):
 def main():
     folder = Path(sys.argv[1])
     conv = node("Conv", ["x", "k"], "c", strides=[4, 4])
-    one = numpy_helper.from_array(np.int64(2), "trips")
+    # How often depends on the picture.
+    trips = [node("ReduceMax", ["x"], "most", keepdims=0), node("Cast", ["most"], "trips", to=TensorProto.INT64)]
     body = helper.make_graph(
         [node("Identity", ["go"], "on"), node("Add", ["v", "c"], "w")],
         "body",
@@ -47,7 +48,13 @@ def main():
             helper.make_tensor_value_info("w", FLOAT, None),
         ],
     )
-    write(folder, "loop", [conv, node("Loop", ["trips", "", "c"], "y", "again", body=body)], [KERNEL, one])
+    write(folder, "loop", [conv, *trips, node("Loop", ["trips", "", "c"], "y", "again", body=body)])
+    slices = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("state", "slice", "next", "part")]
+    rounds = [node("Add", ["state", "slice"], "next"), node("Neg", ["next"], "part")]
+    body = helper.make_graph(rounds, "body", slices[:2], slices[2:])
+    first = numpy_helper.from_array(np.zeros((4, 8, 8), np.float32), "first")
+    scan = helper.make_node("Scan", ["first", "c"], ["end", "y"], "pictures", body=body, num_scan_inputs=1)
+    write(folder, "rows", [conv, scan], [KERNEL, first])
     foreign = [conv, node("Relu", ["c"], "y", "mine", domain="my.own")]
     write(folder, "foreign", foreign, domains=["my.own"])
     fused = [node("FusedConv", ["x", "k"], "y", "fused", domain="com.microsoft", activation="Relu")]

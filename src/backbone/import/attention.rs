@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
-use super::build::{Replacement, floats, int, ints, is_own_domain};
+use super::build::{Replacement, floats, int, ints, is_own_domain, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{each_graph_mut, each_node};
 
@@ -127,7 +127,7 @@ fn products(
 ) -> Result<Vec<pb::NodeProto>, String> {
     let attributes = Attributes(&node.attribute);
     let input = |place: usize| node.input.get(place).filter(|name| !name.is_empty());
-    let (Some(query), Some(key), Some(value), Some(output)) =
+    let (Some(query), Some(key), Some(values), Some(output)) =
         (input(0), input(1), input(2), node.output.first())
     else {
         return Err("lacks a query, key or value".into());
@@ -155,7 +155,7 @@ fn products(
     };
     let mut r = Replacement::of(output);
     // [N, heads, length, size]
-    let (mut q, mut k, mut v) = (query.clone(), key.clone(), value.clone());
+    let (mut q, mut k, mut v) = (query.clone(), key.clone(), values.clone());
     if is_flat {
         let [Some(of_query), Some(of_key)] = heads else {
             return Err("does not say how many heads it has".into());
@@ -210,12 +210,7 @@ fn products(
     if attributes.int("is_causal").is_some_and(|v| v != 0) {
         let (rows, columns) = (length(&mut r, &q, 2), length(&mut r, &k, 2));
         let shape = r.add("Concat", &[&rows, &columns], &[int("axis", 0)]);
-        let ones = pb::AttributeProto {
-            name: "value".to_owned(),
-            r#type: pb::attribute_proto::AttributeType::Tensor as i32,
-            t: Some(floats(&[1], &[1.0])),
-            ..Default::default()
-        };
+        let ones = value(floats(&[1], &[1.0]));
         let ones = r.add("ConstantOfShape", &[&shape], &[ones]);
         let before = r.add("Trilu", &[&ones], &[int("upper", 0)]);
         let before = r.add("Cast", &[&before], &[int("to", DataType::Bool as i64)]);

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use tract_onnx::pb;
-use tract_onnx::pb::tensor_proto::DataType;
 
+use super::build::integers;
 use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
@@ -88,10 +88,7 @@ fn rewrite(graph: &mut OnnxGraph, single: &Shapes, doubled: &Shapes) -> bool {
         let proto = graph.graph_mut();
         proto.initializer.push(pb::TensorProto {
             name: name.clone(),
-            dims: vec![target.len() as i64],
-            data_type: DataType::Int64 as i32,
-            raw_data: target.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            ..Default::default()
+            ..integers(&[target.len() as i64], &target)
         });
         let node = &mut proto.node[place];
         node.input[1] = name;

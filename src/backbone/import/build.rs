@@ -34,24 +34,12 @@ impl Replacement {
         attributes: &[pb::AttributeProto],
         output: &str,
     ) {
-        self.nodes.push(pb::NodeProto {
-            op_type: op.to_owned(),
-            name: output.to_owned(),
-            input: inputs.iter().map(|&i| i.to_owned()).collect(),
-            output: vec![output.to_owned()],
-            attribute: attributes.to_vec(),
-            ..Default::default()
-        });
+        self.nodes.push(operator(op, inputs, attributes, output));
     }
 
     /// Adds a constant vector of integers.
     pub fn integers(&mut self, values: &[i64]) -> String {
-        self.constant(pb::TensorProto {
-            dims: vec![values.len() as i64],
-            data_type: DataType::Int64 as i32,
-            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            ..Default::default()
-        })
+        self.constant(integers(&[values.len() as i64], values))
     }
 
     /// Adds a constant number.
@@ -61,18 +49,49 @@ impl Replacement {
 
     /// Adds a constant.
     pub fn constant(&mut self, tensor: pb::TensorProto) -> String {
-        let value = pb::AttributeProto {
-            name: "value".to_owned(),
-            r#type: AttributeType::Tensor as i32,
-            t: Some(tensor),
-            ..Default::default()
-        };
-        self.add("Constant", &[], &[value])
+        self.add("Constant", &[], &[value(tensor)])
     }
 
     /// The operators, in an order of execution.
     pub fn nodes(self) -> Vec<pb::NodeProto> {
         self.nodes
+    }
+}
+
+/// An operator with one result, which has the operator's name.
+pub(super) fn operator(
+    op: &str,
+    inputs: &[&str],
+    attributes: &[pb::AttributeProto],
+    output: &str,
+) -> pb::NodeProto {
+    pb::NodeProto {
+        op_type: op.to_owned(),
+        name: output.to_owned(),
+        input: inputs.iter().map(|&i| i.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        attribute: attributes.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// The attribute `value` of a constant.
+pub(super) fn value(tensor: pb::TensorProto) -> pb::AttributeProto {
+    pb::AttributeProto {
+        name: "value".to_owned(),
+        r#type: AttributeType::Tensor as i32,
+        t: Some(tensor),
+        ..Default::default()
+    }
+}
+
+/// An int64 tensor.
+pub(super) fn integers(dims: &[i64], values: &[i64]) -> pb::TensorProto {
+    pb::TensorProto {
+        dims: dims.to_vec(),
+        data_type: DataType::Int64 as i32,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..Default::default()
     }
 }
 

@@ -12,9 +12,11 @@ mod attention;
 mod batch;
 mod branches;
 mod build;
+mod control;
 mod external;
 mod floats;
 mod functions;
+mod loops;
 mod qoperator;
 mod unsupported;
 
@@ -24,7 +26,7 @@ use prost::Message;
 use tract_onnx::pb;
 
 pub(super) use self::batch::free_batch;
-pub(super) use self::branches::fold_decided;
+pub(super) use self::control::settle;
 use self::functions::Function;
 pub(super) use self::unsupported::{NEWEST_KNOWN, unsupported};
 use super::onnx::walk::each_graph_mut;
@@ -50,6 +52,30 @@ struct GraphExtension {
 struct SparseTensor {
     #[prost(message, optional, tag = "1")]
     values: Option<pb::TensorProto>,
+}
+
+/// Writes a constant −1 in the shape of an `Expand`, with which exporters mean that a length stays, as the 1 that ONNX
+/// has for it.
+fn mend_expand(graph: &mut OnnxGraph) {
+    let nodes = graph.nodes();
+    let expands = nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| n.op_type == "Expand");
+    let wrong: Vec<(usize, Vec<i64>)> = expands
+        .filter_map(|(place, node)| Some((place, graph.integers(node.inputs.get(1)?)?)))
+        .filter(|(_, shape)| shape.contains(&-1))
+        .collect();
+    for (place, shape) in wrong {
+        let name = graph.fresh_name("expanded_shape");
+        let shape: Vec<i64> = shape.iter().map(|&n| if n == -1 { 1 } else { n }).collect();
+        let proto = graph.graph_mut();
+        proto.initializer.push(pb::TensorProto {
+            name: name.clone(),
+            ..build::integers(&[shape.len() as i64], &shape)
+        });
+        proto.node[place].input[1] = name;
+    }
 }
 
 /// Takes away the inputs that are left out behind the last one of a node, at any depth: they say nothing.
@@ -92,5 +118,6 @@ pub fn read_base(bytes: &[u8], folder: &Path, name: &str) -> Result<(OnnxGraph, 
     branches::fold(proto);
     attention::decompose(proto).map_err(fail)?;
     qoperator::rewrite(proto, version);
+    mend_expand(&mut graph);
     Ok((graph.in_order()?, whole))
 }

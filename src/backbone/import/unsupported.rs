@@ -76,7 +76,7 @@ pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
                 "{} works on texts, which is not supported; give a --cut before it",
                 which()
             ))
-        } else if !known.contains_key(op) {
+        } else if !known.contains_key(op) || op == "Scan" {
             Some(format!(
                 "{} is not supported; {}",
                 which(),
@@ -101,8 +101,10 @@ fn has_value(node: &pb::NodeProto) -> bool {
 
 fn advice(node: &pb::NodeProto, version: i64) -> String {
     match node.op_type.as_str() {
-        "Loop" => {
-            "export the model with its loops unrolled (as a traced model), or give a --cut before it".to_owned()
+        "Loop" | "Scan" => {
+            "how often it runs depends on the picture, or on the number of pictures; export the model with its loops \
+             written out, or give a --cut before it"
+                .to_owned()
         }
         op if op.contains("Sequence") || op.contains("Optional") => {
             "sequences of tensors cannot be run; export the model without them, or give a --cut before it".to_owned()
