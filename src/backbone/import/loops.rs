@@ -136,13 +136,15 @@ impl<'a> Rounds<'a> {
         version: i64,
         taken: &HashSet<String>,
     ) -> Option<(Vec<pb::NodeProto>, Vec<pb::TensorProto>)> {
-        let mut size = 0_usize;
+        // A round has the operators of the body, and those that give it its inputs.
+        let mut size = 1 + self.body.input.len();
         each_of(&self.body.node, &mut |_| size += 1);
         let bytes: usize = self.body.node.iter().map(Message::encoded_len).sum();
         let is_small = size.checked_mul(self.count)? <= MOST_NODES
             && bytes.checked_mul(self.count)? <= MOST_BYTES;
+        let is_named = self.body.input.iter().all(|input| !input.name.is_empty());
         // Nothing can be put together of no rounds.
-        if !is_small || self.count == 0 && !self.collected.is_empty() {
+        if !is_small || !is_named || self.count == 0 && !self.collected.is_empty() {
             return None;
         }
         let output = node.output.iter().find(|name| !name.is_empty())?;
