@@ -35,7 +35,8 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         || tensor.data_location == Some(DataLocation::External as i32)
     {
         return Some(format!(
-            "the weights of `{name}` are kept in another file, and a saved model is one file: give the one that `fit` or `train` wrote"
+            "the weights of `{name}` are kept in another file, and a saved model is one file: give the one that `fit` or \
+             `train` wrote"
         ));
     }
     let claimed = tensor
