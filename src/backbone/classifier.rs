@@ -1,17 +1,24 @@
 //! The ImageNet classifier that a base was trained as.
 
+use super::cut::Layouts;
 use super::input_size::InputSize;
+use super::network::tensor_shapes;
 use super::onnx::Attribute;
 use super::zoo::{find, label_list};
-use super::{Network, PictureSession, cut, import, input_shape, input_size, with_size_advice};
+use super::{
+    Network, PictureSession, Tail, cut, import, input_shape, input_size, with_size_advice,
+};
 use crate::error::Result;
-use crate::pixels::Preprocess;
+use crate::pixels::{Layout, Preprocess};
 
 /// A base with its own classifier.
 pub struct Classifier {
     network: Network,
     preprocess: Preprocess,
     labels: Vec<String>,
+    feature_len: Option<usize>,
+    tail: Tail,
+    notes: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -40,11 +47,21 @@ impl Classifier {
                  with `tl-batch fit`",
             ));
         };
-        let logits = cut::find_cut(&graph, &logits)?;
-        graph.keep(std::slice::from_ref(&logits))?;
         let is_guess = found.size_is_guess && size.is_none();
         let size = input_size(&found.card, size)?;
         let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
+        let layouts = Layouts::of(&graph, found.card.preprocess.layout);
+        let feature_len = tensor_shapes(&graph, shape)?
+            .get(&found.tail.features)
+            .and_then(|shape| match *shape.get(1..)? {
+                [channels, height, width] => match layouts.at(&found.tail.features) {
+                    Layout::Nchw => found.card.pool.feature_len(&[height, width, channels]),
+                    Layout::Nhwc => found.card.pool.feature_len(&[channels, height, width]),
+                },
+                ref other => found.card.pool.feature_len(other),
+            });
+        let logits = cut::find_cut(&graph, &logits)?;
+        graph.keep(std::slice::from_ref(&logits))?;
         import::settle(&mut graph, shape)?;
         let flat = cut::flattened(&mut graph, &logits);
         let output = graph.fresh_name("probabilities");
@@ -75,6 +92,9 @@ impl Classifier {
             network,
             preprocess: found.card.preprocess,
             labels,
+            feature_len,
+            tail: found.tail,
+            notes: found.notes,
             warnings: found.warnings,
         })
     }
@@ -82,6 +102,21 @@ impl Classifier {
     /// Class names in the order of the outputs.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Where the base ends: its features and its logits.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Number of features that its classifier reads, pooled; none if it cannot be found.
+    pub fn feature_len(&self) -> Option<usize> {
+        self.feature_len
+    }
+
+    /// Sentences for the user on what files beside the base say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Sentences for the user on what had to be guessed.

@@ -103,16 +103,18 @@ impl InputSize {
     }
 }
 
+/// Most pixels of the height and width of an input.
+pub(crate) const LARGEST_INPUT: u32 = 4096;
+
 /// The input size that the user or else the card asks for.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
-    const LARGEST: u32 = 4096;
     let size = wanted.unwrap_or(card.input_size);
-    if size.least() < card.min_size.max(1) || size.most() > LARGEST {
+    if size.least() < card.min_size.max(1) || size.most() > LARGEST_INPUT {
         return Err(Error::Parameter {
             name: "input-size",
             value: size.to_string(),
             problem: format!(
-                "{} takes {} to {LARGEST} pixels",
+                "{} takes {} to {LARGEST_INPUT} pixels",
                 card.name,
                 card.min_size.max(1)
             ),

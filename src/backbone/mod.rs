@@ -12,47 +12,59 @@ mod check;
 mod classifier;
 mod cut;
 mod cuts;
+mod doubts;
 mod engine;
+mod flow;
 mod guess;
 mod import;
 mod input_size;
 mod layers;
+mod memory;
 mod network;
 mod onnx;
 mod operators;
+mod outputs;
+mod processor;
 mod quantize;
 mod summary;
+mod tail;
+mod tokens;
 mod trainable;
 mod zoo;
 
 use serde::{Deserialize, Serialize};
 
 pub use candidates::candidate_layers;
+pub(crate) use card::is_plain_name;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
+pub use cut::find_cut;
 pub(crate) use cut::flattened;
-pub use cut::{Tail, find_cut, find_tail};
 pub use cuts::Cuts;
 pub use engine::LayerTime;
 pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use import::read_base;
 pub use input_size::InputSize;
-pub(crate) use input_size::{input_shape, input_size, picture_shape};
+pub(crate) use input_size::{LARGEST_INPUT, input_shape, input_size, picture_shape};
 pub use layers::Detail;
+pub(crate) use memory::{free_bytes, gigabytes};
 pub(crate) use network::run_batch;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
-pub use onnx::{OnnxGraph, OnnxNode};
+pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub use summary::{Layer, Summary};
+pub use tail::{Tail, find_tail};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     known_model, known_models, label_list, models_home,
 };
+pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 
 use self::cut::Layouts;
+use self::doubts::Doubt;
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
@@ -69,7 +81,8 @@ pub struct BackboneParams {
     /// The layers whose outputs are the features; by default the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cuts>,
-    /// How feature maps are pooled; by default what the model card says.
+    /// How feature maps or tokens are pooled; by default what the model card says, else tokens that have a class token
+    /// by it and everything else by the mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
 }
@@ -137,6 +150,8 @@ pub struct Backbone {
     parts: Vec<CutFeatures>,
     feature_shape: Vec<usize>,
     network: Network,
+    logits: Option<String>,
+    notes: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -153,21 +168,19 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Parameter`], with what to do.
-    pub fn from_found(found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
-        let mut graph = found.graph;
-        let card = found.card;
-        let layout = card.preprocess.layout;
-        let size = input_size(&card, params.input_size)?;
-        let input_shape = input_shape(&graph, layout, size)?;
-        let mut warnings = found.warnings;
-        if let Some(stated) = guess::stated_size(&graph, layout)?
+    pub fn from_found(mut found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
+        let layout = found.card.preprocess.layout;
+        let size = input_size(&found.card, params.input_size)?;
+        let input_shape = input_shape(&found.graph, layout, size)?;
+        let mut warnings = std::mem::take(&mut found.warnings);
+        if let Some(stated) = guess::stated_size(&found.graph, layout)?
             && params.input_size.is_none()
             && stated != size
         {
             warnings.push(format!(
                 "{} states pictures of {} pixels, its card of {}, which are taken; change `input-size` in the card, or \
                  give --input-size",
-                graph.name(),
+                found.graph.name(),
                 stated.sides(),
                 size.sides()
             ));
@@ -177,16 +190,31 @@ impl Backbone {
             true => with_size_advice(error, size),
             false => error,
         };
-        let (cuts, default_pool) = match &params.cut {
-            Some(cuts) => (cuts.resolve(&graph)?, Pool::Avg),
-            None => (Cuts::from(found.tail.features.as_str()), card.pool),
+        let cuts = match &params.cut {
+            Some(cuts) => cuts.resolve(&found.graph)?,
+            None => {
+                warnings.append(&mut found.tail.notes);
+                Cuts::from(found.tail.features.as_str())
+            }
         };
-        let pool = params.pool.unwrap_or(default_pool);
-        graph.keep(cuts.as_slice())?;
-        import::settle(&mut graph, input_shape).map_err(explained)?;
-        let is_free = import::free_batch(&mut graph, input_shape)?;
-        let features =
-            pooled_features(&mut graph, &cuts, input_shape, layout, pool).map_err(explained)?;
+        let doubts: Vec<Option<Doubt>> = cuts
+            .as_slice()
+            .iter()
+            .map(|cut| Doubt::of(&found.graph, cut, &found.tail))
+            .collect();
+        found.graph.keep(cuts.as_slice())?;
+        import::settle(&mut found.graph, input_shape).map_err(explained)?;
+        let is_free = import::free_batch(&mut found.graph, input_shape)?;
+        let shapes = cut_shapes(&found.graph, &cuts, input_shape).map_err(explained)?;
+        let pool = found.pool(params, cuts.as_slice(), &shapes);
+        let FoundModel {
+            card, mut graph, ..
+        } = found;
+        let features = pooled_features(&mut graph, &cuts, &shapes, layout, pool)?;
+        for (doubt, (_, shape)) in doubts.iter().zip(&features) {
+            let values = shape.iter().product();
+            warnings.extend(doubt.as_ref().and_then(|doubt| doubt.sentence(values)));
+        }
         let parts: Vec<CutFeatures> = cuts
             .as_slice()
             .iter()
@@ -229,6 +257,8 @@ impl Backbone {
             parts,
             feature_shape,
             network,
+            logits: found.tail.logits,
+            notes: found.notes,
             warnings,
         })
     }
@@ -277,6 +307,16 @@ impl Backbone {
         &self.warnings
     }
 
+    /// The tensor that holds the logits of the classifier, which is left out; none if the base has no classifier.
+    pub fn logits(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    /// Sentences for the user on what files beside the base say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The graph that ends in the features, and the name of its output tensor.
     pub(crate) fn graph(&self) -> (&OnnxGraph, &str) {
         (&self.graph, &self.output)
@@ -320,26 +360,30 @@ impl Backbone {
     }
 }
 
-/// Puts `pool` behind each of `cuts`; returns the results with their shapes without the batch.
+/// Shapes of the tensors `cuts`, without the batch.
+fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result<Vec<Vec<usize>>> {
+    let shapes = network::tensor_shapes(graph, input_shape)?;
+    let shape_of = |cut: &String| {
+        let shape = shapes.get(cut).filter(|shape| !shape.is_empty());
+        shape
+            .map(|shape| shape[1..].to_vec())
+            .ok_or_else(|| network::shape_problem(graph, input_shape, cut))
+    };
+    cuts.as_slice().iter().map(shape_of).collect()
+}
+
+/// Puts `pool` behind each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
 fn pooled_features(
     graph: &mut OnnxGraph,
     cuts: &Cuts,
-    input_shape: [usize; 4],
+    shapes: &[Vec<usize>],
     layout: Layout,
     pool: Pool,
 ) -> Result<Vec<(String, Vec<usize>)>> {
-    let shapes = network::tensor_shapes(graph, input_shape)?;
     let layouts = Layouts::of(graph, layout);
-    let mut features = Vec::new();
-    for cut in cuts.as_slice() {
-        let shape = shapes
-            .get(cut)
-            .filter(|shape| !shape.is_empty())
-            .ok_or_else(|| network::shape_problem(graph, input_shape, cut))?;
-        let cut_layout = layouts.at(cut);
-        features.push(cut::pooled(graph, cut, &shape[1..], cut_layout, pool)?);
-    }
-    Ok(features)
+    let cuts = cuts.as_slice().iter().zip(shapes);
+    cuts.map(|(cut, shape)| cut::pooled(graph, cut, shape, layouts.at(cut), pool))
+        .collect()
 }
 
 /// Adds to an error of the engine that the size of the pictures was a guess.
@@ -375,6 +419,8 @@ pub struct PictureSession {
     outputs: Vec<Vec<f32>>,
     /// What several networks gave, one after another.
     values: Vec<f32>,
+    /// Bytes that a run takes at most.
+    run_bytes: u64,
 }
 
 impl PictureSession {
@@ -417,7 +463,16 @@ impl PictureSession {
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
             values: Vec::new(),
+            run_bytes: networks
+                .iter()
+                .map(|n| n.run_bytes())
+                .fold(4 * (a * b * c) as u64, u64::saturating_add),
         })
+    }
+
+    /// Bytes that it takes at most when it runs, as they are known before it does.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_bytes
     }
 
     /// Starts to measure how long each layer takes.

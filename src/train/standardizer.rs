@@ -45,7 +45,7 @@ impl Standardizer {
         // Sums of differences from the first row: no digits are lost to a large common mean.
         let mut origin = vec![0.0f32; dim];
         if let Some(&first) = rows.first() {
-            matrix.row_into(first, &mut origin);
+            matrix.row_into(first, &mut origin)?;
         }
         let mut sums = vec![0.0f64; dim];
         let mut squares = vec![0.0f64; dim];

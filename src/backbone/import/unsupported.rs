@@ -6,7 +6,6 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::build::is_own_domain;
-use crate::backbone::engine;
 use crate::backbone::onnx::OnnxGraph;
 use crate::backbone::onnx::walk::each_node;
 
@@ -35,7 +34,7 @@ const OTHER_DOMAINS: [&str; 1] = ["ai.onnx.ml"];
 /// Finds something in `graph` that cannot be run: says which, and what to do, in a clause.
 pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
     let proto = graph.proto().graph.as_ref()?;
-    let known = engine::framework().op_register.0;
+    let known = tract_onnx::onnx().op_register.0;
     let mut found: Option<String> = None;
     let texts: HashSet<&str> = proto
         .initializer
