@@ -169,7 +169,15 @@ impl Session {
                 *outputs = results;
                 return Ok(());
             }
-            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Err(error)) => match own_words(&error) {
+                Some(problem) => {
+                    return Err(Error::Model {
+                        model: self.name.clone(),
+                        problem,
+                    });
+                }
+                None => format!("{error:#}"),
+            },
             Err(panic) => panic_text(&*panic),
         };
         let place = match quoted_node(&detail) {
@@ -204,7 +212,10 @@ impl Session {
 pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
     let detail = match quietly(|| catch_unwind(AssertUnwindSafe(call))) {
         Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => format!("{error:#}"),
+        Ok(Err(error)) => match own_words(&error) {
+            Some(problem) => return Err(graph.fail(problem)),
+            None => format!("{error:#}"),
+        },
         Err(panic) => panic_text(&*panic),
     };
     let place = match blamed(graph, &detail) {
@@ -223,6 +234,22 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
         problem: format!("{place} cannot be run in this form; {advice}"),
         detail,
     })
+}
+
+/// How the sentences begin with which this program itself refuses a graph while the engine works on it.
+const OWN_WORDS: [&str; 5] = [
+    "its input is too large",
+    "the tensor that `",
+    "the windows of `",
+    "the weights of ",
+    "there is not enough memory",
+];
+
+/// The reason of an error, if it is one of this program's own sentences.
+fn own_words(error: &TractError) -> Option<String> {
+    let reason = error.root_cause().to_string();
+    let is_own = OWN_WORDS.iter().any(|start| reason.starts_with(start));
+    is_own.then_some(reason)
 }
 
 /// The node of `graph` that a message of the engine names, and its operator.
