@@ -98,6 +98,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// The engine cannot run a model.
+    #[error("model {model}: {problem}")]
+    Engine {
+        /// Its name or path.
+        model: String,
+        /// What is wrong and what to do.
+        problem: String,
+        /// What the engine said, for whoever looks into it.
+        detail: String,
+    },
+
     /// A file could not be fetched.
     #[error("cannot fetch {}: {}", printable(from), printable(problem))]
     Download {
@@ -282,6 +293,7 @@ impl Error {
             | Error::Image { .. }
             | Error::Unusable { .. } => 3,
             Error::Model { .. }
+            | Error::Engine { .. }
             | Error::Mismatch { .. }
             | Error::OtherFeatures { .. }
             | Error::Store { .. } => 4,
@@ -289,6 +301,14 @@ impl Error {
             Error::NotSame { .. } => 6,
             Error::Diverged { .. } => 7,
             Error::Cancelled => 130,
+        }
+    }
+
+    /// What lies behind the sentence, for whoever wants to look into it: the engine's own message.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Error::Engine { detail, .. } => Some(detail),
+            _ => None,
         }
     }
 

@@ -82,8 +82,13 @@ fn compare_with_onnx_runtime(model: &SavedModel, work: &Workplace) {
     let picture = repository("datasets/tiny/fish/fish1.jpg");
     let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
-    let side = model.record().backbone.input_size as usize;
-    write_npy(&work.path("in.npy"), &[1, 3, side, side], session.tensor());
+    let size = model.record().backbone.input_size;
+    let (height, width) = (size.height as usize, size.width as usize);
+    write_npy(
+        &work.path("in.npy"),
+        &[1, 3, height, width],
+        session.tensor(),
+    );
     let out = work.path("out");
     run_python(
         &python,
@@ -343,7 +348,7 @@ fn an_operator_that_cannot_be_trained_through_is_named_with_the_deepest_layer_th
     run_python(&python, "make_small_model.py", &[&model], &["nchw-lrn"]);
     let params = BackboneParams {
         model: model.display().to_string(),
-        input_size: Some(32),
+        input_size: Some(32.into()),
         ..BackboneParams::default()
     };
     let backbone = Backbone::open(&params).unwrap();

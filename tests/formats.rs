@@ -14,7 +14,7 @@ use crate::reference::{assert_close, read_npy, write_npy};
 fn run(model: &Path) -> (Vec<f32>, Vec<f32>) {
     let params = BackboneParams {
         model: model.display().to_string(),
-        input_size: Some(32),
+        input_size: Some(32.into()),
         ..BackboneParams::default()
     };
     let backbone = Backbone::open(&params).unwrap();

@@ -317,11 +317,14 @@ fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
         ("link", outside),
         ("folder", outside),
         ("offset", "which is too short"),
-        ("repeated", "which is too short"),
+        (
+            "repeated",
+            "its weights ask for 315000000 bytes of files that have 35000000",
+        ),
         ("number", "whose `offset` is no number"),
         ("resize", "is too large: [1, 4, 3000000, 3000000]"),
         ("window", "is too large: [1, 4, 1000000031, 1000000031]"),
-        ("groups", "the shape of `y`"),
+        ("groups", "the operator Conv of the node `c`"),
         ("still", "cannot be run"),
         (
             "two-inputs",

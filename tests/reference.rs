@@ -255,7 +255,7 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
         assert!(said.stdout.contains("Total params: "), "{}", said.stderr);
         let params = BackboneParams {
             model: model.display().to_string(),
-            input_size: Some(32),
+            input_size: Some(32.into()),
             ..BackboneParams::default()
         };
         let backbone = Backbone::open(&params).unwrap();

@@ -27,6 +27,9 @@ mod finetune;
 /// The fuzzers' targets, in short.
 mod fuzzed;
 
+/// Bases in the forms in which programs export them.
+mod import;
+
 /// The forms in which ONNX files come.
 mod formats;
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::card::ModelCard;
 use super::cut::find_cut;
+use super::input_size::InputSize;
 use super::layers::{Detail, Group, group};
 use super::onnx::OnnxGraph;
 use super::summary::{Layer, Summary};
@@ -20,7 +21,11 @@ const FEWEST_BOTTLENECKS: usize = 4;
 ///
 /// # Errors
 /// [`crate::Error::Model`] or [`crate::Error::Parameter`] if the base or its default cut cannot be used.
-pub fn candidate_layers(found: &FoundModel, size: Option<u32>, most: usize) -> Result<Vec<Layer>> {
+pub fn candidate_layers(
+    found: &FoundModel,
+    size: Option<InputSize>,
+    most: usize,
+) -> Result<Vec<Layer>> {
     let card: &ModelCard = &found.card;
     let layout = card.preprocess.layout;
     let shape = input_shape(&found.graph, layout, input_size(card, size)?)?;

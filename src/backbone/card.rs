@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::input_size::InputSize;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 
@@ -120,8 +121,8 @@ pub struct ModelCard {
     /// Share of ImageNet's validation pictures whose class comes first, in percent, as the source states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top1: Option<f64>,
-    /// Height and width of the input in pixels where the user asks for no other.
-    pub input_size: u32,
+    /// Height and width of the input in pixels where the user asks for no other: one number, or `[height, width]`.
+    pub input_size: InputSize,
     /// Least height and width that the network can take.
     #[serde(default = "one")]
     pub min_size: u32,

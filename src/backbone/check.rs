@@ -7,6 +7,8 @@ use std::collections::{BinaryHeap, HashMap};
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 
+use super::onnx::walk::captures;
+
 mod bounds;
 mod ranks;
 mod shapes;
@@ -71,7 +73,8 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         || tensor.data_location == Some(DataLocation::External as i32)
     {
         return Some(format!(
-            "the weights of `{name}` are kept in another file; `tl-batch models add` makes one file of both"
+            "the weights of `{name}` are kept in another file, and a saved model is one file: give the one that `fit` or \
+             `train` wrote"
         ));
     }
     let claimed = tensor
@@ -79,14 +82,8 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         .iter()
         .try_fold(1_i64, |values, &dim| values.checked_mul(dim))
         .filter(|&values| values >= 0);
-    let size = match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
-        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => 8,
-        Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16) => 2,
-        Ok(DataType::Int8 | DataType::Uint8 | DataType::Bool) => 1,
-        // Types of fewer bits and texts are left to the engine.
-        _ => return None,
-    };
+    // Types of fewer bits and texts are left to the engine.
+    let size = value_bytes(tensor.data_type)?;
     let found = match tensor.raw_data.len() {
         0 => [
             tensor.float_data.len(),
@@ -106,6 +103,17 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
             "the tensor `{name}` says that it has the shape {:?} but has {found} values; the file is damaged",
             tensor.dims
         )),
+    }
+}
+
+/// Bytes of one value of a tensor's type; none for texts and for types of fewer bits than a byte has.
+pub(super) fn value_bytes(data_type: i32) -> Option<usize> {
+    match DataType::try_from(data_type) {
+        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => Some(4),
+        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => Some(8),
+        Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16) => Some(2),
+        Ok(DataType::Int8 | DataType::Uint8 | DataType::Bool) => Some(1),
+        _ => None,
     }
 }
 
@@ -153,9 +161,11 @@ pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, Stri
     let mut waits = vec![0; graph.node.len()];
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
     for (i, node) in graph.node.iter().enumerate() {
+        let captured = captures(node);
         for maker in node
             .input
             .iter()
+            .chain(&captured)
             .filter_map(|input| makers.get(input.as_str()))
         {
             waits[i] += 1;

@@ -1,10 +1,13 @@
 //! The ImageNet classifier that a base was trained as.
 
 use super::cut::Layouts;
+use super::input_size::InputSize;
 use super::network::tensor_shapes;
 use super::onnx::Attribute;
 use super::zoo::{find, label_list};
-use super::{Network, PictureSession, Tail, cut, input_shape, input_size};
+use super::{
+    Network, PictureSession, Tail, cut, import, input_shape, input_size, with_size_advice,
+};
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
@@ -35,7 +38,7 @@ impl Classifier {
     ///
     /// # Errors
     /// [`crate::Error::Model`] if it has no classifier.
-    pub fn open(model: &str, size: Option<u32>) -> Result<Classifier> {
+    pub fn open(model: &str, size: Option<InputSize>) -> Result<Classifier> {
         let found = find(model)?;
         let mut graph = found.graph;
         let Some(logits) = found.tail.logits.clone() else {
@@ -44,11 +47,9 @@ impl Classifier {
                  with `tl-batch fit`",
             ));
         };
-        let shape = input_shape(
-            &graph,
-            found.card.preprocess.layout,
-            input_size(&found.card, size)?,
-        )?;
+        let is_guess = found.size_is_guess && size.is_none();
+        let size = input_size(&found.card, size)?;
+        let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
         let layouts = Layouts::of(&graph, found.card.preprocess.layout);
         let feature_len = tensor_shapes(&graph, shape)?
             .get(&found.tail.features)
@@ -61,11 +62,15 @@ impl Classifier {
             });
         let logits = cut::find_cut(&graph, &logits)?;
         graph.keep(std::slice::from_ref(&logits))?;
+        import::settle(&mut graph, shape)?;
         let flat = cut::flattened(&mut graph, &logits);
         let output = graph.fresh_name("probabilities");
         graph.add_node("Softmax", &output, &[&flat], &[("axis", Attribute::Int(1))]);
         graph.set_output(&output, &[]);
-        let network = Network::load(&graph, shape)?;
+        let network = Network::load(&graph, shape).map_err(|error| match is_guess {
+            true => with_size_advice(error, size),
+            false => error,
+        })?;
         let classes = network
             .output_shapes()
             .first()

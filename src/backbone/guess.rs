@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::card::{ModelCard, Pool};
 use super::flow::Flow;
+use super::input_size::InputSize;
 use super::onnx::{OnnxGraph, OnnxNode};
 use super::processor;
 use super::tokens::picture_side;
@@ -13,7 +14,7 @@ use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
 /// Height and width where neither the graph nor a card gives any.
-const USUAL_INPUT_SIZE: u32 = 224;
+pub(super) const USUAL_INPUT_SIZE: u32 = 224;
 
 /// A graph's own preparation of its pictures has no more operators than this.
 const LONGEST: usize = 32;
@@ -72,6 +73,25 @@ impl Preparation {
     }
 }
 
+/// Height and width that `graph` states for its pictures; a side that is free is taken to be as the other one. None if
+/// both are.
+///
+/// # Errors
+/// [`crate::Error::Model`] if the graph has no picture input.
+pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<InputSize>> {
+    let (_, dims) = graph.input()?;
+    let (height, width) = match layout {
+        Layout::Nchw => (dims[2], dims[3]),
+        Layout::Nhwc => (dims[1], dims[2]),
+    };
+    let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
+    let (height, width) = (side(height), side(width));
+    Ok(height.or(width).map(|_| InputSize {
+        height: height.or(width).unwrap_or(USUAL_INPUT_SIZE),
+        width: width.or(height).unwrap_or(USUAL_INPUT_SIZE),
+    }))
+}
+
 /// A card that was made where there is none, and how that was done.
 pub(super) struct GuessedCard {
     pub card: ModelCard,
@@ -96,11 +116,7 @@ pub(super) fn guess_card(
         [_, _, _, Some(3)] if dims[1] != Some(3) => Layout::Nhwc,
         _ => Layout::Nchw,
     };
-    let height = match layout {
-        Layout::Nchw => dims[2],
-        Layout::Nhwc => dims[1],
-    };
-    let height = height.and_then(|h| u32::try_from(h).ok());
+    let stated = stated_size(graph, layout)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let (mut notes, mut warnings) = (Vec::new(), Vec::new());
     let processor = match preparation {
@@ -142,11 +158,11 @@ pub(super) fn guess_card(
             preparation.preprocess(layout)
         }
     };
-    if let (Some(height), Some(size)) = (height, size_beside)
-        && height != size
+    if let (Some(stated), Some(size)) = (stated, size_beside)
+        && stated != InputSize::from(size)
     {
         notes.push(format!(
-            "the input of {} has {height} px, whatever the file beside it says",
+            "the input of {} has {stated} px, whatever the file beside it says",
             path.display()
         ));
     }
@@ -167,10 +183,10 @@ pub(super) fn guess_card(
         parameters: 0,
         features: 0,
         top1: None,
-        input_size: height
-            .or(size_beside)
-            .or_else(|| picture_side(graph))
-            .unwrap_or(USUAL_INPUT_SIZE),
+        input_size: stated
+            .or(size_beside.map(InputSize::from))
+            .or_else(|| picture_side(graph).map(InputSize::from))
+            .unwrap_or(InputSize::from(USUAL_INPUT_SIZE)),
         min_size: 1,
         cut: None,
         pool: Pool::Avg,

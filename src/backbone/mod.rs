@@ -14,9 +14,10 @@ mod cut;
 mod cuts;
 mod doubts;
 mod engine;
-mod external;
 mod flow;
 mod guess;
+mod import;
+mod input_size;
 mod layers;
 mod memory;
 mod network;
@@ -43,8 +44,12 @@ pub use cuts::Cuts;
 pub use engine::LayerTime;
 pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
+pub use import::read_base;
+pub use input_size::InputSize;
+pub(crate) use input_size::{LARGEST_INPUT, input_shape, input_size, picture_shape};
 pub use layers::Detail;
 pub(crate) use memory::{free_bytes, gigabytes};
+pub(crate) use network::run_batch;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
@@ -72,7 +77,7 @@ pub struct BackboneParams {
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
     /// The layers whose outputs are the features; by default the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cuts>,
@@ -110,7 +115,7 @@ pub struct BackboneId {
     /// How its maps are pooled.
     pub pool: Pool,
     /// Height and width of its input in pixels.
-    pub input_size: u32,
+    pub input_size: InputSize,
     /// From a picture to its input tensor.
     pub preprocess: Preprocess,
 }
@@ -168,6 +173,23 @@ impl Backbone {
         let size = input_size(&found.card, params.input_size)?;
         let input_shape = input_shape(&found.graph, layout, size)?;
         let mut warnings = std::mem::take(&mut found.warnings);
+        if let Some(stated) = guess::stated_size(&found.graph, layout)?
+            && params.input_size.is_none()
+            && stated != size
+        {
+            warnings.push(format!(
+                "{} states pictures of {} pixels, its card of {}, which are taken; change `input-size` in the card, or \
+                 give --input-size",
+                found.graph.name(),
+                stated.sides(),
+                size.sides()
+            ));
+        }
+        let is_guess = found.size_is_guess && params.input_size.is_none();
+        let explained = |error| match is_guess {
+            true => with_size_advice(error, size),
+            false => error,
+        };
         let cuts = match &params.cut {
             Some(cuts) => cuts.resolve(&found.graph)?,
             None => {
@@ -181,7 +203,9 @@ impl Backbone {
             .map(|cut| Doubt::of(&found.graph, cut, &found.tail))
             .collect();
         found.graph.keep(cuts.as_slice())?;
-        let shapes = cut_shapes(&found.graph, &cuts, input_shape)?;
+        import::settle(&mut found.graph, input_shape).map_err(explained)?;
+        let is_free = import::free_batch(&mut found.graph, input_shape)?;
+        let shapes = cut_shapes(&found.graph, &cuts, input_shape).map_err(explained)?;
         let pool = found.pool(params, cuts.as_slice(), &shapes);
         let FoundModel {
             card, mut graph, ..
@@ -207,10 +231,17 @@ impl Backbone {
                 (output, vec![length])
             }
         };
-        graph.set_output(&output, &feature_shape);
         let [_, a, b, c] = input_shape;
-        graph.set_input_dims([a, b, c])?;
-        let network = Network::load(&graph, input_shape)?;
+        let batch = (!is_free).then_some(1);
+        graph.set_input_dims(batch, [a, b, c])?;
+        graph.set_output(&output, &feature_shape);
+        let network = Network::load(&graph, input_shape).map_err(explained)?;
+        if !is_free {
+            warnings.push(format!(
+                "{} takes one picture at a time, as its graph is written; so will models that are saved on it",
+                graph.name()
+            ));
+        }
         Ok(Backbone {
             id: BackboneId {
                 model: card.name,
@@ -334,15 +365,9 @@ fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result
     let shapes = network::tensor_shapes(graph, input_shape)?;
     let shape_of = |cut: &String| {
         let shape = shapes.get(cut).filter(|shape| !shape.is_empty());
-        shape.map(|shape| shape[1..].to_vec()).ok_or_else(|| {
-            if let Some(operator) = network::unknown_operator(graph) {
-                return graph.fail(format!("{operator} is not supported"));
-            }
-            let [_, a, b, c] = input_shape;
-            graph.fail(format!(
-                "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
-            ))
-        })
+        shape
+            .map(|shape| shape[1..].to_vec())
+            .ok_or_else(|| network::shape_problem(graph, input_shape, cut))
     };
     cuts.as_slice().iter().map(shape_of).collect()
 }
@@ -361,44 +386,28 @@ fn pooled_features(
         .collect()
 }
 
-/// Most pixels of the height and width of an input.
-pub(crate) const LARGEST_INPUT: u32 = 4096;
-
-/// The input size that the user or else the card asks for.
-pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
-    let size = wanted.unwrap_or(card.input_size);
-    if size < card.min_size.max(1) || size > LARGEST_INPUT {
-        return Err(Error::Parameter {
-            name: "input-size",
-            value: size.to_string(),
-            problem: format!(
-                "{} takes {} to {LARGEST_INPUT} pixels",
-                card.name,
-                card.min_size.max(1)
-            ),
-        });
+/// Adds to an error of the engine that the size of the pictures was a guess.
+fn with_size_advice(error: Error, size: InputSize) -> Error {
+    match error {
+        Error::Engine {
+            model,
+            problem,
+            detail,
+        } => {
+            // The advice that follows is for other causes.
+            let problem = problem.split("; ").next().unwrap_or_default();
+            Error::Engine {
+                model,
+                problem: format!(
+                    "the file does not say how large its pictures are, and with the usual {} pixels {problem}; give \
+                     the size that it was made for with --input-size",
+                    size.sides()
+                ),
+                detail,
+            }
+        }
+        other => other,
     }
-    Ok(size)
-}
-
-/// The shape of the input tensor for square pictures of `size` pixels.
-pub(crate) fn input_shape(graph: &OnnxGraph, layout: Layout, size: u32) -> Result<[usize; 4]> {
-    let (name, dims) = graph.input()?;
-    let channels = match layout {
-        Layout::Nchw => dims[1],
-        Layout::Nhwc => dims[3],
-    };
-    if channels.is_some_and(|c| c != 3) {
-        return Err(graph.fail(format!(
-            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
-            channels.unwrap_or(0)
-        )));
-    }
-    let size = size as usize;
-    Ok(match layout {
-        Layout::Nchw => [1, 3, size, size],
-        Layout::Nhwc => [1, size, size, 3],
-    })
 }
 
 /// One worker's way from a picture to the values of the first output of a network, or of several.

@@ -9,12 +9,13 @@ use tract_onnx::Onnx;
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceModelExt};
-use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
 use super::check;
 use super::engine::{self, LayerTime};
+use super::import::{NEWEST_KNOWN, unsupported};
 use super::memory;
 use super::onnx::OnnxGraph;
+use super::quantize::unrounded;
 use crate::error::{Error, Result};
 
 /// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
@@ -33,6 +34,9 @@ impl Network {
     /// [`Error::Model`] with the operator and node that cannot be run, with the tensor that is too large, or with the
     /// memory that a run would take, if this machine has less.
     pub fn load(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Network> {
+        if let Some(problem) = unsupported(graph) {
+            return Err(graph.fail(problem));
+        }
         require_sizes(graph, input_shape)?;
         let load = |framework: Onnx, proto: &pb::ModelProto| {
             let model = guarded(graph, || {
@@ -98,20 +102,43 @@ impl Network {
     /// # Errors
     /// [`Error::Model`] if tract cannot make it.
     pub fn session(&self) -> Result<Session> {
-        let state = self.plan.spawn().map_err(|e| self.fail(&e))?;
+        let state = self.plan.spawn().map_err(|e| Error::Engine {
+            model: self.name.clone(),
+            problem: "no memory or thread could be had to run it; close other programs, or give fewer --workers"
+                .to_owned(),
+            detail: format!("{e:#}"),
+        })?;
         Ok(Session {
             state,
             name: self.name.clone(),
             input_shape: self.input_shape,
         })
     }
+}
 
-    fn fail(&self, error: &TractError) -> Error {
-        Error::Model {
-            model: self.name.clone(),
-            problem: format!("cannot be run: {error:#}"),
-        }
-    }
+/// What `graph` gives for several pictures at once, row-major, as a plain runtime computes it: without the engine, and in
+/// floats where integers would be rounded. `input` is of the shape `input_shape`, batch included.
+///
+/// # Errors
+/// [`Error::Engine`] if it cannot be run on so many.
+pub(crate) fn run_batch(
+    graph: &OnnxGraph,
+    input_shape: [usize; 4],
+    input: &[f32],
+) -> Result<Vec<f32>> {
+    let floats = graph.is_quantized().then(|| unrounded(graph));
+    let graph = floats.as_ref().unwrap_or(graph);
+    require_sizes(graph, input_shape)?;
+    guarded(graph, || {
+        let model = analysed(tract_onnx::onnx(), graph.proto(), input_shape)?.into_typed()?;
+        check_tensors(&model)?;
+        engine::check_windows(&model)?;
+        let plan = model.into_optimized()?.into_runnable()?;
+        let tensor = Tensor::from_shape(&input_shape, input)?;
+        let values = plan.run(tvec!(tensor.into()))?;
+        let values = values[0].cast_to::<f32>()?;
+        Ok(values.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+    })
 }
 
 /// One worker's state of a [`Network`].
@@ -137,17 +164,32 @@ impl Session {
             });
             vectors.collect()
         };
-        let problem = match quietly(|| catch_unwind(AssertUnwindSafe(&mut run))) {
+        let detail = match quietly(|| catch_unwind(AssertUnwindSafe(&mut run))) {
             Ok(Ok(results)) => {
                 *outputs = results;
                 return Ok(());
             }
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => "the engine stopped at an operator".to_owned(),
+            Ok(Err(error)) => match own_words(&error) {
+                Some(problem) => {
+                    return Err(Error::Model {
+                        model: self.name.clone(),
+                        problem,
+                    });
+                }
+                None => format!("{error:#}"),
+            },
+            Err(panic) => panic_text(&*panic),
         };
-        Err(Error::Model {
+        let place = match quoted_node(&detail) {
+            Some(node) => format!("the node `{node}`"),
+            None => "one of its nodes".to_owned(),
+        };
+        Err(Error::Engine {
             model: self.name.clone(),
-            problem: format!("cannot be run: {problem}"),
+            problem: format!(
+                "{place} failed while a picture was run; export the model again, or give a --cut before it"
+            ),
+            detail,
         })
     }
 }
@@ -166,15 +208,78 @@ impl Session {
 }
 
 /// Calls into tract for `graph`: an error, and a panic over a graph that it did not expect, become
-/// [`Error::Model`].
+/// [`Error::Engine`].
 pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match quietly(|| catch_unwind(AssertUnwindSafe(call))) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(graph.fail(format!("cannot be run: {error:#}"))),
-        Err(_) => {
-            Err(graph.fail("cannot be run: it has a graph that the engine does not understand"))
-        }
+    let detail = match quietly(|| catch_unwind(AssertUnwindSafe(call))) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => match own_words(&error) {
+            Some(problem) => return Err(graph.fail(problem)),
+            None => format!("{error:#}"),
+        },
+        Err(panic) => panic_text(&*panic),
+    };
+    let place = match blamed(graph, &detail) {
+        Some((node, op)) => format!("the operator {op} of the node `{node}`"),
+        None => "one of its operators".to_owned(),
+    };
+    let advice = match graph.operator_set() {
+        version if version > NEWEST_KNOWN => format!(
+            "export the model with opset {NEWEST_KNOWN} or below (it is written in {version}), or give a --cut before \
+             it"
+        ),
+        _ => "give a --cut before it, another --input-size, or export the model again".to_owned(),
+    };
+    Err(Error::Engine {
+        model: graph.name().to_owned(),
+        problem: format!("{place} cannot be run in this form; {advice}"),
+        detail,
+    })
+}
+
+/// How the sentences begin with which this program itself refuses a graph while the engine works on it.
+const OWN_WORDS: [&str; 5] = [
+    "its input is too large",
+    "the tensor that `",
+    "the windows of `",
+    "the weights of ",
+    "there is not enough memory",
+];
+
+/// The reason of an error, if it is one of this program's own sentences.
+fn own_words(error: &TractError) -> Option<String> {
+    let reason = error.root_cause().to_string();
+    let is_own = OWN_WORDS.iter().any(|start| reason.starts_with(start));
+    is_own.then_some(reason)
+}
+
+/// The node of `graph` that a message of the engine names, and its operator.
+fn blamed(graph: &OnnxGraph, message: &str) -> Option<(String, String)> {
+    let nodes = graph.nodes();
+    let find = |name: &str| {
+        let node = nodes.iter().find(|node| node.name == name)?;
+        Some((node.name.clone(), node.op_type.clone()))
+    };
+    if let Some(found) = quoted_node(message).and_then(find) {
+        return Some(found);
     }
+    // "Building node NAME (OPERATOR)"
+    let start = message.split("Building node ").nth(1)?;
+    find(start.split(" (").next()?)
+}
+
+/// The name in a message of the engine such as `#12 "name" Operator`.
+fn quoted_node(message: &str) -> Option<&str> {
+    message.split('#').skip(1).find_map(|rest| {
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.strip_prefix(" \"")?.split('"').next()
+    })
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the engine stopped without a message".to_owned())
 }
 
 thread_local! {
@@ -199,22 +304,58 @@ fn quietly<T>(call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// An operator of `graph` that cannot be run, with its node's name.
-pub(super) fn unknown_operator(graph: &OnnxGraph) -> Option<String> {
-    let parsed = guarded(graph, || tract_onnx::onnx().parse(graph.proto(), None)).ok()?;
-    let mut nodes = parsed.model.nodes.iter();
-    nodes.find_map(|node| {
-        let op = node.op_as::<UnimplementedOp>()?;
-        // The engine calls it `Unimplemented(Name)`.
-        let shown = op.name();
-        let inner = shown
-            .strip_prefix("Unimplemented(")
-            .and_then(|name| name.strip_suffix(')'));
-        Some(format!(
-            "the operator {} of the node `{}`",
-            inner.unwrap_or(&shown),
-            node.name
+/// Why the tensor `tensor` has no shape for an input of shape `input_shape`.
+pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: &str) -> Error {
+    if let Some(problem) = unsupported(graph) {
+        return graph.fail(problem);
+    }
+    let strict = guarded(graph, || {
+        let mut model = analysed(tract_onnx::onnx(), graph.proto(), input_shape)?;
+        model.analyse(false)?;
+        model.into_typed()
+    });
+    strict.err().unwrap_or_else(|| {
+        let [_, a, b, c] = input_shape;
+        graph.fail(format!(
+            "the shape of `{tensor}` for an input of {a}x{b}x{c} depends on the picture, so that it cannot be features; \
+             give another --cut"
         ))
+    })
+}
+
+/// What is known of the tensors of a graph once its input has a shape.
+#[derive(Default)]
+pub(super) struct KnownTensors {
+    /// The values of truth values and integers that depend on no picture.
+    pub numbers: HashMap<String, i64>,
+    /// Shapes, batch included.
+    pub shapes: HashMap<String, Vec<usize>>,
+}
+
+/// What is known of the tensors of `graph` once the input has the shape `input_shape`.
+pub(super) fn known(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<KnownTensors> {
+    require_sizes(graph, input_shape)?;
+    guarded(graph, || {
+        let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
+        let mut model = parsed.model;
+        model.set_input_fact(0, f32::fact(input_shape).into())?;
+        check_constants(&mut model)?;
+        let _ = model.analyse(false);
+        let mut known = KnownTensors::default();
+        for (name, outlet) in parsed.outlets_by_name {
+            let fact = model.outlet_fact(outlet)?;
+            if let Some(shape) = fact.shape.as_concrete_finite()? {
+                known.shapes.insert(name.clone(), shape.to_vec());
+            }
+            if let Some(value) = fact.value.concretize()
+                && value.len() == 1
+                && !value.datum_type().is_float()
+                && let Ok(number) = value.cast_to_scalar::<i64>()
+            {
+                known.numbers.insert(name, number);
+            }
+        }
+        Ok(known)
     })
 }
 

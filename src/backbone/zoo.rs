@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::card::{ModelCard, Pool, is_plain_name};
-use super::guess::{GuessedCard, Preparation, guess_card};
+use super::guess::{GuessedCard, Preparation, USUAL_INPUT_SIZE, guess_card, stated_size};
+use super::import;
+use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
 use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
@@ -61,6 +63,8 @@ pub struct FoundModel {
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
+    /// Whether neither a card nor the file says which size its pictures have.
+    pub size_is_guess: bool,
     /// Whether the card was written for it, not guessed.
     pub has_card: bool,
     /// Sentences for the user on what files beside it say.
@@ -242,7 +246,7 @@ pub fn find_file(
     }
     let name = path.display().to_string();
     let bytes = read(path, MAX_ONNX_BYTES)?;
-    let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
+    let (graph, whole) = import::read_base(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
     let has_card = card.is_some();
     let guessed = match card {
@@ -253,7 +257,12 @@ pub fn find_file(
         },
         None => guess_card(&graph, path, preparation)?,
     };
+    let layout = guessed.card.preprocess.layout;
+    let size_is_guess = !has_card
+        && stated_size(&graph, layout)?.is_none()
+        && guessed.card.input_size == InputSize::from(USUAL_INPUT_SIZE);
     let found = FoundModel {
+        size_is_guess,
         has_card,
         notes: guessed.notes,
         warnings: guessed.warnings,
@@ -298,15 +307,19 @@ pub fn models_home() -> PathBuf {
 
 fn from_card(model: KnownModel) -> Result<FoundModel> {
     let card = model.card;
+    let mut folder = PathBuf::new();
     let (bytes, name): (Cow<[u8]>, String) = match &model.weights {
         #[cfg(feature = "embedded-model")]
         Weights::Embedded => (Cow::Borrowed(EMBEDDED), card.name.clone()),
         #[cfg(not(feature = "embedded-model"))]
         Weights::Embedded => return Err(missing(&card)),
-        Weights::File(path) => (
-            Cow::Owned(read(path, MAX_ONNX_BYTES)?),
-            path.display().to_string(),
-        ),
+        Weights::File(path) => {
+            parent(path).clone_into(&mut folder);
+            (
+                Cow::Owned(read(path, MAX_ONNX_BYTES)?),
+                path.display().to_string(),
+            )
+        }
         Weights::Missing => return Err(missing(&card)),
     };
     let sha256 = hex_sha256(&bytes);
@@ -319,7 +332,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
             ),
         });
     }
-    let graph = OnnxGraph::parse(&bytes, &card.name)?;
+    let (graph, _) = import::read_base(&bytes, &folder, &card.name)?;
     found(card, graph, sha256)
 }
 
@@ -360,6 +373,7 @@ fn found(card: ModelCard, graph: OnnxGraph, sha256: String) -> Result<FoundModel
         tail,
         graph,
         sha256,
+        size_is_guess: false,
         has_card: true,
         notes: Vec::new(),
         warnings: Vec::new(),

@@ -15,7 +15,7 @@ use super::shell::ShellCommand;
 use super::training::TrainingCommand;
 #[cfg(target_os = "linux")]
 use super::watch::WatchArgs;
-use crate::backbone::Pool;
+use crate::backbone::{InputSize, Pool};
 
 /// Transfer learning on folders of images, without Python.
 ///
@@ -43,7 +43,7 @@ pub struct Cli {
     )]
     pub quiet: bool,
 
-    /// Say more: every epoch, every check.
+    /// Say more: every epoch, every check, and what the engine said of a model that it cannot run.
     #[arg(short, long, global = true, help_heading = "Messages")]
     pub verbose: bool,
 
@@ -191,10 +191,10 @@ pub struct ClassifyArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
-    /// Height and width of the input in pixels [default: what the model card says].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -217,10 +217,10 @@ pub struct SummaryArgs {
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 
-    /// Height and width of the input in pixels [default: what the model card says].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
     #[arg(long, visible_alias = "input", value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     /// Number of classes of a dense softmax head behind the frozen base.
     #[arg(long, value_name = "CLASSES")]
@@ -285,10 +285,10 @@ pub struct BenchArgs {
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 
-    /// Height and width of the input in pixels [default: what the model card says].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     /// Numbers of threads, comma-separated [default: 1 and one a core].
     #[arg(short = 'j', long, value_name = "N", value_delimiter = ',')]

@@ -48,7 +48,7 @@ pub fn main() -> u8 {
         Err(code) => return code,
     };
     signals::survive_size_limits();
-    let quiet = cli.quiet;
+    let (quiet, verbose) = (cli.quiet, cli.verbose);
     match run(cli) {
         Ok(()) => 0,
         Err(Error::Cancelled) => {
@@ -60,6 +60,9 @@ pub fn main() -> u8 {
         Err(error) if output::is_closed(&error) => 0,
         Err(error) => {
             complain(&format!("error: {error}"));
+            if let Some(detail) = error.detail().filter(|_| verbose) {
+                complain(&format!("the engine said: {detail}"));
+            }
             error.exit_code()
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Face;
 use super::layers::from_flags;
 use super::output::Out;
-use crate::backbone::{KnownModel, ModelCard, Preparation, Weights};
+use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Weights};
 use crate::error::Result;
 use crate::job::{
     AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
@@ -110,10 +110,10 @@ pub struct AddArgs {
     #[serde(rename = "preparation", skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,
 
-    /// Height and width of the input in pixels [default: what the card or the graph says, else 224].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the card or the graph says, else 224].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     /// The layer whose output is the feature [default: the last before the classifier].
     #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
@@ -273,8 +273,9 @@ fn facts_text(facts: &ModelFacts) -> Text {
     lines.push((
         "input",
         format!(
-            "{0} x {0}, at least {1} x {1}",
-            card.input_size, card.min_size
+            "{}, at least {1} x {1}",
+            card.input_size.sides(),
+            card.min_size
         ),
     ));
     if let Some(top1) = card.top1 {

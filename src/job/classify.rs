@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::predict::{PictureResult, in_order, list_pictures};
 use super::uses;
-use crate::backbone::{Classifier, DEFAULT_MODEL};
+use crate::backbone::{Classifier, DEFAULT_MODEL, InputSize};
 use crate::error::Result;
 use crate::features::PipelineParams;
 use crate::progress::{Phase, Progress};
@@ -22,7 +22,7 @@ pub struct ClassifyConfig {
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
     /// How the pipeline runs.
     #[serde(flatten)]
     pub pipeline: PipelineParams,

@@ -1,7 +1,7 @@
 //! The layers at which a base can be cut.
 
 use crate::backbone::{
-    BackboneParams, Detail, Pool, Summary, find, find_cut, input_shape, input_size,
+    BackboneParams, Detail, InputSize, Pool, Summary, find, find_cut, input_shape, input_size,
 };
 use crate::error::Result;
 
@@ -15,7 +15,7 @@ pub struct BaseLayers {
     /// How feature maps at the cut are pooled.
     pub pool: Pool,
     /// Height and width of the input in pixels.
-    pub input_size: u32,
+    pub input_size: InputSize,
     /// For each layer, the number of features of a picture if the base is cut there; none where it cannot
     /// be.
     pub feature_len: Vec<Option<usize>>,
@@ -88,7 +88,7 @@ mod tests {
             panic!("{:?}", found.cuts);
         };
         assert_eq!(found.feature_len[cut], Some(1280));
-        assert_eq!(found.input_size, 224);
+        assert_eq!(found.input_size, InputSize::from(224));
         // The classifier of 1,000 classes is behind the cut.
         let classifier = (1280 + 1) * 1000;
         assert_eq!(

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{
-    Backbone, BackboneParams, Detail, FoundModel, KnownModel, MAX_CARD_BYTES, MAX_ONNX_BYTES,
-    ModelCard, Preparation, Summary, Weights, find, find_cut, find_file, hex_sha256, input_shape,
-    input_size, is_plain_name, known_model, known_models, models_home,
+    Backbone, BackboneParams, Detail, FoundModel, InputSize, KnownModel, MAX_CARD_BYTES,
+    MAX_ONNX_BYTES, ModelCard, Preparation, Summary, Weights, find, find_cut, find_file,
+    hex_sha256, input_shape, input_size, is_plain_name, known_model, known_models, models_home,
 };
 use crate::disk::{create_folder, is_there, read, read_text, write_atomic};
 use crate::download::{Source, Wanted, download};
@@ -294,7 +294,7 @@ pub struct AddConfig {
     pub preparation: Option<Preparation>,
     /// Height and width of the input in pixels; by default what the card or the graph says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
     /// The layer whose output is the feature; by default what the card says, else the last before the
     /// classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,6 +379,7 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     card.file = format!("{}.onnx", card.name);
     if let Some(size) = config.input_size {
         card.input_size = size;
+        found.size_is_guess = false;
     }
     if !card.sha256.is_empty() && card.sha256 != found.sha256 {
         return Err(Error::Model {

@@ -61,6 +61,13 @@ pub(super) fn save_verified<C: Serialize>(
 ) -> Result<(u64, Verification)> {
     let output = saving.output;
     let references = run_references(&model, saving.store, &saving.chosen, progress)?;
+    if model.state_batch()? {
+        progress.warn(
+            "two pictures at once do not give what each gives alone, as the base's graph is written; the saved model \
+             states that it takes one picture at a time"
+                .to_owned(),
+        );
+    }
     compare_with_trained(name, trained, saving.store, &references, output, progress)?;
     model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
     let bytes = model.write(output)?;

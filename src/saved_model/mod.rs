@@ -20,14 +20,16 @@ pub use record::{
     FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
     TrainingRecord,
 };
+use verify::{TOLERANCE, max_abs_diff};
 pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{
-    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, hex_sha256,
+    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, hex_sha256, picture_shape,
+    run_batch,
 };
 use crate::disk::{self, write_atomic};
 use crate::error::{Error, Result};
-use crate::pixels::Layout;
+use crate::pixels::Picture;
 
 /// Keys of the file's metadata.
 const RECORD_KEY: &str = "tl.record";
@@ -71,10 +73,10 @@ impl SavedModel {
     /// # Errors
     /// As [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
     pub fn open_if_saved(path: &Path) -> Result<Option<SavedModel>> {
-        let graph = OnnxGraph::parse(&read(path)?, &path.display().to_string())?;
-        match graph.metadata(RECORD_KEY) {
-            Some(_) => SavedModel::of_graph(graph).map(Some),
-            None => Ok(None),
+        let bytes = read(path)?;
+        match OnnxGraph::has_metadata(&bytes, &path.display().to_string(), RECORD_KEY)? {
+            true => SavedModel::parse(&bytes, path).map(Some),
+            false => Ok(None),
         }
     }
 
@@ -83,11 +85,7 @@ impl SavedModel {
     /// # Errors
     /// [`Error::Model`], with what to do.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
-        SavedModel::of_graph(OnnxGraph::parse(bytes, &path.display().to_string())?)
-    }
-
-    /// Loads a graph that has its record with it.
-    fn of_graph(graph: OnnxGraph) -> Result<SavedModel> {
+        let graph = OnnxGraph::parse(bytes, &path.display().to_string())?;
         let record = read_record(&graph)?;
         let network = load(&graph, &record)?;
         Ok(SavedModel {
@@ -161,6 +159,47 @@ impl SavedModel {
     /// Does not fail.
     pub fn preparation(&self) -> Result<PictureSession> {
         PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
+    }
+
+    /// Largest difference of a probability between two pictures at once and each alone, with floats in the place of
+    /// integers; none if the file states that it takes one picture at a time.
+    ///
+    /// # Errors
+    /// [`Error::Model`] or [`Error::Engine`] if it cannot be run on two pictures.
+    pub fn batch_difference(&self) -> Result<Option<f32>> {
+        if self.graph.batch().is_some() {
+            return Ok(None);
+        }
+        let mut session = match self.session_in_floats()? {
+            Some(session) => session,
+            None => self.session()?,
+        };
+        let probe = probe_picture();
+        let negative = Picture {
+            rgb: probe.rgb.iter().map(|v| 255 - v).collect(),
+            ..probe.clone()
+        };
+        let (mut alone, mut tensors) = (Vec::new(), Vec::new());
+        for picture in [&probe, &negative] {
+            alone.extend_from_slice(session.run(picture)?);
+            tensors.extend_from_slice(session.tensor());
+        }
+        let [_, a, b, c] = self.input_shape();
+        let both = run_batch(&self.graph, [2, a, b, c], &tensors)?;
+        Ok(Some(max_abs_diff(&both, &alone)))
+    }
+
+    /// Makes the file state that it takes one picture at a time, if two at once do not give what each gives alone.
+    /// Returns whether it had to.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the graph has not one picture input.
+    pub fn state_batch(&mut self) -> Result<bool> {
+        match self.batch_difference() {
+            Ok(None) => Ok(false),
+            Ok(Some(difference)) if difference <= TOLERANCE => Ok(false),
+            _ => self.graph.fix_batch().map(|()| true),
+        }
     }
 
     /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
@@ -261,9 +300,10 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
     }
     let record: Record = serde_json::from_value(value).map_err(damaged)?;
     let size = record.backbone.input_size;
-    if !(1..=LARGEST_INPUT).contains(&size) {
+    if size.least() < 1 || size.most() > LARGEST_INPUT {
         return Err(graph.fail(format!(
-            "its record asks for pictures of {size} x {size} pixels; this program takes 1 to {LARGEST_INPUT}"
+            "its record asks for pictures of {} pixels; this program takes 1 to {LARGEST_INPUT}",
+            size.sides()
         )));
     }
     let features = record.feature_shape.iter();
@@ -280,11 +320,10 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
 }
 
 fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
-    let size = record.backbone.input_size as usize;
-    let shape = match record.backbone.preprocess.layout {
-        Layout::Nchw => [1, 3, size, size],
-        Layout::Nhwc => [1, size, size, 3],
-    };
+    let shape = picture_shape(
+        record.backbone.preprocess.layout,
+        record.backbone.input_size,
+    );
     let network = Network::load(graph, shape)?;
     // The shapes of a network that was loaded are bounded.
     let classes = network

@@ -128,6 +128,7 @@ pub fn verify_bytes(
             checks.compare(&image.path, &found, &image.probabilities);
         }
     }
+    checks.batch(&model);
     let (absent, all) = (reference.images.len() - images, reference.images.len());
     if absent > 0 {
         progress.info(format!(
@@ -214,6 +215,29 @@ impl Checks<'_> {
         });
     }
 
+    /// Two pictures at once against each alone, as other programs may run the file.
+    fn batch(&mut self, model: &SavedModel) {
+        let (ok, detail) = match model.batch_difference() {
+            Ok(None) => (true, "the file takes one picture at a time, and says so".to_owned()),
+            Ok(Some(diff)) => (
+                diff <= TOLERANCE,
+                format!("two pictures at once: largest difference {diff:.1e} to each alone"),
+            ),
+            Err(_) => (
+                false,
+                "the file states that it takes any number of pictures, but two at once cannot be run; save it again \
+                 with this version, which says so in the file, and give other programs one picture at a time"
+                    .to_owned(),
+            ),
+        };
+        self.push(Check {
+            name: "batch".to_owned(),
+            ok,
+            detail,
+            max_abs_diff: None,
+        });
+    }
+
     fn compare(&mut self, name: &str, found: &[f32], expected: &[f32]) {
         let diff = max_abs_diff(found, expected);
         self.push(Check {
@@ -233,7 +257,7 @@ impl Checks<'_> {
 }
 
 /// Largest absolute difference; infinite for different lengths or where a number is not one.
-fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
     }

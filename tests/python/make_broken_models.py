@@ -26,11 +26,11 @@ def write(folder, name, nodes, weights=(), inputs=None):
     (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
-def external(name, location, offset):
+def external(name, location, offset, length=432):
     """A kernel that is kept in another file."""
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in [("location", location), ("offset", offset), ("length", "432")]:
+    for key, value in [("location", location), ("offset", offset), ("length", str(length))]:
         tensor.external_data.add(key=key, value=value)
     return tensor
 
@@ -61,8 +61,11 @@ def main():
     ]:
         write(folder, name, [conv, relu], [external("k", location, offset)])
     # Many weights that are the same bytes of one file: small on disk, huge in memory.
+    length = 35_000_000
+    with open(folder / "holes.bin", "wb") as file:
+        file.truncate(length)
     many = [node("Conv", ["x", "k0"], "c"), *(node("Add", ["c", f"k{i}"], f"c{i}") for i in range(1, 9)), relu]
-    write(folder, "repeated", many, [external(f"k{i}", "short.bin", "0") for i in range(9)])
+    write(folder, "repeated", many, [external(f"k{i}", "holes.bin", "0", length) for i in range(9)])
     sides = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 10**6, 10**6])
     write(folder, "huge-picture", [conv, relu], [KERNEL], inputs=[sides])
     write(folder, "still", [node("Conv", ["x", "k"], "c", strides=[0, 0]), relu], [KERNEL])

@@ -10,7 +10,7 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto;
 
 use super::super::attributes::float_values;
-use super::{Attribute, OnnxGraph};
+use super::{Attribute, OnnxGraph, walk};
 use crate::error::Result;
 
 /// Tensors of more values than this are left to be made when the network runs.
@@ -192,18 +192,35 @@ impl OnnxGraph {
         self.proto.metadata_props.retain(|e| e.key != key);
     }
 
-    /// Sets the dimensions of the picture input; the first is the batch, always free, named `N`.
-    pub(crate) fn set_input_dims(&mut self, dims: [usize; 3]) -> Result<()> {
+    /// Sets the dimensions of the picture input; the first is the batch, which is named `N` where it is free.
+    pub(crate) fn set_input_dims(&mut self, batch: Option<usize>, dims: [usize; 3]) -> Result<()> {
         let (name, _) = self.input()?;
         if let Some(input) = self.graph_mut().input.iter_mut().find(|i| i.name == name) {
-            *input = float_value(&name, &[None, Some(dims[0]), Some(dims[1]), Some(dims[2])]);
+            *input = float_value(&name, &[batch, Some(dims[0]), Some(dims[1]), Some(dims[2])]);
         }
         Ok(())
     }
 
-    /// Makes `name` with the dimensions `[N, …dims]` the one output.
+    /// Makes the graph state that it takes one picture at a time, and gives what it gives for one.
+    pub(crate) fn fix_batch(&mut self) -> Result<()> {
+        let (_, dims) = self.input()?;
+        if let [_, Some(a), Some(b), Some(c)] = dims[..] {
+            self.set_input_dims(Some(1), [a, b, c])?;
+        }
+        for output in &mut self.graph_mut().output {
+            let kind = output.r#type.as_mut().and_then(|t| t.value.as_mut());
+            if let Some(type_proto::Value::TensorType(tensor)) = kind
+                && let Some(first) = tensor.shape.as_mut().and_then(|s| s.dim.first_mut())
+            {
+                first.value = Some(dimension::Value::DimValue(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `name` with the dimensions `[N, …dims]` the one output; the batch is that of the input.
     pub(crate) fn set_output(&mut self, name: &str, dims: &[usize]) {
-        let mut all = vec![None];
+        let mut all = vec![self.batch()];
         all.extend(dims.iter().map(|&d| Some(d)));
         self.graph_mut().output = vec![float_value(name, &all)];
     }
@@ -295,9 +312,10 @@ impl OnnxGraph {
         for node in self.nodes() {
             taken.insert(node.name);
             taken.extend(node.inputs);
-            taken.extend(node.outputs);
         }
-        taken.extend(self.weight_shapes().into_keys());
+        if let Some(graph) = &self.proto.graph {
+            walk::names(graph, &mut taken);
+        }
         let numbered = (2..).map(|i| format!("{wanted}_{i}"));
         std::iter::once(wanted.to_owned())
             .chain(numbered)

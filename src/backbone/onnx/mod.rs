@@ -1,7 +1,6 @@
 //! An ONNX file as a graph that can be read, cut at a tensor and extended.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use prost::Message;
 use tract_onnx::pb;
@@ -9,10 +8,11 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
-use super::{check, engine, external};
+use super::{check, engine};
 use crate::error::{Error, Result};
 
 mod edit;
+pub(super) mod walk;
 
 /// A graph with one picture tensor as its input.
 #[derive(Clone, Debug)]
@@ -29,7 +29,8 @@ pub struct OnnxNode {
     pub name: String,
     /// The ONNX operator, such as `Conv`.
     pub op_type: String,
-    /// Tensors that it reads; an empty name is an input left out.
+    /// Tensors that it reads; an empty name is an input left out. Those that the graphs inside an `If`, `Loop` or
+    /// `Scan` take from outside come behind its own.
     pub inputs: Vec<String>,
     /// Tensors that it makes.
     pub outputs: Vec<String>,
@@ -72,23 +73,11 @@ impl OnnxGraph {
         OnnxGraph::from_proto(decode(bytes, name)?, name)
     }
 
-    /// As [`parse`](Self::parse), of a file that may keep its weights in other files of the folder `folder`;
-    /// also returns its bytes as one file, if they are others than `bytes`.
+    /// A graph of what a file says.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), and if such a file is missing, too short or elsewhere.
-    pub fn parse_in(
-        bytes: &[u8],
-        folder: &Path,
-        name: &str,
-    ) -> Result<(OnnxGraph, Option<Vec<u8>>)> {
-        let mut proto = decode(bytes, name)?;
-        let is_split = external::inline(&mut proto, folder, name)?;
-        let whole = is_split.then(|| proto.encode_to_vec());
-        Ok((OnnxGraph::from_proto(proto, name)?, whole))
-    }
-
-    fn from_proto(proto: pb::ModelProto, name: &str) -> Result<OnnxGraph> {
+    /// As [`parse`](Self::parse).
+    pub(super) fn from_proto(proto: pb::ModelProto, name: &str) -> Result<OnnxGraph> {
         let fail = |problem: String| Error::Model {
             model: name.to_owned(),
             problem,
@@ -107,20 +96,27 @@ impl OnnxGraph {
         if let Some(problem) = check::damage(graph) {
             return Err(fail(problem));
         }
-        let order = check::execution_order(graph).map_err(fail)?;
-        let mut proto = proto;
-        if let Some(graph) = &mut proto.graph
-            && !order.is_sorted()
-        {
-            graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
-        }
-        if let Some(problem) = proto.graph.as_ref().and_then(check::excess) {
-            return Err(fail(problem));
-        }
-        Ok(OnnxGraph {
+        let graph = OnnxGraph {
             proto,
             name: name.to_owned(),
-        })
+        };
+        graph.in_order()
+    }
+
+    /// The graph with its operators in an order of execution.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they form a circle.
+    pub(super) fn in_order(mut self) -> Result<OnnxGraph> {
+        let order = check::execution_order(self.graph()?).map_err(|e| self.fail(e))?;
+        if !order.is_sorted() {
+            let graph = self.graph_mut();
+            graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
+        }
+        match check::excess(self.graph()?) {
+            Some(problem) => Err(self.fail(problem)),
+            None => Ok(self),
+        }
     }
 
     /// The bytes of this graph as an ONNX file; the same graph gives the same bytes.
@@ -199,6 +195,12 @@ impl OnnxGraph {
             )));
         }
         Ok((input.name.clone(), dims))
+    }
+
+    /// Number of pictures that it takes at once; none if that is free.
+    pub fn batch(&self) -> Option<usize> {
+        let (_, dims) = self.input().ok()?;
+        dims[0]
     }
 
     /// Names of the graph's outputs.
@@ -353,6 +355,15 @@ impl OnnxGraph {
         super::hex_sha256(&graph.encode_to_vec())
     }
 
+    /// Whether the bytes of an ONNX file have an entry of this name in their metadata.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they are no ONNX file.
+    pub(crate) fn has_metadata(bytes: &[u8], name: &str, key: &str) -> Result<bool> {
+        let proto = decode(bytes, name)?;
+        Ok(proto.metadata_props.iter().any(|entry| entry.key == key))
+    }
+
     /// The value of an entry of the file's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let entry = self.proto.metadata_props.iter().find(|e| e.key == key)?;
@@ -368,7 +379,8 @@ fn known_dim(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
     }
 }
 
-fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelProto> {
+/// The bytes of an ONNX file as what it says.
+pub(in crate::backbone) fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelProto> {
     let fail = |problem: String| Error::Model {
         model: name.to_owned(),
         problem,
@@ -392,7 +404,12 @@ impl OnnxNode {
                 node.name.clone()
             },
             op_type: node.op_type.clone(),
-            inputs: node.input.clone(),
+            inputs: node
+                .input
+                .iter()
+                .cloned()
+                .chain(walk::captures(node))
+                .collect(),
             outputs: node
                 .output
                 .iter()

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::groups::{AugmentArgs, BackboneArgs, DatasetArgs, HeadArgs, RunArgs};
-use crate::backbone::Pool;
+use crate::backbone::{InputSize, Pool};
 use crate::cli::args::PipelineArgs;
 use crate::cli::watch::bytes;
 
@@ -158,10 +158,10 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wise_ft: Option<f64>,
 
-    /// Height and width of the input in pixels [default: what the model card says].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
     #[arg(long, value_name = "PX", help_heading = "Base")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     /// The layer whose output is the feature [default: the last before the classifier].
     #[arg(

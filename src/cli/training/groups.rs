@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use crate::backbone::Pool;
+use crate::backbone::{InputSize, Pool};
 use crate::job::Views;
 
 /// Where the pictures are.
@@ -45,10 +45,10 @@ pub struct BackboneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
-    /// Height and width of the input in pixels [default: what the model card says].
+    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_size: Option<u32>,
+    pub input_size: Option<InputSize>,
 
     /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end;
     /// given again, the features of all of them [default: the last before the classifier].

@@ -145,7 +145,7 @@ pub fn plan(bytes: &[u8]) {
     static BACKBONE: LazyLock<(Backbone, Dataset)> = LazyLock::new(|| {
         let params = BackboneParams {
             model: WORK.path().join("base.onnx").display().to_string(),
-            input_size: Some(32),
+            input_size: Some(32.into()),
             ..BackboneParams::default()
         };
         let dataset = Dataset::open(&photos(), None).unwrap();

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Once};
 
-use tl::backbone::{ModelCard, Network, OnnxGraph};
+use tl::backbone::{ModelCard, Network, OnnxGraph, read_base};
 use tl::dataset::Dataset;
 use tl::features::FeatureStore;
 use tl::job::{ExtractConfig, FinetuneConfig, FitConfig, TrainConfig};
@@ -108,7 +108,8 @@ pub fn saved_model(bytes: &[u8]) {
 /// Somebody's ONNX file as a base: read, checked and loaded.
 pub fn onnx(bytes: &[u8]) {
     let_the_library_catch();
-    let Ok(graph) = OnnxGraph::parse(bytes, "m.onnx") else {
+    let _ = OnnxGraph::parse(bytes, "m.onnx");
+    let Ok((graph, _)) = read_base(bytes, Path::new("/nowhere"), "m.onnx") else {
         return;
     };
     let _ = graph.input();

@@ -1,0 +1,186 @@
+//! Weights that an ONNX file keeps in other files beside it, as PyTorch's exporter writes them.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataLocation;
+
+use super::functions::Function;
+use crate::backbone::check::value_bytes;
+use crate::backbone::onnx::walk::each_constant_mut;
+use crate::disk::{open_to_read, stays_below};
+use crate::error::{Error, Result, shown};
+
+/// Weights may be the same bytes of a file, as tied ones are: they may have this many times the bytes of their files.
+const MOST_SHARED: u64 = 8;
+/// Or this many bytes in all.
+const FEW_BYTES: u64 = 1 << 28;
+
+/// Puts the weights that are kept in files of `folder` into the model, those of `Constant` nodes, of graphs inside the
+/// graph and of `functions` among them; says whether there were any. `name` stands for the model in error messages.
+///
+/// The place of a weight is `location` (a path below the folder), `offset` and `length` in bytes, as the ONNX
+/// specification (`onnx.proto`, `external_data`) has them.
+///
+/// # Errors
+/// [`Error::Model`] if a location is not below `folder`, if a file has fewer bytes than it should, or if the weights
+/// have many more bytes than their files.
+pub(super) fn inline(
+    model: &mut pb::ModelProto,
+    functions: &mut [Function],
+    folder: &Path,
+    name: &str,
+) -> Result<bool> {
+    let mut files: HashMap<PathBuf, DataFile> = HashMap::new();
+    let mut wanted: u64 = 0;
+    each_external(model, functions, name, &mut |tensor| {
+        let place = Place::of(tensor, folder, &mut files)?;
+        wanted = wanted.saturating_add(place.length);
+        Ok(())
+    })?;
+    let there = files
+        .values()
+        .fold(0_u64, |sum, f| sum.saturating_add(f.length));
+    if wanted > there.saturating_mul(MOST_SHARED).max(FEW_BYTES) {
+        return Err(Error::Model {
+            model: name.to_owned(),
+            problem: format!(
+                "its weights ask for {wanted} bytes of files that have {there}: the file is damaged; get it again"
+            ),
+        });
+    }
+    each_external(model, functions, name, &mut |tensor| {
+        tensor.raw_data = Place::of(tensor, folder, &mut files)?.read(&mut files)?;
+        tensor.external_data.clear();
+        tensor.data_location = None;
+        Ok(())
+    })?;
+    Ok(!files.is_empty())
+}
+
+/// Calls `visit` on every weight and constant that is kept in another file; a clause of it becomes an error.
+fn each_external(
+    model: &mut pb::ModelProto,
+    functions: &mut [Function],
+    name: &str,
+    visit: &mut impl FnMut(&mut pb::TensorProto) -> std::result::Result<(), String>,
+) -> Result<()> {
+    let mut checked = |which: &str, tensor: &mut pb::TensorProto| {
+        if tensor.data_location != Some(DataLocation::External as i32) {
+            return Ok(());
+        }
+        visit(tensor).map_err(|problem| Error::Model {
+            model: name.to_owned(),
+            problem: format!("the weights of `{which}` are in another file, {problem}"),
+        })
+    };
+    for graph in model.graph.iter_mut() {
+        for tensor in &mut graph.initializer {
+            checked(&tensor.name.clone(), tensor)?;
+        }
+        each_constant_mut(&mut graph.node, &mut checked)?;
+    }
+    for function in functions {
+        each_constant_mut(&mut function.nodes, &mut checked)?;
+    }
+    Ok(())
+}
+
+/// A file of weights, open.
+struct DataFile {
+    file: File,
+    length: u64,
+}
+
+/// Where the bytes of a weight are.
+struct Place {
+    path: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
+impl Place {
+    fn of(
+        tensor: &pb::TensorProto,
+        folder: &Path,
+        files: &mut HashMap<PathBuf, DataFile>,
+    ) -> std::result::Result<Place, String> {
+        let entry = |key: &str| {
+            let entry = tensor.external_data.iter().find(|entry| entry.key == key);
+            entry.map(|entry| entry.value.as_str())
+        };
+        let number = |key: &str| match entry(key).map(str::parse::<u64>) {
+            None => Ok(None),
+            Some(Ok(number)) => Ok(Some(number)),
+            Some(Err(_)) => Err(format!("whose `{key}` is no number")),
+        };
+        let location = entry("location").ok_or("which is not named")?;
+        let path = below(folder, location)?;
+        let whole = match files.get(&path) {
+            Some(file) => file.length,
+            None => {
+                let unreadable = |e| format!("{}, which cannot be read: {e}", shown(&path));
+                let (file, facts) = open_to_read(&path).map_err(unreadable)?;
+                let length = facts.len();
+                files.insert(path.clone(), DataFile { file, length });
+                length
+            }
+        };
+        let offset = number("offset")?.unwrap_or(0);
+        let rest = whole.saturating_sub(offset);
+        // Without a length it is as long as the tensor.
+        let length = match number("length")? {
+            Some(length) => length,
+            None => bytes_of(tensor).unwrap_or(rest),
+        };
+        if length > rest {
+            return Err(format!(
+                "{}, which is too short; get it again",
+                shown(&path)
+            ));
+        }
+        Ok(Place {
+            path,
+            offset,
+            length,
+        })
+    }
+
+    fn read(&self, files: &mut HashMap<PathBuf, DataFile>) -> std::result::Result<Vec<u8>, String> {
+        let data = files.get_mut(&self.path).ok_or("which is not open")?;
+        let mut values = vec![0; usize::try_from(self.length).map_err(|e| e.to_string())?];
+        data.file
+            .seek(SeekFrom::Start(self.offset))
+            .and_then(|_| data.file.read_exact(&mut values))
+            .map_err(|e| format!("{}, which cannot be read: {e}", shown(&self.path)))?;
+        Ok(values)
+    }
+}
+
+/// How many bytes a tensor of this shape and type has; none for types of parts of bytes.
+fn bytes_of(tensor: &pb::TensorProto) -> Option<u64> {
+    let width = u64::try_from(value_bytes(tensor.data_type)?).ok()?;
+    let dims = tensor.dims.iter();
+    dims.map(|&dim| u64::try_from(dim).ok())
+        .try_fold(width, |bytes, dim| bytes.checked_mul(dim?))
+}
+
+/// The file `location` of `folder`, links followed.
+fn below(folder: &Path, location: &str) -> std::result::Result<PathBuf, String> {
+    let relative = Path::new(location);
+    let outside = || format!("{location:?}, which is not in the model's folder");
+    if location.is_empty() || !stays_below(relative) {
+        return Err(outside());
+    }
+    let missing =
+        |e| format!("{location:?}, which is not beside it ({e}); put both into one folder");
+    let path = fs::canonicalize(folder.join(relative)).map_err(missing)?;
+    let folder = fs::canonicalize(folder).map_err(missing)?;
+    match path.starts_with(folder) && path.is_file() {
+        true => Ok(path),
+        false => Err(outside()),
+    }
+}

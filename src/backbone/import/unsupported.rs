@@ -1,0 +1,121 @@
+//! Operators and constants that cannot be run, by name, with what to do. Touches no file.
+
+use std::collections::HashSet;
+
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::build::is_own_domain;
+use crate::backbone::onnx::OnnxGraph;
+use crate::backbone::onnx::walk::each_node;
+
+/// The newest operator set whose operators are all known.
+pub(in crate::backbone) const NEWEST_KNOWN: i64 = 22;
+
+/// Operators of Microsoft's domain that the engine has.
+const MICROSOFT: [&str; 12] = [
+    "BiasGelu",
+    "DequantizeLinear",
+    "FastGelu",
+    "GatherBlockQuantized",
+    "Gelu",
+    "GroupQueryAttention",
+    "MatMulNBits",
+    "MultiHeadAttention",
+    "QuantizeLinear",
+    "QuickGelu",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+];
+
+/// Domains of operators that are this program's own, or that the engine knows by the same names.
+const OTHER_DOMAINS: [&str; 1] = ["ai.onnx.ml"];
+
+/// Finds something in `graph` that cannot be run: says which, and what to do, in a clause.
+pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
+    let proto = graph.proto().graph.as_ref()?;
+    let known = tract_onnx::onnx().op_register.0;
+    let mut found: Option<String> = None;
+    let texts: HashSet<&str> = proto
+        .initializer
+        .iter()
+        .filter(|t| t.data_type == DataType::String as i32)
+        .map(|t| t.name.as_str())
+        .collect();
+    each_node(proto, &mut |node| {
+        if found.is_some() {
+            return;
+        }
+        let op = node.op_type.as_str();
+        let which = || {
+            let name = match node.name.is_empty() {
+                true => node.output.first().map_or("", String::as_str),
+                false => &node.name,
+            };
+            format!("the operator {op} of the node `{name}`")
+        };
+        let domain = node.domain.as_str();
+        let is_foreign = match domain {
+            _ if is_own_domain(domain) || OTHER_DOMAINS.contains(&domain) => false,
+            "com.microsoft" => !MICROSOFT.contains(&op),
+            _ => true,
+        };
+        found = if is_foreign {
+            Some(format!(
+                "{} is not supported: it is of the domain {domain}, and the file does not define it; export the model \
+                 without it, or give a --cut before it",
+                which()
+            ))
+        } else if node
+            .input
+            .iter()
+            .any(|input| texts.contains(input.as_str()))
+        {
+            Some(format!(
+                "{} works on texts, which is not supported; give a --cut before it",
+                which()
+            ))
+        } else if !known.contains_key(op) || op == "Scan" {
+            Some(format!(
+                "{} is not supported; {}",
+                which(),
+                advice(node, graph.operator_set())
+            ))
+        } else if op == "Constant" && !has_value(node) {
+            Some(format!(
+                "{} has no value that can be read, such as a sparse tensor; export the model with dense constants",
+                which()
+            ))
+        } else {
+            None
+        };
+    });
+    found
+}
+
+fn has_value(node: &pb::NodeProto) -> bool {
+    let mut attributes = node.attribute.iter();
+    attributes.any(|a| a.name.starts_with("value") && (a.name != "value" || a.t.is_some()))
+}
+
+fn advice(node: &pb::NodeProto, version: i64) -> String {
+    match node.op_type.as_str() {
+        "Loop" | "Scan" => {
+            "how often it runs depends on the picture, or on the number of pictures; export the model with its loops \
+             written out, or give a --cut before it"
+                .to_owned()
+        }
+        op if op.contains("Sequence") || op.contains("Optional") => {
+            "sequences of tensors cannot be run; export the model without them, or give a --cut before it".to_owned()
+        }
+        "Upsample" => {
+            "export the model in operator set 11 or above, where Resize has its place, or give a --cut before it"
+                .to_owned()
+        }
+        _ if version > NEWEST_KNOWN => format!(
+            "the file is written in operator set {version}: export the model with opset {NEWEST_KNOWN} or below, or \
+             give a --cut before it"
+        ),
+        _ => "export the model without it, or give a --cut before it".to_owned(),
+    }
+}
