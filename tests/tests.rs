@@ -49,6 +49,9 @@ mod python;
 /// Models of smaller numbers.
 mod quantize;
 
+/// Quantising networks with parts that do not depend on the picture.
+mod quantize_forms;
+
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
 

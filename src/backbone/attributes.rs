@@ -98,6 +98,14 @@ impl Attributes<'_> {
     }
 }
 
+impl<'a> Attributes<'a> {
+    /// A tensor.
+    pub fn tensor(&self, name: &str) -> Option<&'a pb::TensorProto> {
+        let mut attributes = self.0.iter();
+        attributes.find(|a| a.name == name)?.t.as_ref()
+    }
+}
+
 impl OnnxGraph {
     fn node_protos(&self) -> &[pb::NodeProto] {
         self.proto().graph.as_ref().map_or(&[], |g| &g.node)
@@ -129,11 +137,6 @@ impl OnnxGraph {
     /// The node at place `index`.
     pub(super) fn node_proto(&self, index: usize) -> Option<&pb::NodeProto> {
         self.node_protos().get(index)
-    }
-
-    /// Whether a tensor is a weight, or made by a `Constant` node.
-    pub(super) fn is_constant(&self, name: &str) -> bool {
-        self.constant(name).is_some()
     }
 
     /// Whether a tensor is a float32 constant.
