@@ -46,6 +46,9 @@ mod pixels;
 /// Finding the Python with the references.
 mod python;
 
+/// Quantised layers of other programs, in random forms.
+mod qdq;
+
 /// Models of smaller numbers.
 mod quantize;
 

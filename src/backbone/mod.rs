@@ -20,6 +20,7 @@ mod network;
 mod onnx;
 mod operators;
 mod quantize;
+mod rounding;
 mod summary;
 mod trainable;
 mod zoo;

@@ -11,6 +11,7 @@ use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
 use super::engine::{self, LayerTime};
 use super::onnx::OnnxGraph;
+use super::rounding::canonical;
 use crate::error::{Error, Result};
 
 /// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
@@ -37,11 +38,12 @@ impl Network {
                 engine::optimize(model)?.into_optimized()?.into_runnable()
             })
         };
+        let proto = canonical(graph.proto());
         // What cannot be computed with integers is computed in floats, as any runtime may.
-        let integers = guarded(graph, || Ok(engine::in_integers(graph.proto())));
+        let integers = guarded(graph, || Ok(engine::in_integers(&proto)));
         let plan = match integers.ok().flatten().map(|proto| load(&proto)) {
             Some(Ok(plan)) => plan,
-            _ => load(graph.proto())?,
+            _ => load(&proto)?,
         };
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
@@ -206,7 +208,7 @@ pub(super) fn tensor_shapes(
     input_shape: [usize; 4],
 ) -> Result<HashMap<String, Vec<usize>>> {
     let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
-        let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
+        let parsed = tract_onnx::onnx().parse(&canonical(graph.proto()), None)?;
         let mut model = parsed.model;
         model.set_input_fact(0, f32::fact(input_shape).into())?;
         // Shapes are wanted for as many tensors as can be had: a tensor that cannot be analysed has none.
