@@ -403,6 +403,7 @@ fn save(
     let trained = tuning.tail.trained_parameters();
     let record = record_of(
         backbone,
+        &head,
         store,
         TrainingRecord {
             history: tuned.warmup.clone(),
@@ -431,6 +432,7 @@ fn save(
         chosen: choose_references(store, tuning.labels, rows),
         config,
         output: &config.output,
+        head: &head,
     };
     let (bytes, verification) =
         save_verified(model, &saving, "trained network", from_maps, progress)?;

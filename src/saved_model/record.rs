@@ -23,6 +23,9 @@ pub struct Record {
     pub backbone: BackboneId,
     /// Shape of the features between base and head: `[D]` or `[H, W, C]`.
     pub feature_shape: Vec<usize>,
+    /// Whether operators before the head's first layer standardise the features.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standardized: bool,
     /// How the head came about.
     pub training: TrainingRecord,
     /// How its numbers were made smaller; none if they are float32 as they were trained.
