@@ -61,6 +61,9 @@ mod reference;
 /// The whole road through the headless program, and what goes wrong on the way.
 mod road;
 
+/// Saved models as bases.
+mod saved_base;
+
 /// Features of any scale and mean.
 mod scales;
 

@@ -21,6 +21,7 @@ mod onnx;
 mod operators;
 mod quantize;
 mod rounding;
+mod saved_base;
 mod summary;
 mod trainable;
 mod zoo;
@@ -41,11 +42,12 @@ pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{OnnxGraph, OnnxNode};
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
+pub(crate) use saved_base::RECORD_KEY;
 pub use summary::{Layer, Summary};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
-    known_model, known_models, label_list, models_home,
+    is_path, known_model, known_models, label_list, models_home,
 };
 
 use self::cut::Layouts;
@@ -318,16 +320,18 @@ fn pooled_features(
     Ok(features)
 }
 
+/// Largest height and width of an input, in pixels.
+const LARGEST_INPUT: u32 = 4096;
+
 /// The input size that the user or else the card asks for.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
-    const LARGEST: u32 = 4096;
     let size = wanted.unwrap_or(card.input_size);
-    if size < card.min_size.max(1) || size > LARGEST {
+    if size < card.min_size.max(1) || size > LARGEST_INPUT {
         return Err(Error::Parameter {
             name: "input-size",
             value: size.to_string(),
             problem: format!(
-                "{} takes {} to {LARGEST} pixels",
+                "{} takes {} to {LARGEST_INPUT} pixels",
                 card.name,
                 card.min_size.max(1)
             ),

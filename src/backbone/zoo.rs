@@ -11,6 +11,7 @@ use super::card::ModelCard;
 use super::cut::{Tail, find_tail};
 use super::guess::{Preparation, guess_card};
 use super::onnx::OnnxGraph;
+use super::saved_base::base_inside;
 use crate::disk::parent;
 use crate::error::{Error, Result};
 
@@ -177,16 +178,21 @@ fn with_weights(card: ModelCard) -> KnownModel {
 
 /// Finds a base by the name of its card or by the path of its ONNX file.
 ///
-/// A path is anything that ends in `.onnx` or has a separator in it. Its card is the file of the same
-/// name with the ending `.toml`; without one, the card is guessed and `warnings` says so.
+/// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model
+/// is its own card; without either, the card is guessed and `warnings` says so.
 ///
 /// # Errors
 /// [`Error::NotFound`] or [`Error::Model`], with what to do.
 pub fn find(model: &str) -> Result<FoundModel> {
-    if model.ends_with(".onnx") || model.contains(['/', '\\']) {
+    if is_path(model) {
         return from_file(Path::new(model));
     }
     from_card(known_model(model)?)
+}
+
+/// Whether `model` is a path rather than a name: it ends in `.onnx` or has a separator in it.
+pub fn is_path(model: &str) -> bool {
+    model.ends_with(".onnx") || model.contains(['/', '\\'])
 }
 
 /// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
@@ -210,12 +216,18 @@ pub fn find_file(
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
+    let sha256 = hex_sha256(&bytes);
+    if card.is_none()
+        && preparation.is_none()
+        && let Some(found) = base_inside(&graph, path, &sha256)?
+    {
+        return Ok((found, bytes));
+    }
     let mut warnings = Vec::new();
     let card = match card {
         Some(card) => card,
         None => guess_card(&graph, path, preparation, &mut warnings)?,
     };
-    let sha256 = hex_sha256(&bytes);
     Ok((found(card, graph, sha256, warnings)?, bytes))
 }
 

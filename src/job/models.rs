@@ -292,6 +292,8 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         None => None,
     };
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
+    // A saved model goes by what its base was before; the card is of the file.
+    found.sha256 = hex_sha256(&bytes);
     for warning in &found.warnings {
         progress.warn(format!("{warning}; give --preprocess if you know"));
     }

@@ -6,7 +6,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::envelope::write_config;
-use crate::backbone::{Backbone, PictureSession, hex_sha256};
+use crate::backbone::{Backbone, PictureSession, hex_sha256, is_path};
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture, read_file};
@@ -43,6 +43,7 @@ pub(super) fn record_of(
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         classes: store.meta().classes.clone(),
         backbone: backbone.id().clone(),
+        base_path: Some(backbone.source().to_owned()).filter(|source| is_path(source)),
         feature_shape: backbone.feature_shape().to_vec(),
         standardized: head.standardization().is_some(),
         training,

@@ -23,13 +23,12 @@ pub use record::{
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{Network, OnnxGraph, PictureSession, hex_sha256};
+use crate::backbone::{Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256};
 use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
-/// Keys of the file's metadata.
-const RECORD_KEY: &str = "tl.record";
+/// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
 
 /// A saved model that is loaded and ready to run.
