@@ -32,7 +32,7 @@ fn main() -> tl::Result<()> {
     let mut row = vec![0.0; store.matrix().dim()];
     let mut found = Vec::new();
     for (i, entry) in store.index().iter().enumerate() {
-        store.matrix().row_into(i, &mut row);
+        store.matrix().row_into(i, &mut row)?;
         found.push((cosine(&wanted, &row), &entry.path));
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0));

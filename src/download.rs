@@ -8,14 +8,13 @@
 #[cfg_attr(not(feature = "download"), path = "download/offline.rs")]
 mod http;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::disk::{DataFile, create_folder, parent, remove_file, rename_synced};
+use crate::disk::{DataFile, create_folder, open_to_read, parent, remove_file, rename_synced};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Phase, Progress};
 
@@ -195,14 +194,14 @@ fn fail(source: &Source, problem: impl Into<String>) -> Error {
 }
 
 fn copy(path: &Path, part: &mut Part, progress: &Progress) -> Result<()> {
-    if !path.is_file() {
+    if !path.exists() {
         return Err(Error::NotFound {
             what: "model file",
             path: path.to_owned(),
         });
     }
     part.truncate(0)?;
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let (mut file, _) = open_to_read(path).map_err(Error::io("read", path))?;
     let mut piece = vec![0; 1 << 20];
     loop {
         progress.checkpoint()?;

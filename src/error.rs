@@ -1,28 +1,43 @@
 //! The error type of the library. A variant is a mistake that a user can make, or a thing that can
-//! break; its text is one sentence that says what, which file, and what to do.
+//! break; its text is one sentence that says what, which file, and what to do, in one line: names and whatever else comes
+//! from outside are written as [`printable`] text.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A path as one line of a message: characters that could move the cursor of a terminal, break the line or
-/// turn the reading direction are written out (`\n`, `\u{1b}`), bytes that are no UTF-8 become `�`.
+/// Text from outside as a part of one line: characters that could move the cursor of a terminal, break the line or turn
+/// the reading direction are written out (`\n`, `\u{1b}`).
+///
+/// This is the one way in which names of classes, layers, files, models and machines, and whatever else a file or
+/// another program says, are put before a person. What is printable stays as it is.
+pub fn printable(text: &str) -> String {
+    if !text.contains(is_unsafe) {
+        return text.to_owned();
+    }
+    let mut written = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => written.extend(c.escape_default()),
+            false => written.push(c),
+        }
+    }
+    written
+}
+
+/// A path as [`printable`] text; bytes that are no UTF-8 become `�`.
 pub fn shown(path: &Path) -> impl std::fmt::Display {
-    let text = path.to_string_lossy();
-    let written = text.chars().flat_map(|c| {
-        let plain = (!is_unsafe(c)).then_some(c);
-        let escaped = is_unsafe(c).then(|| c.escape_default());
-        plain.into_iter().chain(escaped.into_iter().flatten())
-    });
-    written.collect::<String>()
+    printable(&path.to_string_lossy())
 }
 
 /// Tells whether a character could do something to a terminal, or to the text around it, that is not seen:
-/// control characters, and marks that turn the reading direction (Unicode's Bidi_Control).
+/// control characters, line and paragraph separators, and marks that turn the reading direction (Unicode's
+/// Bidi_Control).
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What went wrong. [`Error::exit_code`] sorts the variants into the exit codes of the programs.
@@ -30,7 +45,7 @@ pub fn is_unsafe(c: char) -> bool {
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}: {source}{}", shown(path), hint(source))]
+    #[error("cannot {action} {}: {}{}", shown(path), printable(&source.to_string()), hint(source))]
     Io {
         /// What was tried, as a verb: `read`, `write`, `create`.
         action: &'static str,
@@ -50,7 +65,7 @@ pub enum Error {
     },
 
     /// The data set cannot be used as it is.
-    #[error("data set {}: {problem}", shown(path))]
+    #[error("data set {}: {}", shown(path), printable(problem))]
     Dataset {
         /// Its folder or CSV file.
         path: PathBuf,
@@ -59,7 +74,7 @@ pub enum Error {
     },
 
     /// A picture cannot be used.
-    #[error("picture {}: {reason}", shown(path))]
+    #[error("picture {}: {}", shown(path), printable(reason))]
     Image {
         /// The picture.
         path: PathBuf,
@@ -68,7 +83,7 @@ pub enum Error {
     },
 
     /// A model cannot be loaded or run.
-    #[error("model {model}: {problem}")]
+    #[error("model {}: {}", printable(model), printable(problem))]
     Model {
         /// Its name or path.
         model: String,
@@ -77,7 +92,7 @@ pub enum Error {
     },
 
     /// A file could not be fetched.
-    #[error("cannot fetch {from}: {problem}")]
+    #[error("cannot fetch {}: {}", printable(from), printable(problem))]
     Download {
         /// Its address or path.
         from: String,
@@ -86,7 +101,13 @@ pub enum Error {
     },
 
     /// Two things that must fit do not: shapes, classes, stores.
-    #[error("{what}: expected {expected}, found {found}; {hint}")]
+    #[error(
+        "{}: expected {}, found {}; {}",
+        printable(what),
+        printable(expected),
+        printable(found),
+        printable(hint)
+    )]
     Mismatch {
         /// Which things.
         what: String,
@@ -100,9 +121,10 @@ pub enum Error {
 
     /// A feature store has features of other settings.
     #[error(
-        "{what} of the feature store {}: expected {expected}, found {found}; give another folder, or --force to replace \
-         this one",
-        shown(path)
+        "{what} of the feature store {}: expected {}, found {}; give another folder, or --force to replace this one",
+        shown(path),
+        printable(expected),
+        printable(found)
     )]
     OtherFeatures {
         /// Its folder.
@@ -116,7 +138,7 @@ pub enum Error {
     },
 
     /// A feature store is broken or of another version.
-    #[error("feature store {}: {problem}", shown(path))]
+    #[error("feature store {}: {}", shown(path), printable(problem))]
     Store {
         /// Its folder.
         path: PathBuf,
@@ -125,7 +147,7 @@ pub enum Error {
     },
 
     /// A parameter is out of its range.
-    #[error("{name} = {value}: {problem}")]
+    #[error("{name} = {}: {}", printable(value), printable(problem))]
     Parameter {
         /// Its name as on the command line.
         name: &'static str,
@@ -136,7 +158,7 @@ pub enum Error {
     },
 
     /// A configuration file cannot be understood.
-    #[error("configuration {}: {problem}", shown(path))]
+    #[error("configuration {}: {}", shown(path), printable(problem))]
     Config {
         /// The file.
         path: PathBuf,
@@ -165,7 +187,11 @@ pub enum Error {
     },
 
     /// A saved model did not give the results that it should.
-    #[error("{} does not give the same results: {problem}", shown(path))]
+    #[error(
+        "{} does not give the same results: {}",
+        shown(path),
+        printable(problem)
+    )]
     NotSame {
         /// The file.
         path: PathBuf,
@@ -194,12 +220,30 @@ pub enum Error {
     Cancelled,
 }
 
+/// Holds a whole number that a user gave for `name` against its range.
+///
+/// # Errors
+/// [`Error::Parameter`] with the range.
+pub fn in_range(name: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Parameter {
+        name,
+        value: value.to_string(),
+        problem: format!("must be from {} to {}", range.start(), range.end()),
+    })
+}
+
 /// What to do about a system error, where that is clear.
 fn hint(source: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded => {
             "; make room and run the same command again: what is done is kept"
+        }
+        FileTooLarge => {
+            "; raise the limit on the size of a file (`ulimit -f`) and run the same command again: what is done is kept"
         }
         _ => "",
     }
@@ -264,12 +308,84 @@ mod tests {
         let cases = [
             ("photos/é 写真 =1+1.jpg", "photos/é 写真 =1+1.jpg"),
             ("a\nerror: b.jpg", "a\\nerror: b.jpg"),
+            ("a\u{2028}error: b.jpg", "a\\u{2028}error: b.jpg"),
             ("\u{1b}]0;title\u{7}.jpg", "\\u{1b}]0;title\\u{7}.jpg"),
             ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
-            ("\u{9b}2J", "\\u{9b}2J"),
+            ("\u{9b}2J\t", "\\u{9b}2J\\t"),
         ];
         for (path, line) in cases {
             assert_eq!(shown(Path::new(path)).to_string(), line);
+            assert_eq!(printable(line), line);
+        }
+    }
+
+    /// Every text that a variant holds may come from outside.
+    #[test]
+    fn no_name_in_an_error_begins_a_line() {
+        let evil = || "x\nsame results: TRUE\r\u{1b}[2J".to_owned();
+        let path = || PathBuf::from(evil());
+        let errors = [
+            Error::Io {
+                action: "read",
+                path: path(),
+                source: std::io::Error::other(evil()),
+            },
+            Error::NotFound {
+                what: "model",
+                path: path(),
+            },
+            Error::Dataset {
+                path: path(),
+                problem: evil(),
+            },
+            Error::Image {
+                path: path(),
+                reason: evil(),
+            },
+            Error::Model {
+                model: evil(),
+                problem: evil(),
+            },
+            Error::Download {
+                from: evil(),
+                problem: evil(),
+            },
+            Error::Mismatch {
+                what: evil(),
+                expected: evil(),
+                found: evil(),
+                hint: evil(),
+            },
+            Error::OtherFeatures {
+                path: path(),
+                what: "cut",
+                expected: evil(),
+                found: evil(),
+            },
+            Error::Store {
+                path: path(),
+                problem: evil(),
+            },
+            Error::Parameter {
+                name: "--cut",
+                value: evil(),
+                problem: evil(),
+            },
+            Error::Config {
+                path: path(),
+                problem: evil(),
+            },
+            Error::OutputExists { path: path() },
+            Error::InUse { path: path() },
+            Error::NotSame {
+                path: path(),
+                problem: evil(),
+            },
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.contains("x\\nsame results"), "{text}");
+            assert!(!text.contains(is_unsafe), "{text:?}");
         }
     }
 }

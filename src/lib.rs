@@ -13,7 +13,7 @@
 //! A room uses only rooms above it. `job` wires rooms into deeds (extract, train, fit, predict …); the
 //! two faces, `cli` and `tui`, turn a user's input into a job's configuration and its events into
 //! something to see. `tests/architecture.rs` holds this order against the code.
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)

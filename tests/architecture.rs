@@ -80,6 +80,8 @@ fn foreign_crates_stay_in_their_rooms() {
         ("noto_sans_mono_bitmap", "report"),
         ("ratatui", "tui"),
         ("ratatui_image", "tui"),
+        ("unicode_normalization", "dataset"),
+        ("unicode_segmentation", "tui"),
         ("unicode_width", "tui"),
     ];
     let mut files = Vec::new();

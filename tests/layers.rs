@@ -20,7 +20,7 @@ fn rows(store: &FeatureStore) -> Vec<Vec<f32>> {
     (0..matrix.rows())
         .map(|row| {
             let mut values = vec![0.0; matrix.dim()];
-            matrix.row_into(row, &mut values);
+            matrix.row_into(row, &mut values).unwrap();
             values
         })
         .collect()

@@ -308,7 +308,7 @@ fn numpy_and_a_csv_reader_open_the_store_without_us() {
         let mut row = vec![0.0; 1280];
         let mut sum = 0.0_f64;
         for i in 0..24 {
-            ours.matrix().row_into(i, &mut row);
+            ours.matrix().row_into(i, &mut row).unwrap();
             sum += row.iter().map(|&v| f64::from(v)).sum::<f64>();
         }
         let theirs = facts["sum"].as_f64().unwrap();

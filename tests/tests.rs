@@ -13,6 +13,11 @@ mod board;
 #[cfg(unix)]
 mod campaign;
 
+/// Data sets as people have them.
+mod datasets;
+/// Pictures made by chance against Pillow.
+mod differential;
+
 /// The dashboard in a pseudo-terminal.
 mod dashboard;
 
@@ -67,8 +72,15 @@ mod saved_base;
 /// Features of any scale and mean.
 mod scales;
 
+/// Shared folders, and files that came from elsewhere.
+#[cfg(unix)]
+mod shared;
+
 /// A small HTTP server with bad manners.
 mod server;
+
+/// The ends of networks: classifier, features, outputs, tokens, preparation.
+mod tails;
 
 /// The feature store: killed runs, resumed runs, other readers.
 mod store;

@@ -140,6 +140,99 @@ fn a_trigger_runs_its_command_and_what_is_done_with_is_removed() {
 }
 
 #[test]
+fn a_folder_that_is_made_anew_is_watched_on() {
+    let work = with_model();
+    let mut watch = Watch::start(&work, "watch in m.onnx");
+    // Somebody is still in the old one, so that the system does not tell that it is gone.
+    let _held = fs::File::open(work.path("in")).unwrap();
+    fs::remove_dir_all(work.path("in")).unwrap();
+    fs::create_dir(work.path("in")).unwrap();
+    fs::copy(photo("fish/fish1.jpg"), work.path("in/a.jpg")).unwrap();
+    assert_eq!(watch.next()["label"], "fish");
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn a_new_model_is_used_once_it_is_verified_and_a_bad_one_is_not() {
+    let work = with_model();
+    let tiny = repository("datasets/tiny");
+    let said = work.run(&format!(
+        "fit {} -o n.onnx --epochs 5 --seed 3",
+        tiny.display()
+    ));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let mut watch = Watch::start(&work, "watch in m.onnx --trigger fish>0.9");
+    let picture = |number: u32| {
+        fs::copy(
+            photo("fish/fish1.jpg"),
+            work.path(&format!("in/{number}.jpg")),
+        )
+        .unwrap();
+    };
+    picture(1);
+    let first = watch.next();
+    assert_eq!(first["label"], "fish");
+
+    // A model that is cut off, as by a copy that was broken off.
+    let bytes = fs::read(work.path("n.onnx")).unwrap();
+    fs::write(work.path("bad"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::rename(work.path("bad"), work.path("m.onnx")).unwrap();
+    let mut number = 1;
+    let mut next_of_model = |watch: &mut Watch| loop {
+        number += 1;
+        picture(number);
+        let line = watch.next();
+        if line["event"] == "model" {
+            // The picture comes behind it.
+            return (line, watch.next());
+        }
+        assert_eq!(line["label"], "fish", "{line}");
+        assert_eq!(line["probability"], first["probability"], "{line}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let (news, line) = next_of_model(&mut watch);
+    let error = news["error"].as_str().unwrap();
+    assert!(error.contains("the old one stays"), "{error}");
+    assert_eq!(line["probability"], first["probability"]);
+
+    fs::rename(work.path("n.onnx"), work.path("m.onnx")).unwrap();
+    let (news, line) = next_of_model(&mut watch);
+    assert_eq!(news["sha256"].as_str().unwrap().len(), 64, "{news}");
+    assert_eq!(line["label"], "fish");
+    assert_ne!(line["probability"], first["probability"]);
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn sigterm_ends_a_command_that_runs() {
+    let work = with_model();
+    let mut command = work.command("watch in m.onnx --trigger fish>0.5 --run");
+    let mut child = command
+        .arg("touch started; sleep 1000")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("watching ") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    fs::copy(photo("fish/fish1.jpg"), work.path("in/a.jpg")).unwrap();
+    while !work.path("started").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let asked = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(asked.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // Whoever still had it open would keep this from ending.
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert!(
+        said.contains("the command of --run ended with signal: 15"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_cannot_be_watched_is_said_before_it_begins() {
     let work = with_model();
     for (line, code, sentence) in [
@@ -158,7 +251,7 @@ fn what_cannot_be_watched_is_said_before_it_begins() {
         (
             "watch in m.onnx --queue 0",
             2,
-            "queue = 0: must be 1 or more",
+            "queue = 0: must be from 1 to 100000",
         ),
     ] {
         let said = work.run(line);

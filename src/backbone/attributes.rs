@@ -3,7 +3,7 @@
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::onnx::OnnxGraph;
+use super::onnx::{OnnxGraph, OnnxNode};
 
 /// Values of a float32 tensor, row-major; none if it is of another type.
 pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
@@ -70,6 +70,39 @@ pub(super) fn integer_values(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
     (values.len() == count).then_some(values)
 }
 
+/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
+pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
+    let raw = &tensor.raw_data;
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Float => Some(float_values(tensor)?.into_iter().map(f64::from).collect()),
+        DataType::Int64 if raw.is_empty() => {
+            Some(tensor.int64_data.iter().map(|&i| i as f64).collect())
+        }
+        DataType::Int64 => {
+            let (values, _) = raw.as_chunks::<8>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| i64::from_le_bytes(*b) as f64)
+                    .collect(),
+            )
+        }
+        DataType::Int32 if raw.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&i| f64::from(i)).collect())
+        }
+        DataType::Int32 => {
+            let (values, _) = raw.as_chunks::<4>();
+            Some(
+                values
+                    .iter()
+                    .map(|b| f64::from(i32::from_le_bytes(*b)))
+                    .collect(),
+            )
+        }
+        _ => None,
+    }
+}
+
 /// The attributes of one operator; empty where the graph has none.
 pub(super) struct Attributes<'a>(pub(super) &'a [pb::AttributeProto]);
 
@@ -125,11 +158,16 @@ impl Attributes<'_> {
         let mode = self.text("auto_pad");
         match mode.as_str() {
             "SAME_UPPER" | "SAME_LOWER" => {
-                let total: [usize; 2] = std::array::from_fn(|axis| {
-                    let places = size[axis].div_ceil(stride[axis]);
-                    let reach = dilation[axis] * (window[axis] - 1) + 1;
-                    ((places - 1) * stride[axis] + reach).saturating_sub(size[axis])
-                });
+                let total = |axis: usize| {
+                    let last = size[axis].checked_sub(1)?.checked_div(stride[axis])? * stride[axis];
+                    let reach = window[axis].checked_sub(1)?.checked_mul(dilation[axis])?;
+                    let end = last.checked_add(reach)?.checked_add(1)?;
+                    Some(end.saturating_sub(size[axis]))
+                };
+                let (Some(rows), Some(columns)) = (total(0), total(1)) else {
+                    return Err("its windows are empty or too large".into());
+                };
+                let total = [rows, columns];
                 let less = total.map(|t| t / 2);
                 let more = [total[0] - less[0], total[1] - less[1]];
                 Ok(match mode.as_str() {
@@ -216,6 +254,26 @@ impl OnnxGraph {
     /// Values of a float32 constant, row-major; none if it is of another type or not there.
     pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
         float_values(self.constant(name)?)
+    }
+
+    /// Whether the smallest number that a `QuantizeLinear` node can write is 0.
+    pub(super) fn is_rounded_from_zero(&self, node: &OnnxNode) -> bool {
+        let Some(name) = node.inputs.get(2).filter(|name| !name.is_empty()) else {
+            // Without a zero point, bytes from 0 on.
+            return true;
+        };
+        let Some(tensor) = self.constant(name) else {
+            return false;
+        };
+        let first = match tensor.raw_data.first() {
+            Some(&byte) => Some(i32::from(byte)),
+            None => tensor.int32_data.first().map(|value| value & 0xff),
+        };
+        match first {
+            Some(0) => tensor.data_type == DataType::Uint8 as i32,
+            Some(0x80) => tensor.data_type == DataType::Int8 as i32,
+            _ => false,
+        }
     }
 
     /// Values of an int64 constant; none if it is of another type or not there.

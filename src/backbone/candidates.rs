@@ -35,7 +35,9 @@ pub fn candidate_layers(found: &FoundModel, size: Option<u32>, most: usize) -> R
         let row = &rows[place];
         let is_maps = row.output_shape.as_ref().is_some_and(|s| s.len() == 3);
         let is_vector = row.kind == "Dense";
-        is_maps && !is_preparation(&row.kind) || is_vector
+        let is_tokens = row.output_shape.as_ref().is_some_and(|s| s.len() == 2)
+            && matches!(row.kind.as_str(), "Add" | "LayerNormalization");
+        is_maps && !is_preparation(&row.kind) || is_vector || is_tokens
     };
     let mut places: Vec<usize> = (1..rows.len())
         .filter(|&i| usable(i) && bottlenecks.contains(&rows[i].tensor))

@@ -5,30 +5,80 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 
-/// How feature maps become the features that are stored.
+/// How feature maps, or tokens, become the features that are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
-    /// Mean over height and width: `[H, W, C]` → `[C]`.
+    /// Mean over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     #[default]
     Avg,
-    /// Maximum over height and width: `[H, W, C]` → `[C]`.
+    /// Maximum over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     Max,
-    /// The maps as they are, channels last: `[H, W, C]`.
+    /// The class token, the first of all: `[T, D]` → `[D]`.
+    Cls,
+    /// The maps as they are, channels last: `[H, W, C]`; the tokens as they are: `[T, D]`.
     None,
-    /// The maps as one vector, channels last: `[H·W·C]`.
+    /// The maps as one vector, channels last: `[H·W·C]`; the tokens as one vector: `[T·D]`.
     Flatten,
 }
 
 impl Pool {
+    /// The names on the command line.
+    pub const NAMES: [&'static str; 5] = ["avg", "max", "cls", "none", "flatten"];
+
     /// The name as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Pool::Avg => "avg",
             Pool::Max => "max",
+            Pool::Cls => "cls",
             Pool::None => "none",
             Pool::Flatten => "flatten",
         }
+    }
+
+    /// Number of features that it makes of a tensor of this shape, without the batch and channels last: `[D]`, tokens
+    /// `[T, D]` or maps `[H, W, C]`; none if it cannot.
+    pub fn feature_len(self, shape: &[usize]) -> Option<usize> {
+        match (shape, self) {
+            ([features], _) => Some(*features),
+            ([_, width], Pool::Avg | Pool::Max | Pool::Cls) => Some(*width),
+            ([_, _, channels], Pool::Avg | Pool::Max) => Some(*channels),
+            ([_, _, _], Pool::Cls) => None,
+            ([_, _] | [_, _, _], Pool::None | Pool::Flatten) => Some(shape.iter().product()),
+            _ => None,
+        }
+    }
+}
+
+/// Most letters of a name in a card: with an ending, a file system has room for it.
+const MAX_NAME: usize = 100;
+
+/// Names that Windows keeps for devices, whatever the ending.
+const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// Tells whether `name` can be a part of a file's name in any folder, on any system, and leads nowhere else.
+pub fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();
+    let device = stem.strip_prefix("com").or(stem.strip_prefix("lpt"));
+    let is_device = device.is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name.chars().all(plain)
+        && !name.starts_with(['.', '-'])
+        && !name.ends_with('.')
+        && !is_device
+        && !RESERVED.contains(&stem.as_str())
+}
+
+fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
+    match is_plain_name(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "its {what} {name:?} is no plain name: 1 to {MAX_NAME} letters, digits and - _ . that begin with a letter, \
+             a digit or _"
+        )),
     }
 }
 
@@ -123,18 +173,125 @@ impl ModelCard {
         card.preprocess
             .validate()
             .map_err(|e| fail(format!("its card cannot be used: {e}")))?;
-        if card.file.contains(['/', '\\']) {
-            return Err(fail(format!(
-                "its card names the file `{}`; the file must lie beside the card",
-                card.file
-            )));
+        match card.check_names() {
+            Ok(()) => Ok(card),
+            Err(problem) => Err(fail(format!("its card cannot be used: {problem}"))),
         }
-        Ok(card)
+    }
+
+    /// Whatever of a card becomes a part of a path or an address is held to its form here, once: a card may come
+    /// from anywhere.
+    fn check_names(&self) -> std::result::Result<(), String> {
+        check_name("name", &self.name)?;
+        check_name("file", &self.file)?;
+        if !self.file.to_ascii_lowercase().ends_with(".onnx") {
+            return Err(format!(
+                "its file {:?} does not end in .onnx; it must be the ONNX file beside the card",
+                self.file
+            ));
+        }
+        if let Some(labels) = &self.labels {
+            check_name("labels", labels)?;
+        }
+        let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        if !self.sha256.is_empty() && !is_hash {
+            return Err("its sha256 does not have 64 hexadecimal digits".into());
+        }
+        let is_address = |url: &&String| {
+            let scheme = url.starts_with("http://") || url.starts_with("https://");
+            scheme && url.chars().all(|c| c.is_ascii_graphic())
+        };
+        match self.urls.iter().find(|url| !is_address(url)) {
+            Some(url) => Err(format!("{url:?} is no address; one begins with https://")),
+            None => Ok(()),
+        }
     }
 
     /// The card's TOML text, as [`parse`](Self::parse) reads it.
     pub fn to_toml(&self) -> String {
         // Plain data with its one table at the end always serialises.
         toml::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARD: &str = include_str!("../../models/vgg16.toml");
+
+    /// The card with another line in the place of the one that begins with `key`.
+    fn with(key: &str, line: &str) -> Result<ModelCard> {
+        let lines = CARD.lines().map(|l| match l.starts_with(key) {
+            true => line,
+            false => l,
+        });
+        ModelCard::parse(&lines.collect::<Vec<_>>().join("\n"), "x.toml")
+    }
+
+    #[test]
+    fn a_name_leads_nowhere() {
+        let long = "x".repeat(MAX_NAME + 1);
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "../net",
+            "a/b",
+            "a\\b",
+            "/etc/net",
+            ".net",
+            "-net",
+            "net.",
+            "a b",
+            "ä",
+            "a\nb",
+            "a\0b",
+            "NUL",
+            "com1",
+            "Lpt9.onnx",
+            "aux.b",
+            "C:net",
+            "a~",
+            "$HOME",
+            "*",
+            &long,
+        ] {
+            assert!(!is_plain_name(wrong), "{wrong:?}");
+        }
+        for right in [
+            "net",
+            "efficientnet-lite4-11.onnx",
+            "_x",
+            "a..b",
+            "com",
+            "com10",
+            "console",
+            "3",
+        ] {
+            assert!(is_plain_name(right), "{right}");
+        }
+    }
+
+    #[test]
+    fn no_entry_of_a_card_leads_out_of_its_folder() {
+        assert!(ModelCard::parse(CARD, "x.toml").is_ok());
+        for (key, line) in [
+            ("name =", "name = \"../victim/Cargo\""),
+            ("name =", "name = \"/tmp/x\""),
+            ("file =", "file = \"../x.onnx\""),
+            ("file =", "file = \"..\\\\x.onnx\""),
+            ("file =", "file = \"vgg16.toml\""),
+            ("file =", "file = \".profile\""),
+            ("title =", "title = \"x\"\nlabels = \"../../labels.txt\""),
+            ("title =", "title = \"x\"\nurls = [\"file:///etc/passwd\"]"),
+            ("sha256 =", "sha256 = \"../x\""),
+        ] {
+            let error = with(key, line).map(|_| line).unwrap_err().to_string();
+            assert!(
+                error.starts_with("model x.toml: its card cannot be used:"),
+                "{line}: {error}"
+            );
+        }
     }
 }

@@ -7,21 +7,59 @@ use std::collections::{BinaryHeap, HashMap};
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 
+mod bounds;
+mod ranks;
+mod shapes;
+mod sizes;
+
+pub(super) use bounds::excess;
+pub(super) use sizes::oversize;
+
 /// Most values that a node may make out of a constant shape.
 const MOST_FILLED: i64 = 1 << 26;
 
 /// Finds a constant that is kept elsewhere, that is not as large as it says, or that asks for a huge tensor;
 /// says which, in a clause.
 pub(super) fn damage(graph: &pb::GraphProto) -> Option<String> {
-    constants(graph)
-        .find_map(|(name, tensor)| tensor_damage(name, tensor))
-        .or_else(|| huge_fill(graph))
+    graphs(graph).into_iter().find_map(|(graph, _)| {
+        constants(graph)
+            .find_map(|(name, tensor)| tensor_damage(name, tensor))
+            .or_else(|| huge_fill(graph))
+    })
+}
+
+/// `graph`, and the graphs in its nodes with how deep each lies; `graph` itself, at 0, comes first.
+fn graphs(graph: &pb::GraphProto) -> Vec<(&pb::GraphProto, usize)> {
+    let mut found = vec![(graph, 0)];
+    let mut next = 0;
+    while let Some(&(graph, depth)) = found.get(next) {
+        let inner = graph.node.iter().flat_map(inner_graphs);
+        found.extend(inner.map(|graph| (graph, depth + 1)));
+        next += 1;
+    }
+    found
+}
+
+/// The graphs in the attributes of a node, such as the branches of an `If`.
+fn inner_graphs(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
+    let attributes = node.attribute.iter();
+    attributes.flat_map(|a| a.g.iter().chain(&a.graphs))
+}
+
+/// A node as a message names it.
+fn said(node: &pb::NodeProto) -> String {
+    let output = node.output.first().filter(|_| node.name.is_empty());
+    let name = output.unwrap_or(&node.name);
+    format!("the node `{name}` ({})", node.op_type)
 }
 
 /// Weights, and what `Constant` nodes make.
 fn constants(graph: &pb::GraphProto) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
     let values = graph.node.iter().flat_map(|node| {
-        let tensors = node.attribute.iter().filter_map(|a| a.t.as_ref());
+        let tensors = node
+            .attribute
+            .iter()
+            .flat_map(|a| a.t.iter().chain(&a.tensors));
         tensors.map(|tensor| (node.output.first().map_or("", String::as_str), tensor))
     });
     let weights = graph.initializer.iter();

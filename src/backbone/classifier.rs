@@ -1,16 +1,21 @@
 //! The ImageNet classifier that a base was trained as.
 
+use super::cut::Layouts;
+use super::network::tensor_shapes;
 use super::onnx::Attribute;
 use super::zoo::{find, label_list};
-use super::{Network, PictureSession, cut, input_shape, input_size};
+use super::{Network, PictureSession, Tail, cut, input_shape, input_size};
 use crate::error::Result;
-use crate::pixels::Preprocess;
+use crate::pixels::{Layout, Preprocess};
 
 /// A base with its own classifier.
 pub struct Classifier {
     network: Network,
     preprocess: Preprocess,
     labels: Vec<String>,
+    feature_len: Option<usize>,
+    tail: Tail,
+    notes: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -39,14 +44,27 @@ impl Classifier {
                  with `tl-batch fit`",
             ));
         };
+        let shape = input_shape(
+            &graph,
+            found.card.preprocess.layout,
+            input_size(&found.card, size)?,
+        )?;
+        let layouts = Layouts::of(&graph, found.card.preprocess.layout);
+        let feature_len = tensor_shapes(&graph, shape)?
+            .get(&found.tail.features)
+            .and_then(|shape| match *shape.get(1..)? {
+                [channels, height, width] => match layouts.at(&found.tail.features) {
+                    Layout::Nchw => found.card.pool.feature_len(&[height, width, channels]),
+                    Layout::Nhwc => found.card.pool.feature_len(&[channels, height, width]),
+                },
+                ref other => found.card.pool.feature_len(other),
+            });
         let logits = cut::find_cut(&graph, &logits)?;
         graph.keep(std::slice::from_ref(&logits))?;
         let flat = cut::flattened(&mut graph, &logits);
         let output = graph.fresh_name("probabilities");
         graph.add_node("Softmax", &output, &[&flat], &[("axis", Attribute::Int(1))]);
         graph.set_output(&output, &[]);
-        let size = input_size(&found.card, size)?;
-        let shape = input_shape(&graph, found.card.preprocess.layout, size)?;
         let network = Network::load(&graph, shape)?;
         let classes = network
             .output_shapes()
@@ -69,6 +87,9 @@ impl Classifier {
             network,
             preprocess: found.card.preprocess,
             labels,
+            feature_len,
+            tail: found.tail,
+            notes: found.notes,
             warnings: found.warnings,
         })
     }
@@ -76,6 +97,21 @@ impl Classifier {
     /// Class names in the order of the outputs.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Where the base ends: its features and its logits.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Number of features that its classifier reads, pooled; none if it cannot be found.
+    pub fn feature_len(&self) -> Option<usize> {
+        self.feature_len
+    }
+
+    /// Sentences for the user on what files beside the base say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Sentences for the user on what had to be guessed.

@@ -1,119 +1,12 @@
-//! Where a graph ends: its logits, its features, and the pooling put behind a cut. Touches no file.
+//! Where a graph is cut, and the pooling put behind the cut. Touches no file.
 
 use std::collections::HashMap;
 
 use super::card::Pool;
 use super::layers::{Detail, group, pick};
-use super::onnx::{Attribute, OnnxGraph, OnnxNode};
+use super::onnx::{Attribute, OnnxGraph};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
-
-/// Operators that change no value's channel: a search for the features walks through them.
-const TRANSPARENT: [&str; 12] = [
-    "Identity",
-    "Dropout",
-    "Cast",
-    "Reshape",
-    "Flatten",
-    "Squeeze",
-    "Unsqueeze",
-    "Softmax",
-    "LogSoftmax",
-    "Sigmoid",
-    "Relu",
-    "Clip",
-];
-
-/// The two tensors at the end of an ImageNet classifier.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tail {
-    /// The tensor before the softmax; none if the graph ends in feature maps.
-    pub logits: Option<String>,
-    /// The tensor that the classifier's last dense layer reads; without a classifier, the output.
-    pub features: String,
-}
-
-/// Finds the logits and the features of a graph by walking back from its first output.
-///
-/// The classifier is the last operator that multiplies by a weight matrix (`Gemm`, or `MatMul`, or a 1×1
-/// `Conv` that a global pooling follows, as in SqueezeNet) and whose output is not read by a convolution.
-///
-/// # Errors
-/// [`Error::Model`] if the graph has no output.
-pub fn find_tail(graph: &OnnxGraph) -> Result<Tail> {
-    let nodes = graph.nodes();
-    let weights = graph.weight_shapes();
-    let producers = producers(&nodes);
-    let output = graph
-        .outputs()
-        .into_iter()
-        .next()
-        .ok_or_else(|| graph.fail("it has no output"))?;
-    let mut logits = output.clone();
-    let mut tensor = output.clone();
-    let mut past_pool = false;
-    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i]) {
-        let reads_weight = node.inputs.iter().skip(1).any(|i| weights.contains_key(i));
-        let Some(input) = node.inputs.first().cloned() else {
-            break;
-        };
-        match node.op_type.as_str() {
-            "Softmax" | "LogSoftmax" => {
-                logits = input.clone();
-                tensor = input;
-            }
-            "Add" if reads_weight || weights.contains_key(&input) => {
-                tensor = node
-                    .inputs
-                    .iter()
-                    .find(|i| !weights.contains_key(*i))
-                    .cloned()
-                    .unwrap_or(input);
-            }
-            "Gemm" | "MatMul" if reads_weight => {
-                return Ok(Tail {
-                    logits: Some(logits),
-                    features: features_behind(&input, &nodes, &producers),
-                });
-            }
-            "Conv" if past_pool && node.kernel_shape == [1, 1] => {
-                return Ok(Tail {
-                    logits: Some(logits),
-                    features: features_behind(&input, &nodes, &producers),
-                });
-            }
-            "GlobalAveragePool" | "ReduceMean" | "AveragePool" => {
-                past_pool = true;
-                tensor = input;
-            }
-            op if TRANSPARENT.contains(&op) => tensor = input,
-            _ => break,
-        }
-    }
-    Ok(Tail {
-        logits: None,
-        features: output,
-    })
-}
-
-/// Walks back over dropout, which does nothing when a network is used.
-fn features_behind(tensor: &str, nodes: &[OnnxNode], producers: &HashMap<&str, usize>) -> String {
-    let mut tensor = tensor.to_owned();
-    while let Some(node) = producers.get(tensor.as_str()).map(|&i| &nodes[i])
-        && matches!(node.op_type.as_str(), "Dropout" | "Identity")
-    {
-        tensor = node.inputs[0].clone();
-    }
-    tensor
-}
-
-fn producers(nodes: &[OnnxNode]) -> HashMap<&str, usize> {
-    nodes
-        .iter()
-        .enumerate()
-        .flat_map(|(i, node)| node.outputs.iter().map(move |o| (o.as_str(), i)))
-        .collect()
-}
 
 /// Finds the tensor that a user means by `cut`: the result of a layer of the summary (by its name, a part
 /// that no other layer's name has, or `-3` for the third from the end), or a tensor or node by its name.
@@ -195,10 +88,10 @@ impl Layouts {
 }
 
 /// Puts `pool` behind `tensor`, whose shape without the batch is `shape`. Returns the name of the result
-/// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`.
+/// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[T·D]` or `[T, D]`.
 ///
 /// # Errors
-/// [`Error::Model`] if the tensor has another rank than 2 or 4.
+/// [`Error::Model`] if the tensor has another rank than 2, 3 or 4; [`Error::Parameter`] for the class token of maps.
 pub fn pooled(
     graph: &mut OnnxGraph,
     tensor: &str,
@@ -208,22 +101,39 @@ pub fn pooled(
 ) -> Result<(String, Vec<usize>)> {
     match *shape {
         [features] => Ok((tensor.to_owned(), vec![features])),
+        [tokens, width] => Ok(match pool {
+            Pool::Avg | Pool::Max => {
+                // Tokens last they are maps of one dimension.
+                let maps = permuted(graph, tensor, &[0, 2, 1]);
+                (pooled_maps(graph, &maps, pool), vec![width])
+            }
+            Pool::Cls => {
+                let place = graph.fresh_name("class_token/place");
+                graph.add_number(&place, 0);
+                let token = graph.fresh_name("class_token");
+                let axis = ("axis", Attribute::Int(1));
+                graph.add_node("Gather", &token, &[tensor, &place], &[axis]);
+                (token, vec![width])
+            }
+            Pool::None => (tensor.to_owned(), vec![tokens, width]),
+            Pool::Flatten => (flattened(graph, tensor), vec![tokens * width]),
+        }),
+        [_, _, _] if pool == Pool::Cls => Err(Error::Parameter {
+            name: "pool",
+            value: pool.name().to_owned(),
+            problem: format!(
+                "`{tensor}` has feature maps, which have no class token; use avg, max, flatten or none"
+            ),
+        }),
         [a, b, c] => {
             let [h, w, channels] = match layout {
                 Layout::Nchw => [b, c, a],
                 Layout::Nhwc => [a, b, c],
             };
             Ok(match pool {
-                Pool::Avg | Pool::Max => {
-                    let op = if pool == Pool::Avg {
-                        "GlobalAveragePool"
-                    } else {
-                        "GlobalMaxPool"
-                    };
+                Pool::Avg | Pool::Max | Pool::Cls => {
                     let maps = transposed(graph, tensor, layout, Layout::Nchw);
-                    let pooled = graph.fresh_name("pooled");
-                    graph.add_node(op, &pooled, &[&maps], &[]);
-                    (flattened(graph, &pooled), vec![channels])
+                    (pooled_maps(graph, &maps, pool), vec![channels])
                 }
                 Pool::None => (
                     transposed(graph, tensor, layout, Layout::Nhwc),
@@ -236,7 +146,8 @@ pub fn pooled(
             })
         }
         _ => Err(graph.fail(format!(
-            "the tensor `{tensor}` has {} dimensions; features have two or four: choose another --cut",
+            "the tensor `{tensor}` has {} dimensions; features have two (one vector a picture), three (tokens) or \
+             four (feature maps): choose another --cut",
             shape.len() + 1
         ))),
     }
@@ -260,20 +171,30 @@ pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) ->
     (name, lengths.sum())
 }
 
-fn transposed(graph: &mut OnnxGraph, tensor: &str, from: Layout, to: Layout) -> String {
-    let perm = match (from, to) {
-        (Layout::Nchw, Layout::Nhwc) => vec![0, 2, 3, 1],
-        (Layout::Nhwc, Layout::Nchw) => vec![0, 3, 1, 2],
-        _ => return tensor.to_owned(),
+/// Puts the pooling over all places behind the maps `[N, C, …]`: `[N, C]`.
+fn pooled_maps(graph: &mut OnnxGraph, maps: &str, pool: Pool) -> String {
+    let op = match pool {
+        Pool::Max => "GlobalMaxPool",
+        _ => "GlobalAveragePool",
     };
+    let pooled = graph.fresh_name("pooled");
+    graph.add_node(op, &pooled, &[maps], &[]);
+    flattened(graph, &pooled)
+}
+
+fn permuted(graph: &mut OnnxGraph, tensor: &str, perm: &[i64]) -> String {
     let name = graph.fresh_name("feature_maps");
-    graph.add_node(
-        "Transpose",
-        &name,
-        &[tensor],
-        &[("perm", Attribute::Ints(perm))],
-    );
+    let perm = Attribute::Ints(perm.to_vec());
+    graph.add_node("Transpose", &name, &[tensor], &[("perm", perm)]);
     name
+}
+
+fn transposed(graph: &mut OnnxGraph, tensor: &str, from: Layout, to: Layout) -> String {
+    match (from, to) {
+        (Layout::Nchw, Layout::Nhwc) => permuted(graph, tensor, &[0, 2, 3, 1]),
+        (Layout::Nhwc, Layout::Nchw) => permuted(graph, tensor, &[0, 3, 1, 2]),
+        _ => tensor.to_owned(),
+    }
 }
 
 pub(crate) fn flattened(graph: &mut OnnxGraph, tensor: &str) -> String {

@@ -5,12 +5,18 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::card::{ModelCard, Pool};
-use super::onnx::OnnxGraph;
+use super::flow::Flow;
+use super::onnx::{OnnxGraph, OnnxNode};
+use super::processor;
+use super::tokens::picture_side;
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
 /// Height and width where neither the graph nor a card gives any.
 const USUAL_INPUT_SIZE: u32 = 224;
+
+/// A graph's own preparation of its pictures has no more operators than this.
+const LONGEST: usize = 32;
 
 /// The usual ways of preparing pictures, by the framework that they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +30,14 @@ pub enum Preparation {
     Caffe,
     /// RGB from 0 to 255: the network prepares its pictures itself, as Keras' EfficientNet does.
     Raw,
+    /// RGB from 0 to 1: the network takes off the mean itself.
+    Unit,
 }
 
 impl Preparation {
+    /// The names on the command line.
+    pub const NAMES: [&'static str; 5] = ["torch", "tf", "caffe", "raw", "unit"];
+
     /// What is done, in words.
     pub fn describe(self) -> &'static str {
         match self {
@@ -34,6 +45,7 @@ impl Preparation {
             Preparation::Tf => "RGB, -1 to 1 (tf)",
             Preparation::Caffe => "BGR, 0 to 255 less the ImageNet mean (caffe)",
             Preparation::Raw => "RGB, 0 to 255 (raw)",
+            Preparation::Unit => "RGB, 0 to 1 (unit)",
         }
     }
 
@@ -43,8 +55,11 @@ impl Preparation {
             Preparation::Torch => Preprocess::torch(),
             Preparation::Tf => Preprocess::tf(),
             Preparation::Caffe => Preprocess::caffe(),
-            Preparation::Raw => Preprocess {
-                scale: 1.0,
+            Preparation::Raw | Preparation::Unit => Preprocess {
+                scale: match self {
+                    Preparation::Raw => 1.0,
+                    _ => 1.0 / 255.0,
+                },
                 mean: [0.0; 3],
                 std: [1.0; 3],
                 ..Preprocess::torch()
@@ -57,7 +72,17 @@ impl Preparation {
     }
 }
 
-/// Makes a card for the file `path` from its graph. Sentences on what is a guess go to `warnings`.
+/// A card that was made where there is none, and how that was done.
+pub(super) struct GuessedCard {
+    pub card: ModelCard,
+    /// Sentences on what files beside the model say.
+    pub notes: Vec<String>,
+    /// Sentences on what is a guess, and on files that cannot be used.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a card for the file `path` from its graph, and from what other programs put beside it; `preparation` is what
+/// the user says of it.
 ///
 /// # Errors
 /// [`crate::Error::Model`] if the graph has no picture input.
@@ -65,8 +90,7 @@ pub(super) fn guess_card(
     graph: &OnnxGraph,
     path: &Path,
     preparation: Option<Preparation>,
-    warnings: &mut Vec<String>,
-) -> Result<ModelCard> {
+) -> Result<GuessedCard> {
     let (input, dims) = graph.input()?;
     let layout = match dims[..] {
         [_, _, _, Some(3)] if dims[1] != Some(3) => Layout::Nhwc,
@@ -76,26 +100,57 @@ pub(super) fn guess_card(
         Layout::Nchw => dims[2],
         Layout::Nhwc => dims[1],
     };
+    let height = height.and_then(|h| u32::try_from(h).ok());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let (preparation, reason) = match preparation {
-        Some(preparation) => (preparation, None),
-        None => {
-            let (preparation, reason) = guess_preparation(graph, &input);
-            (preparation, Some(reason))
+    let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+    let processor = match preparation {
+        None => processor::beside(path, &mut warnings),
+        Some(_) => None,
+    };
+    let own = own_preparation(graph, &input);
+    let mut size_beside = None;
+    let preprocess = match (preparation, processor) {
+        (Some(preparation), _) => preparation.preprocess(layout),
+        (None, Some(found)) => {
+            notes.push(found.sentence());
+            let is_scaled = found.preprocess.scale < 0.1;
+            if let Some((Preparation::Raw, reason)) = own.filter(|_| is_scaled) {
+                warnings.push(format!(
+                    "{} itself seems to prepare pictures of 0 to 255 (told {reason}), as {} does before; if its features \
+                     are poor, write a card with scale = 1",
+                    path.display(),
+                    found.path.display()
+                ));
+            }
+            size_beside = found.input_size;
+            Preprocess {
+                layout,
+                ..found.preprocess
+            }
+        }
+        (None, None) => {
+            let (preparation, reason) = own.unwrap_or_else(|| guess_by_producer(graph));
+            warnings.push(format!(
+                "{} has no card ({} beside it); its pictures are prepared as {}, which is a guess {reason}",
+                path.display(),
+                path.with_extension("toml")
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy(),
+                preparation.describe()
+            ));
+            preparation.preprocess(layout)
         }
     };
-    if let Some(reason) = reason {
-        warnings.push(format!(
-            "{} has no card ({} beside it); its pictures are prepared as {}, which is a guess {reason}",
-            path.display(),
-            path.with_extension("toml")
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy(),
-            preparation.describe()
+    if let (Some(height), Some(size)) = (height, size_beside)
+        && height != size
+    {
+        notes.push(format!(
+            "the input of {} has {height} px, whatever the file beside it says",
+            path.display()
         ));
     }
-    Ok(ModelCard {
+    let card = ModelCard {
         title: stem.clone().into_owned(),
         name: stem.into_owned(),
         file: path
@@ -113,35 +168,188 @@ pub(super) fn guess_card(
         features: 0,
         top1: None,
         input_size: height
-            .and_then(|h| u32::try_from(h).ok())
+            .or(size_beside)
+            .or_else(|| picture_side(graph))
             .unwrap_or(USUAL_INPUT_SIZE),
         min_size: 1,
         cut: None,
         pool: Pool::Avg,
         logits: None,
         labels: None,
-        preprocess: preparation.preprocess(layout),
+        preprocess,
+    };
+    Ok(GuessedCard {
+        card,
+        notes,
+        warnings,
     })
 }
 
-fn guess_preparation(graph: &OnnxGraph, input: &str) -> (Preparation, String) {
-    let constants = graph.weight_shapes();
+/// What a graph does to its pictures itself, `y = a·x + b` in each channel, tells what it takes; with a reason. None
+/// if it does nothing of the kind at its beginning.
+fn own_preparation(graph: &OnnxGraph, input: &str) -> Option<(Preparation, String)> {
     let nodes = graph.nodes();
-    // Past a transposition, which turns channels last into channels first.
+    let flow = Flow::of(graph, &nodes);
     let mut tensor = input;
-    let first = loop {
-        match nodes.iter().find(|n| n.inputs.iter().any(|i| i == tensor)) {
-            Some(node) if node.op_type == "Transpose" => tensor = &node.outputs[0],
-            other => break other,
+    let mut affine = Affine::default();
+    let mut first: Option<&OnnxNode> = None;
+    // The one node that reads the tensor's values, until there are several or it is a layer.
+    for _ in 0..LONGEST {
+        let Some((place, node)) = only_reader(&nodes, tensor) else {
+            break;
+        };
+        let is_formula = flow.data_input(node) == Some(tensor);
+        match node.op_type.as_str() {
+            "Mul" | "Sub" | "Div" | "Add" | "BatchNormalization" if is_formula => {
+                affine.add(graph, &flow, node, place, tensor);
+                first = first.or(Some(node));
+            }
+            op if keeps_pixels(op) => {}
+            _ => break,
         }
-    };
-    if let Some(node) = first
-        && matches!(node.op_type.as_str(), "Mul" | "Sub" | "Div" | "Add")
-        && node.inputs.iter().any(|i| constants.contains_key(i))
-    {
-        let reason = format!("from its first operator, {} `{}`", node.op_type, node.name);
-        return (Preparation::Raw, reason);
+        tensor = node.outputs.first()?;
     }
+    let first = first?;
+    let reason = format!(
+        "from its first operator, {} `{}`",
+        first.op_type, first.name
+    );
+    Some((affine.takes()?, reason))
+}
+
+/// Operators that change no value, but its place or type at most.
+fn keeps_pixels(op: &str) -> bool {
+    matches!(
+        op,
+        "Cast"
+            | "Identity"
+            | "Transpose"
+            | "Resize"
+            | "Upsample"
+            | "Unsqueeze"
+            | "Squeeze"
+            | "Reshape"
+            | "Clip"
+            | "Dropout"
+            | "Pad"
+            | "Slice"
+    )
+}
+
+/// The one node that reads the values of `tensor`, and its place; none if there are several.
+fn only_reader<'a>(nodes: &'a [OnnxNode], tensor: &str) -> Option<(usize, &'a OnnxNode)> {
+    let reads = |node: &&OnnxNode| {
+        let reads = node.inputs.iter().any(|input| input == tensor);
+        reads && !matches!(node.op_type.as_str(), "Shape" | "Size")
+    };
+    let mut readers = nodes.iter().enumerate().filter(|(_, node)| reads(node));
+    let reader = readers.next()?;
+    readers.next().is_none().then_some(reader)
+}
+
+/// What the operators so far make of a pixel: `factor · x + shift`, each the largest over the channels; and the
+/// values that they take off the pixel itself.
+struct Affine {
+    factor: f32,
+    shift: f32,
+    /// Whether a constant on the way could not be read.
+    is_unknown: bool,
+    is_batch_norm: bool,
+}
+
+impl Default for Affine {
+    fn default() -> Self {
+        Affine {
+            factor: 1.0,
+            shift: 0.0,
+            is_unknown: false,
+            is_batch_norm: false,
+        }
+    }
+}
+
+impl Affine {
+    /// Adds what `node` at `place` makes of `tensor`.
+    fn add(&mut self, graph: &OnnxGraph, flow: &Flow, node: &OnnxNode, place: usize, tensor: &str) {
+        let is_first = node.inputs.first().is_some_and(|i| i == tensor);
+        let largest = |name: Option<&String>| {
+            let values = name.and_then(|name| constant_values(graph, flow, name));
+            let largest = |a: f32, b: &f32| if b.abs() > a.abs() { *b } else { a };
+            values.map(|values| values.iter().fold(0.0, largest))
+        };
+        if node.op_type == "BatchNormalization" {
+            let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| largest(node.inputs.get(i)));
+            let epsilon = graph.attributes(place).float("epsilon").unwrap_or(1e-5);
+            self.is_batch_norm = true;
+            match (scale, bias, mean, variance) {
+                (Some(scale), Some(bias), Some(mean), Some(variance)) => {
+                    let factor = scale / (variance + epsilon).sqrt();
+                    self.factor *= factor;
+                    self.shift = (self.shift - mean) * factor + bias;
+                }
+                _ => self.is_unknown = true,
+            }
+            return;
+        }
+        let other = node.inputs.iter().find(|input| *input != tensor);
+        let Some(value) = largest(other) else {
+            self.is_unknown = true;
+            return;
+        };
+        match (node.op_type.as_str(), is_first) {
+            ("Mul", _) => {
+                self.factor *= value;
+                self.shift *= value;
+            }
+            ("Div", true) => {
+                self.factor /= value;
+                self.shift /= value;
+            }
+            ("Add", _) => self.shift += value,
+            ("Sub", true) => self.shift -= value,
+            ("Sub", false) => {
+                self.factor = -self.factor;
+                self.shift = value - self.shift;
+            }
+            _ => self.is_unknown = true,
+        }
+    }
+
+    /// What pictures a graph takes that begins so: those from which it makes numbers that layers are used to. None if
+    /// nothing follows from it.
+    fn takes(&self) -> Option<Preparation> {
+        // The value that it takes for the middle, in units of the picture.
+        let middle = -self.shift / self.factor;
+        if self.is_batch_norm && !self.is_unknown && middle.abs() < 0.2 {
+            // A batch normalisation of pictures that were normalised before.
+            return None;
+        }
+        let is_unit = self.factor.abs() > 0.1 && middle.abs() <= 2.0;
+        Some(match is_unit && !self.is_unknown {
+            true => Preparation::Unit,
+            false => Preparation::Raw,
+        })
+    }
+}
+
+/// Values of a float32 constant, which may come through operators that leave them as they are.
+fn constant_values(graph: &OnnxGraph, flow: &Flow, name: &str) -> Option<Vec<f32>> {
+    let mut name = name;
+    for _ in 0..LONGEST {
+        if let Some(values) = graph.weight_values(name) {
+            return Some(values);
+        }
+        let (_, node) = flow.maker(name)?;
+        let keeps = matches!(
+            node.op_type.as_str(),
+            "Identity" | "Cast" | "Reshape" | "Unsqueeze" | "Squeeze" | "Transpose"
+        );
+        name = node.inputs.first().filter(|_| keeps)?;
+    }
+    None
+}
+
+fn guess_by_producer(graph: &OnnxGraph) -> (Preparation, String) {
     let producer = graph.producer();
     let lower = producer.to_lowercase();
     let preparation = match lower.as_str() {
@@ -156,4 +364,60 @@ fn guess_preparation(graph: &OnnxGraph, input: &str) -> (Preparation, String) {
         name => format!("from the program that wrote it, {name}"),
     };
     (preparation, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A graph that makes of `x` what the operators say, one after another, each with a constant.
+    fn graph(operators: &[(&str, f32)]) -> OnnxGraph {
+        let text = std::fs::read(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/small.onnx"
+        ));
+        let mut graph = OnnxGraph::parse(&text.unwrap(), "small").unwrap();
+        let (mut tensor, _) = graph.input().unwrap();
+        for (i, (op, value)) in operators.iter().enumerate() {
+            let (name, constant) = (format!("added{i}"), format!("constant{i}"));
+            let inputs = match *op {
+                "Mul" | "Sub" | "Div" | "Add" => {
+                    graph.add_weight(&constant, &[], [*value].into_iter());
+                    vec![tensor.as_str(), constant.as_str()]
+                }
+                _ => vec![tensor.as_str()],
+            };
+            graph.add_node(op, &name, &inputs, &[]);
+            tensor = name;
+        }
+        graph.keep(&[tensor]).unwrap();
+        graph
+    }
+
+    #[test]
+    fn what_a_graph_does_to_its_pictures_tells_what_it_takes() {
+        use Preparation::{Raw, Unit};
+        for (operators, expected) in [
+            (&[("Mul", 1.0 / 255.0)][..], Some(Raw)),
+            (
+                &[("Cast", 0.0), ("Mul", 1.0 / 127.5), ("Add", -1.0)],
+                Some(Raw),
+            ),
+            (
+                &[("Identity", 0.0), ("Transpose", 0.0), ("Sub", 117.0)],
+                Some(Raw),
+            ),
+            (&[("Div", 255.0), ("Sub", 0.45), ("Div", 0.22)], Some(Raw)),
+            (&[("Sub", 127.5), ("Clip", 0.0), ("Div", 127.5)], Some(Raw)),
+            (&[("Sub", 0.45), ("Div", 0.22)], Some(Unit)),
+            (&[("Mul", 2.0), ("Sub", 1.0)], Some(Unit)),
+            (&[("Mul", 255.0), ("Sub", 117.0)], Some(Unit)),
+            (&[("Cast", 0.0), ("Relu", 0.0), ("Mul", 0.1)], None),
+        ] {
+            let graph = graph(operators);
+            let (input, _) = graph.input().unwrap();
+            let found = own_preparation(&graph, &input).map(|(preparation, _)| preparation);
+            assert_eq!(found, expected, "{operators:?}");
+        }
+    }
 }

@@ -12,45 +12,57 @@ mod check;
 mod classifier;
 mod cut;
 mod cuts;
+mod doubts;
 mod engine;
 mod external;
+mod flow;
 mod guess;
 mod layers;
+mod memory;
 mod network;
 mod onnx;
 mod operators;
+mod outputs;
+mod processor;
 mod quantize;
 mod rounding;
 mod saved_base;
 mod summary;
+mod tail;
+mod tokens;
 mod trainable;
 mod zoo;
 
 use serde::{Deserialize, Serialize};
 
 pub use candidates::candidate_layers;
+pub(crate) use card::is_plain_name;
 pub use card::{ModelCard, Pool};
 pub use classifier::{Classifier, Prediction, top_k};
+pub use cut::find_cut;
 pub(crate) use cut::flattened;
-pub use cut::{Tail, find_cut, find_tail};
 pub use cuts::Cuts;
 pub use engine::LayerTime;
 pub(crate) use engine::{kernels, peak_flops};
 pub use guess::Preparation;
 pub use layers::Detail;
+pub(crate) use memory::{free_bytes, gigabytes};
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
-pub use onnx::{OnnxGraph, OnnxNode};
+pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub(crate) use saved_base::RECORD_KEY;
 pub use summary::{Layer, Summary};
+pub use tail::{Tail, find_tail};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     is_path, known_model, known_models, label_list, models_home,
 };
+pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 
 use self::cut::Layouts;
+use self::doubts::Doubt;
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
@@ -67,7 +79,8 @@ pub struct BackboneParams {
     /// The layers whose outputs are the features; by default the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cuts>,
-    /// How feature maps are pooled; by default what the model card says.
+    /// How feature maps or tokens are pooled; by default what the model card says, else tokens that have a class token
+    /// by it and everything else by the mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
 }
@@ -135,6 +148,8 @@ pub struct Backbone {
     parts: Vec<CutFeatures>,
     feature_shape: Vec<usize>,
     network: Network,
+    logits: Option<String>,
+    notes: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -151,19 +166,34 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Parameter`], with what to do.
-    pub fn from_found(found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
-        let mut graph = found.graph;
-        let card = found.card;
-        let layout = card.preprocess.layout;
-        let size = input_size(&card, params.input_size)?;
-        let input_shape = input_shape(&graph, layout, size)?;
-        let (cuts, default_pool) = match &params.cut {
-            Some(cuts) => (cuts.resolve(&graph)?, Pool::Avg),
-            None => (Cuts::from(found.tail.features.as_str()), card.pool),
+    pub fn from_found(mut found: FoundModel, params: &BackboneParams) -> Result<Backbone> {
+        let layout = found.card.preprocess.layout;
+        let size = input_size(&found.card, params.input_size)?;
+        let input_shape = input_shape(&found.graph, layout, size)?;
+        let mut warnings = std::mem::take(&mut found.warnings);
+        let cuts = match &params.cut {
+            Some(cuts) => cuts.resolve(&found.graph)?,
+            None => {
+                warnings.append(&mut found.tail.notes);
+                Cuts::from(found.tail.features.as_str())
+            }
         };
-        let pool = params.pool.unwrap_or(default_pool);
-        graph.keep(cuts.as_slice())?;
-        let features = pooled_features(&mut graph, &cuts, input_shape, layout, pool)?;
+        let doubts: Vec<Option<Doubt>> = cuts
+            .as_slice()
+            .iter()
+            .map(|cut| Doubt::of(&found.graph, cut, &found.tail))
+            .collect();
+        found.graph.keep(cuts.as_slice())?;
+        let shapes = cut_shapes(&found.graph, &cuts, input_shape)?;
+        let pool = found.pool(params, cuts.as_slice(), &shapes);
+        let FoundModel {
+            card, mut graph, ..
+        } = found;
+        let features = pooled_features(&mut graph, &cuts, &shapes, layout, pool)?;
+        for (doubt, (_, shape)) in doubts.iter().zip(&features) {
+            let values = shape.iter().product();
+            warnings.extend(doubt.as_ref().and_then(|doubt| doubt.sentence(values)));
+        }
         let parts: Vec<CutFeatures> = cuts
             .as_slice()
             .iter()
@@ -199,7 +229,9 @@ impl Backbone {
             parts,
             feature_shape,
             network,
-            warnings: found.warnings,
+            logits: found.tail.logits,
+            notes: found.notes,
+            warnings,
         })
     }
 
@@ -247,6 +279,16 @@ impl Backbone {
         &self.warnings
     }
 
+    /// The tensor that holds the logits of the classifier, which is left out; none if the base has no classifier.
+    pub fn logits(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    /// Sentences for the user on what files beside the base say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The graph that ends in the features, and the name of its output tensor.
     pub(crate) fn graph(&self) -> (&OnnxGraph, &str) {
         (&self.graph, &self.output)
@@ -290,38 +332,40 @@ impl Backbone {
     }
 }
 
-/// Puts `pool` behind each of `cuts`; returns the results with their shapes without the batch.
+/// Shapes of the tensors `cuts`, without the batch.
+fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result<Vec<Vec<usize>>> {
+    let shapes = network::tensor_shapes(graph, input_shape)?;
+    let shape_of = |cut: &String| {
+        let shape = shapes.get(cut).filter(|shape| !shape.is_empty());
+        shape.map(|shape| shape[1..].to_vec()).ok_or_else(|| {
+            if let Some(operator) = network::unknown_operator(graph) {
+                return graph.fail(format!("{operator} is not supported"));
+            }
+            let [_, a, b, c] = input_shape;
+            graph.fail(format!(
+                "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
+            ))
+        })
+    };
+    cuts.as_slice().iter().map(shape_of).collect()
+}
+
+/// Puts `pool` behind each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
 fn pooled_features(
     graph: &mut OnnxGraph,
     cuts: &Cuts,
-    input_shape: [usize; 4],
+    shapes: &[Vec<usize>],
     layout: Layout,
     pool: Pool,
 ) -> Result<Vec<(String, Vec<usize>)>> {
-    let shapes = network::tensor_shapes(graph, input_shape)?;
     let layouts = Layouts::of(graph, layout);
-    let mut features = Vec::new();
-    for cut in cuts.as_slice() {
-        let shape = shapes
-            .get(cut)
-            .filter(|shape| !shape.is_empty())
-            .ok_or_else(|| {
-                if let Some(operator) = network::unknown_operator(graph) {
-                    return graph.fail(format!("{operator} is not supported"));
-                }
-                let [_, a, b, c] = input_shape;
-                graph.fail(format!(
-                    "the shape of `{cut}` for an input of {a}x{b}x{c} cannot be found"
-                ))
-            })?;
-        let cut_layout = layouts.at(cut);
-        features.push(cut::pooled(graph, cut, &shape[1..], cut_layout, pool)?);
-    }
-    Ok(features)
+    let cuts = cuts.as_slice().iter().zip(shapes);
+    cuts.map(|(cut, shape)| cut::pooled(graph, cut, shape, layouts.at(cut), pool))
+        .collect()
 }
 
-/// Largest height and width of an input, in pixels.
-const LARGEST_INPUT: u32 = 4096;
+/// Most pixels of the height and width of an input.
+pub(crate) const LARGEST_INPUT: u32 = 4096;
 
 /// The input size that the user or else the card asks for.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<u32>) -> Result<u32> {
@@ -369,6 +413,8 @@ pub struct PictureSession {
     outputs: Vec<Vec<f32>>,
     /// What several networks gave, one after another.
     values: Vec<f32>,
+    /// Bytes that a run takes at most.
+    run_bytes: u64,
 }
 
 impl PictureSession {
@@ -411,7 +457,16 @@ impl PictureSession {
             input: vec![0.0; a * b * c],
             outputs: Vec::new(),
             values: Vec::new(),
+            run_bytes: networks
+                .iter()
+                .map(|n| n.run_bytes())
+                .fold(4 * (a * b * c) as u64, u64::saturating_add),
         })
+    }
+
+    /// Bytes that it takes at most when it runs, as they are known before it does.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_bytes
     }
 
     /// Starts to measure how long each layer takes.

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::card::{ModelCard, Pool};
-use super::cut::{Tail, find_tail};
 use super::onnx::OnnxGraph;
+use super::tail::{Tail, find_tail};
 use super::zoo::FoundModel;
-use super::{BackboneId, LARGEST_INPUT};
+use super::{BackboneId, LARGEST_INPUT, input_shape};
 use crate::error::Result;
 
 /// Key of the metadata in which a saved model has its record, as JSON.
@@ -41,7 +41,8 @@ pub(super) fn base_inside(
     }
     let is_changed =
         record["training"]["finetune"].is_object() || record["quantization"].is_object();
-    let found = find_tail(graph)?;
+    let shape = input_shape(graph, id.preprocess.layout, id.input_size);
+    let found = find_tail(graph, shape.ok())?;
     let nodes = graph.nodes();
     let is_there = |tensor: &String| nodes.iter().any(|n| n.outputs.contains(tensor));
     let (features, pool) = match id.cut.as_slice() {
@@ -79,9 +80,12 @@ pub(super) fn base_inside(
         tail: Tail {
             features,
             logits: found.logits,
+            ..Tail::default()
         },
         graph: graph.clone(),
         sha256,
+        has_card: true,
+        notes: Vec::new(),
         warnings: Vec::new(),
     }))
 }

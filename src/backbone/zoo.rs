@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::card::ModelCard;
-use super::cut::{Tail, find_tail};
-use super::guess::{Preparation, guess_card};
+use super::card::{ModelCard, Pool, is_plain_name};
+use super::guess::{GuessedCard, Preparation, guess_card};
 use super::onnx::OnnxGraph;
 use super::saved_base::base_inside;
-use crate::disk::parent;
+use super::tail::{Tail, find_tail};
+use super::tokens::default_pool;
+use super::{BackboneParams, input_shape};
+use crate::disk::{parent, read, read_text};
 use crate::error::{Error, Result};
 
 /// The base that is used where the user names none.
@@ -41,6 +43,12 @@ const EMBEDDED: &[u8] = include_bytes!("../../models/efficientnet-lite0.onnx");
 /// The 1,000 ImageNet class names, in the order of the logits, one a line.
 const IMAGENET_LABELS: &str = include_str!("../../models/imagenet-1k-labels.txt");
 
+/// Most bytes of an ONNX file: what protobuf allows for a message.
+pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 31;
+
+/// Most bytes of a card.
+pub(crate) const MAX_CARD_BYTES: u64 = 1 << 20;
+
 /// The name under which cards refer to [`imagenet_labels`].
 const IMAGENET_1K: &str = "imagenet-1k";
 
@@ -54,8 +62,34 @@ pub struct FoundModel {
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
+    /// Whether the card was written for it, not guessed.
+    pub has_card: bool,
+    /// Sentences for the user on what files beside it say.
+    pub notes: Vec<String>,
     /// Sentences for the user on what was guessed.
     pub warnings: Vec<String>,
+}
+
+impl FoundModel {
+    /// How the tensors `cuts`, with the shapes `shapes` without the batch, are pooled: as the user says, or the card,
+    /// or the graph behind the default cut; else by what they are.
+    pub(crate) fn pool(
+        &self,
+        params: &BackboneParams,
+        cuts: &[String],
+        shapes: &[Vec<usize>],
+    ) -> Pool {
+        let stated = match params.cut {
+            None if self.has_card => Some(self.card.pool),
+            None => self.tail.pool,
+            Some(_) => None,
+        };
+        params.pool.or(stated).unwrap_or_else(|| {
+            let cuts = cuts.iter().map(String::as_str);
+            let tensors: Vec<_> = cuts.zip(shapes.iter().map(Vec::as_slice)).collect();
+            default_pool(&self.graph, &tensors)
+        })
+    }
 }
 
 /// Where the weights of a base are.
@@ -122,8 +156,7 @@ pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
 /// [`Error::Model`] if no base has this name, or its card cannot be used.
 pub fn known_model(name: &str) -> Result<KnownModel> {
     // Only plain names are looked up in folders.
-    let is_plain = !name.is_empty() && !name.contains(['/', '\\']);
-    if is_plain && name != DEFAULT_MODEL {
+    if is_plain_name(name) && name != DEFAULT_MODEL {
         for folder in model_folders() {
             let path = folder.join(format!("{name}.toml"));
             if path.is_file() {
@@ -154,7 +187,7 @@ fn own_cards() -> Vec<ModelCard> {
 }
 
 fn read_card(path: &Path) -> Result<ModelCard> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = read_text(path, MAX_CARD_BYTES)?;
     ModelCard::parse(&text, &path.display().to_string())
 }
 
@@ -178,8 +211,9 @@ fn with_weights(card: ModelCard) -> KnownModel {
 
 /// Finds a base by the name of its card or by the path of its ONNX file.
 ///
-/// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model
-/// is its own card; without either, the card is guessed and `warnings` says so.
+/// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model is its
+/// own card. Without either, what other programs put beside it (`preprocessor_config.json`, `config.json` of timm) says
+/// how pictures are prepared, else that is guessed, and `warnings` says so.
 ///
 /// # Errors
 /// [`Error::NotFound`] or [`Error::Model`], with what to do.
@@ -213,7 +247,7 @@ pub fn find_file(
         });
     }
     let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = read(path, MAX_ONNX_BYTES)?;
     let (graph, whole) = OnnxGraph::parse_in(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
     let sha256 = hex_sha256(&bytes);
@@ -223,12 +257,22 @@ pub fn find_file(
     {
         return Ok((found, bytes));
     }
-    let mut warnings = Vec::new();
-    let card = match card {
-        Some(card) => card,
-        None => guess_card(&graph, path, preparation, &mut warnings)?,
+    let has_card = card.is_some();
+    let guessed = match card {
+        Some(card) => GuessedCard {
+            card,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        },
+        None => guess_card(&graph, path, preparation)?,
     };
-    Ok((found(card, graph, sha256, warnings)?, bytes))
+    let found = FoundModel {
+        has_card,
+        notes: guessed.notes,
+        warnings: guessed.warnings,
+        ..found(guessed.card, graph, sha256)?
+    };
+    Ok((found, bytes))
 }
 
 /// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
@@ -273,7 +317,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
         #[cfg(not(feature = "embedded-model"))]
         Weights::Embedded => return Err(missing(&card)),
         Weights::File(path) => (
-            Cow::Owned(fs::read(path).map_err(Error::io("read", path))?),
+            Cow::Owned(read(path, MAX_ONNX_BYTES)?),
             path.display().to_string(),
         ),
         Weights::Missing => return Err(missing(&card)),
@@ -289,7 +333,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
         });
     }
     let graph = OnnxGraph::parse(&bytes, &card.name)?;
-    found(card, graph, sha256, Vec::new())
+    found(card, graph, sha256)
 }
 
 fn missing(card: &ModelCard) -> Error {
@@ -312,25 +356,26 @@ fn missing(card: &ModelCard) -> Error {
     }
 }
 
-fn found(
-    card: ModelCard,
-    graph: OnnxGraph,
-    sha256: String,
-    warnings: Vec<String>,
-) -> Result<FoundModel> {
+fn found(card: ModelCard, graph: OnnxGraph, sha256: String) -> Result<FoundModel> {
     let tail = match &card.cut {
         Some(cut) => Tail {
             features: cut.clone(),
             logits: card.logits.clone(),
+            ..Tail::default()
         },
-        None => find_tail(&graph)?,
+        None => {
+            let shape = input_shape(&graph, card.preprocess.layout, card.input_size);
+            find_tail(&graph, shape.ok())?
+        }
     };
     Ok(FoundModel {
         card,
         tail,
         graph,
         sha256,
-        warnings,
+        has_card: true,
+        notes: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

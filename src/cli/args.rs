@@ -15,6 +15,7 @@ use super::shell::ShellCommand;
 use super::training::TrainingCommand;
 #[cfg(target_os = "linux")]
 use super::watch::WatchArgs;
+use crate::backbone::Pool;
 
 /// Transfer learning on folders of images, without Python.
 ///
@@ -261,8 +262,8 @@ pub struct SummaryArgs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// How feature maps at the cut are pooled.
-    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    /// How feature maps or tokens at the cut are pooled.
+    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(Pool::NAMES))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }
@@ -314,7 +315,8 @@ pub struct PipelineArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
 
-    /// Stop at the first picture that cannot be used, rather than list and skip it.
+    /// Stop at the first picture that cannot be used, rather than list and skip it, and where training finds the
+    /// same bytes in two classes or in two splits.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,

@@ -10,7 +10,7 @@ use super::layers::from_flags;
 use super::output::{Out, same_results};
 use crate::error::Result;
 use crate::job::{ExportConfig, InstallConfig, JobCard, export_head, install};
-use crate::report::{grouped, printable};
+use crate::report::{Text, grouped};
 
 /// The commands of this file.
 #[derive(Debug, Subcommand)]
@@ -91,8 +91,8 @@ fn run_export(face: &Face, args: &ExportArgs) -> Result<()> {
     if face.json {
         return Ok(());
     }
-    let name = printable(&config.output.to_string_lossy());
-    Out::new().text(&format!("{name}: {} bytes\n", grouped(bytes)))
+    let name = config.output.to_string_lossy();
+    Out::new().line(format!("{name}: {} bytes", grouped(bytes)))
 }
 
 fn run_install(face: &Face, args: &InstallArgs) -> Result<()> {
@@ -103,16 +103,17 @@ fn run_install(face: &Face, args: &InstallArgs) -> Result<()> {
     if face.json {
         return Ok(());
     }
-    Out::new().text(&format!(
-        "{}: {} bytes from {} of {}{}\n{}",
-        printable(&config.model.to_string_lossy()),
+    let mut text = Text::of(format!(
+        "{}: {} bytes from {} of {}{}",
+        config.model.to_string_lossy(),
         grouped(report.bytes),
         grouped(report.head_bytes),
-        printable(&config.head.to_string_lossy()),
+        config.head.to_string_lossy(),
         match report.same_file {
             true => ", byte for byte the model that was exported",
             false => "",
         },
-        same_results(&report.verification)
-    ))
+    ));
+    text.add(&same_results(&report.verification));
+    Out::new().text(&text)
 }

@@ -1,6 +1,5 @@
 //! A job's configuration from its layers: the defaults, a recipe, a `--config` file, the flags.
 
-use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -9,8 +8,12 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::args::Cli;
+use crate::disk::read_given_text;
 use crate::error::{Error, Result};
 use crate::job::Recipe;
+
+/// Most bytes of a configuration.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Puts the flags over the configuration file `file` of the command `command`, and that over the
 /// defaults.
@@ -59,7 +62,7 @@ fn read(path: &Path, command: &str) -> Result<Table> {
         path: path.to_owned(),
         problem,
     };
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = read_given_text(path, MAX_CONFIG_BYTES)?;
     let table: Table = text
         .parse()
         .map_err(|e: toml::de::Error| fail(e.to_string().trim().replace('\n', " ")))?;

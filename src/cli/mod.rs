@@ -31,7 +31,7 @@ use self::render::{Manner, Verbosity};
 #[cfg(feature = "tui")]
 pub(crate) use self::settings::{Setting, settings};
 #[cfg(feature = "tui")]
-pub(crate) use self::signals::watch;
+pub(crate) use self::signals::{survive_size_limits, watch};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
@@ -43,7 +43,11 @@ use crate::report::{Columns, bench_text, printable, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
-    let cli = Cli::parse();
+    let cli: Cli = match parsed() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    signals::survive_size_limits();
     let quiet = cli.quiet;
     match run(cli) {
         Ok(()) => 0,
@@ -59,6 +63,22 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Reads this process's arguments; or says what is wrong with them, or what help there is, and gives the exit code.
+///
+/// An argument can be the name of a file from elsewhere, which a shell put in the place of a `*`: it is shown as
+/// [`printable`] text.
+pub(crate) fn parsed<C: Parser>() -> std::result::Result<C, u8> {
+    let error = match C::try_parse() {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let words = std::env::args_os().map(|word| printable(&word.to_string_lossy()));
+    let said = C::try_parse_from(words).err().unwrap_or(error);
+    // Whoever closed the output does not want to be told.
+    let _ = said.print();
+    Err(u8::try_from(said.exit_code()).unwrap_or(2))
 }
 
 fn complain(line: &str) {
@@ -226,6 +246,7 @@ fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
 }
 
 fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
+    signals::end_on_signals()?;
     let config: SummaryConfig = configuration("summary", args, None)?;
     let summary = summary(&config)?;
     let mut out = Out::new();
@@ -243,12 +264,17 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
 }
 
 fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
+    signals::end_on_signals()?;
     let config: BenchConfig = configuration("bench", args, None)?;
     let report = bench(&config)?;
     let mut out = Out::new();
     if face.json {
         return out.json(&report);
     }
+    for warning in &report.warnings {
+        face.say(&format!("warning: {warning}"));
+    }
+    face.say(&report.uses);
     out.text(&bench_text(&report))
 }
 

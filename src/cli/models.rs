@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::Face;
 use super::layers::from_flags;
 use super::output::Out;
-use crate::backbone::{KnownModel, ModelCard, Weights};
+use crate::backbone::{KnownModel, ModelCard, Preparation, Weights};
 use crate::error::Result;
 use crate::job::{
     AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
-use crate::report::{finish, grouped, plain, printable};
+use crate::report::{Table, Text, grouped};
 
 /// The zoo: which bases there are, and how to get or add one.
 ///
@@ -80,7 +80,8 @@ pub struct FetchArgs {
 /// Take any ONNX classifier or feature extractor into the zoo.
 ///
 /// Layout, input size, feature layer and logits are found in its graph, and it is run once. How pictures are
-/// prepared is not in the file: give --preprocess or a card, else it is guessed, with a warning.
+/// prepared is not in the file: give --preprocess or a card, or keep preprocessor_config.json (Hugging Face) or
+/// config.json (timm) beside it, else it is guessed, with a warning.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -104,8 +105,8 @@ pub struct AddArgs {
     pub name: Option<String>,
 
     /// How pictures are prepared: torch (RGB, 0 to 1, ImageNet mean and deviation), tf (RGB, -1 to 1),
-    /// caffe (BGR less the mean), raw (RGB, 0 to 255).
-    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(["torch", "tf", "caffe", "raw"]))]
+    /// caffe (BGR less the mean), raw (RGB, 0 to 255), unit (RGB, 0 to 1).
+    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(Preparation::NAMES))]
     #[serde(rename = "preparation", skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,
 
@@ -181,8 +182,8 @@ fn listed(model: &KnownModel) -> Listed<'_> {
     }
 }
 
-fn models_table(models: &[KnownModel]) -> String {
-    let mut table = plain(&[
+fn models_table(models: &[KnownModel]) -> Text {
+    let mut table = Table::new([
         "name",
         "parameters",
         "MB",
@@ -202,8 +203,8 @@ fn models_table(models: &[KnownModel]) -> String {
         };
         let megabytes = (card.bytes > 0).then(|| format!("{:.1}", card.bytes as f64 / 1e6));
         let features = (card.features > 0).then(|| card.features.to_string());
-        table.add_row([
-            printable(&card.name),
+        table.row([
+            card.name.clone(),
             unknown_or(parameters),
             unknown_or(megabytes),
             card.input_size.to_string(),
@@ -216,13 +217,15 @@ fn models_table(models: &[KnownModel]) -> String {
                 Weights::Missing => "no",
             }
             .to_owned(),
-            printable(&card.license),
+            card.license.clone(),
         ]);
     }
-    format!(
-        "{}\nmodels show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.\n",
-        finish(table)
-    )
+    let mut text = table.text();
+    text.gap();
+    text.line(
+        "models show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.",
+    );
+    text
 }
 
 fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
@@ -239,7 +242,7 @@ fn print_facts(face: &Face, facts: &ModelFacts) -> Result<()> {
     }
 }
 
-fn facts_text(facts: &ModelFacts) -> String {
+fn facts_text(facts: &ModelFacts) -> Text {
     let ModelFacts { card, path, found } = facts;
     let preprocess = &card.preprocess;
     let mut lines: Vec<(&str, String)> = vec![
@@ -314,11 +317,11 @@ fn facts_text(facts: &ModelFacts) -> String {
         )
         .to_lowercase(),
     ));
-    lines
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| format!("{key:<11} {}\n", printable(&value)))
-        .collect()
+    let mut text = Text::default();
+    for (key, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        text.line(format!("{key:<11} {value}"));
+    }
+    text
 }
 
 fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
@@ -334,12 +337,12 @@ fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
     if face.json {
         return Ok(());
     }
-    let name = printable(&config.name);
-    Out::new().text(&match (&fetched.path, fetched.was_there) {
-        (None, _) => format!("{name} is inside this program\n"),
-        (Some(path), true) => format!("{name} is there already: {}\n", path.display()),
+    let name = &config.name;
+    Out::new().line(match (&fetched.path, fetched.was_there) {
+        (None, _) => format!("{name} is inside this program"),
+        (Some(path), true) => format!("{name} is there already: {}", path.display()),
         (Some(path), false) => format!(
-            "{}: {} bytes, SHA-256 as the card says\n",
+            "{}: {} bytes, SHA-256 as the card says",
             path.display(),
             grouped(fetched.bytes)
         ),

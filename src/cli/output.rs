@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::features::{name_field, path_field};
 use crate::job::PictureResult;
 use crate::pixels::{DecodeLimits, Picture};
-use crate::report::{plot, printable};
+use crate::report::{Text, plot};
 use crate::saved_model::Verification;
 
 /// Standard output, whose errors are values.
@@ -29,8 +29,13 @@ impl Out {
             .map_err(Error::io("write", STDOUT))
     }
 
-    pub fn text(&mut self, text: &str) -> Result<()> {
-        self.bytes(text.as_bytes())
+    pub fn text(&mut self, text: &Text) -> Result<()> {
+        self.bytes(text.as_str().as_bytes())
+    }
+
+    /// One line of text.
+    pub fn line(&mut self, line: impl AsRef<str>) -> Result<()> {
+        self.text(&Text::of(line))
     }
 
     /// One line of JSON.
@@ -51,17 +56,18 @@ pub(super) fn is_closed(error: &Error) -> bool {
 }
 
 /// The verdict of a verification.
-pub(super) fn same_results(verification: &Verification) -> String {
-    format!(
-        "reloaded and compared on the probe and {} pictures, largest difference {:.1e}\nsame results: {}\n",
-        verification.images,
-        verification.max_abs_diff,
-        if verification.same_results {
-            "TRUE"
-        } else {
-            "FALSE"
-        }
-    )
+pub(super) fn same_results(verification: &Verification) -> Text {
+    let mut text = Text::of(format!(
+        "reloaded and compared on the probe and {} pictures, largest difference {:.1e}",
+        verification.images, verification.max_abs_diff,
+    ));
+    let verdict = if verification.same_results {
+        "TRUE"
+    } else {
+        "FALSE"
+    };
+    text.line(format!("same results: {verdict}"));
+    text
 }
 
 /// The result of `verify`: every item, then the verdict.
@@ -73,13 +79,14 @@ pub(super) fn verification(
     if json {
         return Ok(());
     }
-    let mut text = String::new();
+    let mut text = Text::default();
     if verbosity > Verbosity::Quiet {
         for check in &verification.checks {
-            text += &format!("{}\n", printable(&check_line(check)));
+            text.line(check_line(check));
         }
     }
-    Out::new().text(&(text + &same_results(verification)))
+    text.add(&same_results(verification));
+    Out::new().text(&text)
 }
 
 /// One line of `predict --json` and `classify --json`.
@@ -207,22 +214,19 @@ impl ResultWriter {
     }
 
     fn table(&mut self, path: &str, result: &PictureResult, found: &[Prediction]) -> Result<()> {
-        let path = printable(path);
-        let mut text = String::new();
+        let mut text = Text::default();
         match (&result.values, found) {
-            (Err(reason), _) => text += &format!("{path}: {}\n", printable(reason)),
+            (Err(reason), _) => text.line(format!("{path}: {reason}")),
             (Ok(_), [one]) if self.first_class.is_none() => {
-                text += &format!("{path}: {} {:.4}\n", printable(&one.label), one.probability)
+                text.line(format!("{path}: {} {:.4}", one.label, one.probability));
             }
             (Ok(_), many) => {
-                text += &format!("{path}\n");
+                text.line(path);
                 for p in many {
-                    text += &format!(
-                        "  {:>4}  {:.4}  {}\n",
-                        p.class,
-                        p.probability,
-                        printable(&p.label)
-                    );
+                    text.line(format!(
+                        "  {:>4}  {:.4}  {}",
+                        p.class, p.probability, p.label
+                    ));
                 }
             }
         }
@@ -260,7 +264,7 @@ impl ResultWriter {
         if self.started || !matches!(self.format, Format::Csv) {
             return Ok(());
         }
-        self.out.text("path,rank,class,label,probability,error\n")
+        self.out.line("path,rank,class,label,probability,error")
     }
 }
 

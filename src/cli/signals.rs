@@ -18,6 +18,26 @@ pub(super) fn stop_on_signals(cancel: Cancel) -> Result<()> {
     })
 }
 
+/// Ends the process with the exit code of a stop when it is asked to end: for what writes nothing and has nothing to go
+/// on with.
+///
+/// # Errors
+/// [`Error::Io`] if the signals cannot be watched.
+pub(super) fn end_on_signals() -> Result<()> {
+    watch(|| {
+        super::complain("stopped");
+        std::process::exit(i32::from(Error::Cancelled.exit_code()));
+    })
+}
+
+/// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail, as one to a full disk does, rather than end
+/// the process without a word.
+pub(crate) fn survive_size_limits() {
+    // Without it, such a write ends the process as it does any other.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Default::default());
+}
+
 /// Calls `asked` each time that the process is asked to end.
 ///
 /// # Errors

@@ -11,15 +11,19 @@ use super::args::PipelineArgs;
 use super::output::Out;
 use crate::backbone::top_k;
 use crate::disk::RotatingFile;
-use crate::error::{Error, Result};
-use crate::job::{JobCard, Sighting, Trigger, WatchConfig, watch};
-use crate::report::grouped;
+use crate::error::{Error, Result, in_range};
+use crate::job::{JobCard, ModelNews, Sighting, Trigger, WatchConfig, WatchLine, watch};
+use crate::report::{grouped, timestamp};
+
+/// Most full files to keep.
+const MOST_KEPT: usize = 1_000;
 
 /// Classify pictures as they arrive in a folder: one JSON line each.
 ///
 /// A file is taken when its writer closes it, or when it is moved into the folder; names that start with a dot
 /// or end in .part or .tmp are unfinished. When pictures come faster than they are classified, the oldest that
-/// wait are dropped, and counted in `dropped`. Ends at SIGTERM or Ctrl-C with exit code 0. For a camera, let
+/// wait are dropped, and counted in `dropped`. Ends at SIGTERM or Ctrl-C with exit code 0; a command of --run that
+/// still runs has a second to end, then it is ended. For a camera, let
 /// another program write its frames into a folder in memory, and give --delete.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,7 +39,8 @@ pub struct WatchArgs {
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// The saved model, or the name of a base with an ImageNet classifier.
+    /// The saved model, or the name of a base with an ImageNet classifier. When its file is replaced, the new one is
+    /// verified and used; a line with `event: model` says so.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
@@ -138,7 +143,7 @@ fn line<'a>(labels: &[String], sighting: &'a Sighting, top: usize) -> Line<'a> {
     let first = found.first();
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
     Line {
-        time: humantime::format_rfc3339_millis(sighting.time).to_string(),
+        time: timestamp(sighting.time),
         path: sighting.path.to_string_lossy().into_owned(),
         label: first.map(|p| p.label.clone()),
         probability: first.map(|p| p.probability),
@@ -161,17 +166,52 @@ fn line<'a>(labels: &[String], sighting: &'a Sighting, top: usize) -> Line<'a> {
     }
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnyLine<'a> {
+    Picture(Line<'a>),
+    Model(ModelLine<'a>),
+}
+
+/// A line that says that the model's file was replaced.
+#[derive(Serialize)]
+struct ModelLine<'a> {
+    time: String,
+    event: &'static str,
+    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+fn model_line(news: &ModelNews) -> ModelLine<'_> {
+    ModelLine {
+        time: timestamp(news.time),
+        event: "model",
+        model: news.path.to_string_lossy().into_owned(),
+        sha256: news.outcome.as_ref().ok().map(String::as_str),
+        error: news.outcome.as_ref().err().map(String::as_str),
+    }
+}
+
 /// Runs `tl-batch watch`.
 pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
     let config: WatchConfig = super::configuration("watch", args, None)?;
+    in_range("--keep", args.keep, 0..=MOST_KEPT)?;
     let mut file = match &args.output {
         Some(path) => Some(RotatingFile::open(path, args.rotate, args.keep)?),
         None => None,
     };
     let mut out = Out::new();
     let report = face.show(&JobCard::new("watch", &config), false, |progress| {
-        watch(&config, progress, |labels, sighting| {
-            let line = line(labels, sighting, args.top);
+        watch(&config, progress, |told| {
+            let line = match told {
+                WatchLine::Picture(labels, sighting) => {
+                    AnyLine::Picture(line(labels, sighting, args.top))
+                }
+                WatchLine::Model(news) => AnyLine::Model(model_line(news)),
+            };
             let Some(file) = &mut file else {
                 return out.json(&line);
             };

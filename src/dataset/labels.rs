@@ -1,14 +1,24 @@
-//! A CSV file of labels.
+//! A CSV file of labels: which picture each of its lines means.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
+use walkdir::WalkDir;
+
+use super::layout::pictures_of;
+use super::list::{List, read_list};
+use super::names::path_of_bytes;
 use super::{Dataset, Split, assemble};
 use crate::disk::stays_below;
 use crate::error::{Error, Result, shown};
 
-/// First lines that are a header, in lower case.
-const PATH_COLUMNS: [&str; 5] = ["path", "file", "filename", "image", "name"];
+/// Endings that a list may have left away.
+const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
+
+/// Files of a data set that are looked at to find where those of a list are.
+const LOOKED_AT: usize = 100_000;
 
 /// Reads `csv`: lines of `path,label` or `path,label,split`, with or without a header line. Paths are
 /// relative to `root`. Only the files in the list are in the data set.
@@ -19,86 +29,272 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
             path: csv.to_owned(),
         });
     }
-    let fail = |line: usize, problem: String| Error::Dataset {
+    let bytes = fs::read(csv).map_err(Error::io("read", csv))?;
+    let fail = |line: Option<usize>, problem: String| Error::Dataset {
         path: csv.to_owned(),
-        problem: format!("line {line}: {problem}"),
+        problem: match line {
+            Some(line) => format!("line {line}: {problem}"),
+            None => problem,
+        },
     };
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(csv)
-        .map_err(|e| Error::Dataset {
-            path: csv.to_owned(),
-            problem: format!("it cannot be read: {e}"),
-        })?;
+    let places = Places::new(root, csv);
+    let List {
+        lines,
+        notes,
+        warnings,
+    } = read_list(&bytes, |field| places.find(&path_of_bytes(field)).is_some())
+        .map_err(|(line, problem)| fail(line, problem))?;
     let mut found = Vec::new();
     let mut skipped = Vec::new();
-    let mut lines: HashMap<PathBuf, usize> = HashMap::new();
-    for (i, record) in reader.records().enumerate() {
-        let record = record.map_err(|e| fail(i + 1, e.to_string()))?;
-        let line = record.position().map_or(i + 1, |p| p.line() as usize);
-        let (path, label) = match (record.get(0), record.get(1)) {
-            (Some(path), _) if i == 0 && PATH_COLUMNS.contains(&path.to_lowercase().as_str()) => {
-                continue;
-            }
-            (Some(path), Some(label)) if !path.is_empty() && !label.is_empty() => {
-                (Path::new(path), label)
-            }
-            _ => {
-                return Err(fail(
-                    line,
-                    "a line has a path and a label, with a comma between".into(),
-                ));
-            }
-        };
-        if !stays_below(path) {
-            return Err(fail(
-                line,
-                format!(
-                    "`{}` leaves the data set; paths are relative to it",
-                    shown(path)
-                ),
-            ));
-        }
-        let split = match record.get(2).filter(|s| !s.is_empty()) {
+    let mut first_of: HashMap<PathBuf, (usize, PathBuf)> = HashMap::new();
+    let mut ways: BTreeMap<Way, usize> = BTreeMap::new();
+    let mut absent: BTreeSet<String> = BTreeSet::new();
+    let listed = lines.len();
+    for line in lines {
+        let at = |problem: String| fail(Some(line.number), problem);
+        let written = path_of_bytes(&line.path);
+        let split = match &line.split {
             Some(name) => Some(Split::from_name(name).ok_or_else(|| {
-                fail(
-                    line,
-                    format!("`{name}` is no split; use training, validation or test"),
-                )
+                at(format!(
+                    "`{}` is no split; use training, validation or test",
+                    shown(Path::new(name))
+                ))
             })?),
             None => None,
         };
-        if let Some(first) = lines.insert(path.to_owned(), line) {
-            return Err(fail(
-                line,
-                format!("`{}` is in line {first}, too", shown(path)),
-            ));
+        let known = places.find(&written);
+        let (path, way) = match known {
+            Some((path, way)) => (path, Some(way)),
+            None => (clean(&written), None),
+        };
+        if way.is_none() && is_of_windows(&written) {
+            return Err(at(format!(
+                "`{}` is a path of another system; paths are relative to the data set, with / between",
+                shown(&written)
+            )));
         }
-        match root.join(path).is_file() {
-            true => found.push((path.to_owned(), Some(label.to_owned()), split)),
-            false => skipped.push((path.to_owned(), "is not there".to_owned())),
+        if way.is_none() && !stays_below(&written) {
+            return Err(at(format!(
+                "`{}` leaves the data set; paths are relative to it",
+                shown(&written)
+            )));
+        }
+        if let Some((first, before)) = first_of.get(&path) {
+            let written = shown(&written);
+            return Err(at(match shown(before) {
+                before if before.to_string() == written.to_string() => {
+                    format!("`{written}` is in line {first}, too; take one of the lines out")
+                }
+                before => format!(
+                    "`{written}` is the file `{before}` of line {first}; take one of the lines out"
+                ),
+            }));
+        }
+        first_of.insert(path.clone(), (line.number, written));
+        match way {
+            Some(way) => {
+                *ways.entry(way).or_default() += 1;
+                found.push((path, Some(line.label), split));
+            }
+            None => {
+                absent.insert(line.label);
+                skipped.push((path, "is not there".to_owned()));
+            }
         }
     }
-    Ok(assemble(root, found, skipped))
+    if let (true, Some((first, _))) = (found.is_empty(), skipped.first()) {
+        return Err(fail(
+            None,
+            format!(
+                "none of its {} is in {} (the first is `{}`); {}",
+                pictures_of(listed),
+                shown(root),
+                shown(first),
+                advice(root, first)
+            ),
+        ));
+    }
+    let mut dataset = assemble(root, found, skipped);
+    absent.retain(|label| !dataset.classes.contains(label));
+    dataset.missing.files = dataset.skipped.len();
+    dataset.missing.classes = absent.into_iter().collect();
+    dataset.notes = notes;
+    dataset.notes.extend(ways.keys().filter_map(|w| w.note()));
+    dataset.warnings = warnings;
+    if dataset.classes.len() > 4 && dataset.classes.len() == dataset.samples.len() {
+        dataset.warnings.push(format!(
+            "each of the {} in the list has a label of its own; is its second column the class?",
+            pictures_of(listed)
+        ));
+    }
+    Ok(dataset)
+}
+
+/// How a path in a list leads to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// It is relative to the data set.
+    Plain,
+    /// So it is with `/` in place of `\`.
+    Backslashes,
+    /// It begins with the data set's own folder.
+    OwnFolder,
+    /// It begins at the root of the file system, or is relative to the list or the working folder.
+    Elsewhere,
+}
+
+impl Way {
+    fn note(self) -> Option<String> {
+        let said = match self {
+            Way::Plain => return None,
+            Way::Backslashes => "`\\` in the paths of the list is read as `/`",
+            Way::OwnFolder => {
+                "paths of the list begin with the data set's own folder, which is left out"
+            }
+            Way::Elsewhere => {
+                "paths of the list are not relative to the data set, but lead into it"
+            }
+        };
+        Some(said.to_owned())
+    }
+}
+
+/// Where the files of a list are looked for.
+struct Places<'a> {
+    root: &'a Path,
+    /// The root from the root of the file system on.
+    absolute: PathBuf,
+    /// The root's name.
+    name: OsString,
+    /// The list's folder, from the root of the file system on.
+    list: PathBuf,
+}
+
+impl<'a> Places<'a> {
+    fn new(root: &'a Path, csv: &Path) -> Places<'a> {
+        let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        let absolute = lexical(&absolute);
+        let list = std::path::absolute(crate::disk::parent(csv)).unwrap_or_default();
+        let name = fs::canonicalize(root).unwrap_or_else(|_| absolute.clone());
+        Places {
+            root,
+            name: name.file_name().map(OsStr::to_owned).unwrap_or_default(),
+            absolute,
+            list: lexical(&list),
+        }
+    }
+
+    /// The file that `written` means, relative to the root, and how; none if there is no such file.
+    fn find(&self, written: &Path) -> Option<(PathBuf, Way)> {
+        if let Some(found) = self.look(written) {
+            return Some(found);
+        }
+        let text = written.to_str().filter(|text| text.contains('\\'))?;
+        let (path, _) = self.look(Path::new(&text.replace('\\', "/")))?;
+        Some((path, Way::Backslashes))
+    }
+
+    fn look(&self, written: &Path) -> Option<(PathBuf, Way)> {
+        let is_file = |path: &PathBuf| stays_below(path) && self.root.join(path).is_file();
+        let plain = clean(written);
+        if is_file(&plain) {
+            return Some((plain, Way::Plain));
+        }
+        let inside = plain.strip_prefix(&self.name).ok().map(Path::to_owned);
+        if let Some(inside) = inside.filter(is_file) {
+            return Some((inside, Way::OwnFolder));
+        }
+        let from_working = std::path::absolute(written).ok();
+        [self.absolute.join(written), self.list.join(written)]
+            .into_iter()
+            .chain(from_working)
+            .filter_map(|path| {
+                let inside = lexical(&path).strip_prefix(&self.absolute).ok()?.to_owned();
+                is_file(&inside).then_some((inside, Way::Elsewhere))
+            })
+            .next()
+    }
+}
+
+/// A path without `.` in it.
+fn clean(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| !matches!(part, Component::CurDir))
+        .collect()
+}
+
+/// A path with `..` taken by its words, so that it can be told what is below what.
+fn lexical(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            Component::CurDir => {}
+            part => whole.push(part),
+        }
+    }
+    whole
+}
+
+/// Tells whether a path begins with a drive's letter or a server's name.
+fn is_of_windows(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.starts_with(b"\\\\")
+        || matches!(bytes, [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
+}
+
+/// What to do about a list none of whose files is in `root`; `path` is the first of them.
+fn advice(root: &Path, path: &Path) -> String {
+    let text = path.to_string_lossy().replace('\\', "/");
+    let with_ending = ENDINGS
+        .iter()
+        .map(|ending| format!("{text}.{ending}"))
+        .find(|path| root.join(path).is_file());
+    if let Some(path) = with_ending {
+        let path = Path::new(&path);
+        return format!("write paths with their ending, such as `{}`", shown(path));
+    }
+    let name = text.rsplit('/').next().unwrap_or_default().to_lowercase();
+    let files = WalkDir::new(root).into_iter().take(LOOKED_AT).flatten();
+    let alike = files
+        .filter(|entry| entry.file_type().is_file())
+        .find(|entry| entry.file_name().to_string_lossy().to_lowercase() == name);
+    if let Some(entry) = alike {
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        return format!(
+            "paths are relative to the data set, with / between and letters as in the file's name: `{}`",
+            shown(inside)
+        );
+    }
+    "paths are relative to the data set, with / between; check that list and folder belong together"
+        .to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
-    fn read_text(text: &str) -> Result<Dataset> {
+    /// The data set `photos`, and the list with the text `text` beside it.
+    fn opened(text: &[u8]) -> (tempfile::TempDir, Result<Dataset>) {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("sub")).unwrap();
+        let root = dir.path().join("photos");
+        fs::create_dir_all(root.join("sub")).unwrap();
         for name in ["a.jpg", "b, c.jpg", "sub/d.jpg"] {
-            fs::write(dir.path().join(name), b"x").unwrap();
+            fs::write(root.join(name), b"x").unwrap();
         }
         let csv = dir.path().join("labels.csv");
         fs::write(&csv, text).unwrap();
-        read(dir.path(), &csv)
+        let dataset = read(&root, &csv);
+        (dir, dataset)
+    }
+
+    fn read_text(text: &str) -> Result<Dataset> {
+        opened(text.as_bytes()).1
+    }
+
+    fn paths(dataset: &Dataset) -> Vec<&str> {
+        let paths = dataset.samples.iter();
+        paths.map(|s| s.path.to_str().unwrap()).collect()
     }
 
     #[test]
@@ -112,19 +308,52 @@ mod tests {
     }
 
     #[test]
-    fn reads_quoted_names_and_splits() {
-        let dataset = read_text("\"b, c.jpg\",dog,val\na.jpg,cat,train\n").unwrap();
-        let splits: Vec<_> = dataset.samples.iter().map(|s| s.split).collect();
-        assert_eq!(splits, [Some(Split::Training), Some(Split::Validation)]);
+    fn reads_quoted_names_and_splits_in_upper_and_lower_case() {
+        for (val, train) in [
+            ("val", "train"),
+            ("Validation", "TRAIN"),
+            ("dev", "Training"),
+        ] {
+            let text = format!("\"b, c.jpg\",dog,{val}\na.jpg,cat,{train}\n");
+            let dataset = read_text(&text).unwrap();
+            let splits: Vec<_> = dataset.samples.iter().map(|s| s.split).collect();
+            assert_eq!(splits, [Some(Split::Training), Some(Split::Validation)]);
+        }
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let dataset = read_text("a.jpg,cat\ngone.jpg,cat\n").unwrap();
-        assert_eq!(
-            dataset.skipped,
-            [(PathBuf::from("gone.jpg"), "is not there".to_owned())]
-        );
+    fn a_file_that_is_not_there_is_named_and_counted() {
+        let dataset = read_text("a.jpg,cat\ngone.jpg,cat\nlost.jpg,dog\n").unwrap();
+        let gone = |name: &str| (PathBuf::from(name), "is not there".to_owned());
+        assert_eq!(dataset.skipped, [gone("gone.jpg"), gone("lost.jpg")]);
+        assert_eq!(dataset.missing.files, 2);
+        assert_eq!(dataset.missing.classes, ["dog"]);
+    }
+
+    #[test]
+    fn paths_are_found_however_they_are_written() {
+        for (path, note) in [
+            ("sub/d.jpg", ""),
+            ("./sub/d.jpg", ""),
+            ("sub//d.jpg", ""),
+            ("sub\\d.jpg", "`\\`"),
+            (".\\sub\\d.jpg", "`\\`"),
+            ("photos/sub/d.jpg", "own folder"),
+            ("photos\\sub\\d.jpg", "`\\`"),
+            ("../photos/sub/d.jpg", "lead into it"),
+            ("sub/../sub/d.jpg", "lead into it"),
+        ] {
+            let found = read_text(&format!("{path},cat\n")).unwrap();
+            assert_eq!(paths(&found), ["sub/d.jpg"], "{path}");
+            let notes = found.notes.join("; ");
+            assert!(notes.contains(note), "{notes}");
+            assert_eq!(notes.is_empty(), note.is_empty(), "{notes}");
+        }
+        let (dir, _) = opened(b"a.jpg,cat");
+        let root = dir.path().join("photos");
+        let csv = dir.path().join("absolute.csv");
+        fs::write(&csv, format!("{}/a.jpg,cat\n", root.display())).unwrap();
+        assert_eq!(paths(&read(&root, &csv).unwrap()), ["a.jpg"]);
     }
 
     #[test]
@@ -139,15 +368,91 @@ mod tests {
                 "line 2: `/etc/passwd` leaves the data set",
             ),
             (
+                "a.jpg,cat\n../labels.csv,dog\n",
+                "line 2: `../labels.csv` leaves the data set",
+            ),
+            (
+                "a.jpg,cat\nC:\\photos\\b.jpg,dog\n",
+                "line 2: `C:\\photos\\b.jpg` is a path of another system",
+            ),
+            (
                 "a.jpg,cat\na.jpg,dog\n",
-                "line 2: `a.jpg` is in line 1, too",
+                "line 2: `a.jpg` is in line 1, too; take one",
+            ),
+            (
+                "a.jpg,cat\n./a.jpg,dog\n",
+                "line 2: `./a.jpg` is the file `a.jpg` of line 1; take one",
+            ),
+            (
+                "sub/d.jpg,cat\nsub\\d.jpg,dog\n",
+                "line 2: `sub\\d.jpg` is the file `sub/d.jpg` of line 1",
             ),
             ("a.jpg\n", "line 1: a line has a path and a label"),
             ("a.jpg,cat,maybe\n", "line 1: `maybe` is no split"),
+            ("\n", "the list is empty"),
         ];
         for (text, expected) in cases {
             let error = read_text(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_whose_files_are_all_elsewhere_is_refused_with_what_to_do() {
+        for (text, expected) in [
+            (
+                "a,cat\nb,dog\n",
+                "write paths with their ending, such as `a.jpg`",
+            ),
+            (
+                "d.jpg,cat\n",
+                "relative to the data set, with / between and letters as in the file's name: `sub/d.jpg`",
+            ),
+            ("A.JPG,cat\n", "`a.jpg`"),
+            ("x\\d.JPG,cat\n", "`sub/d.jpg`"),
+            ("no.jpg,cat\n", "check that list and folder belong together"),
+        ] {
+            let error = read_text(text).unwrap_err().to_string();
+            assert!(
+                error.contains("is in ") && error.contains(expected),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_utf8_are_kept_and_labels_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let (dir, _) = opened(b"a.jpg,cat");
+        let root = dir.path().join("photos");
+        fs::write(root.join(OsStr::from_bytes(b"\xe4.jpg")), b"x").unwrap();
+        let csv = dir.path().join("bytes.csv");
+        fs::write(&csv, b"\xe4.jpg,cat\na.jpg,dog\n").unwrap();
+        assert_eq!(read(&root, &csv).unwrap().samples.len(), 2);
+        fs::write(&csv, b"a.jpg,K\xe4fer\n").unwrap();
+        let error = read(&root, &csv).unwrap_err().to_string();
+        assert!(
+            error.contains("line 1: the label `K\\xE4fer` is not UTF-8"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_column_that_is_no_class_is_told_of() {
+        let (dir, _) = opened(b"a.jpg,cat");
+        let root = dir.path().join("photos");
+        let mut text = String::new();
+        for i in 0..5 {
+            fs::write(root.join(format!("{i}.jpg")), b"x").unwrap();
+            text += &format!("{i}.jpg,0.{i}7\n");
+        }
+        let csv = dir.path().join("numbers.csv");
+        fs::write(&csv, text).unwrap();
+        let warnings = read(&root, &csv).unwrap().warnings;
+        assert!(
+            warnings[0].contains("has a label of its own"),
+            "{warnings:?}"
+        );
     }
 }

@@ -1,11 +1,17 @@
 //! Walking a data set's folders.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::folder_names::split_named;
+use super::layout::{Arrangement, Layout, SplitFolder, arrange, first_folder, told};
+use super::leftovers::{Leftovers, is_leftover};
+use super::names::with_bytes_shown;
 use super::{Dataset, Split, assemble};
+use crate::error::{Error, Result, shown};
 
 /// Endings of files that are plainly something else, so that a note beside the pictures is not taken for
 /// a damaged picture. Whatever else is there is looked into when it is decoded.
@@ -17,49 +23,89 @@ const NO_PICTURES: [&str; 24] = [
 /// A file's place in the layout of the data set.
 type Found = (PathBuf, Option<String>, Option<Split>);
 
-/// Finds the files below `root`. Hidden files and folders are passed over; links are followed.
-pub(super) fn scan(root: &Path) -> Dataset {
-    let mut files = Vec::new();
-    let mut skipped = Vec::new();
+/// What is below a data set's folder, as paths relative to it.
+#[derive(Default)]
+struct Walked {
+    /// Files that can be pictures.
+    files: Vec<PathBuf>,
+    /// Folders.
+    folders: Vec<PathBuf>,
+    /// Folders that could not be read.
+    unreadable: Vec<PathBuf>,
+    /// What can be no picture, with the reason.
+    skipped: Vec<(PathBuf, String)>,
+    leftovers: Leftovers,
+}
+
+/// Finds the files below `root`. Hidden files and what other systems leave behind are passed over; links are
+/// followed.
+///
+/// # Errors
+/// [`Error::Dataset`] if it is not clear what the folders stand for, or if a class has no name that is text.
+pub(super) fn scan(root: &Path, layout: Layout) -> Result<Dataset> {
+    let mut walked = walk(root);
+    let fail = |problem: String| Error::Dataset {
+        path: root.to_owned(),
+        problem,
+    };
+    let arranged = arrange(&walked.files, layout).map_err(fail)?;
+    let files = std::mem::take(&mut walked.files);
+    let empty = empty_folders(&walked.folders, &files, &arranged.arrangement);
+    let found = label(files, &arranged.arrangement, &mut walked.skipped).map_err(fail)?;
+    walked.skipped.sort();
+    let mut dataset = assemble(root, found, walked.skipped);
+    if let Arrangement::Splits(folders) = &arranged.arrangement {
+        dataset.notes.extend(told(folders));
+    }
+    dataset.warnings.extend(walked.leftovers.warnings());
+    dataset.warnings.extend(arranged.warnings);
+    dataset.warnings.extend(empty);
+    dataset.missing.folders = walked.unreadable;
+    Ok(dataset)
+}
+
+fn walk(root: &Path) -> Walked {
+    let mut walked = Walked::default();
+    let mut leftovers = Leftovers::default();
     let walk = WalkDir::new(root).follow_links(true).into_iter();
-    for entry in walk.filter_entry(|e| e.depth() == 0 || !is_hidden(e.file_name())) {
+    let entries = walk.filter_entry(|entry| {
+        let is_meant = entry.depth() == 0 || !is_leftover(entry.file_name());
+        if !is_meant {
+            leftovers.count(entry.path(), entry.file_type().is_dir());
+        }
+        is_meant
+    });
+    for entry in entries {
         match entry {
+            Ok(entry) if entry.file_type().is_dir() => {
+                walked.folders.push(relative(entry.path(), root));
+            }
             Ok(entry) => match reason_to_skip(&entry) {
-                Some("") => {}
-                Some(reason) => skipped.push((relative(entry.path(), root), reason.to_owned())),
-                None => files.push(relative(entry.path(), root)),
+                Some(reason) => walked
+                    .skipped
+                    .push((relative(entry.path(), root), reason.to_owned())),
+                None => walked.files.push(relative(entry.path(), root)),
             },
             Err(error) => {
                 let path = relative(error.path().unwrap_or(root), root);
-                skipped.push((path, why_unreadable(&error)));
+                if is_lost_folder(&error) {
+                    walked.unreadable.push(path.clone());
+                }
+                walked.skipped.push((path, why_unreadable(&error)));
             }
         }
     }
-    let found = match is_split(root, &files) {
-        true => label_split(files, &mut skipped),
-        false => label(files, &mut skipped),
-    };
-    skipped.sort();
-    assemble(root, found, skipped)
+    walked.leftovers = leftovers;
+    walked
 }
 
 fn relative(path: &Path, root: &Path) -> PathBuf {
     path.strip_prefix(root).unwrap_or(path).to_owned()
 }
 
-/// Names that no user means as pictures: dot files, and what other systems leave behind.
-pub(super) fn is_hidden(name: &OsStr) -> bool {
-    let bytes = name.as_encoded_bytes();
-    bytes.starts_with(b".") || matches!(bytes, b"__MACOSX" | b"Thumbs.db" | b"desktop.ini")
-}
-
-/// Why an entry is no sample: empty for a folder, which is simply walked; none if it is one.
+/// Why an entry that is no folder is no sample; none if it is one.
 fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
-    let kind = entry.file_type();
-    if kind.is_dir() {
-        return Some("");
-    }
-    if !kind.is_file() {
+    if !entry.file_type().is_file() {
         return Some("is not a regular file");
     }
     is_plainly_other(entry.path()).then_some("is not a picture by its name")
@@ -69,6 +115,12 @@ fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
 pub(super) fn is_plainly_other(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| NO_PICTURES.contains(&ending.to_ascii_lowercase().as_str()))
+}
+
+/// Tells whether a folder was there, but could not be read: whatever is in it is missing.
+fn is_lost_folder(error: &walkdir::Error) -> bool {
+    let is_folder = error.path().is_some_and(Path::is_dir);
+    is_folder && error.loop_ancestor().is_none()
 }
 
 fn why_unreadable(error: &walkdir::Error) -> String {
@@ -82,67 +134,105 @@ fn why_unreadable(error: &walkdir::Error) -> String {
     }
 }
 
-/// The path's first folder, if it has one.
-fn first_folder(path: &Path) -> Option<&OsStr> {
-    let mut parts = path.components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(first)), Some(_)) => Some(first),
-        _ => None,
-    }
-}
-
-fn split_of(folder: &OsStr) -> Option<Split> {
-    match folder.to_str()?.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(Split::Training),
-        "validation" | "valid" | "val" => Some(Split::Validation),
-        "test" | "testing" => Some(Split::Test),
-        _ => None,
-    }
-}
-
-/// Tells whether the top folders are splits: one for training, and nothing but splits beside it, and
-/// class folders in it.
-fn is_split(root: &Path, files: &[PathBuf]) -> bool {
-    let mut folders: Vec<&OsStr> = files.iter().filter_map(|f| first_folder(f)).collect();
-    folders.dedup();
-    let splits: Option<Vec<Split>> = folders.iter().map(|f| split_of(f)).collect();
-    let Some(splits) = splits else {
-        return false;
+/// A warning for each folder in the place of a class or a split that has no pictures.
+fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangement) -> Vec<String> {
+    let filled: BTreeSet<&Path> = files.iter().flat_map(|f| f.ancestors().skip(1)).collect();
+    let is_top = |folder: &Path| folder.components().count() == 1;
+    let told = |folder: &PathBuf| {
+        if folder.as_os_str().is_empty() || filled.contains(folder.as_path()) {
+            return None;
+        }
+        let what = match arrangement {
+            Arrangement::Flat => return None,
+            Arrangement::Splits(splits) => {
+                match splits.iter().find(|s| folder.parent() == Some(&s.path)) {
+                    Some(_) => "class folder",
+                    None if is_top(folder) && split_named(folder.as_os_str()).is_some() => {
+                        "split folder"
+                    }
+                    None => return None,
+                }
+            }
+            _ if is_top(folder) => "class folder",
+            _ => return None,
+        };
+        Some(format!(
+            "the {what} {} has no pictures and is left out",
+            shown(folder)
+        ))
     };
-    let has_class_folders = files.iter().any(|f| f.components().count() > 2);
-    root.is_dir() && splits.contains(&Split::Training) && has_class_folders
+    folders.iter().filter_map(told).collect()
 }
 
-fn label_split(files: Vec<PathBuf>, skipped: &mut Vec<(PathBuf, String)>) -> Vec<Found> {
+/// Labels the files; those that have no place in the arrangement are skipped.
+///
+/// # Errors
+/// The names of classes that are no text, as a clause.
+fn label(
+    files: Vec<PathBuf>,
+    arrangement: &Arrangement,
+    skipped: &mut Vec<(PathBuf, String)>,
+) -> std::result::Result<Vec<Found>, String> {
     let mut found = Vec::with_capacity(files.len());
+    let mut no_text = BTreeSet::new();
     for path in files {
-        let place = first_folder(&path).and_then(|folder| {
-            let inside = path.strip_prefix(folder).ok()?;
-            Some((
-                split_of(folder)?,
-                first_folder(inside)?.to_string_lossy().into_owned(),
-            ))
-        });
-        match place {
-            Some((split, class)) => found.push((path, Some(class), Some(split))),
+        let place = match arrangement {
+            Arrangement::Flat => {
+                found.push((path, None, None));
+                continue;
+            }
+            Arrangement::Classes => first_folder(&path).map(|class| (class, None)),
+            Arrangement::ClassesThenSplits => first_folder(&path).map(|class| {
+                let inside = path.strip_prefix(class).ok().and_then(first_folder);
+                (class, inside.and_then(split_named))
+            }),
+            Arrangement::Splits(splits) => match place_in(&path, splits) {
+                Some(place) => Some(place),
+                None if splits
+                    .iter()
+                    .any(|split| path.starts_with(first(&split.path))) =>
+                {
+                    None
+                }
+                // Folders that are passed over were told of as a whole.
+                None if first_folder(&path).is_some() => continue,
+                None => None,
+            },
+        };
+        match place.map(|(class, split)| (class.to_str(), class, split)) {
+            Some((Some(class), _, split)) => {
+                let class = class.to_owned();
+                found.push((path, Some(class), split));
+            }
+            Some((None, class, _)) => {
+                no_text.insert(with_bytes_shown(class));
+            }
             None => skipped.push((path, "is in no class folder".to_owned())),
         }
     }
-    found
+    if no_text.is_empty() {
+        return Ok(found);
+    }
+    let names: Vec<String> = no_text.iter().map(|name| format!("`{name}`")).collect();
+    Err(format!(
+        "the names of these class folders are not UTF-8, as names in a saved model are: {}; rename them, for example \
+         with `convmv -f latin1 -t utf8 -r --notest`",
+        names.join(", ")
+    ))
 }
 
-/// Labels files by their first folder. Where no file has a folder, none has a label.
-fn label(files: Vec<PathBuf>, skipped: &mut Vec<(PathBuf, String)>) -> Vec<Found> {
-    let labelled = files.iter().any(|f| first_folder(f).is_some());
-    let mut found = Vec::with_capacity(files.len());
-    for path in files {
-        let class = first_folder(&path).map(|folder| folder.to_string_lossy().into_owned());
-        match class {
-            None if labelled => skipped.push((path, "is in no class folder".to_owned())),
-            class => found.push((path, class, None)),
-        }
-    }
-    found
+fn first(path: &Path) -> &Path {
+    path.components()
+        .next()
+        .map_or(path, |part| Path::new(part.as_os_str()))
+}
+
+/// Class and split of a file in one of the split folders.
+fn place_in<'a>(path: &'a Path, splits: &[SplitFolder]) -> Option<(&'a OsStr, Option<Split>)> {
+    splits.iter().find_map(|folder| {
+        let inside = path.strip_prefix(&folder.path).ok()?;
+        Some((first_folder(inside)?, Some(folder.split)))
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +265,7 @@ mod tests {
     #[test]
     fn class_folders_may_have_folders_within() {
         let dir = tree(&["dog/3.jpg", "cat/1.jpg", "cat/kittens/2.jpg"]);
-        let dataset = scan(dir.path());
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
         assert_eq!(dataset.classes, ["cat", "dog"]);
         assert_eq!(
             listing(&dataset),
@@ -195,7 +285,7 @@ mod tests {
             "test/dog/3.jpg",
             "train/loose.jpg",
         ]);
-        let dataset = scan(dir.path());
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
         assert_eq!(
             listing(&dataset),
             [
@@ -222,15 +312,89 @@ mod tests {
     }
 
     #[test]
-    fn a_class_may_be_called_test_where_there_is_no_training_folder() {
+    fn a_class_may_be_called_test_where_the_user_says_so() {
         let dir = tree(&["test/a/1.jpg", "control/a/2.jpg"]);
-        assert_eq!(scan(dir.path()).classes, ["control", "test"]);
+        let dataset = scan(dir.path(), Layout::Classes).unwrap();
+        assert_eq!(dataset.classes, ["control", "test"]);
+        let error = scan(dir.path(), Layout::Auto).unwrap_err().to_string();
+        assert!(error.contains("`control` stands beside `test`"), "{error}");
+    }
+
+    #[test]
+    fn folders_of_other_systems_are_passed_over_with_their_pictures_counted() {
+        let dir = tree(&[
+            "cat/1.jpg",
+            "cat/@eaDir/1.jpg/THUMB.jpg",
+            "dog/2.jpg",
+            "dog/@eaDir/2.jpg/THUMB.jpg",
+            "$RECYCLE.BIN/3.jpg",
+            "lost+found/x",
+            ".Trash-1000/files/4.jpg",
+            ".git/objects/x",
+            "dog/.5.jpg",
+        ]);
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
+        assert_eq!(dataset.classes, ["cat", "dog"]);
+        assert_eq!(dataset.samples.len(), 2);
+        assert_eq!(
+            dataset.warnings,
+            [
+                "the folder $RECYCLE.BIN is passed over: it is no class (1 picture in it)",
+                "the folder .Trash-1000 is passed over: it is no class (1 picture in it)",
+                "2 folders @eaDir are passed over: they are no classes (2 pictures in them)",
+                "the folder lost+found is passed over: it is no class (no pictures in it)",
+                "hidden files, whose names begin with a dot, are passed over (1 picture)",
+            ]
+        );
+    }
+
+    #[test]
+    fn empty_class_and_split_folders_are_told_of() {
+        let dir = tree(&[
+            "train/cat/1.jpg",
+            "train/dog/1.jpg",
+            "val/cat/1.jpg",
+            "labels/a.txt",
+        ]);
+        for folder in ["train/zebra", "val/dog", "test/cat", "train/dog/empty"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let mut warnings = scan(dir.path(), Layout::Auto).unwrap().warnings;
+        warnings.sort();
+        assert_eq!(
+            warnings,
+            [
+                "the class folder train/zebra has no pictures and is left out",
+                "the class folder val/dog has no pictures and is left out",
+                "the split folder test has no pictures and is left out",
+            ]
+        );
+        let dir = tree(&["cat/1.jpg", "dog/1.jpg", "notes/a.txt"]);
+        assert_eq!(
+            scan(dir.path(), Layout::Auto).unwrap().warnings,
+            ["the class folder notes has no pictures and is left out"]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn class_folders_that_are_not_utf8_are_refused_by_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tree(&["ok/1.jpg"]);
+        for name in [b"K\xe4fer", b"K\xf6fer"] {
+            let folder = dir.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("1.jpg"), b"x").unwrap();
+        }
+        let error = scan(dir.path(), Layout::Auto).unwrap_err().to_string();
+        assert!(error.contains("`K\\xE4fer`, `K\\xF6fer`"), "{error}");
+        assert!(scan(dir.path(), Layout::Flat).unwrap().samples.len() == 3);
     }
 
     #[test]
     fn a_flat_folder_is_unlabelled() {
         let dir = tree(&["b.jpg", "a.jpg"]);
-        let dataset = scan(dir.path());
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
         assert!(dataset.classes.is_empty());
         assert_eq!(
             listing(&dataset),
@@ -251,7 +415,7 @@ mod tests {
             "__MACOSX/y.jpg",
             "loose.jpg",
         ]);
-        let dataset = scan(dir.path());
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
         assert_eq!(dataset.samples.len(), 1);
         let skipped: Vec<_> = dataset
             .skipped
@@ -270,7 +434,7 @@ mod tests {
     #[test]
     fn a_file_without_an_ending_is_a_sample() {
         let dir = tree(&["cat/IMG_0001"]);
-        assert_eq!(scan(dir.path()).samples.len(), 1);
+        assert_eq!(scan(dir.path(), Layout::Auto).unwrap().samples.len(), 1);
     }
 
     #[cfg(unix)]
@@ -282,7 +446,7 @@ mod tests {
         symlink("/no/such/file", dir.path().join("cat/broken.jpg")).unwrap();
         let socket =
             std::os::unix::net::UnixListener::bind(dir.path().join("cat/socket.jpg")).unwrap();
-        let dataset = scan(dir.path());
+        let dataset = scan(dir.path(), Layout::Auto).unwrap();
         drop(socket);
         assert_eq!(dataset.samples.len(), 1);
         let reasons: Vec<_> = dataset.skipped.iter().map(|(_, r)| r.as_str()).collect();
@@ -304,6 +468,9 @@ mod tests {
         let dir = tree(&["cat/1.jpg"]);
         let name = OsStr::from_bytes(b"cat/\xff.jpg");
         fs::write(dir.path().join(name), b"x").unwrap();
-        assert_eq!(scan(dir.path()).samples[1].path, Path::new(name));
+        assert_eq!(
+            scan(dir.path(), Layout::Auto).unwrap().samples[1].path,
+            Path::new(name)
+        );
     }
 }

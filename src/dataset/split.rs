@@ -28,12 +28,14 @@ impl Split {
         }
     }
 
-    /// The split of this name; `train`, `val` and `valid` are understood, too.
+    /// The split of this name, in upper or lower case; the usual other names (`train`, `val`, `dev`, `testing` …)
+    /// are understood, too.
     pub fn from_name(name: &str) -> Option<Split> {
-        match name {
-            "training" | "train" => Some(Split::Training),
-            "validation" | "val" | "valid" => Some(Split::Validation),
-            "test" => Some(Split::Test),
+        match name.trim().to_lowercase().as_str() {
+            "training" | "train" | "trn" | "trainval" => Some(Split::Training),
+            "validation" | "validate" | "valid" | "val" | "dev" | "devel" | "development"
+            | "eval" | "evaluation" | "holdout" => Some(Split::Validation),
+            "test" | "testing" | "tests" | "tst" => Some(Split::Test),
             _ => None,
         }
     }

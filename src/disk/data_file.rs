@@ -1,10 +1,10 @@
 //! A file that is written in place.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::fault;
+use super::{Access, fault, open_own_below, parent};
 use crate::error::{Error, Result};
 
 /// A file open for reading and writing, which knows its path for messages.
@@ -14,22 +14,32 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// Opens `path`, which is made if it is not there.
+    /// Opens `path`, which is made if it is not there. What is in it stays.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also for a link, for anything else than a regular file, and for a file with a second name.
     pub fn open(path: PathBuf) -> Result<DataFile> {
-        let file = fault::step("open", &path)
-            .and_then(|()| {
-                OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .open(&path)
-            })
-            .map_err(Error::io("open", &path))?;
-        Ok(DataFile { file, path })
+        let name = PathBuf::from(path.file_name().unwrap_or_default());
+        open(parent(&path), &name, Access::ChangeOrCreate, &path)
+    }
+
+    /// As [`open`](Self::open) for the file `below` of `folder`, where no folder in `below` may be a link.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_below(folder: &Path, below: &Path) -> Result<DataFile> {
+        open(folder, below, Access::ChangeOrCreate, &folder.join(below))
+    }
+
+    /// As [`open_below`](Self::open_below); none if the file is not there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_existing(folder: &Path, below: &Path) -> Result<Option<DataFile>> {
+        match open(folder, below, Access::Change, &folder.join(below)) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Where it is.
@@ -92,17 +102,15 @@ impl DataFile {
             .map_err(Error::io("write", &self.path))
     }
 
-    /// All that is in it.
+    /// Reads it from its start on.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn read_all(&mut self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+    pub fn reader(&mut self) -> Result<impl Read> {
         self.file
             .seek(SeekFrom::Start(0))
-            .and_then(|_| self.file.read_to_end(&mut bytes))
             .map_err(Error::io("read", &self.path))?;
-        Ok(bytes)
+        Ok(&mut self.file)
     }
 
     /// Fills `bytes` from `offset` on.
@@ -152,4 +160,14 @@ impl DataFile {
         fault::synced(&self.path);
         Ok(())
     }
+}
+
+fn open(folder: &Path, below: &Path, access: Access, path: &Path) -> Result<DataFile> {
+    let file = fault::step("open", path)
+        .and_then(|()| open_own_below(folder, below, access))
+        .map_err(Error::io("open", path))?;
+    Ok(DataFile {
+        file,
+        path: path.to_owned(),
+    })
 }

@@ -8,10 +8,14 @@
 //! | `RotatingFile` | lines are whole; full files move on, old ones go |
 //! | `lock` | one process at a time; ends with its process, however that ends |
 //!
+//! All files are opened as `open` says: no link, FIFO or device that somebody planted is followed, waited for or
+//! written to.
+//!
 //! Builds with debug assertions can be made to fail at every single step, see `fault`.
 
 mod data_file;
 mod fault;
+mod open;
 mod rotating;
 
 use std::fs::{self, File};
@@ -19,6 +23,10 @@ use std::io::Write;
 use std::path::{Component, Path};
 
 pub use data_file::DataFile;
+pub use open::{
+    Access, BoundedLines, is_there, open_own, open_own_below, open_own_to_read, open_to_read, read,
+    read_exact_at, read_given, read_given_text, read_own, read_text,
+};
 pub use rotating::RotatingFile;
 
 use crate::error::{Error, Result};
@@ -33,7 +41,6 @@ const TEMPORARY: (&str, &str) = (".tl-", ".tmp");
 /// [`Error::Io`].
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = parent(path);
-    remove_orphans(folder);
     let fail = || Error::io("write", path);
     let mut file = loop {
         let file = create_temporary(folder).map_err(fail())?;
@@ -43,6 +50,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
             break file;
         }
     };
+    remove_orphans(folder, file.as_file());
     let temporary = file.path().to_owned();
     fault::write(&temporary, 0, bytes, |part| file.write_all(part)).map_err(fail())?;
     fault::sync(&temporary)
@@ -65,6 +73,16 @@ pub fn rename_synced(from: &Path, to: &Path) -> Result<()> {
     sync_folder(parent(to))
 }
 
+/// Makes the folder `path`, which must not be there, nor a link of this name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn create_new_folder(path: &Path) -> Result<()> {
+    fault::step("create", path)
+        .and_then(|()| fs::create_dir(path))
+        .map_err(Error::io("create", path))
+}
+
 /// Makes the folder `path` and those around it.
 ///
 /// # Errors
@@ -75,12 +93,12 @@ pub fn create_folder(path: &Path) -> Result<()> {
         .map_err(Error::io("create", path))
 }
 
-/// Removes the folder `path` with all that is in it, if it is there.
+/// Removes the folder `path` with all that is in it, if it is there. Links are removed, not followed.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_folder(path: &Path) -> Result<()> {
-    if !path.exists() {
+    if !is_there(path) {
         return Ok(());
     }
     fault::step("remove", path)
@@ -88,12 +106,12 @@ pub fn remove_folder(path: &Path) -> Result<()> {
         .map_err(Error::io("remove", path))
 }
 
-/// Removes the file `path`, if it is there.
+/// Removes the file `path`, if it is there; a link is removed, not followed.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_file(path: &Path) -> Result<()> {
-    if !path.exists() {
+    if !is_there(path) {
         return Ok(());
     }
     fault::step("remove", path)
@@ -102,13 +120,13 @@ pub fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// Takes the lock file `path`, which is made if it is not there; none if another process has it. The lock
-/// ends when the file is dropped, or with this process.
+/// ends when the file is dropped, or with this process. What is in the file stays as it is.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn lock(path: &Path) -> Result<Option<File>> {
     loop {
-        let file = File::create(path).map_err(Error::io("create", path))?;
+        let file = open_own(path, Access::Lock).map_err(Error::io("open", path))?;
         match file.try_lock() {
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
             // Whoever had it removed it: the name is free, or stands for another file.
@@ -137,7 +155,7 @@ pub fn stays_below(path: &Path) -> bool {
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
-        matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(named)) if is_same_file(&ours, &named))
+        matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(ours), Ok(named)) if is_same_file(&ours, &named))
     }
     #[cfg(not(unix))]
     {
@@ -163,20 +181,36 @@ fn create_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// Removes the temporary files of processes that were killed: those that nobody has locked.
-fn remove_orphans(folder: &Path) {
+/// Removes the temporary files of this user's processes that were killed: those that nobody has locked, and that
+/// belong to whoever owns `own`, which this process made just now.
+fn remove_orphans(folder: &Path, own: &File) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     let is_temporary = |name: &str| name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1);
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_temporary)
-            && let Ok(file) = File::open(entry.path())
+            && let Ok(file) = open_own_to_read(&entry.path())
+            && has_same_owner(&file, own)
             && file.try_lock().is_ok()
         {
             // One that stays is in nobody's way.
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+fn has_same_owner(one: &File, other: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let owner = |file: &File| file.metadata().map(|facts| facts.uid()).ok();
+        owner(one).is_some() && owner(one) == owner(other)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (one, other);
+        true
     }
 }
 
@@ -214,6 +248,30 @@ mod tests {
         write_atomic(&path, b"all").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"all");
         assert!(!orphan.exists() && in_work.exists() && foreign.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_that_somebody_planted_is_waited_for_followed_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let made = std::process::Command::new("mkfifo")
+            .arg(at(".tl-x.tmp"))
+            .status();
+        assert!(made.unwrap().success());
+        fs::write(at("precious"), b"precious").unwrap();
+        std::os::unix::fs::symlink(at("precious"), at(".tl-y.tmp")).unwrap();
+        std::os::unix::fs::symlink(at("precious"), at("result")).unwrap();
+        std::os::unix::fs::symlink(at("precious"), at(".lock")).unwrap();
+        write_atomic(&at("result"), b"all").unwrap();
+        assert!(!at("result").is_symlink());
+        assert_eq!(fs::read(at("result")).unwrap(), b"all");
+        assert!(is_there(&at(".tl-x.tmp")) && is_there(&at(".tl-y.tmp")));
+        assert!(lock(&at(".lock")).is_err());
+        assert_eq!(fs::read(at("precious")).unwrap(), b"precious");
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        remove_file(&at("dangling")).unwrap();
+        assert!(!is_there(&at("dangling")));
     }
 
     #[test]

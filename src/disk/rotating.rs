@@ -1,9 +1,10 @@
 //! A file of lines that does not grow without end.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::{Access, is_there, open_own};
 use crate::error::{Error, Result};
 
 /// A file to which lines are added; when it is full it becomes `<name>.1`, that `<name>.2`, and so on.
@@ -20,7 +21,7 @@ impl RotatingFile {
     /// if none; `kept` full ones are kept, at least 1.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also for a link and for anything else than a regular file.
     pub fn open(path: &Path, most: Option<u64>, kept: usize) -> Result<RotatingFile> {
         let (file, bytes) = open(path)?;
         Ok(RotatingFile {
@@ -51,7 +52,7 @@ impl RotatingFile {
     fn rotate(&mut self) -> Result<()> {
         for number in (1..self.kept).rev() {
             let from = self.numbered(number);
-            if from.exists() {
+            if is_there(&from) {
                 fs::rename(&from, self.numbered(number + 1)).map_err(Error::io("rename", &from))?;
             }
         }
@@ -70,13 +71,7 @@ impl RotatingFile {
 /// Opens `path` at its end, which is the end of a line.
 fn open(path: &Path) -> Result<(File, u64)> {
     let fail = || Error::io("open", path);
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(fail())?;
+    let mut file = open_own(path, Access::Append).map_err(fail())?;
     let mut bytes = file.metadata().map_err(fail())?.len();
     if bytes > 0 {
         // A power cut may have left half a line.

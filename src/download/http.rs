@@ -12,13 +12,20 @@ use crate::progress::Progress;
 /// A server that sends nothing for this long counts as gone.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Waits before the tries that follow a broken connection; a try that brought bytes starts over with them.
+/// A server that sends fewer than [`LEAST_BYTES`] in this time is too slow to wait for: 1 kB a second.
+const PERIOD: Duration = Duration::from_secs(60);
+const LEAST_BYTES: u64 = 60_000;
+
+/// Waits before the tries that follow a broken connection; a try that brought [`ENOUGH_BYTES`] starts over with them.
 const RETRY_WAITS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
     Duration::from_secs(3),
     Duration::from_secs(8),
 ];
+
+/// What a try has to bring for the next one to count as the first.
+const ENOUGH_BYTES: u64 = 64 * 1024;
 
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -51,7 +58,7 @@ pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Resul
             Err(Broken::ForGood(error)) => return Err(error),
             Err(Broken::Connection(reason)) => reason,
         };
-        if part.length > before {
+        if part.length.saturating_sub(before) >= ENOUGH_BYTES {
             waits = RETRY_WAITS.iter();
         }
         let Some(&wait) = waits.next() else {
@@ -86,6 +93,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
     let pieces = request(url, part.length)?;
     let source = Source::Url(url.to_owned());
     let mut since = Instant::now();
+    let mut pace = Pace::from(since);
     loop {
         progress.checkpoint()?;
         let message = match pieces.recv_timeout(Duration::from_millis(100)) {
@@ -102,6 +110,16 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
             Message::Head(head) => begin(&head, part, &source)?,
             Message::Piece(bytes) => {
                 part.append(&bytes, progress)?;
+                if !pace.goes_on(bytes.len(), since) && part.length < part.wanted.bytes {
+                    return Err(Broken::ForGood(fail(
+                        &source,
+                        format!(
+                            "the server sends less than 1 kB a second; {} of {} bytes are kept, run the same command \
+                             again to go on, or give --from with another address",
+                            part.length, part.wanted.bytes
+                        ),
+                    )));
+                }
                 if part.length > part.wanted.bytes {
                     let sent = part.length;
                     part.truncate(0)?;
@@ -123,6 +141,30 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
         ));
     }
     Ok(())
+}
+
+/// Whether bytes come fast enough to be waited for.
+struct Pace {
+    /// When the present stretch of [`PERIOD`] began, and what has come in it.
+    begin: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn from(begin: Instant) -> Pace {
+        Pace { begin, bytes: 0 }
+    }
+
+    /// Takes note of `bytes` that came at `now`; no if too few came in the stretch that this ends.
+    fn goes_on(&mut self, bytes: usize, now: Instant) -> bool {
+        self.bytes += bytes as u64;
+        if now.saturating_duration_since(self.begin) < PERIOD {
+            return true;
+        }
+        let came = self.bytes;
+        *self = Pace::from(now);
+        came >= LEAST_BYTES
+    }
 }
 
 /// What the thread that talks to the server tells.
@@ -257,5 +299,35 @@ fn read_head<T>(response: &ureq::http::Response<T>, asked_start: u64) -> Head {
             .and_then(|(first, _)| first.parse().ok())
             .unwrap_or(asked_start),
         total: total.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a server that sends `bytes` every `millis` is waited for over ten minutes.
+    fn is_waited_for(bytes: usize, millis: u64) -> bool {
+        let begin = Instant::now();
+        let mut pace = Pace::from(begin);
+        let times = (0..).map(|n| Duration::from_millis(n * millis));
+        times
+            .take_while(|time| time.as_secs() < 600)
+            .all(|time| pace.goes_on(bytes, begin + time))
+    }
+
+    #[test]
+    fn a_server_that_trickles_is_given_up() {
+        // A byte a second; just under and over 1 kB a second; a modem.
+        assert!(!is_waited_for(1, 1_000));
+        assert!(!is_waited_for(900, 1_000));
+        assert!(is_waited_for(1_100, 1_000));
+        assert!(is_waited_for(700, 100));
+        // Much at once and then nearly nothing.
+        let begin = Instant::now();
+        let mut pace = Pace::from(begin);
+        assert!(pace.goes_on(10_000_000, begin));
+        assert!(pace.goes_on(1, begin + PERIOD));
+        assert!(!pace.goes_on(1, begin + 2 * PERIOD));
     }
 }

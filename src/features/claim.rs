@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::journal::{FRESH, OLD, PARTIAL};
 use super::store::META;
-use crate::disk::{self, create_folder, remove_folder};
+use crate::disk::{self, create_folder, is_there, remove_folder};
 use crate::error::{Error, Result};
 
 const LOCK: &str = ".lock";
@@ -26,7 +26,7 @@ pub(super) fn claim(out: &Path) -> Result<File> {
 /// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
 /// one.
 fn is_foreign(out: &Path) -> Result<bool> {
-    if !out.exists() {
+    if !is_there(out) {
         return Ok(false);
     }
     if !out.is_dir() {
@@ -58,7 +58,7 @@ pub(super) fn held(out: &Path) -> Result<File> {
 /// # Errors
 /// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
 pub fn remove_store(out: &Path) -> Result<()> {
-    if !out.exists() {
+    if !is_there(out) {
         return Ok(());
     }
     if is_foreign(out)? {

@@ -12,7 +12,9 @@
 //! synced: a run that dies at any instant loses at most the rows since its last checkpoint. Once `commit`
 //! is there, the files are renamed into the store's folder, by this run or the next.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,12 +22,13 @@ use sha2::{Digest, Sha256};
 
 use super::matrix::Dtype;
 use super::npy;
-use super::store::{ArrayMeta, ERRORS, FEATURES, INDEX, META, SourceFacts};
+use super::store::{ArrayMeta, ERRORS, FEATURES, INDEX, META, SourceFacts, array_bytes, is_array};
 use super::view::View;
 use crate::backbone::BackboneId;
 use crate::dataset::Split;
 use crate::disk::{
-    DataFile, create_folder, remove_file, remove_folder, rename_synced, sync_folder, write_atomic,
+    DataFile, create_new_folder, is_there, parent, read_own, remove_file, remove_folder,
+    rename_synced, sync_folder, write_atomic,
 };
 use crate::error::{Error, Result};
 
@@ -44,6 +47,10 @@ const COMPACT: &str = "compact-";
 const PLAN: &str = "plan.json";
 const JOURNAL: &str = "journal.jsonl";
 const COMMIT: &str = "commit";
+
+/// Most bytes of `plan.json`, and of a line of the journal: what has more was not written by this program.
+const MAX_PLAN_BYTES: u64 = 1 << 20;
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// The final tables, in the order in which they get their names, behind the arrays; `meta.json` last makes
 /// the store whole.
@@ -86,6 +93,28 @@ impl Plan {
         let arrays = self.arrays.iter();
         arrays.map(|a| (a.file.as_str(), &a.shape[..])).collect()
     }
+
+    /// The plan of the unfinished store in the folder `dir`; none if there is none that this program wrote.
+    pub fn read(dir: &Path) -> Result<Option<Plan>> {
+        let path = dir.join(PLAN);
+        if !is_there(&path) {
+            return Ok(None);
+        }
+        let text = read_own(&path, MAX_PLAN_BYTES)?;
+        let plan = serde_json::from_slice::<Plan>(&text).ok();
+        Ok(plan.filter(Plan::is_sound))
+    }
+
+    /// Tells whether its files are files of a store, each another, and of a size that a file can have.
+    fn is_sound(&self) -> bool {
+        let files = self.files();
+        let pictures = self.pictures as u64;
+        files.iter().enumerate().all(|(i, (name, shape))| {
+            is_array(name)
+                && files[..i].iter().all(|(other, _)| other != name)
+                && array_bytes(pictures, shape, self.dtype).is_some()
+        })
+    }
 }
 
 /// SHA-256 over the pictures' paths, sizes and times, in their order.
@@ -122,8 +151,59 @@ pub(super) struct Partial {
     pending: Vec<Record>,
     /// One entry for each picture of the plan; none while it is to be done.
     outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
-    /// The pictures' paths as far as the journal has them.
-    paths: Vec<Option<String>>,
+}
+
+/// The rows of an unfinished store of other pictures, for those that are the same.
+pub(super) struct Leftover {
+    arrays: Vec<ArrayFile>,
+    rows: Vec<(PathBuf, SourceFacts)>,
+    /// The place of each row in the arrays.
+    slots: Vec<usize>,
+}
+
+impl Leftover {
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`; none if it is not usable.
+    pub fn open(dir: &Path, plan: &Plan) -> Result<Option<Leftover>> {
+        let mut found = BTreeMap::new();
+        let take = |record: Record| {
+            let is_planned = record.slot < plan.pictures;
+            match (record.outcome, record.path) {
+                (Ok(facts), Some(path)) if is_planned => {
+                    found.insert(record.slot, (PathBuf::from(path), facts));
+                }
+                _ => drop(found.remove(&record.slot)),
+            }
+            is_planned
+        };
+        if read_journal(dir, take)?.is_none() {
+            return Ok(None);
+        }
+        let arrays = ArrayFile::open_all(dir, plan)?;
+        let (slots, rows) = found.into_iter().unzip();
+        Ok(arrays.map(|arrays| Leftover {
+            arrays,
+            rows,
+            slots,
+        }))
+    }
+
+    /// Path and facts of each picture that has a row.
+    pub fn rows(&self) -> &[(PathBuf, SourceFacts)] {
+        &self.rows
+    }
+
+    /// Reads the bytes of the row `place`, those of all arrays one behind the other.
+    pub fn read_row(&mut self, place: usize, row: &mut Vec<u8>) -> Result<()> {
+        row.resize(self.arrays.iter().map(|array| array.row_bytes).sum(), 0);
+        let mut rest = &mut row[..];
+        for array in &mut self.arrays {
+            let (own, others) = rest.split_at_mut(array.row_bytes);
+            let offset = array.offset(self.slots[place]);
+            array.file.read_at(offset, own)?;
+            rest = others;
+        }
+        Ok(())
+    }
 }
 
 /// The file of one array: the header, then room for a row for every picture of the plan.
@@ -135,34 +215,92 @@ struct ArrayFile {
 }
 
 impl ArrayFile {
-    fn open(dir: &Path, name: &str, shape: &[usize], dtype: Dtype) -> Result<ArrayFile> {
+    /// Opens the file, which is made if it is not there.
+    fn create(dir: &Path, name: &str, shape: &[usize], dtype: Dtype) -> Result<ArrayFile> {
+        let (folder, below) = split(dir, name);
         Ok(ArrayFile {
             name: name.to_owned(),
-            file: DataFile::open(dir.join(name))?,
+            file: DataFile::open_below(folder, &below)?,
             row_bytes: shape.iter().product::<usize>() * dtype.bytes(),
         })
     }
 
-    fn offset(&self, slot: usize) -> u64 {
-        npy::HEADER_BYTES as u64 + (slot * self.row_bytes) as u64
+    /// Opens the files of an unfinished store; none if one is not there, or not as long as `plan` says.
+    fn open_all(dir: &Path, plan: &Plan) -> Result<Option<Vec<ArrayFile>>> {
+        let mut arrays = Vec::new();
+        for (name, shape) in plan.files() {
+            let (folder, below) = split(dir, name);
+            let Some(file) = DataFile::open_existing(folder, &below)? else {
+                return Ok(None);
+            };
+            if Some(file.len()?) != array_bytes(plan.pictures as u64, shape, plan.dtype) {
+                return Ok(None);
+            }
+            arrays.push(ArrayFile {
+                name: name.to_owned(),
+                file,
+                row_bytes: shape.iter().product::<usize>() * plan.dtype.bytes(),
+            });
+        }
+        Ok(Some(arrays))
     }
+
+    fn offset(&self, slot: usize) -> u64 {
+        npy::HEADER_BYTES as u64 + slot as u64 * self.row_bytes as u64
+    }
+}
+
+/// The folder of the store, and the file `name` of the folder `dir` in it, for opening: `dir` may be no link.
+fn split<'a>(dir: &'a Path, name: &str) -> (&'a Path, PathBuf) {
+    let own = Path::new(dir.file_name().unwrap_or_default());
+    (parent(dir), own.join(name))
+}
+
+/// Opens the journal in the folder `dir`; hands each of its records to `take` until that says no. The number of
+/// bytes in whole lines that were taken; none if there is no journal.
+fn read_journal(
+    dir: &Path,
+    mut take: impl FnMut(Record) -> bool,
+) -> Result<Option<(DataFile, u64)>> {
+    let (folder, below) = split(dir, JOURNAL);
+    let Some(mut journal) = DataFile::open_existing(folder, &below)? else {
+        return Ok(None);
+    };
+    let fail = |e| Error::io("read", dir.join(JOURNAL))(e);
+    let mut reader = BufReader::new(journal.reader()?);
+    let (mut valid, mut line) = (0, Vec::new());
+    loop {
+        line.clear();
+        let mut bounded = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
+        let count = bounded.read_until(b'\n', &mut line).map_err(fail)? as u64;
+        // The last line may be torn by a kill or a power cut: all before it stand.
+        let whole = line.ends_with(b"\n");
+        let record = serde_json::from_slice::<Record>(&line).ok();
+        if !whole || !record.is_some_and(&mut take) {
+            break;
+        }
+        valid += count;
+    }
+    drop(reader);
+    Ok(Some((journal, valid)))
 }
 
 impl Partial {
     /// Starts an unfinished store in the folder `dir`, which is made, or replaced.
     pub fn create(dir: PathBuf, plan: &Plan) -> Result<Partial> {
         remove_folder(&dir)?;
-        create_folder(&dir)?;
+        create_new_folder(&dir)?;
         let mut arrays = Vec::new();
         for (name, shape) in plan.files() {
-            let mut array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
+            let mut array = ArrayFile::create(&dir, name, shape, plan.dtype)?;
             let header = npy::header(plan.dtype, plan.pictures as u64, shape);
             array.file.write_at(0, &header)?;
             array.file.reserve(array.offset(plan.pictures))?;
             array.file.sync()?;
             arrays.push(array);
         }
-        let journal = DataFile::open(dir.join(JOURNAL))?;
+        let (folder, below) = split(&dir, JOURNAL);
+        let journal = DataFile::open_below(folder, &below)?;
         let json = serde_json::to_vec_pretty(plan).unwrap_or_default();
         write_atomic(&dir.join(PLAN), &json)?;
         Ok(Partial {
@@ -172,73 +310,42 @@ impl Partial {
             journal_bytes: 0,
             pending: Vec::new(),
             outcomes: vec![None; plan.pictures],
-            paths: vec![None; plan.pictures],
         })
     }
 
-    /// Opens the unfinished store in the folder `dir` to go on with it; none if there is no usable one.
-    pub fn open(dir: PathBuf) -> Result<Option<(Partial, Plan)>> {
-        let Ok(text) = fs::read(dir.join(PLAN)) else {
-            return Ok(None);
-        };
-        let Ok(plan) = serde_json::from_slice::<Plan>(&text) else {
-            return Ok(None);
-        };
-        let mut journal = DataFile::open(dir.join(JOURNAL))?;
-        let text = journal.read_all()?;
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to go on with it; none if it is not
+    /// usable. The caller's data set has as many pictures as the plan: nothing is sized by a stranger's number.
+    pub fn open(dir: PathBuf, plan: &Plan) -> Result<Option<Partial>> {
         let mut outcomes = vec![None; plan.pictures];
-        let mut paths = vec![None; plan.pictures];
-        let mut valid = 0;
-        for line in text.split_inclusive(|&b| b == b'\n') {
-            // The last line may be torn by a kill or a power cut: all before it stand.
-            let whole = line.ends_with(b"\n");
-            let Some(record) = serde_json::from_slice::<Record>(line)
-                .ok()
-                .filter(|r| whole && r.slot < outcomes.len())
-            else {
-                break;
-            };
-            valid += line.len() as u64;
-            outcomes[record.slot] = Some(record.outcome);
-            paths[record.slot] = record.path;
-        }
-        if valid < text.len() as u64 {
-            journal.set_len(valid)?;
-        }
-        let mut arrays = Vec::new();
-        for (name, shape) in plan.files() {
-            let array = ArrayFile::open(&dir, name, shape, plan.dtype)?;
-            if array.file.len()? != array.offset(plan.pictures) {
-                return Ok(None);
+        let take = |record: Record| match outcomes.get_mut(record.slot) {
+            Some(outcome) => {
+                *outcome = Some(record.outcome);
+                true
             }
-            arrays.push(array);
+            None => false,
+        };
+        let Some((mut journal, journal_bytes)) = read_journal(&dir, take)? else {
+            return Ok(None);
+        };
+        let Some(arrays) = ArrayFile::open_all(&dir, plan)? else {
+            return Ok(None);
+        };
+        if journal_bytes < journal.len()? {
+            journal.set_len(journal_bytes)?;
         }
-        let partial = Partial {
+        Ok(Some(Partial {
             dir,
             arrays,
             journal,
-            journal_bytes: valid,
+            journal_bytes,
             pending: Vec::new(),
             outcomes,
-            paths,
-        };
-        Ok(Some((partial, plan)))
+        }))
     }
 
     /// Outcomes by place in the plan; none while a picture is to be done.
     pub fn outcomes(&self) -> &[Option<std::result::Result<SourceFacts, String>>] {
         &self.outcomes
-    }
-
-    /// Path and facts of each picture of the plan; empty where there is no row.
-    pub fn rows(&self) -> Vec<(PathBuf, SourceFacts)> {
-        let known = self.outcomes.iter().zip(&self.paths);
-        known
-            .map(|pair| match pair {
-                (Some(Ok(facts)), Some(path)) => (PathBuf::from(path), facts.clone()),
-                _ => (PathBuf::new(), SourceFacts::default()),
-            })
-            .collect()
     }
 
     /// Tells that the folder was renamed.
@@ -248,19 +355,6 @@ impl Partial {
         }
         self.journal.moved_to(dir.join(JOURNAL));
         self.dir = dir;
-    }
-
-    /// Reads a row's bytes, those of all arrays one behind the other.
-    pub fn read_row(&mut self, slot: usize, row: &mut Vec<u8>) -> Result<()> {
-        row.resize(self.arrays.iter().map(|array| array.row_bytes).sum(), 0);
-        let mut rest = &mut row[..];
-        for array in &mut self.arrays {
-            let (own, others) = rest.split_at_mut(array.row_bytes);
-            let offset = array.offset(slot);
-            array.file.read_at(offset, own)?;
-            rest = others;
-        }
-        Ok(())
     }
 
     /// Writes a row's bytes, those of all arrays one behind the other; it counts from the next [`checkpoint`](Self::checkpoint) on.
@@ -336,7 +430,9 @@ impl Partial {
             // One of a run that died here may have other rows.
             remove_file(&path)?;
             if kept.len() < plan.pictures {
-                compact(path, (plan.dtype, shape), array, &kept)?;
+                let (folder, below) = split(&self.dir, &format!("{COMPACT}{name}"));
+                let file = DataFile::open_below(folder, &below)?;
+                compact(file, (plan.dtype, shape), array, &kept)?;
             }
         }
         write_atomic(&self.dir.join(INDEX), index)?;
@@ -346,16 +442,15 @@ impl Partial {
     }
 }
 
-/// Copies the rows that are kept into a new file. The array itself stays as it is: a run that dies before
+/// Copies the rows that are kept into a new, empty file. The array itself stays as it is: a run that dies before
 /// `commit` is written goes on with it.
 fn compact(
-    path: PathBuf,
+    mut file: DataFile,
     (dtype, shape): (Dtype, &[usize]),
     array: &mut ArrayFile,
     kept: &[usize],
 ) -> Result<()> {
     const WRITTEN_AT_ONCE: usize = 1 << 20;
-    let mut file = DataFile::open(path)?;
     let mut held = npy::header(dtype, kept.len() as u64, shape).to_vec();
     let mut written = 0;
     let mut row = vec![0; array.row_bytes];
@@ -388,8 +483,15 @@ pub(super) fn roll_forward(dir: &Path) -> Result<()> {
         let names = entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(names.filter(|name| name.ends_with(".npy")).collect())
+        let is_ours = |name: &String| is_array(name.strip_prefix(COMPACT).unwrap_or(name));
+        Ok(names.filter(is_ours).collect())
     };
+    if fs::symlink_metadata(&partial).is_ok_and(|facts| facts.is_symlink()) {
+        return Err(Error::Store {
+            path: dir.to_owned(),
+            problem: format!("its folder {PARTIAL} is a link, which is not followed; remove it"),
+        });
+    }
     // An array that has a compact one is of no more use, and must not be taken for it once that has its name.
     for name in names()?
         .iter()
@@ -401,7 +503,7 @@ pub(super) fn roll_forward(dir: &Path) -> Result<()> {
     for name in names()?.into_iter().chain(TABLES.map(str::to_owned)) {
         let from = partial.join(&name);
         let to = dir.join(name.strip_prefix(COMPACT).unwrap_or(&name));
-        if from.exists() {
+        if is_there(&from) {
             rename_synced(&from, &to)?;
         }
     }

@@ -1,17 +1,30 @@
-//! Rows of features as training reads them: in memory, or mapped from a file. Touches no file itself:
-//! whoever opened the file hands over the mapping.
+//! Rows of features as training reads them: in memory, or from a file. Opens no file itself: whoever opened it
+//! hands it over.
+//!
+//! A file is read by position and not mapped: of a mapped file, what somebody else cuts off is a signal that ends
+//! the process, here it is an error.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::f16;
-use memmap2::Mmap;
 use ndarray::{Array2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::read_exact_at;
 use crate::error::{Error, Result};
 
-/// The type of the numbers of a mapped matrix; little-endian in both cases.
+/// A thread reads at most this much of a row at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// The bytes of a piece; kept, since rows are read by the million.
+    static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The type of the numbers of a stored matrix; little-endian in both cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dtype {
     /// IEEE 754 binary32, 4 bytes.
@@ -43,7 +56,7 @@ impl Dtype {
 
 /// Features of `rows` pictures with `dim` numbers each, row-major, read as f32 a few rows at a time.
 ///
-/// A mapped matrix stays on disk: a row costs memory only while it is read.
+/// A stored matrix stays on disk: a row costs memory only while it is read.
 #[derive(Debug)]
 pub struct FeatureMatrix {
     rows: usize,
@@ -58,9 +71,10 @@ pub struct FeatureMatrix {
 #[derive(Debug)]
 enum Source {
     Array(Array2<f32>),
-    Mapped {
-        mmap: Mmap,
-        byte_offset: usize,
+    Stored {
+        file: File,
+        path: PathBuf,
+        byte_offset: u64,
         dtype: Dtype,
     },
     SideBySide(Vec<Arc<FeatureMatrix>>),
@@ -79,47 +93,41 @@ impl FeatureMatrix {
         }
     }
 
-    /// Takes a mapped file that holds `rows` × `dim` numbers, row-major, from `byte_offset` on.
+    /// Takes a file that holds `rows` × `dim` numbers, row-major, from `byte_offset` on.
     ///
     /// Bytes after the last row are ignored. `path` is the file's name, for error messages only.
     ///
     /// # Errors
-    /// [`Error::Store`] if the file is too short for the rows, or if `byte_offset` is not a multiple
-    /// of the size of a number.
-    pub fn mapped(
+    /// [`Error::Store`] if the file is too short for the rows; [`Error::Io`] if its length cannot be found.
+    pub fn stored(
         path: &Path,
-        mmap: Mmap,
+        file: File,
         byte_offset: usize,
         rows: usize,
         dim: usize,
         dtype: Dtype,
     ) -> Result<FeatureMatrix> {
-        let broken = |problem: String| Error::Store {
-            path: path.to_path_buf(),
-            problem,
-        };
-        if !byte_offset.is_multiple_of(dtype.bytes()) {
-            return Err(broken(format!(
-                "the rows begin at byte {byte_offset}, which is not a multiple of {}; extract the features again",
-                dtype.bytes()
-            )));
-        }
+        let facts = file.metadata().map_err(Error::io("read", path))?;
         let end = rows
             .checked_mul(dim)
             .and_then(|numbers| numbers.checked_mul(dtype.bytes()))
             .and_then(|bytes| bytes.checked_add(byte_offset));
-        if end.is_none_or(|end| end > mmap.len()) {
-            return Err(broken(format!(
-                "{} bytes are too few for {rows} rows of {dim} numbers; extract the features again",
-                mmap.len()
-            )));
+        if end.is_none_or(|end| end as u64 > facts.len()) {
+            return Err(Error::Store {
+                path: path.to_path_buf(),
+                problem: format!(
+                    "{} bytes are too few for {rows} rows of {dim} numbers; extract the features again",
+                    facts.len()
+                ),
+            });
         }
         Ok(FeatureMatrix {
             rows,
             dim,
-            source: Source::Mapped {
-                mmap,
-                byte_offset,
+            source: Source::Stored {
+                file,
+                path: path.to_path_buf(),
+                byte_offset: byte_offset as u64,
                 dtype,
             },
             views: Vec::new(),
@@ -131,7 +139,7 @@ impl FeatureMatrix {
     pub fn epsilon(&self) -> f64 {
         match &self.source {
             Source::Array(_) => Dtype::F32.epsilon(),
-            Source::Mapped { dtype, .. } => dtype.epsilon(),
+            Source::Stored { dtype, .. } => dtype.epsilon(),
             Source::SideBySide(parts) => parts.iter().map(|p| p.epsilon()).fold(0.0, f64::max),
         }
     }
@@ -172,9 +180,12 @@ impl FeatureMatrix {
     /// Copies view `view` of row `row` into `out`: 0 is the row itself, which also stands for a view that has
     /// no such row.
     ///
+    /// # Errors
+    /// As [`row_into`](Self::row_into).
+    ///
     /// # Panics
     /// As [`row_into`](Self::row_into).
-    pub fn view_into(&self, row: usize, view: usize, out: &mut [f32]) {
+    pub fn view_into(&self, row: usize, view: usize, out: &mut [f32]) -> Result<()> {
         let found = view.checked_sub(1).and_then(|v| self.views.get(v));
         let place = found.and_then(|(matrix, places)| Some((matrix, (*places.get(row)?)?)));
         match place {
@@ -211,9 +222,12 @@ impl FeatureMatrix {
 
     /// Copies row `row` into `out`.
     ///
+    /// # Errors
+    /// [`Error::Store`] if the file has become shorter since it was opened; [`Error::Io`].
+    ///
     /// # Panics
     /// If `row` is not below [`rows`](Self::rows), or `out` is not [`dim`](Self::dim) long.
-    pub fn row_into(&self, row: usize, out: &mut [f32]) {
+    pub fn row_into(&self, row: usize, out: &mut [f32]) -> Result<()> {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.dim, "length of a row");
         match &self.source {
@@ -221,52 +235,84 @@ impl FeatureMatrix {
                 for (out, &value) in out.iter_mut().zip(array.row(row)) {
                     *out = value;
                 }
+                Ok(())
             }
             Source::SideBySide(parts) => {
                 let mut rest = out;
                 for part in parts {
                     let (own, others) = rest.split_at_mut(part.dim);
-                    part.row_into(row, own);
+                    part.row_into(row, own)?;
                     rest = others;
                 }
+                Ok(())
             }
-            Source::Mapped {
-                mmap,
+            Source::Stored {
+                file,
+                path,
                 byte_offset,
                 dtype,
             } => {
-                let row_bytes = self.dim * dtype.bytes();
-                let begin = byte_offset + row * row_bytes;
-                let bytes = &mmap[begin..begin + row_bytes];
-                match dtype {
-                    Dtype::F32 => {
-                        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                            *out = f32::from_le_bytes(*bytes);
-                        }
-                    }
-                    Dtype::F16 => {
-                        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                            *out = f16::from_le_bytes(*bytes).to_f32();
-                        }
-                    }
-                }
+                let row_bytes = (self.dim * dtype.bytes()) as u64;
+                let begin = byte_offset + row as u64 * row_bytes;
+                read_numbers(file, begin, *dtype, out).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::UnexpectedEof => Error::Store {
+                        path: path.clone(),
+                        problem: "it became shorter while it was read; extract the features again"
+                            .into(),
+                    },
+                    _ => Error::io("read", path)(e),
+                })
             }
         }
     }
 
     /// Copies the rows `indices` in that order into `out`, `[indices.len(), dim]`, row-major.
     ///
+    /// # Errors
+    /// As [`row_into`](Self::row_into).
+    ///
     /// # Panics
     /// If an index is not below [`rows`](Self::rows), or `out` has another shape or layout.
-    pub fn gather(&self, indices: &[usize], out: &mut ArrayViewMut2<f32>) {
+    pub fn gather(&self, indices: &[usize], out: &mut ArrayViewMut2<f32>) -> Result<()> {
         assert_eq!(out.dim(), (indices.len(), self.dim), "shape of the batch");
         assert!(out.is_standard_layout(), "the batch must be row-major");
         for (&index, mut row) in indices.iter().zip(out.rows_mut()) {
             if let Some(row) = row.as_slice_mut() {
-                self.row_into(index, row);
+                self.row_into(index, row)?;
             }
         }
+        Ok(())
     }
+}
+
+/// Fills `out` with the numbers that begin at `offset`.
+fn read_numbers(
+    file: &File,
+    mut offset: u64,
+    dtype: Dtype,
+    out: &mut [f32],
+) -> std::io::Result<()> {
+    PIECE.with_borrow_mut(|piece| {
+        piece.resize(PIECE_BYTES, 0);
+        for part in out.chunks_mut(PIECE_BYTES / dtype.bytes()) {
+            let bytes = &mut piece[..part.len() * dtype.bytes()];
+            read_exact_at(file, bytes, offset)?;
+            offset += bytes.len() as u64;
+            match dtype {
+                Dtype::F32 => {
+                    for (out, bytes) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        *out = f32::from_le_bytes(*bytes);
+                    }
+                }
+                Dtype::F16 => {
+                    for (out, bytes) in part.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                        *out = f16::from_le_bytes(*bytes).to_f32();
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -277,19 +323,14 @@ mod tests {
 
     use super::*;
 
-    fn map(bytes: &[u8]) -> Mmap {
+    fn stored(bytes: &[u8], offset: usize, rows: usize, dtype: Dtype) -> Result<FeatureMatrix> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        // SAFETY: the file has no name, so that nobody else can change it.
-        unsafe { Mmap::map(&file).unwrap() }
-    }
-
-    fn mapped(bytes: &[u8], offset: usize, rows: usize, dtype: Dtype) -> Result<FeatureMatrix> {
-        FeatureMatrix::mapped(Path::new("x.npy"), map(bytes), offset, rows, 2, dtype)
+        FeatureMatrix::stored(Path::new("x.npy"), file, offset, rows, 2, dtype)
     }
 
     #[test]
-    fn gathers_the_same_rows_from_memory_and_from_both_mapped_types() {
+    fn gathers_the_same_rows_from_memory_and_from_both_stored_types() {
         let rows = array![[1.0f32, -2.5], [0.5, 1024.0], [-0.125, 0.0]];
         let f32_bytes: Vec<u8> = [9u8; 8]
             .into_iter()
@@ -301,13 +342,13 @@ mod tests {
             .collect();
         let matrices = [
             FeatureMatrix::from_array(rows.clone()),
-            mapped(&f32_bytes, 8, 3, Dtype::F32).unwrap(),
-            mapped(&f16_bytes, 0, 3, Dtype::F16).unwrap(),
+            stored(&f32_bytes, 8, 3, Dtype::F32).unwrap(),
+            stored(&f16_bytes, 0, 3, Dtype::F16).unwrap(),
         ];
         for matrix in &matrices {
             assert_eq!((matrix.rows(), matrix.dim()), (3, 2));
             let mut out = Array2::zeros((2, 2));
-            matrix.gather(&[2, 0], &mut out.view_mut());
+            matrix.gather(&[2, 0], &mut out.view_mut()).unwrap();
             assert_eq!(out, array![[-0.125, 0.0], [1.0, -2.5]]);
         }
     }
@@ -319,7 +360,7 @@ mod tests {
         matrix.add_view(view, vec![Some(1), None, Some(0)]).unwrap();
         let of = |row, view| {
             let mut out = [0.0];
-            matrix.view_into(row, view, &mut out);
+            matrix.view_into(row, view, &mut out).unwrap();
             out[0]
         };
         assert_eq!([of(0, 0), of(1, 0), of(2, 0)], [1.0, 2.0, 3.0]);
@@ -335,23 +376,40 @@ mod tests {
         let both = FeatureMatrix::side_by_side(vec![left, right]);
         assert_eq!((both.rows(), both.dim()), (2, 3));
         let mut out = Array2::zeros((2, 3));
-        both.gather(&[1, 0], &mut out.view_mut());
+        both.gather(&[1, 0], &mut out.view_mut()).unwrap();
         assert_eq!(out, array![[3.0, 4.0, 6.0], [1.0, 2.0, 5.0]]);
     }
 
     #[test]
-    fn rejects_a_file_that_is_too_short_and_an_offset_between_numbers() {
-        assert!(matches!(
-            mapped(&[0; 23], 0, 3, Dtype::F32),
-            Err(Error::Store { .. })
-        ));
-        assert!(matches!(
-            mapped(&[0; 32], 6, 3, Dtype::F32),
-            Err(Error::Store { .. })
-        ));
-        assert!(matches!(
-            mapped(&[0; 32], 0, usize::MAX, Dtype::F16),
-            Err(Error::Store { .. })
-        ));
+    fn rejects_a_file_that_is_too_short_at_once_or_later() {
+        for (length, rows, dtype) in [(23, 3, Dtype::F32), (32, usize::MAX, Dtype::F16)] {
+            let found = stored(&vec![0; length], 0, rows, dtype);
+            assert!(matches!(found, Err(Error::Store { .. })));
+        }
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(24).unwrap();
+        let other = file.try_clone().unwrap();
+        let path = Path::new("x.npy");
+        let matrix = FeatureMatrix::stored(path, file, 0, 3, 2, Dtype::F32).unwrap();
+        let mut row = [1.0; 2];
+        matrix.row_into(2, &mut row).unwrap();
+        other.set_len(20).unwrap();
+        matrix.row_into(1, &mut row).unwrap();
+        let error = matrix.row_into(2, &mut row).unwrap_err().to_string();
+        assert!(error.contains("x.npy: it became shorter"), "{error}");
+    }
+
+    #[test]
+    fn rows_that_are_longer_than_a_piece_come_whole() {
+        let dim = PIECE_BYTES / 4 * 2 + 3;
+        let values: Vec<f32> = (0..2 * dim).map(|i| i as f32).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        file.write_all(&bytes).unwrap();
+        let path = Path::new("x.npy");
+        let matrix = FeatureMatrix::stored(path, file, 0, 2, dim, Dtype::F32).unwrap();
+        let mut row = vec![0.0; dim];
+        matrix.row_into(1, &mut row).unwrap();
+        assert_eq!(row, values[dim..]);
     }
 }

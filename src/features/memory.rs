@@ -1,6 +1,6 @@
 //! How many pictures are in work at a time, and how large they may be, within a limit of memory.
 
-use crate::backbone::PictureSession;
+use crate::backbone::{PictureSession, free_bytes, gigabytes};
 use crate::error::{Error, Result};
 use crate::pixels::DecodeLimits;
 
@@ -22,7 +22,8 @@ const WORKER_BYTES: u64 = 2 << 20;
 
 /// Workers, and what a picture may cost to decode, so that the program takes at most `most` bytes.
 ///
-/// What the base takes is measured, and so is what a session takes, by running one.
+/// What the base takes is measured, and so is what a session takes, by running one if the tensors and buffers that it is
+/// known to need fit.
 ///
 /// # Errors
 /// [`Error::Parameter`] if that is not enough, or if the system does not tell how much memory a program takes; those of
@@ -48,6 +49,15 @@ pub(super) fn share(
     };
     let base = status_bytes("VmRSS:").ok_or_else(unknown)?;
     let mut session = open_session()?;
+    // What is known before it is taken must fit before it is measured.
+    let known = base + session.run_bytes() + LEAST_PICTURE * BYTES_PER_PIXEL;
+    if known > most {
+        return Err(refuse(format!(
+            "one worker takes {} for this base; give {}M or more, a smaller --input-size or another model",
+            gigabytes(session.run_bytes()),
+            megabytes(known)
+        )));
+    }
     session.infer()?;
     let with_session = status_bytes("VmRSS:").ok_or_else(unknown)?;
     drop(session);
@@ -72,6 +82,32 @@ pub(super) fn share(
     }
 }
 
+/// How many of `workers` have room in the memory that this machine has free, where each takes `each` bytes when it runs;
+/// all if the system does not tell. At least one: a network that one worker has no room for was not loaded.
+///
+/// # Errors
+/// [`Error::Parameter`] if there is no room for all, and `asked` says that the user gave their number.
+pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize> {
+    let Some(free) = free_bytes() else {
+        return Ok(workers);
+    };
+    let fitting = usize::try_from(free / each.max(1))
+        .unwrap_or(usize::MAX)
+        .max(1);
+    if fitting >= workers || !asked {
+        return Ok(fitting.min(workers));
+    }
+    Err(Error::Parameter {
+        name: "--workers",
+        value: workers.to_string(),
+        problem: format!(
+            "one takes {} for this base, and {} are free; give {fitting} or fewer",
+            gigabytes(each),
+            gigabytes(free)
+        ),
+    })
+}
+
 /// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its picture, and how many
 /// pixels that picture may have, at most `max_pixels`; none if one worker has too little.
 fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usize, u64)> {
@@ -85,6 +121,28 @@ fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usiz
         .unwrap_or(1);
     let found = pixels(workers);
     (found >= LEAST_PICTURE.min(max_pixels)).then_some((workers, found))
+}
+
+/// Bytes that this process may still take: what the system has free, within the limits of the process. None where the
+/// system does not tell.
+pub fn available_memory_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |line: &str, place: usize| line.split_whitespace().nth(place)?.parse().ok();
+    let free = read("/proc/meminfo").and_then(|text| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("MemAvailable:"))?;
+        number(line, 1).map(|kilobytes: u64| kilobytes.saturating_mul(1024))
+    });
+    // Of the limits, the soft one; `unlimited` is no number.
+    let own = read("/proc/self/limits").and_then(|text| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("Max address space"))?;
+        number(line, 3)
+    });
+    let own = own.map(|most: u64| most.saturating_sub(status_bytes("VmSize:").unwrap_or(0)));
+    [free, own].into_iter().flatten().min()
 }
 
 /// Most memory that this process has held, where the system tells.
@@ -124,6 +182,16 @@ mod tests {
         assert_eq!(divide(20 * MB, 10 * MB, 4, 100 * MB), Some((1, 1_111_111)));
         assert_eq!(divide(18 * MB, 10 * MB, 4, 100 * MB), None);
         assert_eq!(divide(5 * MB, 10 * MB, 4, 100 * MB), None);
+    }
+
+    #[test]
+    fn more_workers_than_there_is_memory_for_are_refused_if_they_were_asked_for() {
+        assert_eq!(with_room(1, 4, true).unwrap(), 4);
+        if free_bytes().is_some() {
+            assert_eq!(with_room(u64::MAX / 8, 4, false).unwrap(), 1);
+            let refused = with_room(u64::MAX / 8, 4, true).unwrap_err().to_string();
+            assert!(refused.contains("give 1 or fewer"), "{refused}");
+        }
     }
 
     #[test]

@@ -18,10 +18,10 @@ mod view;
 
 pub use claim::remove_store;
 pub use matrix::{Dtype, FeatureMatrix};
-pub(crate) use memory::peak_memory_bytes;
+pub(crate) use memory::{available_memory_bytes, peak_memory_bytes};
 pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use stream::PipelineParams;
-pub(crate) use stream::{Listed, Outcome, Stream, Supply, stream};
+pub(crate) use stream::{Listed, MOST_WORKERS, Outcome, Stream, Supply, stream};
 pub(crate) use table::{name_field, path_field};
 pub use view::View;

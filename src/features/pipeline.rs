@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use half::f16;
 
 use super::claim::claim;
-use super::journal::{self, FRESH, OLD, PARTIAL, Partial, Plan, Planned};
+use super::journal::{self, FRESH, Leftover, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::reader::modified_ns;
 use super::store::{
@@ -27,8 +27,8 @@ use super::stream::{Listed, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
-use crate::dataset::Dataset;
-use crate::disk::{remove_folder, rename_synced};
+use crate::dataset::{Dataset, Loss, check_losses};
+use crate::disk::{is_there, remove_folder, rename_synced};
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
@@ -39,10 +39,11 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Fills the store in `out` with the features of `dataset`, going on with what is already there.
 ///
 /// Rows of an unfinished run, and rows of a finished store whose pictures have not changed, are taken
-/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`.
+/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
+/// went away, the run stays unfinished, unless `params.allow_missing`.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
+/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
 /// [`Error::Image`] for a bad picture if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
 pub fn extract(
     backbone: &Backbone,
@@ -111,7 +112,7 @@ fn fill_store(
     }
     let mut partial = open_partial(out, &plan, &pictures, finished.as_ref())?;
     drop(finished);
-    let resumed = partial.outcomes().iter().flatten().count();
+    let resumed = partial.outcomes().iter().filter(|o| is_done(o)).count();
     progress.phase(Phase::Extract, Some(pictures.len() as u64));
     if resumed > 0 {
         progress.emit(Event::Resumed {
@@ -127,6 +128,9 @@ fn fill_store(
         &plan.view,
         progress,
     )?;
+    if !params.allow_missing {
+        check_complete(dataset, &partial)?;
+    }
     finish(out, partial, &plan, &pictures, dataset, backbone)?;
     FeatureStore::open(out)
 }
@@ -156,7 +160,13 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
     let meta = read_meta(out)?;
     refuse_other(
         out,
-        (&meta.backbone, &meta.arrays, meta.dtype, &meta.view),
+        (
+            &meta.backbone,
+            &meta.feature_shape,
+            &meta.arrays,
+            meta.dtype,
+            &meta.view,
+        ),
         plan,
     )?;
     FeatureStore::open(out).map(Some)
@@ -165,7 +175,7 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
 /// Says by name in what a store differs from what is asked for.
 fn refuse_other(
     out: &Path,
-    (id, arrays, dtype, view): (&BackboneId, &[ArrayMeta], Dtype, &Option<View>),
+    (id, shape, arrays, dtype, view): (&BackboneId, &[usize], &[ArrayMeta], Dtype, &Option<View>),
     plan: &Plan,
 ) -> Result<()> {
     let wanted = &plan.backbone;
@@ -205,6 +215,13 @@ fn refuse_other(
             n => n.to_string(),
         };
         ("number of arrays", describe(&plan.arrays), describe(arrays))
+    } else if shape != plan.feature_shape || arrays != plan.arrays {
+        // No store of this program: the base gives rows of one shape.
+        (
+            "shape of a row",
+            format!("{:?}", plan.feature_shape),
+            format!("{shape:?} in {} arrays", arrays.len().max(1)),
+        )
     } else {
         return Ok(());
     };
@@ -258,21 +275,30 @@ fn open_partial(
     let dir = out.join(PARTIAL);
     let fresh_dir = out.join(FRESH);
     let old_dir = out.join(OLD);
-    if old_dir.exists() {
-        if fresh_dir.exists() && !dir.exists() {
+    if is_there(&old_dir) {
+        if is_there(&fresh_dir) && !is_there(&dir) {
             rename_synced(&fresh_dir, &dir)?;
         }
         remove_folder(&old_dir)?;
     }
-    let mut old = match Partial::open(dir.clone())? {
-        Some((partial, found)) if found == *plan => return Ok(partial),
-        Some((partial, found)) => {
+    let mut old = match Plan::read(&dir)? {
+        Some(found) if found == *plan => match Partial::open(dir.clone(), plan)? {
+            Some(partial) => return Ok(partial),
+            None => None,
+        },
+        Some(found) => {
             refuse_other(
                 out,
-                (&found.backbone, &found.arrays, found.dtype, &found.view),
+                (
+                    &found.backbone,
+                    &found.feature_shape,
+                    &found.arrays,
+                    found.dtype,
+                    &found.view,
+                ),
                 plan,
             )?;
-            Some(partial)
+            Leftover::open(&dir, &found)?
         }
         None => None,
     };
@@ -288,20 +314,20 @@ fn open_partial(
             pictures,
             &mut fresh,
             |row, bytes| {
-                store.matrix().row_into(row, &mut values);
+                store.matrix().row_into(row, &mut values)?;
                 encode(&values, plan.dtype, bytes);
                 Ok(())
             },
         )?;
     }
-    if let Some(partial) = &mut old {
-        let rows = partial.rows();
-        take_over(&rows, pictures, &mut fresh, |slot, bytes| {
-            partial.read_row(slot, bytes)
+    if let Some(left) = &mut old {
+        let rows = left.rows().to_vec();
+        take_over(&rows, pictures, &mut fresh, |place, bytes| {
+            left.read_row(place, bytes)
         })?;
     }
     fresh.checkpoint()?;
-    if dir.exists() {
+    if is_there(&dir) {
         rename_synced(&dir, &old_dir)?;
     }
     rename_synced(&fresh_dir, &dir)?;
@@ -310,7 +336,7 @@ fn open_partial(
     Ok(fresh)
 }
 
-/// Copies `rows` (path and facts; an empty path has no row) of pictures that are still the same;
+/// Copies `rows` (path and facts) of pictures that are still the same;
 /// `read` gets a row's bytes by its place in `rows`.
 fn take_over(
     rows: &[(PathBuf, SourceFacts)],
@@ -337,7 +363,45 @@ fn take_over(
     Ok(())
 }
 
-/// Runs the pictures that have no outcome yet, and writes their rows.
+/// Refuses to finish a store without pictures that cannot be missed.
+fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
+    let mut used = vec![0; dataset.classes.len()];
+    let mut all = 0;
+    let mut lost = Vec::new();
+    for (sample, outcome) in dataset.samples.iter().zip(partial.outcomes()) {
+        match outcome {
+            Some(Ok(_)) => {
+                all += 1;
+                if let Some(class) = sample.class {
+                    used[class] += 1;
+                }
+            }
+            Some(Err(reason)) => lost.push(Loss {
+                path: sample.path.clone(),
+                class: sample.class,
+                reason: reason.clone(),
+            }),
+            None => {}
+        }
+    }
+    let kept = match all {
+        0 => String::new(),
+        n => format!("the features of the other {n} are kept; "),
+    };
+    check_losses(&dataset.root, &dataset.classes, (&used, all), &lost, &kept)
+}
+
+/// Tells whether nothing is to be done about a picture: it has a row, or is no picture. A file that could not be read
+/// may be back.
+fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
+    match outcome {
+        None => false,
+        Some(Ok(_)) => true,
+        Some(Err(reason)) => !Loss::is_unread(reason),
+    }
+}
+
+/// Runs the pictures that are to be done, and writes their rows.
 fn fill(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -348,7 +412,7 @@ fn fill(
     progress: &Progress,
 ) -> Result<()> {
     let todo: Vec<usize> = (0..pictures.len())
-        .filter(|&slot| partial.outcomes()[slot].is_none())
+        .filter(|&slot| !is_done(&partial.outcomes()[slot]))
         .collect();
     let paths: Vec<&Path> = todo
         .iter()
@@ -365,6 +429,7 @@ fn fill(
             params,
             progress,
             view: plan_view.as_ref(),
+            version: None,
         },
         || backbone.session(),
         |outcome| {

@@ -139,15 +139,17 @@ impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
     }
 }
 
-/// Time of a file's last change in nanoseconds since 1970; 0 if the system does not tell.
+/// Time of a file's last change in nanoseconds since 1970, negative before; 0 if the system does not tell, or if it is
+/// some centuries away.
 pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
-    let since = facts
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    since
-        .and_then(|d| i64::try_from(d.as_nanos()).ok())
-        .unwrap_or(0)
+    let Ok(modified) = facts.modified() else {
+        return 0;
+    };
+    let nanoseconds = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(0);
+    match modified.duration_since(UNIX_EPOCH) {
+        Ok(after) => nanoseconds(after),
+        Err(before) => -nanoseconds(before.duration()),
+    }
 }
 
 #[cfg(test)]

@@ -13,11 +13,9 @@
 //! Rows are in path order. A store is finished when there is no `partial` folder and a `meta.json`.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use super::claim::held;
@@ -27,7 +25,17 @@ use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
+use crate::disk::{is_there, open_own_to_read, read_exact_at, read_own};
 use crate::error::{Error, Result, shown};
+
+/// Most bytes of `meta.json`; most of them are class names.
+const MAX_META_BYTES: u64 = 64 << 20;
+
+/// Most bytes of a row: it is held in memory. VGG16's largest maps have 13 MB.
+const MAX_ROW_BYTES: usize = 1 << 30;
+
+/// Most letters that a cut gives to the name of its array; file systems have 255 for the whole.
+const MAX_CUT_LETTERS: usize = 200;
 
 pub(super) const FEATURES: &str = "features.npy";
 pub(super) const INDEX: &str = "index.csv";
@@ -83,6 +91,7 @@ pub(super) fn arrays_of(parts: &[CutFeatures]) -> Vec<ArrayMeta> {
         let plain: String = part
             .cut
             .chars()
+            .take(MAX_CUT_LETTERS)
             .map(|c| match c {
                 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => c,
                 _ => '_',
@@ -100,6 +109,26 @@ pub(super) fn arrays_of(parts: &[CutFeatures]) -> Vec<ArrayMeta> {
         });
     }
     arrays
+}
+
+/// Tells whether `name` is that of an array's file, as [`arrays_of`] makes them: a plain name in the store's folder.
+pub(super) fn is_array(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.starts_with("features") && name.ends_with(".npy") && name.chars().all(plain)
+}
+
+/// Bytes of the file of an array with `rows` rows of the shape `shape`; none if no file can be that large, if a row is
+/// empty, or if it is larger than that of any network ([`MAX_ROW_BYTES`]).
+pub(super) fn array_bytes(rows: u64, shape: &[usize], dtype: Dtype) -> Option<u64> {
+    let row = shape.iter().try_fold(dtype.bytes(), |product, &length| {
+        product.checked_mul(length).filter(|&bytes| bytes > 0)
+    })?;
+    if row > MAX_ROW_BYTES {
+        return None;
+    }
+    let bytes = rows.checked_mul(row as u64)?;
+    let whole = bytes.checked_add(npy::HEADER_BYTES as u64)?;
+    (i64::try_from(whole).is_ok() && usize::try_from(whole).is_ok()).then_some(whole)
 }
 
 /// The contents of `meta.json`.
@@ -135,13 +164,26 @@ pub struct StoreMeta {
 }
 
 impl StoreMeta {
+    /// Tells whether its files are files of a store, and of sizes that files can have.
+    fn is_sound(&self) -> bool {
+        let has_size = |shape: &[usize]| array_bytes(self.rows, shape, self.dtype).is_some();
+        let mut sum = Some(0usize);
+        for array in &self.arrays {
+            if !is_array(&array.file) || !has_size(&array.shape) {
+                return false;
+            }
+            sum = sum.and_then(|sum| sum.checked_add(array.shape.iter().product()));
+        }
+        has_size(&self.feature_shape) && sum.is_some()
+    }
+
     /// Number of values in a row.
     pub fn feature_len(&self) -> usize {
         self.feature_shape.iter().product()
     }
 }
 
-/// A finished store, opened for reading; its features stay on disk and are mapped.
+/// A finished store, opened for reading; its features stay on disk.
 pub struct FeatureStore {
     dir: PathBuf,
     meta: StoreMeta,
@@ -173,7 +215,7 @@ impl FeatureStore {
             journal::roll_forward(dir)?;
         }
         let meta_path = dir.join(META);
-        if !meta_path.exists() {
+        if !is_there(&meta_path) {
             return Err(fail(if dir.join(journal::PARTIAL).exists() {
                 "it is unfinished; run the same `tl-batch extract` again to finish it".into()
             } else {
@@ -181,22 +223,14 @@ impl FeatureStore {
             }));
         }
         let meta = read_meta(dir)?;
-        let index = table::read_index(&dir.join(INDEX), &meta.classes)?;
-        if index.len() as u64 != meta.rows {
-            return Err(fail(format!(
-                "index.csv has {} rows, meta.json says {}; extract again into a new folder",
-                index.len(),
-                meta.rows
-            )));
-        }
-        let map = |file: &str, shape: &[usize]| map_array(dir, file, &meta, shape).map(Arc::new);
+        let open = |file: &str, shape: &[usize]| open_array(dir, file, &meta, shape).map(Arc::new);
         let arrays = meta
             .arrays
             .iter()
-            .map(|array| map(&array.file, &array.shape))
+            .map(|array| open(&array.file, &array.shape))
             .collect::<Result<Vec<_>>>()?;
         let matrix = match arrays.is_empty() {
-            true => map(FEATURES, &meta.feature_shape)?,
+            true => open(FEATURES, &meta.feature_shape)?,
             false => Arc::new(FeatureMatrix::side_by_side(arrays.clone())),
         };
         if matrix.dim() != meta.feature_len() {
@@ -204,6 +238,14 @@ impl FeatureStore {
                 "its arrays do not add up to the features that meta.json says; extract again into a new folder"
                     .into(),
             ));
+        }
+        let index = table::read_index(&dir.join(INDEX), &meta.classes)?;
+        if index.len() as u64 != meta.rows {
+            return Err(fail(format!(
+                "index.csv has {} rows, meta.json says {}; extract again into a new folder",
+                index.len(),
+                meta.rows
+            )));
         }
         Ok(FeatureStore {
             dir: dir.to_owned(),
@@ -317,24 +359,18 @@ impl FeatureStore {
     }
 }
 
-/// Maps one array of the store in `dir`, whose rows have the shape `shape`.
-fn map_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Result<FeatureMatrix> {
+/// Opens one array of the store in `dir`, whose rows have the shape `shape`.
+fn open_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Result<FeatureMatrix> {
     let broken = |problem: &str| Error::Store {
         path: dir.to_owned(),
         problem: format!("{file} {problem}; extract again into a new folder"),
     };
-    if file.contains(['/', '\\']) {
-        return Err(broken("lies outside of the store"));
-    }
     let path = dir.join(file);
-    let opened = File::open(&path).map_err(Error::io("read", &path))?;
-    // SAFETY: the map is read only. A finished store is never changed in place: a new run renames new
-    // files over the old names, which leaves the mapped file as it was. Only a foreign program could
-    // truncate it, which is the risk that every reader of mapped files takes.
-    let map = unsafe { Mmap::map(&opened) }.map_err(Error::io("read", &path))?;
-    let header = npy::header(meta.dtype, meta.rows, shape);
-    if map.get(..npy::HEADER_BYTES) != Some(&header[..]) {
-        return Err(broken(if npy::is_big_endian(&map) {
+    let opened = open_own_to_read(&path).map_err(Error::io("read", &path))?;
+    let mut found = [0; npy::HEADER_BYTES];
+    let read = read_exact_at(&opened, &mut found, 0);
+    if read.is_err() || found != npy::header(meta.dtype, meta.rows, shape) {
+        return Err(broken(if npy::is_big_endian(&found) {
             "holds big-endian numbers, and this program reads little-endian ones"
         } else {
             "does not have the shape that meta.json says"
@@ -342,7 +378,7 @@ fn map_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Resul
     }
     let rows = usize::try_from(meta.rows).unwrap_or(usize::MAX);
     let dim = shape.iter().product();
-    FeatureMatrix::mapped(&path, map, npy::HEADER_BYTES, rows, dim, meta.dtype)
+    FeatureMatrix::stored(&path, opened, npy::HEADER_BYTES, rows, dim, meta.dtype)
 }
 
 /// Reads `meta.json` of the store in `dir`.
@@ -352,7 +388,7 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
         path: dir.to_owned(),
         problem,
     };
-    let text = fs::read(&path).map_err(Error::io("read", &path))?;
+    let text = read_own(&path, MAX_META_BYTES)?;
     let value: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
     let version = value
@@ -364,5 +400,51 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
-    serde_json::from_value(value).map_err(|e| fail(format!("its meta.json is damaged: {e}")))
+    let meta: StoreMeta = serde_json::from_value(value)
+        .map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
+    match meta.is_sound() {
+        true => Ok(meta),
+        false => Err(fail(
+            "its meta.json names files or sizes that no store has; extract again into a new folder"
+                .into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_a_plain_name_and_has_the_size_of_a_file() {
+        for name in ["features.npy", "features-conv_2-2.npy"] {
+            assert!(is_array(name), "{name}");
+        }
+        for name in [
+            "../features.npy",
+            "features/../../x.npy",
+            "features\\x.npy",
+            "meta.json",
+            "features-\n.npy",
+            "/features.npy",
+        ] {
+            assert!(!is_array(name), "{name}");
+        }
+        assert_eq!(array_bytes(3, &[2, 5], Dtype::F16), Some(128 + 60));
+        assert_eq!(array_bytes(0, &[1280], Dtype::F32), Some(128));
+        for (rows, shape) in [
+            (1 << 60, vec![1280]),
+            (1 << 62, vec![1]),
+            (1, vec![usize::MAX, 2]),
+            (u64::MAX, vec![1]),
+            (u64::MAX, vec![0]),
+            (0, vec![1 << 28, 2]),
+        ] {
+            assert_eq!(
+                array_bytes(rows, &shape, Dtype::F32),
+                None,
+                "{rows} {shape:?}"
+            );
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
@@ -12,8 +13,8 @@ use super::memory;
 use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
-use crate::backbone::PictureSession;
-use crate::error::{Error, Result, shown};
+use crate::backbone::{PictureSession, gigabytes};
+use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
 
@@ -23,11 +24,17 @@ const OUTCOMES_PER_WORKER: usize = 4;
 /// Pictures that are odd but can be used, and of which a run tells by name; the others are counted.
 const TOLD_OF_ODD: usize = 20;
 
+/// Most workers: more than any machine has cores.
+pub(crate) const MOST_WORKERS: usize = 1024;
+
+/// Most that a picture may be allowed to have, in millions of pixels.
+const MOST_MEGAPIXELS: usize = 10_000;
+
 /// How features are extracted and stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PipelineParams {
-    /// Pictures in work at the same time; 0 means one a core.
+    /// Pictures in work at the same time, at most 1,024; 0 means one a core.
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
@@ -36,7 +43,9 @@ pub struct PipelineParams {
     pub concat: bool,
     /// Stop at the first picture that cannot be used, rather than skip it.
     pub strict: bool,
-    /// Pictures with more pixels than this are skipped, in millions.
+    /// Go on without pictures that went away, and without more than a tenth of them.
+    pub allow_missing: bool,
+    /// Pictures with more pixels than this are skipped, in millions: 1 to 10,000.
     pub max_megapixels: u32,
     /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
@@ -52,6 +61,7 @@ impl Default for PipelineParams {
             dtype: Dtype::F32,
             concat: false,
             strict: false,
+            allow_missing: false,
             max_megapixels: 100,
             max_seconds: 60,
             memory: None,
@@ -66,6 +76,16 @@ impl PipelineParams {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         }
+    }
+
+    /// Checks the numbers against their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for the first that is out of range.
+    pub fn check(&self) -> Result<()> {
+        in_range("--workers", self.workers, 0..=MOST_WORKERS)?;
+        let megapixels = self.max_megapixels as usize;
+        in_range("--max-megapixels", megapixels, 1..=MOST_MEGAPIXELS)
     }
 
     /// What a picture may cost to decode.
@@ -122,6 +142,15 @@ pub(crate) struct Stream<'a> {
     pub progress: &'a Progress,
     /// The augmented view that is run in a picture's place.
     pub view: Option<&'a View>,
+    /// Number of the network, where it can be replaced while pictures run: a worker that sees another one opens a
+    /// new session for its next picture.
+    pub version: Option<&'a AtomicU64>,
+}
+
+impl Stream<'_> {
+    fn version(&self) -> u64 {
+        self.version.map_or(0, |v| v.load(Ordering::Acquire))
+    }
 }
 
 /// What became of one picture.
@@ -132,6 +161,8 @@ pub(crate) struct Outcome {
     pub path: PathBuf,
     /// The worker that had it.
     pub worker: usize,
+    /// The number of the network that it went through, see [`Stream::version`].
+    pub version: u64,
     /// Its facts and the network's first output, row-major; or why there is none.
     pub values: std::result::Result<(SourceFacts, Vec<f32>), String>,
     /// Time to read, decode, resize and normalise.
@@ -145,15 +176,25 @@ pub(crate) struct Outcome {
 /// Memory is bounded: one picture and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
 ///
 /// # Errors
-/// The first error of `sink` or of a session; [`Error::Image`] for a bad picture if the parameters are
+/// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad picture if the parameters are
 /// strict; [`Error::Cancelled`] if a stop was asked for. What was handed to `sink` before stays handed.
 pub(crate) fn stream(
     what: &Stream,
     open_session: impl Fn() -> Result<PictureSession> + Sync,
     mut sink: impl FnMut(Outcome) -> Result<()>,
 ) -> Result<()> {
+    what.params.check()?;
     let most = what.pictures.count().unwrap_or(usize::MAX);
     let (mut workers, mut limits) = (what.params.worker_count().min(most), what.params.limits());
+    let each = open_session()?.run_bytes();
+    let with_room = memory::with_room(each, workers, what.params.workers != 0)?;
+    if with_room < workers {
+        what.progress.warn(format!(
+            "{with_room} of {workers} workers: one takes {} of memory, and more are not free",
+            gigabytes(each)
+        ));
+        workers = with_room;
+    }
     if let Some(memory) = what.params.memory {
         (workers, limits) = memory::share(memory, workers, limits, &open_session)?;
     }
@@ -161,20 +202,35 @@ pub(crate) fn stream(
     let odd = AtomicUsize::new(0);
     let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
     let work = |worker: usize, sender: Sender<Outcome>| -> Result<()> {
-        let mut session = open_session()?;
         let time_limit = Duration::from_secs(u64::from(what.params.max_seconds.max(1)));
-        let mut reader = Reader::new(limits.clone(), session.rendering(), time_limit)?;
+        let open = || -> Result<_> {
+            loop {
+                let version = what.version();
+                let session = open_session()?;
+                let reader = Reader::new(limits.clone(), session.rendering(), time_limit)?;
+                // Else it was replaced in between, and the session may be of either.
+                if what.version() == version {
+                    return Ok((version, session, reader));
+                }
+            }
+        };
+        let (mut version, mut session, mut reader) = open()?;
         let goes_on = || !stop.load(Ordering::Relaxed) && !what.progress.cancel().is_cancelled();
         while !stop.load(Ordering::Relaxed) {
             let Some((place, path)) = what.pictures.next(&goes_on) else {
                 break;
             };
             what.progress.checkpoint()?;
+            if what.version() != version {
+                (version, session, reader) = open()?;
+            }
             what.progress.emit(Event::ImageStarted {
                 worker,
                 path: path.clone(),
             });
-            let outcome = run_one(&mut session, &mut reader, what, (place, path), worker, &odd)?;
+            let mut outcome =
+                run_one(&mut session, &mut reader, what, (place, path), worker, &odd)?;
+            outcome.version = version;
             if sender.send(outcome).is_err() {
                 break;
             }
@@ -199,19 +255,18 @@ pub(crate) fn stream(
             handles.push(handle.map_err(Error::io("start a worker for", what.root))?);
         }
         drop(sender);
-        let mut result = receiver.iter().try_for_each(&mut sink);
+        // A panic here would wait for the workers, which wait for more pictures.
+        let sunk = catch_unwind(AssertUnwindSafe(|| receiver.iter().try_for_each(&mut sink)));
+        let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "a result was taken")));
         if result.is_err() {
             stop.store(true, Ordering::Relaxed);
         }
         // A worker that waits to send must see that nobody receives any more.
         drop(receiver);
         for handle in handles {
-            let ended = handle.join().unwrap_or_else(|_| {
-                Err(Error::Model {
-                    model: shown(what.root).to_string(),
-                    problem: "a worker died; this is a fault of the program".into(),
-                })
-            });
+            let ended = handle
+                .join()
+                .unwrap_or_else(|_| Err(died(what.root, "a picture was worked on")));
             result = result.and(ended);
         }
         result
@@ -222,6 +277,16 @@ pub(crate) fn stream(
             .warn(format!("{untold} more pictures are odd, but were used"));
     }
     result
+}
+
+/// What is said where the program itself is at fault.
+fn died(root: &Path, when: &str) -> Error {
+    Error::Model {
+        model: shown(root).to_string(),
+        problem: format!(
+            "a thread panicked while {when}; this is a fault of the program, please report it"
+        ),
+    }
 }
 
 /// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
@@ -270,6 +335,7 @@ fn run_one(
         place,
         path: name,
         worker,
+        version: 0,
         values,
         decode,
         infer: started.elapsed().saturating_sub(decode),

@@ -5,14 +5,17 @@
 //! path is written with `./` before it, which is the same file, and such a class name with `'`.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
 use super::store::{IndexRow, SourceFacts};
-use crate::dataset::Split;
+use crate::dataset::{Split, path_of_bytes};
+use crate::disk::{BoundedLines, open_own_to_read, stays_below};
 use crate::error::{Error, Result};
+
+/// Most bytes of a line: a path has at most 4,096 on Linux, and a reason is a sentence.
+const MAX_LINE_BYTES: usize = 1 << 20;
 
 const INDEX_COLUMNS: [&str; 9] = [
     "row",
@@ -134,12 +137,17 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
             Some(classes.iter().position(|c| c == name)?)
         }
     };
+    let path = path_of(&record[1]);
+    // A picture lies below the data set's folder.
+    if !stays_below(&path) {
+        return None;
+    }
     let split = match text(3)? {
         "" => None,
         name => Some(Split::from_name(name)?),
     };
     Some(IndexRow {
-        path: path_of(&record[1]),
+        path,
         class,
         split,
         source: SourceFacts {
@@ -157,15 +165,7 @@ fn path_of(field: &[u8]) -> PathBuf {
         Some(rest) if is_formula(rest) => rest,
         _ => field,
     };
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        PathBuf::from(OsStr::from_bytes(bytes))
-    }
-    #[cfg(not(unix))]
-    {
-        PathBuf::from(OsStr::new(String::from_utf8_lossy(bytes).as_ref()))
-    }
+    path_of_bytes(bytes)
 }
 
 /// Reads a table line by line; `parse` gives none for a damaged line.
@@ -174,8 +174,8 @@ fn read_records<T>(
     columns: usize,
     parse: impl Fn(&ByteRecord) -> Option<T>,
 ) -> Result<Vec<T>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let file = open_own_to_read(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::Reader::from_reader(BoundedLines::new(file, MAX_LINE_BYTES));
     let mut rows = Vec::new();
     for (i, record) in reader.byte_records().enumerate() {
         let record = record.map_err(|e| Error::Store {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::extract::{self, ExtractConfig};
+use super::extract::{self, Source};
 use super::train::check_output;
 use super::views::{AugmentParams, USUAL_VIEWS};
 use crate::backbone::{Backbone, BackboneParams, PictureSession};
-use crate::error::Result;
+use crate::dataset::Layout;
+use crate::error::{Error, Result};
 use crate::features::View;
 use crate::pixels::{Augment, DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
@@ -91,6 +92,9 @@ impl Previewer {
     }
 }
 
+/// Most pictures on a sheet, views included: 300 MB of pictures of 224 x 224.
+const MOST_CELLS: usize = 2_000;
+
 /// Configuration of [`augment_preview`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,6 +104,9 @@ pub struct AugmentPreviewConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// The PNG file to write.
     pub output: PathBuf,
     /// Replace the output if it is there.
@@ -130,11 +137,28 @@ pub fn augment_preview(
     progress: &Progress,
 ) -> Result<(usize, Augment)> {
     check_output(&config.output, config.force)?;
+    let count = match config.pictures {
+        0 => 6,
+        count => count,
+    };
+    let views = config.augment.views.count(USUAL_VIEWS);
+    if count.saturating_mul(views + 1) > MOST_CELLS {
+        return Err(Error::Parameter {
+            name: "pictures",
+            value: count.to_string(),
+            problem: format!(
+                "with {views} views of each, the sheet would have more than {MOST_CELLS} pictures; give fewer, or fewer \
+                 --views"
+            ),
+        });
+    }
     let dataset = extract::open_dataset(
-        &ExtractConfig {
-            dataset: config.dataset.clone(),
-            labels: config.labels.clone(),
-            ..ExtractConfig::default()
+        &Source {
+            root: &config.dataset,
+            labels: config.labels.as_deref(),
+            layout: config.layout,
+            // A sheet of some pictures is none the worse.
+            allow_missing: true,
         },
         progress,
     )?;
@@ -145,11 +169,6 @@ pub fn augment_preview(
         seed: config.seed,
     };
     let mut previewer = Previewer::open(settings)?;
-    let count = if config.pictures == 0 {
-        6
-    } else {
-        config.pictures
-    };
     // The first of each class, then the second of each, and so on.
     let mut seen = vec![0usize; dataset.classes.len() + 1];
     let mut order: Vec<(usize, usize)> = dataset
@@ -168,8 +187,8 @@ pub fn augment_preview(
     for (_, index) in order.into_iter().take(count) {
         progress.checkpoint()?;
         let path = &dataset.samples[index].path;
-        let views = 0..=config.augment.views.count(USUAL_VIEWS) as u32;
-        let row: Result<Vec<Picture>> = views.map(|n| previewer.view(path, n)).collect();
+        let numbers = 0..=views as u32;
+        let row: Result<Vec<Picture>> = numbers.map(|n| previewer.view(path, n)).collect();
         rows.push(row?);
     }
     let bytes = save_sheet(&rows, &config.output)?;

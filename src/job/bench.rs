@@ -7,11 +7,17 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::heat::Heat;
-use crate::backbone::{Backbone, BackboneParams, PictureSession, kernels, peak_flops};
-use crate::error::{Error, Result};
-use crate::features::peak_memory_bytes;
+use super::uses;
+use crate::backbone::{
+    Backbone, BackboneParams, PictureSession, free_bytes, gigabytes, kernels, peak_flops,
+};
+use crate::error::{Error, Result, in_range};
+use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
 use crate::saved_model::SavedModel;
+
+/// Most numbers of threads that are measured in one run.
+const MOST_MEASURED: usize = 64;
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +26,7 @@ pub struct BenchConfig {
     /// Which base, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Numbers of threads to measure; empty for one, and one a core.
+    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one a core.
     #[serde(default)]
     pub threads: Vec<usize>,
     /// How long each number of threads is measured, in seconds.
@@ -52,8 +58,12 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         value,
         problem: problem.into(),
     };
-    if threads.contains(&0) {
-        return Err(wrong("threads", "0".into(), "there must be one or more"));
+    if threads.len() > MOST_MEASURED {
+        let value = format!("{} numbers", threads.len());
+        return Err(wrong("threads", value, "give at most 64"));
+    }
+    for &number in &threads {
+        in_range("threads", number, 1..=MOST_WORKERS)?;
     }
     if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
         let value = config.seconds.to_string();
@@ -64,6 +74,7 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let mut rates = Vec::new();
     let begin = Heat::now();
     for &threads in &threads {
+        check_memory(&model, threads)?;
         let mut sessions = Vec::new();
         for _ in 0..threads {
             sessions.push(warm(model.session()?)?);
@@ -79,6 +90,8 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let gflop = layers.iter().map(|l| l.ms * l.gflops).sum::<f64>() / 1e3;
     Ok(BenchReport {
         model: model.name(),
+        uses: model.uses(),
+        warnings: model.warnings(),
         input: model.input_shape(),
         kernels: kernels(),
         load_ms: load.as_secs_f64() * 1e3,
@@ -97,6 +110,24 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         },
         layers: if config.profile { layers } else { Vec::new() },
     })
+}
+
+/// Refuses more threads than there is memory for.
+fn check_memory(model: &Measured, threads: usize) -> Result<()> {
+    let each = model.session()?.run_bytes();
+    let needed = each.saturating_mul(threads as u64);
+    match free_bytes() {
+        Some(free) if needed > free => Err(Error::Parameter {
+            name: "threads",
+            value: threads.to_string(),
+            problem: format!(
+                "one takes {} for this model, and {} are free",
+                gigabytes(each),
+                gigabytes(free)
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What is measured: a base up to its features, or a saved model with its head.
@@ -126,6 +157,20 @@ impl Measured {
         match self {
             Measured::Base(base) => base.id().model.clone(),
             Measured::Saved(model) => model.graph().name().to_owned(),
+        }
+    }
+
+    fn uses(&self) -> String {
+        match self {
+            Measured::Base(base) => uses::of_backbone(base),
+            Measured::Saved(model) => uses::of_saved(model.record()),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Measured::Base(base) => base.warnings().to_vec(),
+            Measured::Saved(_) => Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::predict::{PictureResult, in_order, list_pictures};
+use super::uses;
 use crate::backbone::{Classifier, DEFAULT_MODEL};
 use crate::error::Result;
 use crate::features::PipelineParams;
@@ -53,9 +54,7 @@ pub fn classify(
     mut sink: impl FnMut(&[String], PictureResult) -> Result<()>,
 ) -> Result<usize> {
     let classifier = Classifier::open(&config.model, config.input_size)?;
-    for warning in classifier.warnings() {
-        progress.warn(warning.clone());
-    }
+    uses::tell_classifier(&classifier, progress);
     let paths = list_pictures(&config.images, progress)?;
     in_order(
         Path::new(""),

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::extract::{Source, open_dataset};
 use super::predict::in_order;
+use super::uses;
 use crate::backbone::top_k;
-use crate::dataset::{Dataset, Split};
+use crate::dataset::{Dataset, Layout, Loss, Split, check_losses, name_key};
 use crate::error::{Error, Result, shown};
 use crate::features::PipelineParams;
 use crate::progress::{Event, Phase, Progress};
@@ -24,6 +26,9 @@ pub struct EvaluateConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// Only the pictures of this split, where the data set gives splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
@@ -48,12 +53,18 @@ pub struct Evaluation {
 /// Runs the saved model over the data set and compares its first classes with the labels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the data set has a class that the model does not know; those of
-/// [`SavedModel::open`] and [`Dataset::open`].
+/// [`Error::Mismatch`] if the data set has a class that the model does not know; [`Error::Dataset`] if no picture
+/// can be used; those of [`SavedModel::open`], [`Dataset::open`] and [`check_losses`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
-    progress.phase(Phase::Scan, None);
-    let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+    progress.info_once(uses::of_saved(model.record()));
+    let source = Source {
+        root: &config.dataset,
+        labels: config.labels.as_deref(),
+        layout: config.layout,
+        allow_missing: config.pipeline.allow_missing,
+    };
+    let dataset = open_dataset(&source, progress)?;
     let class_of = match_classes(&config.dataset, &dataset, model.classes())?;
     let samples: Vec<_> = dataset
         .samples
@@ -74,6 +85,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     let split = config.split.map_or("all", Split::name);
     let mut confusion = ConfusionMatrix::new(model.classes().len());
     let mut loss = 0.0_f64;
+    let mut lost = Vec::new();
     let skipped = in_order(
         &dataset.root,
         &paths,
@@ -82,16 +94,23 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         progress,
         || model.session(),
         |place, values| {
-            if let Ok(probabilities) = values {
-                let truth = samples[place].1;
-                let path = &samples[place].0;
-                progress.emit(picture_scored(split, path, truth, &probabilities));
-                confusion.record(truth, first_of(ndarray::aview1(&probabilities)));
-                loss += f64::from(surprise(probabilities[truth]));
+            let (path, truth) = &samples[place];
+            match values {
+                Ok(probabilities) => {
+                    progress.emit(picture_scored(split, path, *truth, &probabilities));
+                    confusion.record(*truth, first_of(ndarray::aview1(&probabilities)));
+                    loss += f64::from(surprise(probabilities[*truth]));
+                }
+                Err(reason) => lost.push(Loss {
+                    path: path.clone(),
+                    class: Some(*truth),
+                    reason,
+                }),
             }
             Ok(())
         },
     )?;
+    check_scored(config, &dataset.root, model.classes(), &confusion, &lost)?;
     let images = confusion.total();
     let evaluation = Evaluation {
         classes: model.classes().to_vec(),
@@ -108,6 +127,37 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         confusion: evaluation.confusion.to_rows(),
     });
     Ok(evaluation)
+}
+
+/// Refuses a score over no pictures, or over too few of those that there were.
+fn check_scored(
+    config: &EvaluateConfig,
+    root: &Path,
+    classes: &[String],
+    confusion: &ConfusionMatrix,
+    lost: &[Loss],
+) -> Result<()> {
+    let used: Vec<usize> = confusion
+        .to_rows()
+        .iter()
+        .map(|row| row.iter().sum::<u64>() as usize)
+        .collect();
+    let all = used.iter().sum();
+    if !config.pipeline.allow_missing {
+        check_losses(root, classes, (&used, all), lost, "")?;
+    }
+    match lost.first() {
+        Some(first) if all == 0 => Err(Error::Dataset {
+            path: config.dataset.clone(),
+            problem: format!(
+                "none of its {} pictures can be used; the first, {}, {}",
+                lost.len(),
+                shown(&first.path),
+                first.reason
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What `probabilities` (one for each class) say of the picture `path` of class `truth`.
@@ -153,7 +203,10 @@ pub(super) fn match_classes(
                     what: format!("classes of {}", shown(folder)),
                     expected: known.join(", "),
                     found: class.clone(),
-                    hint: "the folders must have the names of the model's classes".into(),
+                    hint: match known.iter().find(|k| name_key(k) == name_key(class)) {
+                        Some(near) => format!("rename it to `{near}`, as the model calls it"),
+                        None => "the folders must have the names of the model's classes".into(),
+                    },
                 })
         })
         .collect()

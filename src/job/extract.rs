@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::copies::check_copies;
 use super::envelope::{JobCard, write_config};
+use super::uses;
 use crate::backbone::{Backbone, BackboneParams};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Layout};
 use crate::error::{Error, Result, shown};
 use crate::features::{FeatureStore, PipelineParams, remove_store};
 use crate::progress::{Event, Phase, Progress};
@@ -20,6 +22,9 @@ pub struct ExtractConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// Folder of the feature store.
     pub out: PathBuf,
     /// Throw away what is in `out`.
@@ -38,6 +43,16 @@ impl ExtractConfig {
     pub fn card(&self) -> JobCard {
         JobCard::new("extract", self).with_output(&self.out, &self.out)
     }
+
+    /// The data set.
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            root: &self.dataset,
+            labels: self.labels.as_deref(),
+            layout: self.layout,
+            allow_missing: self.pipeline.allow_missing,
+        }
+    }
 }
 
 /// Fills the feature store `config.out`, going on with what is there.
@@ -45,9 +60,16 @@ impl ExtractConfig {
 /// # Errors
 /// Those of [`Dataset::open`], [`Backbone::open`] and [`crate::features::extract`].
 pub fn extract(config: &ExtractConfig, progress: &Progress) -> Result<FeatureStore> {
-    let dataset = open_dataset(config, progress)?;
+    let dataset = open_dataset(&config.source(), progress)?;
+    // Features need no training pictures; what trains on them will.
+    for warning in dataset.check_training().unwrap_or_default() {
+        progress.warn(warning);
+    }
     let backbone = open_backbone(&config.backbone, progress)?;
-    run(config, &dataset, &backbone, progress)
+    let store = run(config, &dataset, &backbone, progress)?;
+    let splits: Vec<_> = store.index().iter().map(|row| row.split).collect();
+    check_copies(&store, &splits, config.pipeline.strict, progress)?;
+    Ok(store)
 }
 
 pub(super) fn run(
@@ -56,6 +78,7 @@ pub(super) fn run(
     backbone: &Backbone,
     progress: &Progress,
 ) -> Result<FeatureStore> {
+    config.pipeline.check()?;
     if config.force {
         remove_store(&config.out)?;
     }
@@ -70,6 +93,7 @@ pub(super) fn run(
             shown(&config.out.join("errors.csv"))
         ));
     }
+    warn_of_lost_classes(dataset, &store, progress);
     Ok(store)
 }
 
@@ -93,11 +117,36 @@ pub(super) fn or_replace(
     }
 }
 
-pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Result<Dataset> {
+/// A data set as a configuration names it.
+pub(super) struct Source<'a> {
+    pub root: &'a Path,
+    pub labels: Option<&'a Path>,
+    pub layout: Layout,
+    /// Whether parts of it may be missing.
+    pub allow_missing: bool,
+}
+
+/// Opens a data set, and tells what is in it and what is odd about it.
+///
+/// # Errors
+/// Those of [`Dataset::open`]; [`Error::Dataset`] if a part of it is missing that may not be.
+pub(super) fn open_dataset(source: &Source, progress: &Progress) -> Result<Dataset> {
     progress.phase(Phase::Scan, None);
-    let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+    let dataset = Dataset::open_as(source.root, source.labels, source.layout)?;
     for (path, reason) in &dataset.skipped {
         progress.warn(format!("{} {reason}", shown(path)));
+    }
+    for note in &dataset.notes {
+        progress.info(note.clone());
+    }
+    for warning in &dataset.warnings {
+        progress.warn(warning.clone());
+    }
+    if let (Some(problem), false) = (dataset.missing_part(), source.allow_missing) {
+        return Err(Error::Dataset {
+            path: source.labels.unwrap_or(source.root).to_owned(),
+            problem: format!("{problem}; give --allow-missing to go on without them"),
+        });
     }
     progress.emit(Event::Scanned {
         images: dataset.samples.len(),
@@ -106,18 +155,40 @@ pub(super) fn open_dataset(config: &ExtractConfig, progress: &Progress) -> Resul
     Ok(dataset)
 }
 
-fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
-    let mut counts = vec![0; dataset.classes.len()];
-    for class in dataset.samples.iter().filter_map(|s| s.class) {
-        counts[class] += 1;
+/// [`open_dataset`] for a data set that is learned from.
+///
+/// # Errors
+/// Those of [`open_dataset`] and [`Dataset::check_training`].
+pub(super) fn open_training_set(source: &Source, progress: &Progress) -> Result<Dataset> {
+    let dataset = open_dataset(source, progress)?;
+    for warning in dataset.check_training()? {
+        progress.warn(warning);
     }
+    Ok(dataset)
+}
+
+fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
+    let counts = dataset.class_counts();
     dataset.classes.iter().cloned().zip(counts).collect()
+}
+
+/// Warns of each class of the data set of whose pictures none is in the store.
+fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Progress) {
+    let mut used = vec![false; dataset.classes.len()];
+    for class in store.index().iter().filter_map(|row| row.class) {
+        used[class] = true;
+    }
+    for (name, _) in dataset.classes.iter().zip(used).filter(|(_, used)| !used) {
+        progress.warn(format!(
+            "the class `{}` has no picture that can be used: a model gets an output for it that never learns; mend its \
+             pictures, or take the class out",
+            shown(Path::new(name))
+        ));
+    }
 }
 
 pub(super) fn open_backbone(params: &BackboneParams, progress: &Progress) -> Result<Backbone> {
     let backbone = Backbone::open(params)?;
-    for warning in backbone.warnings() {
-        progress.warn(warning.clone());
-    }
+    uses::tell_backbone(&backbone, progress);
     Ok(backbone)
 }

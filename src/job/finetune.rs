@@ -1,6 +1,5 @@
 //! Images → a model whose base has learned, too: frozen prefix, head alone, then jointly; saved, verified.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,14 +11,15 @@ use super::fit::FitConfig;
 use super::recipe::Recipe;
 use super::save::{Saving, record_of, save_verified};
 use super::train::{
-    Rows, SplitParams, TrainReport, check_output, choose_references, evaluated, partition,
-    require_two_classes, rows_to_train_on, training_record,
+    Rows, SplitParams, TrainReport, check_divided, check_output, choose_references, evaluated,
+    partition, require_two_classes, rows_to_train_on, training_record,
 };
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, Pool, TrainableTail, find_cut, hex_sha256, is_path,
 };
-use crate::dataset;
+use crate::dataset::{self, Layout};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
 use crate::progress::{Phase, Progress};
@@ -41,6 +41,9 @@ pub struct FinetuneConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
     /// Folder of the maps at the cut; by default beside the output, ending `.maps`.
@@ -153,9 +156,7 @@ pub(super) fn run(
     let rows = &prepared.rows;
     let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
     let report = save(config, &prepared, &tuning, &tuned, progress)?;
-    if checkpoint.exists() {
-        fs::remove_file(&checkpoint).map_err(Error::io("remove", &checkpoint))?;
-    }
+    disk::remove_file(&checkpoint)?;
     let alone = tuned
         .warmup_best
         .checked_sub(1)
@@ -201,13 +202,13 @@ impl Prepared {
         let extract_config = ExtractConfig {
             dataset: config.dataset.clone(),
             labels: config.labels.clone(),
+            layout: config.layout,
             out: config.store(),
             force: false,
             backbone: backbone_params.clone(),
             pipeline: config.pipeline.clone(),
         };
-        let dataset = extract::open_dataset(&extract_config, progress)?;
-        dataset.require_classes(2)?;
+        let dataset = extract::open_training_set(&extract_config.source(), progress)?;
         let backbone = extract::open_backbone(&backbone_params, progress)?;
         if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
             return Err(Error::Mismatch {
@@ -239,6 +240,13 @@ impl Prepared {
         )?;
         let labels = store.labels()?;
         require_two_classes(&store, &labels)?;
+        check_divided(
+            &store,
+            &config.split,
+            config.head.seed,
+            config.pipeline.strict,
+            progress,
+        )?;
         let rows = partition(&store, &labels, &config.split, config.head.seed)?;
         Ok(Prepared {
             head,

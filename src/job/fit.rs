@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output};
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams};
+use crate::dataset::Layout;
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, PipelineParams};
 use crate::progress::Progress;
@@ -25,6 +26,9 @@ pub struct FitConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
     /// Folder of the feature store; by default beside the output, ending `.features`.
@@ -119,13 +123,13 @@ fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, B
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
         labels: config.labels.clone(),
+        layout: config.layout,
         out: config.store(),
         force: false,
         backbone: config.backbone.clone(),
         pipeline: config.pipeline.clone(),
     };
-    let dataset = extract::open_dataset(&extract_config, progress)?;
-    dataset.require_classes(2)?;
+    let dataset = extract::open_training_set(&extract_config.source(), progress)?;
     let backbone = extract::open_backbone(&config.backbone, progress)?;
     let mut store = extract::or_replace(&config.store(), config.force, progress, || {
         extract::run(&extract_config, &dataset, &backbone, progress)
@@ -140,6 +144,13 @@ fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, B
         epochs: config.head.epochs,
         folder: &config.store().with_extension("views"),
     };
+    train::check_divided(
+        &store,
+        &config.split,
+        config.head.seed,
+        config.pipeline.strict,
+        progress,
+    )?;
     let rows = train::rows_to_train_on(&store, &config.split, config.head.seed, config.folds)?;
     attach_views(&mut store, &rows, &source, progress)?;
     Ok((store, backbone))
@@ -153,6 +164,7 @@ fn train_config(config: &FitConfig) -> TrainConfig {
         folds: config.folds,
         cut: None,
         model: Some(config.backbone.model.clone()),
+        strict: config.pipeline.strict,
         split: config.split.clone(),
         head: config.head.clone(),
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, BackboneParams, hex_sha256};
-use crate::disk::{remove_file, rename_synced, write_atomic};
-use crate::error::{Error, Result};
+use crate::backbone::{Backbone, BackboneParams, MAX_ONNX_BYTES, hex_sha256};
+use crate::disk::{is_there, read, remove_file, rename_synced, write_atomic};
+use crate::error::Result;
 use crate::progress::{Event, Progress};
 use crate::saved_model::{DetachedHead, SavedModel, Verification, verify, verify_bytes};
 
@@ -48,7 +48,6 @@ pub struct InstallReport {
 /// the results that it should; those of opening and writing. In all cases the old model is in its place.
 pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallReport> {
     let place = &config.model;
-    let read = |path: &Path| fs::read(path).map_err(Error::io("read", path));
     let (bytes, same_as) = match DetachedHead::open(&config.head)? {
         Some(head) => {
             let model = match place.exists() {
@@ -58,7 +57,7 @@ pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallRep
             (model.graph().to_bytes(), head.model_sha256().to_owned())
         }
         None => {
-            let bytes = read(&config.head)?;
+            let bytes = read(&config.head, MAX_ONNX_BYTES)?;
             let sha256 = hex_sha256(&bytes);
             (bytes, sha256)
         }
@@ -104,13 +103,14 @@ fn swap<T>(place: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<T>) -
     let mut previous = place.as_os_str().to_owned();
     previous.push(".previous");
     let previous = PathBuf::from(previous);
-    let had = place.exists();
+    let had = is_there(place);
     if had {
         remove_file(&previous)?;
-        // A second name for the same file; where the file system has none, a copy.
-        fs::hard_link(place, &previous)
-            .or_else(|_| fs::copy(place, &previous).map(drop))
-            .map_err(Error::io("keep", place))?;
+        // A second name for the same file; where the file system has none, a copy. Neither follows a link that
+        // has the name.
+        if fs::hard_link(place, &previous).is_err() {
+            write_atomic(&previous, &read(place, MAX_ONNX_BYTES)?)?;
+        }
     }
     let checked = write_atomic(place, bytes).and_then(|()| check(place));
     match (&checked, had) {
@@ -125,6 +125,7 @@ fn swap<T>(place: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<T>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn what_does_not_verify_in_its_place_makes_room_for_what_was_there() {
@@ -142,6 +143,12 @@ mod tests {
         assert_eq!(fs::read(&place).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(
+            dir.path().join("victim"),
+            dir.path().join("model.onnx.previous"),
+        )
+        .unwrap();
         swap(&place, b"new", |_| Ok(())).unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -33,25 +33,27 @@ pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
     let input_size = input_size(&found.card, params.input_size)?;
     let shape = input_shape(&found.graph, layout, input_size)?;
     let summary = Summary::of(&found.graph, shape, layout, Detail::Layers)?;
-    let (cuts, default_pool) = match &params.cut {
+    let cuts: Vec<String> = match &params.cut {
         Some(cuts) => {
             let cuts = cuts.as_slice().iter();
-            let tensors: Result<Vec<String>> =
-                cuts.map(|cut| find_cut(&found.graph, cut)).collect();
-            (tensors?, Pool::Avg)
+            cuts.map(|cut| find_cut(&found.graph, cut))
+                .collect::<Result<_>>()?
         }
-        None => (vec![found.tail.features.clone()], found.card.pool),
+        None => vec![found.tail.features.clone()],
     };
-    let pool = params.pool.unwrap_or(default_pool);
+    let shape_of = |cut: &String| {
+        let mut layers = summary.layers.iter();
+        let layer = layers.find(|layer| layer.tensor == *cut);
+        layer
+            .and_then(|l| l.output_shape.clone())
+            .unwrap_or_default()
+    };
+    let shapes: Vec<Vec<usize>> = cuts.iter().map(shape_of).collect();
+    let pool = found.pool(params, &cuts, &shapes);
     let feature_len = summary
         .layers
         .iter()
-        .map(|layer| match (layer.output_shape.as_deref(), pool) {
-            (Some([features]), _) => Some(*features),
-            (Some([_, _, channels]), Pool::Avg | Pool::Max) => Some(*channels),
-            (Some([h, w, channels]), Pool::None | Pool::Flatten) => Some(h * w * channels),
-            _ => None,
-        })
+        .map(|layer| pool.feature_len(layer.output_shape.as_deref()?))
         .collect();
     let mut sum = 0;
     let parameters = summary

@@ -51,10 +51,15 @@ pub mod views;
 pub mod watch;
 
 #[cfg(target_os = "linux")]
+mod live_model;
+
+#[cfg(target_os = "linux")]
 mod trigger;
 
 #[cfg(target_os = "linux")]
 mod waiting_room;
+
+mod copies;
 
 mod envelope;
 
@@ -63,6 +68,8 @@ mod heat;
 mod record;
 
 mod save;
+
+mod uses;
 
 pub use augment_preview::{AugmentPreviewConfig, Previewer, ViewSettings, augment_preview};
 pub use bench::{BenchConfig, bench};
@@ -78,6 +85,8 @@ pub use fit::{FitConfig, fit};
 pub use install::{InstallConfig, InstallReport, install};
 pub use labeller::{Labeller, Labels};
 pub use layers::{BaseLayers, layers};
+#[cfg(target_os = "linux")]
+pub use live_model::ModelNews;
 pub use models::{
     AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
@@ -94,4 +103,4 @@ pub use trigger::Trigger;
 pub use verify::{VerifyConfig, verify};
 pub use views::{AugmentParams, USUAL_VIEWS, Views};
 #[cfg(target_os = "linux")]
-pub use watch::{Sighting, WatchConfig, WatchReport, watch};
+pub use watch::{Sighting, WatchConfig, WatchLine, WatchReport, watch};

@@ -1,18 +1,17 @@
 //! The zoo: which bases there are, how one is fetched, how a new one is added.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{
-    Backbone, BackboneParams, Detail, FoundModel, KnownModel, ModelCard, Preparation, Summary,
-    Weights, find, find_cut, find_file, hex_sha256, input_shape, input_size, known_model,
-    known_models, models_home,
+    Backbone, BackboneParams, Detail, FoundModel, KnownModel, MAX_CARD_BYTES, MAX_ONNX_BYTES,
+    ModelCard, Preparation, Summary, Weights, find, find_cut, find_file, hex_sha256, input_shape,
+    input_size, is_plain_name, known_model, known_models, models_home,
 };
-use crate::disk::write_atomic;
+use crate::disk::{create_folder, is_there, read, read_text, write_atomic};
 use crate::download::{Source, Wanted, download};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::progress::{Event, Progress};
 
 /// Lists the bases that can be named, the default first.
@@ -79,19 +78,33 @@ pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
         },
     };
     let found = find(model)?;
-    for warning in &found.warnings {
-        progress.warn(warning.clone());
-    }
-    facts(found, path)
+    tell(&found, progress, "");
+    facts(found, path, progress)
 }
 
-fn facts(found: FoundModel, path: Option<PathBuf>) -> Result<ModelFacts> {
-    let card = found.card.clone();
+/// Says what was guessed of a base, with `advice` behind it, and what files beside it say.
+fn tell(found: &FoundModel, progress: &Progress, advice: &str) {
+    for warning in &found.warnings {
+        progress.warn_once(format!("{warning}{advice}"));
+    }
+    for note in &found.notes {
+        progress.info_once(note.clone());
+    }
+}
+
+fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> Result<ModelFacts> {
+    // What these say was said.
+    found.warnings.clear();
+    let mut card = found.card.clone();
     let layout = card.preprocess.layout;
     let shape = input_shape(&found.graph, layout, input_size(&card, None)?)?;
     let parameters = Summary::of(&found.graph, shape, layout, Detail::Layers)?.parameters();
     let (sha256, tail) = (found.sha256.clone(), found.tail.clone());
     let backbone = Backbone::from_found(found, &BackboneParams::default())?;
+    for warning in backbone.warnings() {
+        progress.warn_once(warning.clone());
+    }
+    card.pool = backbone.id().pool;
     // A network that loads but cannot be run, or that makes nonsense of a black picture, is found here.
     let mut session = backbone.session()?;
     if session.infer()?.iter().any(|value| !value.is_finite()) {
@@ -175,7 +188,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
         return Ok(fetched(true));
     }
     let sources: Vec<Source> = match &config.from {
-        Some(base) => vec![Source::within(base, &card.file)],
+        Some(base) => vec![source_within(base, &card.file)?],
         None => card.urls.iter().cloned().map(Source::Url).collect(),
     };
     let mut result = Err(Error::Model {
@@ -208,25 +221,54 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
 
 /// The card by which the file is checked: the one that lies in the folder of `--from`, else the known one.
 fn card_to_fetch(config: &FetchConfig) -> Result<(ModelCard, bool)> {
-    let is_plain = !config.name.contains(['/', '\\']);
+    let is_plain = is_plain_name(&config.name);
     if let Some(Source::File(path)) = config
         .from
         .as_ref()
         .map(|base| Source::within(base, &format!("{}.toml", config.name)))
         && is_plain
-        && path.is_file()
+        && path.exists()
     {
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        return Ok((ModelCard::parse(&text, &path.display().to_string())?, true));
+        let text = read_text(&path, MAX_CARD_BYTES)?;
+        let card = ModelCard::parse(&text, &path.display().to_string())?;
+        if card.name != config.name {
+            return Err(Error::Model {
+                model: path.display().to_string(),
+                problem: format!(
+                    "its card is that of `{}`, not of `{}`; ask for that, or name the card's file after it",
+                    card.name, config.name
+                ),
+            });
+        }
+        return Ok((card, true));
     }
     Ok((known_model(&config.name)?.card, false))
+}
+
+/// The place of the file `name` in `base`. A link in a folder that came from elsewhere leads nowhere but into that
+/// folder.
+fn source_within(base: &str, name: &str) -> Result<Source> {
+    let source = Source::within(base, name);
+    if let Source::File(path) = &source
+        && let (Ok(folder), Ok(file)) = (Path::new(base).canonicalize(), path.canonicalize())
+        && !file.starts_with(&folder)
+    {
+        return Err(Error::Download {
+            from: path.display().to_string(),
+            problem: format!(
+                "it is a link to {}, which is not in the folder of --from; put the file itself there",
+                shown(&file)
+            ),
+        });
+    }
+    Ok(source)
 }
 
 fn is_right(path: &Path, wanted: Wanted) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = read(path, MAX_ONNX_BYTES)?;
     Ok(bytes.len() as u64 == wanted.bytes && hex_sha256(&bytes) == wanted.sha256)
 }
 
@@ -286,7 +328,7 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         .or((beside.is_file() && !is_told).then_some(beside));
     let card = match &card_path {
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+            let text = read_text(path, MAX_CARD_BYTES)?;
             Some(ModelCard::parse(&text, &path.display().to_string())?)
         }
         None => None,
@@ -294,11 +336,9 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
     // A saved model goes by what its base was before; the card is of the file.
     found.sha256 = hex_sha256(&bytes);
-    for warning in &found.warnings {
-        progress.warn(format!("{warning}; give --preprocess if you know"));
-    }
+    tell(&found, progress, "; give --preprocess if you know");
     complete_card(&mut found, config, bytes.len() as u64)?;
-    let facts = facts(found, None)?;
+    let facts = facts(found, None, progress)?;
     let mut card = facts.card;
     if let Some(found) = &facts.found {
         card.parameters = found.parameters;
@@ -308,10 +348,10 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
     let path = folder.join(&card.file);
     let in_place = path.canonicalize().ok() == config.file.canonicalize().ok();
     let card_path = folder.join(format!("{}.toml", card.name));
-    if !config.force && (card_path.exists() || path.exists() && !in_place) {
+    if !config.force && (is_there(&card_path) || is_there(&path) && !in_place) {
         return Err(Error::OutputExists { path: card_path });
     }
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    create_folder(&folder)?;
     if !in_place {
         write_atomic(&path, &bytes)?;
     }
@@ -329,13 +369,13 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     if let Some(name) = &config.name {
         card.name = name.clone();
     }
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if card.name.is_empty() || card.name.starts_with(['.', '-']) || !card.name.chars().all(is_plain)
-    {
+    if !is_plain_name(&format!("{}.onnx", card.name)) {
         return Err(Error::Parameter {
             name: "name",
             value: card.name.clone(),
-            problem: "a name has letters, digits and - _ . in it".into(),
+            problem:
+                "a name has letters, digits and - _ . in it, and begins with a letter, a digit or _"
+                    .into(),
         });
     }
     card.file = format!("{}.onnx", card.name);

@@ -59,7 +59,16 @@ impl Overview {
 /// # Errors
 /// Those of [`Dataset::open`] and [`divide`].
 pub fn overview(config: &FitConfig) -> Result<Overview> {
-    let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+    let dataset = Dataset::open_as(&config.dataset, config.labels.as_deref(), config.layout)?;
+    let mut doubts = dataset.warnings.clone();
+    doubts.extend(dataset.missing_part());
+    if dataset.classes.len() > 1 {
+        match dataset.check_training() {
+            Ok(untrained) => doubts.extend(untrained),
+            Err(Error::Dataset { problem, .. }) => doubts.push(problem),
+            Err(other) => doubts.push(other.to_string()),
+        }
+    }
     let labels: Option<Vec<usize>> = dataset.samples.iter().map(|s| s.class).collect();
     let splits = match labels {
         Some(labels) => {
@@ -102,7 +111,8 @@ pub fn overview(config: &FitConfig) -> Result<Overview> {
         skipped: dataset.skipped,
         warnings: Vec::new(),
     };
-    overview.warnings = warnings(&overview);
+    overview.warnings = doubts;
+    overview.warnings.extend(warnings(&overview));
     Ok(overview)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::uses;
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, shown};
@@ -39,7 +40,7 @@ pub struct PictureResult {
 /// pictures that could not be used.
 ///
 /// # Errors
-/// Those of [`SavedModel::open`] and [`Dataset::open`]; [`Error::Image`] if the parameters are strict;
+/// Those of [`SavedModel::open`] and [`Dataset::unlabelled`]; [`Error::Image`] if the parameters are strict;
 /// [`Error::Cancelled`]; the first error of `sink`.
 pub fn predict(
     config: &PredictConfig,
@@ -47,6 +48,7 @@ pub fn predict(
     mut sink: impl FnMut(&[String], PictureResult) -> Result<()>,
 ) -> Result<(Vec<String>, usize)> {
     let model = SavedModel::open(&config.model)?;
+    progress.info_once(uses::of_saved(model.record()));
     let paths = list_pictures(&config.images, progress)?;
     let classes = model.classes().to_vec();
     let skipped = in_order(
@@ -75,7 +77,10 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     let mut paths = Vec::new();
     for path in given {
         if path.is_dir() {
-            let dataset = Dataset::open(path, None)?;
+            let dataset = Dataset::unlabelled(path)?;
+            for warning in &dataset.warnings {
+                progress.warn(format!("{}: {warning}", shown(path)));
+            }
             for (name, reason) in &dataset.skipped {
                 progress.warn(format!("{} {reason}", shown(&path.join(name))));
             }
@@ -120,6 +125,7 @@ pub(super) fn in_order(
             params,
             progress,
             view: None,
+            version: None,
         },
         open_session,
         |outcome| {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::copies::check_copies;
 use super::extract::{self, ExtractConfig};
 use crate::backbone::{Backbone, BackboneParams, Cuts, PictureSession, candidate_layers, find};
-use crate::dataset;
+use crate::dataset::{self, Layout};
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, PipelineParams};
 use crate::pixels::Picture;
@@ -29,6 +30,9 @@ pub struct ProbeConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// Folder of the feature store; by default the data set's name, ending `.layers`, in the working folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
@@ -65,6 +69,7 @@ impl Default for ProbeConfig {
         ProbeConfig {
             dataset: PathBuf::new(),
             labels: None,
+            layout: Layout::default(),
             out: None,
             force: false,
             backbone: BackboneParams::default(),
@@ -144,9 +149,11 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
     };
     in_range("layers", config.layers, 2)?;
     in_range("folds", config.folds, 2)?;
+    config.head.clone().check()?;
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
         labels: config.labels.clone(),
+        layout: config.layout,
         out: config.store(),
         force: config.force,
         backbone: BackboneParams {
@@ -158,10 +165,11 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
             ..config.pipeline.clone()
         },
     };
-    let dataset = extract::open_dataset(&extract_config, progress)?;
+    let dataset = extract::open_dataset(&extract_config.source(), progress)?;
     dataset.require_classes(2)?;
     let backbone = extract::open_backbone(&extract_config.backbone, progress)?;
     let store = extract::run(&extract_config, &dataset, &backbone, progress)?;
+    check_copies(&store, &[], config.pipeline.strict, progress)?;
     let labels = store.labels()?;
     let classes = store.meta().classes.len();
     let mut counts = vec![0_usize; classes];

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::JobCard;
 use super::evaluate::{match_classes, surprise};
+use super::extract::{Source, open_dataset};
 use super::predict::in_order;
 use super::train::check_output;
+use super::uses;
 use crate::backbone::{Calibration, OnnxGraph, Quantizer, hex_sha256, with_float16_weights};
-use crate::dataset::{Dataset, Split, divide};
+use crate::dataset::{Dataset, Layout, Split, divide};
 use crate::error::{Error, Result, shown};
 use crate::features::PipelineParams;
 use crate::pixels::read_file;
@@ -39,6 +41,9 @@ pub struct QuantizeConfig {
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+    /// What the folders stand for where there is no such file.
+    #[serde(default)]
+    pub layout: Layout,
     /// The new model, an ONNX file.
     pub output: PathBuf,
     /// Replace the output if it is there.
@@ -161,6 +166,7 @@ pub struct QuantizeReport {
 pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<QuantizeReport> {
     config.check()?;
     let model = SavedModel::open(&config.model)?;
+    progress.info_once(uses::of_saved(model.record()));
     let (source_sha256, bytes_before) = fingerprint(&config.model)?;
     let pictures = Pictures::open(config, &model, progress)?;
     let (graph, float_layers, layers, calibration_images) = if config.float16 {
@@ -257,8 +263,13 @@ struct Pictures {
 
 impl Pictures {
     fn open(config: &QuantizeConfig, model: &SavedModel, progress: &Progress) -> Result<Pictures> {
-        progress.phase(Phase::Scan, None);
-        let dataset = Dataset::open(&config.dataset, config.labels.as_deref())?;
+        let source = Source {
+            root: &config.dataset,
+            labels: config.labels.as_deref(),
+            layout: config.layout,
+            allow_missing: config.pipeline.allow_missing,
+        };
+        let dataset = open_dataset(&source, progress)?;
         let class_of = match_classes(&config.dataset, &dataset, model.classes())?;
         let labelled: Vec<_> = dataset
             .samples

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam::channel::TryRecvError;
 
+use crate::disk::open_own_to_read;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Phase, Progress};
 
@@ -18,6 +19,9 @@ pub const EVENTS_FILE: &str = "events.jsonl";
 
 /// Lines that are kept until the record may begin.
 const MAX_HELD_LINES: usize = 10_000;
+
+/// A line of the record has at most this many bytes: it names a picture or a sentence.
+const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// A reader takes at most this much at a time.
 const MAX_READ_BYTES: u64 = 1 << 20;
@@ -190,6 +194,10 @@ impl EventTail {
         }
         self.rest.append(&mut bytes);
         let Some(end) = self.rest.iter().rposition(|&b| b == b'\n') else {
+            // A line that long is no event.
+            if self.rest.len() > MAX_LINE_BYTES {
+                self.rest = Vec::new();
+            }
             return Ok(Vec::new());
         };
         let rest = self.rest.split_off(end + 1);
@@ -209,7 +217,7 @@ impl EventTail {
     fn read_more(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if self.file.is_none() {
-            self.file = match File::open(&self.path) {
+            self.file = match open_own_to_read(&self.path) {
                 Ok(file) => Some(file),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(bytes),
                 Err(e) => return Err(e),
@@ -227,7 +235,7 @@ impl EventTail {
         let Some(Ok(ours)) = self.file.as_ref().map(File::metadata) else {
             return false;
         };
-        let Ok(named) = fs::metadata(&self.path) else {
+        let Ok(named) = fs::symlink_metadata(&self.path) else {
             return false;
         };
         #[cfg(unix)]

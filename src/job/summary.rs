@@ -5,7 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, Layer, Summary, find, input_shape, input_size,
 };
-use crate::error::{Error, Result};
+use crate::error::{Result, in_range};
+use crate::train::check_hidden;
+
+/// Most classes of a head.
+const MOST_CLASSES: usize = 1_000_000;
 
 /// Configuration of [`summary`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,15 +39,10 @@ pub struct SummaryConfig {
 /// Lists the layers of the base, or of the base up to its cut (frozen) with a head behind it.
 ///
 /// # Errors
-/// Those of [`Backbone::open`]; [`Error::Parameter`].
+/// Those of [`Backbone::open`]; [`crate::Error::Parameter`].
 pub fn summary(config: &SummaryConfig) -> Result<Summary> {
-    if config.hidden.contains(&0) {
-        return Err(Error::Parameter {
-            name: "hidden",
-            value: "0".into(),
-            problem: "a layer has 1 or more units".into(),
-        });
-    }
+    check_hidden("hidden", &config.hidden)?;
+    in_range("head", config.head, 0..=MOST_CLASSES)?;
     let detail = match config.nodes {
         true => Detail::Nodes,
         false => Detail::Layers,

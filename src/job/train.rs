@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::copies::check_copies;
 use super::envelope::JobCard;
 use super::evaluate::picture_scored;
 use super::extract::open_backbone;
@@ -59,6 +60,9 @@ pub struct TrainConfig {
     /// Name or path of the base that made the features; by default what the store says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Stop where pictures with the same bytes are in two classes, or in training and elsewhere.
+    #[serde(default)]
+    pub strict: bool,
     /// How the rows are divided.
     #[serde(flatten)]
     pub split: SplitParams,
@@ -104,6 +108,7 @@ pub struct TrainReport {
 /// file does not give the results of the trained model.
 pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
+    config.head.clone().check()?;
     let mut store = FeatureStore::open(&config.features)?;
     if let Some(cut) = &config.cut {
         store = store.narrowed_to(cut)?;
@@ -127,6 +132,13 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
             hint: "give the base that made the features with --model".into(),
         });
     }
+    check_divided(
+        &store,
+        &config.split,
+        config.head.seed,
+        config.strict,
+        progress,
+    )?;
     let cross_validation = cross_validate(config, &store, progress)?;
     let report = run(config, config, &store, &backbone, progress)?;
     Ok(TrainReport {
@@ -259,6 +271,7 @@ pub(super) fn cross_validate(
             problem: format!("give 2 to {} folds, or 0 for none", labels.len()),
         });
     }
+    let head = config.head.clone().check()?;
     progress.phase(Phase::Train, Some((folds * config.head.epochs) as u64));
     let fold_of = dataset::stratified_folds(&labels, folds, config.head.seed);
     train::cross_validate(
@@ -266,7 +279,7 @@ pub(super) fn cross_validate(
         &labels,
         store.meta().classes.len(),
         &fold_of,
-        &config.head.clone().check()?,
+        &head,
         progress,
     )
     .map(Some)
@@ -310,6 +323,34 @@ pub(super) fn partition(
         validation: rows_of(Split::Validation),
         test: rows_of(Split::Test),
     })
+}
+
+/// Refuses a store that nothing can be learned from, and tells of pictures that make scores wrong: see
+/// [`check_copies`]. Classes without a training row are told of by whoever finds the pictures.
+pub(super) fn check_divided(
+    store: &FeatureStore,
+    split: &SplitParams,
+    seed: u64,
+    strict: bool,
+    progress: &Progress,
+) -> Result<()> {
+    let labels = store.labels()?;
+    let rows = partition(store, &labels, split, seed)?;
+    if rows.training.is_empty() {
+        return Err(Error::Dataset {
+            path: PathBuf::from(&store.meta().dataset),
+            problem: "it has no pictures for training, only for validation and test; put training pictures into a \
+                      folder `train`"
+                .into(),
+        });
+    }
+    let mut splits = vec![None; labels.len()];
+    for (split, rows) in rows.splits() {
+        for &row in rows {
+            splits[row] = Some(split);
+        }
+    }
+    check_copies(store, &splits, strict, progress)
 }
 
 /// The rows that are trained on at some time: all of them in a cross-validation.

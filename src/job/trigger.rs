@@ -1,19 +1,29 @@
 //! What a picture sets off: a condition on a class's probability, and the command that is run.
 
 use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Cancel, Progress};
 
 /// Commands that may wait for the one that runs.
 const WAITING_COMMANDS: usize = 16;
+
+/// When the watch is to end, commands have this long to end by themselves; then the one that runs is told to, and
+/// after as long again it is killed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Longest time between two looks at a command that runs.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A class and the probability from which on it matters, such as `cat>0.9`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +140,8 @@ pub(super) struct Task {
 /// Runs the command for one picture after another, beside the classifying.
 pub(super) struct TriggerRunner {
     thread: Option<(Sender<Task>, JoinHandle<()>)>,
+    /// Set when the watch has ended, by a signal or an error.
+    ending: Cancel,
 }
 
 impl TriggerRunner {
@@ -139,19 +151,37 @@ impl TriggerRunner {
     /// [`Error::Io`] if no thread can be started.
     pub fn start(command: Option<&str>, progress: Progress) -> Result<TriggerRunner> {
         let Some(command) = command.map(str::to_owned) else {
-            return Ok(TriggerRunner { thread: None });
+            return Ok(TriggerRunner {
+                thread: None,
+                ending: Cancel::default(),
+            });
+        };
+        let ending = Cancel::default();
+        let mut clock = Clock {
+            asked: [progress.cancel().clone(), ending.clone()],
+            since: None,
         };
         let (sender, tasks) = bounded::<Task>(WAITING_COMMANDS);
         let thread = std::thread::Builder::new()
             .name("tl-trigger".into())
             .spawn(move || {
+                let mut left = 0;
                 for task in tasks {
-                    run(&command, &task, &progress);
+                    match clock.is_over() {
+                        true => left += 1,
+                        false => run(&command, &task, &progress, &mut clock),
+                    }
+                }
+                if left > 0 {
+                    progress.warn(format!(
+                        "the watch ended before the command of --run was run for the last {left} of its pictures"
+                    ));
                 }
             })
             .map_err(Error::io("start", "a thread for --run"))?;
         Ok(TriggerRunner {
             thread: Some((sender, thread)),
+            ending,
         })
     }
 
@@ -163,8 +193,9 @@ impl TriggerRunner {
         }
     }
 
-    /// Waits for the commands that were handed over.
+    /// Waits for the commands that were handed over, but not for long.
     pub fn finish(self) {
+        self.ending.cancel();
         if let Some((sender, thread)) = self.thread {
             drop(sender);
             // It has nothing to fail with.
@@ -174,15 +205,18 @@ impl TriggerRunner {
 }
 
 /// Runs the command; what it prints goes to standard error, since standard output has the results.
-fn run(command: &str, task: &Task, progress: &Progress) {
-    let ran = Command::new("sh")
+fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
+    let started = Command::new("sh")
         .args(["-c", command])
         .env("TL_PATH", &task.path)
         .env("TL_LABEL", &task.label)
         .env("TL_PROBABILITY", task.probability.to_string())
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
-        .status();
+        // A group of its own, so that what it starts can be ended with it.
+        .process_group(0)
+        .spawn();
+    let ran = started.and_then(|mut child| wait(&mut child, clock));
     let problem = match ran {
         Ok(status) if status.success() => None,
         Ok(status) => Some(format!("ended with {status}")),
@@ -197,9 +231,89 @@ fn run(command: &str, task: &Task, progress: &Progress) {
     }
 }
 
+/// Since when the watch is to end.
+struct Clock {
+    asked: [Cancel; 2],
+    since: Option<Instant>,
+}
+
+impl Clock {
+    /// Time since the watch was asked to end; none if it was not.
+    fn elapsed(&mut self) -> Option<Duration> {
+        if self.since.is_none() && self.asked.iter().any(Cancel::is_cancelled) {
+            self.since = Some(Instant::now());
+        }
+        self.since.map(|since| since.elapsed())
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.elapsed().is_some_and(|elapsed| elapsed > GRACE)
+    }
+}
+
+/// Waits for a command, and ends it when the watch has ended.
+fn wait(child: &mut Child, clock: &mut Clock) -> io::Result<ExitStatus> {
+    let mut signals = [(GRACE, "TERM"), (2 * GRACE, "KILL")]
+        .into_iter()
+        .peekable();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if let Some(elapsed) = clock.elapsed()
+            && let Some((_, signal)) = signals.next_if(|(after, _)| elapsed > *after)
+        {
+            signal_group(child.id(), signal);
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(LOOK);
+    }
+}
+
+/// Sends a signal to all processes of a group; by the shell, which the command runs in anyway.
+fn signal_group(group: u32, signal: &str) {
+    // The group may have ended just now, which is as well.
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -s {signal} -- -{group}")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_ended_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        // It does not mind being told.
+        let command = "trap '' TERM; sleep 1000 & echo $! > \"$TL_PATH\"; wait";
+        let runner = TriggerRunner::start(Some(command), Progress::silent()).unwrap();
+        let task = |path: &Path| Task {
+            path: path.to_owned(),
+            label: "x".into(),
+            probability: 1.0,
+            delete: false,
+        };
+        assert_eq!(runner.run(task(&path)), Ok(true));
+        let waiting = dir.path().join("waiting");
+        assert_eq!(runner.run(task(&waiting)), Ok(true));
+        let started = loop {
+            match std::fs::read_to_string(&path) {
+                Ok(text) if text.ends_with('\n') => break text,
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        runner.finish();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", started.trim()));
+        let is_dead = status.map_or(true, |status| status.contains("\nState:\tZ"));
+        assert!(is_dead, "the command's child lives");
+        assert!(!waiting.exists());
+    }
 
     #[test]
     fn a_trigger_is_a_class_and_a_bound() {

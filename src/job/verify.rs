@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::uses;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::saved_model::{self, Verification};
@@ -25,5 +26,6 @@ pub struct VerifyConfig {
 /// # Errors
 /// Those of [`saved_model::verify`].
 pub fn verify(config: &VerifyConfig, progress: &Progress) -> Result<Verification> {
+    progress.info_once(uses::of_saved(&saved_model::record_in(&config.model)?));
     saved_model::verify(&config.model, config.dataset.as_deref(), progress)
 }

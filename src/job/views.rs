@@ -16,6 +16,9 @@ use crate::progress::Progress;
 /// Views of a picture if none are asked for.
 pub const USUAL_VIEWS: usize = 8;
 
+/// Most views of a picture: each is a feature store of its own.
+const MOST_VIEWS: usize = 1_000;
+
 /// How training pictures are augmented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -30,7 +33,7 @@ pub struct AugmentParams {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
 pub enum Views {
-    /// So many, at least 1: at each epoch one of them, or the picture itself, is drawn.
+    /// So many, 1 to 1,000: at each epoch one of them, or the picture itself, is drawn.
     Kept(usize),
     /// As many as there are epochs: each is seen once, and the picture itself never.
     Live,
@@ -77,17 +80,19 @@ impl TryFrom<NumberOrWord> for Views {
 impl FromStr for Views {
     type Err = Error;
 
-    /// Reads a number from 1 on, or `live`.
+    /// Reads a number from 1 to 1,000, or `live`.
     fn from_str(text: &str) -> Result<Views> {
         if text == "live" {
             return Ok(Views::Live);
         }
-        let number = text.parse().ok().filter(|&number| number > 0);
+        let number = text.parse().ok();
+        let number = number.filter(|number| (1..=MOST_VIEWS).contains(number));
         number.map(Views::Kept).ok_or_else(|| Error::Parameter {
             name: "--views",
             value: text.to_owned(),
-            problem: "give a number from 1 on, or live; --augment none leaves pictures as they are"
-                .into(),
+            problem: format!(
+                "give a number from 1 to {MOST_VIEWS}, or live; --augment none leaves pictures as they are"
+            ),
         })
     }
 }
@@ -129,6 +134,16 @@ pub(super) fn attach_views(
         return Ok(());
     }
     let count = params.views.count(source.epochs);
+    if count > MOST_VIEWS {
+        return Err(Error::Parameter {
+            name: "--views",
+            value: "live".into(),
+            problem: format!(
+                "with {count} epochs there would be {count} views of each picture, and {MOST_VIEWS} is the most; give a \
+                 number of views, or fewer epochs"
+            ),
+        });
+    }
     let mut dataset = source.dataset.clone();
     let wanted: std::collections::HashSet<&Path> = rows
         .iter()
@@ -168,7 +183,12 @@ mod tests {
             let written = toml::to_string(&params).unwrap();
             assert_eq!(read(&written).unwrap(), params, "{written}");
         }
-        for wrong in ["views = 0", "views = 'many'", "views = -1"] {
+        for wrong in [
+            "views = 0",
+            "views = 'many'",
+            "views = -1",
+            "views = 4000000000",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

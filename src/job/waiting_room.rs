@@ -32,7 +32,7 @@ impl WaitingRoom {
         WaitingRoom {
             state: Mutex::new(State {
                 existing,
-                waiting: VecDeque::with_capacity(room),
+                waiting: VecDeque::new(),
                 taken: 0,
                 dropped: 0,
                 closed: false,
@@ -76,6 +76,15 @@ impl WaitingRoom {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked left the state whole: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a waiting room when it goes out of scope, also by a panic: whoever waits there is let go.
+pub(super) struct CloseOnDrop<'a>(pub &'a WaitingRoom);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -10,20 +10,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::live_model::{LiveModel, ModelNews};
 use super::trigger::{Trigger, TriggerRunner};
-use super::waiting_room::WaitingRoom;
-use crate::backbone::{Classifier, PictureSession};
-use crate::dataset::Arrivals;
-use crate::error::{Error, Result, shown};
+use super::waiting_room::{CloseOnDrop, WaitingRoom};
+use crate::dataset::{Arrivals, FolderNews};
+use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
-use crate::saved_model::SavedModel;
+use crate::report::grouped;
 
 /// How often it is looked whether the watch is to end.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Least time between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most pictures that may wait.
+const MOST_WAITING: usize = 100_000;
 
 /// Configuration of [`watch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +42,7 @@ pub struct WatchConfig {
     /// Remove each picture when it is done with, classified or not.
     #[serde(default)]
     pub delete: bool,
-    /// Pictures that may wait; when there are more, the oldest is dropped.
+    /// Pictures that may wait, 1 to 100,000; when there are more, the oldest is dropped.
     #[serde(default = "default_queue")]
     pub queue: usize,
     /// When [`run`](Self::run) is run.
@@ -89,59 +92,32 @@ pub struct WatchReport {
     pub triggered: u64,
 }
 
-/// Whoever classifies.
-enum Model {
-    Saved(Box<SavedModel>),
-    Classifier(Box<Classifier>),
-}
-
-impl Model {
-    fn open(model: &Path) -> Result<Model> {
-        let is_name = model.components().count() == 1 && model.extension().is_none();
-        match model.to_str().filter(|_| is_name && !model.exists()) {
-            Some(name) => Classifier::open(name, None).map(|c| Model::Classifier(Box::new(c))),
-            None => SavedModel::open(model).map(|m| Model::Saved(Box::new(m))),
-        }
-    }
-
-    fn labels(&self) -> &[String] {
-        match self {
-            Model::Saved(model) => model.classes(),
-            Model::Classifier(classifier) => classifier.labels(),
-        }
-    }
-
-    fn session(&self) -> Result<PictureSession> {
-        match self {
-            Model::Saved(model) => model.session(),
-            Model::Classifier(classifier) => classifier.session(),
-        }
-    }
+/// One thing that a watch has to tell.
+#[derive(Clone, Copy, Debug)]
+pub enum WatchLine<'a> {
+    /// What was found on a picture, and the class names of the model that it went through.
+    Picture(&'a [String], &'a Sighting),
+    /// The model's file was replaced.
+    Model(&'a ModelNews),
 }
 
 /// Classifies pictures as they arrive in a folder, until a stop is asked for, and hands each to `sink`, with the
 /// class names, in the order in which they are done. Memory does not grow: pictures that come faster than they
-/// are classified are dropped, the oldest first, and counted.
+/// are classified are dropped, the oldest first, and counted. When the model's file is replaced, the new one is
+/// verified and used from the next picture on; if it cannot be used, the old one stays.
 ///
 /// # Errors
-/// Those of [`SavedModel::open`], [`Classifier::open`] and [`Arrivals`]; [`Error::Parameter`]; the first error of
-/// `sink`. A stop is no error here.
+/// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is no
+/// error here.
 pub fn watch(
     config: &WatchConfig,
     progress: &Progress,
-    sink: impl FnMut(&[String], &Sighting) -> Result<()>,
+    sink: impl FnMut(WatchLine) -> Result<()>,
 ) -> Result<WatchReport> {
-    if config.queue == 0 {
-        return Err(Error::Parameter {
-            name: "queue",
-            value: "0".into(),
-            problem: "must be 1 or more".into(),
-        });
-    }
-    let model = Model::open(&config.model)?;
-    for trigger in &config.triggers {
-        trigger.check(model.labels())?;
-    }
+    in_range("queue", config.queue, 1..=MOST_WAITING)?;
+    config.pipeline.check()?;
+    let model = LiveModel::open(&config.model, &config.triggers)?;
+    model.tell(progress);
     let arrivals = Arrivals::watch(&config.folder)?;
     let existing = match config.existing {
         true => arrivals.present()?,
@@ -152,41 +128,55 @@ pub fn watch(
     let waiting = WaitingRoom::new(config.queue, existing);
     let mut desk = Desk {
         config,
-        labels: model.labels(),
+        model: &model,
         waiting: &waiting,
         runner: TriggerRunner::start(config.run.as_deref(), progress.clone())?,
         report: WatchReport::default(),
         progress,
         sink,
     };
+    let start = |name: &str| std::thread::Builder::new().name(name.into());
+    let cannot_start = |e| Error::io("start a thread for", &config.folder)(e);
     let (fed, streamed) = std::thread::scope(|scope| {
-        let feeder = std::thread::Builder::new()
-            .name("tl-arrivals".into())
-            .spawn_scoped(scope, || {
-                let fed = feed(arrivals, config, &waiting, progress);
-                waiting.close();
-                fed
-            });
+        // However this ends, the threads must see it.
+        let _ending = CloseOnDrop(&waiting);
+        let feeder = start("tl-arrivals").spawn_scoped(scope, || {
+            let _ending = CloseOnDrop(&waiting);
+            feed(arrivals, config, &waiting, progress)
+        });
+        let renewer = start("tl-model").spawn_scoped(scope, || {
+            let goes_on = || !waiting.is_closed() && !progress.cancel().is_cancelled();
+            model.follow_file(&goes_on, progress);
+        });
         let what = Stream {
             root: &config.folder,
             pictures: &waiting,
             params: &config.pipeline,
             progress,
             view: None,
+            version: Some(model.version()),
         };
-        let streamed = match &feeder {
-            Ok(_) => stream(&what, || model.session(), |outcome| desk.take(outcome)),
-            Err(_) => Ok(()),
+        let streamed = match (&feeder, renewer) {
+            (Ok(_), Ok(_)) => stream(&what, || model.session(), |outcome| desk.take(outcome)),
+            (Ok(_), Err(e)) => Err(cannot_start(e)),
+            (Err(_), _) => Ok(()),
         };
         waiting.close();
         let fed = match feeder {
-            Ok(feeder) => feeder.join().unwrap_or(Ok(())),
-            Err(e) => Err(Error::io("start a thread for", &config.folder)(e)),
+            Ok(feeder) => feeder.join().unwrap_or_else(|_| {
+                Err(Error::Dataset {
+                    path: config.folder.clone(),
+                    problem: "the thread that watches it panicked; this is a fault of the program, please report it"
+                        .into(),
+                })
+            }),
+            Err(e) => Err(cannot_start(e)),
         };
         (fed, streamed)
     });
+    let told = desk.tell_of_model();
     desk.runner.finish();
-    match streamed.and(fed) {
+    match streamed.and(fed).and(told) {
         Ok(()) | Err(Error::Cancelled) => Ok(WatchReport {
             dropped: waiting.dropped(),
             ..desk.report
@@ -211,13 +201,22 @@ fn feed(
         may
     };
     while !waiting.is_closed() && !progress.cancel().is_cancelled() {
-        let mut arrived = arrivals.wait(TICK)?;
-        if arrived.lost {
-            progress.warn("more files came at once than the system could tell of");
-            if config.delete {
-                // What is left there was not seen, or is waiting.
-                arrived.names = arrivals.present()?;
-            }
+        let arrived = arrivals.wait(TICK)?;
+        let folder = shown(&config.folder);
+        match arrived.folder {
+            FolderNews::None => {}
+            FolderNews::Gone => progress.warn(format!(
+                "the folder {folder} was removed or renamed; waiting for it to come back"
+            )),
+            FolderNews::MadeAnew => progress.warn(format!(
+                "the folder {folder} was made anew; watching the new one"
+            )),
+        }
+        if let Some(found) = arrived.listed {
+            progress.warn(format!(
+                "more files came at once than the system could tell of; {} were found by listing the folder",
+                grouped(found as u64)
+            ));
         }
         for name in arrived.names {
             let Some(dropped) = waiting.enter(name) else {
@@ -250,7 +249,7 @@ fn remove(path: &Path, progress: &Progress) {
 /// Where results go.
 struct Desk<'a, S> {
     config: &'a WatchConfig,
-    labels: &'a [String],
+    model: &'a LiveModel<'a>,
     waiting: &'a WaitingRoom,
     runner: TriggerRunner,
     report: WatchReport,
@@ -258,15 +257,23 @@ struct Desk<'a, S> {
     sink: S,
 }
 
-impl<S: FnMut(&[String], &Sighting) -> Result<()>> Desk<'_, S> {
+impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
+    /// Tells what became of the model's file, in its place among the pictures.
+    fn tell_of_model(&mut self) -> Result<()> {
+        let mut news = self.model.news().into_iter();
+        news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
+    }
+
     fn take(&mut self, outcome: Outcome) -> Result<()> {
+        self.tell_of_model()?;
+        let labels = self.model.labels(outcome.version);
         let path = self.config.folder.join(&outcome.path);
         let values = outcome.values.map(|(_, values)| values);
         let fired: Vec<&Trigger> = match &values {
             Ok(values) => {
                 self.report.classified += 1;
                 let triggers = self.config.triggers.iter();
-                triggers.filter(|t| t.fires(self.labels, values)).collect()
+                triggers.filter(|t| t.fires(&labels, values)).collect()
             }
             Err(_) => {
                 self.report.unusable += 1;
@@ -282,7 +289,7 @@ impl<S: FnMut(&[String], &Sighting) -> Result<()>> Desk<'_, S> {
             infer: outcome.infer,
             dropped: self.waiting.dropped(),
         };
-        (self.sink)(self.labels, &sighting)?;
+        (self.sink)(WatchLine::Picture(&labels, &sighting))?;
         let done = self.report.classified + self.report.unusable;
         self.progress.emit(Event::ImageDone {
             worker: outcome.worker,
@@ -293,16 +300,21 @@ impl<S: FnMut(&[String], &Sighting) -> Result<()>> Desk<'_, S> {
             infer_us: outcome.infer.as_micros() as u64,
             write_us: 0,
         });
-        self.settle(&sighting, fired.first().copied())
+        self.settle(&sighting, &labels, fired.first().copied())
     }
 
     /// Runs the command if a trigger was set off, and removes the picture if that is asked for: after the
     /// command, which may want to look at it.
-    fn settle(&mut self, sighting: &Sighting, fired: Option<&Trigger>) -> Result<()> {
+    fn settle(
+        &mut self,
+        sighting: &Sighting,
+        labels: &[String],
+        fired: Option<&Trigger>,
+    ) -> Result<()> {
         let path = &sighting.path;
         if let (Some(trigger), Ok(values)) = (fired, &sighting.values) {
             self.report.triggered += 1;
-            let probability = trigger.probability(self.labels, values).unwrap_or(0.0);
+            let probability = trigger.probability(labels, values).unwrap_or(0.0);
             let task = trigger.task(path, probability, self.config.delete);
             match self.runner.run(task) {
                 Ok(true) => return Ok(()),
@@ -316,5 +328,30 @@ impl<S: FnMut(&[String], &Sighting) -> Result<()>> Desk<'_, S> {
             remove(path, self.progress);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::DEFAULT_MODEL;
+
+    #[test]
+    fn a_sink_that_panics_ends_the_watch_with_a_sentence() {
+        let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny/fish");
+        let config = WatchConfig {
+            folder: photos,
+            model: DEFAULT_MODEL.into(),
+            existing: true,
+            delete: false,
+            queue: 1,
+            triggers: Vec::new(),
+            run: None,
+            pipeline: PipelineParams::default(),
+        };
+        let sink = |_: WatchLine| -> Result<()> { panic!("the clock is wrong") };
+        let error = watch(&config, &Progress::silent(), sink).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("panicked while a result was taken"), "{said}");
     }
 }

@@ -1,18 +1,21 @@
 //! From bytes to decoded pixels.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::metadata::Orientation;
-use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+use ::tiff::TiffError;
+use image::error::{
+    DecodingError, LimitError, LimitErrorKind, UnsupportedError, UnsupportedErrorKind,
 };
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, Limits, RgbImage};
 
 use super::Picture;
-use super::format::{format_name, jpeg_is_cut_off, sniff};
-use super::reduced::reduced_jpeg;
+use super::format::{format_name, sniff};
+use super::jpeg::{self, JpegHeader, decode_jpeg};
+use super::orientation::upright;
+use super::source::Source;
+use super::tiff::{self, TiffHeader};
 
 /// What decoding one picture may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +73,8 @@ pub(crate) fn decode(
     rendering: Rendering,
 ) -> Result<(Picture, (u32, u32)), String> {
     let format = sniff(bytes)?;
-    if format == ImageFormat::Jpeg && jpeg_is_cut_off(bytes) {
-        return Err(cut_off(format));
-    }
     // A panic of a decoder on one odd file must not end a run over thousands.
-    let (mut image, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
+    let (rgb, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
         decode_as(bytes, format, limits, rendering)
     }))
     .unwrap_or_else(|_| Err(format!("is {} that cannot be decoded", format_name(format))))?;
@@ -85,7 +85,7 @@ pub(crate) fn decode(
             format_name(format)
         ));
     }
-    image = DynamicImage::ImageRgb8(to_rgb8(image, rendering.background)?);
+    let mut image = DynamicImage::ImageRgb8(rgb);
     image.apply_orientation(orientation);
     let rgb = image.into_rgb8();
     let picture = Picture {
@@ -97,54 +97,81 @@ pub(crate) fn decode(
     Ok((picture, upright(size, orientation)))
 }
 
-/// Width and height after the orientation was applied.
-fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
-    match orientation {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height, width),
-        _ => (width, height),
-    }
-}
-
-/// Width and height of the picture in `file`, upright, by its header; the error is one clause.
-pub(crate) fn measure(mut file: File) -> Result<(u32, u32), String> {
-    /// Enough for every signature.
-    const HEAD_BYTES: u64 = 64;
-    let unread = |e: std::io::Error| format!("cannot be read: {e}");
-    let mut head = Vec::new();
-    Read::by_ref(&mut file)
-        .take(HEAD_BYTES)
-        .read_to_end(&mut head)
-        .map_err(unread)?;
-    let format = sniff(&head)?;
-    file.rewind().map_err(unread)?;
-    let read = || {
-        let mut reader = ImageReader::with_format(BufReader::new(file), format);
-        reader.no_limits();
-        let mut decoder = reader
-            .into_decoder()
-            .map_err(|e| describe(e, format, &DecodeLimits::default()))?;
-        let size = decoder.dimensions();
-        Ok(upright(size, orientation_of(&mut decoder)))
+/// Width and height of the picture in `bytes`, upright: what [`decode`] gives if the rest is whole. The error is one
+/// clause.
+pub(crate) fn measure(bytes: &[u8]) -> Result<(u32, u32), String> {
+    let format = sniff(bytes)?;
+    let read = || match format {
+        ImageFormat::Jpeg => {
+            let header = JpegHeader::read(bytes)?;
+            Ok(upright(header.size, header.orientation()))
+        }
+        ImageFormat::Tiff => {
+            let header = TiffHeader::read(bytes)?;
+            Ok(upright(header.size, header.orientation()))
+        }
+        _ => {
+            let limits = DecodeLimits::default();
+            let source = Source::of(bytes, format);
+            let decoder = source.decoder().map_err(|e| describe(e, format, &limits))?;
+            let size = decoder.dimensions();
+            Ok(upright(size, source.orientation()))
+        }
     };
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(format!("is {} that cannot be read", format_name(format))))
 }
 
+/// The stored picture, how it is to be turned, and the width and height of the whole, as stored.
 fn decode_as(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
     rendering: Rendering,
-) -> Result<(DynamicImage, Orientation, (u32, u32)), String> {
+) -> Result<(RgbImage, Orientation, (u32, u32)), String> {
     let fail = |error: ImageError| describe(error, format, limits);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // The header alone is read here; the limits are checked below, with the numbers in the message.
-    reader.no_limits();
-    let mut decoder = reader.into_decoder().map_err(fail)?;
-    let (width, height) = decoder.dimensions();
+    match format {
+        ImageFormat::Jpeg => {
+            let header = JpegHeader::read(bytes)?;
+            let pixels = u64::from(header.size.0) * u64::from(header.size.1);
+            within(header.size, pixels * header.components() as u64, limits)?;
+            let image = decode_jpeg(bytes, &header, rendering.least_side, limits.max_bytes)
+                .map_err(|failure| match failure {
+                    jpeg::Failure::CutOff => cut_off(format),
+                    jpeg::Failure::Whole(error) => fail(error),
+                    jpeg::Failure::Other(error) => describe_text(&error.to_string(), format),
+                })?;
+            Ok((image.into_rgb8(), header.orientation(), header.size))
+        }
+        ImageFormat::Tiff => {
+            let header = TiffHeader::read(bytes)?;
+            within(header.size, header.sample_bytes(), limits)?;
+            let rgb = header
+                .decode(limits.max_bytes, rendering.background)
+                .map_err(|failure| match failure {
+                    tiff::Failure::Told(reason) => reason,
+                    tiff::Failure::Unpacking(error) => fail(from_tiff(error)),
+                })?;
+            Ok((rgb, header.orientation(), header.size))
+        }
+        _ => {
+            let source = Source::of(bytes, format);
+            let mut decoder = source.decoder().map_err(fail)?;
+            let size = decoder.dimensions();
+            within(size, decoder.total_bytes(), limits)?;
+            let mut library_limits = Limits::no_limits();
+            library_limits.max_alloc = Some(limits.max_bytes);
+            decoder.set_limits(library_limits).map_err(fail)?;
+            let orientation = source.orientation();
+            let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
+            let image = source.finish(image);
+            Ok((to_rgb8(image, rendering.background)?, orientation, size))
+        }
+    }
+}
+
+/// Says no to a picture of no pixels or of too many, by its header.
+fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
         return Err(format!(
@@ -158,27 +185,10 @@ fn decode_as(
             limits.max_pixels as f64 / 1e6
         ));
     }
-    if decoder.total_bytes() > limits.max_bytes {
-        return Err(too_much_memory(limits));
+    match bytes > limits.max_bytes {
+        true => Err(too_much_memory(limits)),
+        false => Ok(()),
     }
-    let mut library_limits = Limits::no_limits();
-    library_limits.max_alloc = Some(limits.max_bytes);
-    decoder.set_limits(library_limits).map_err(fail)?;
-    let orientation = orientation_of(&mut decoder);
-    let reduced = match (format, rendering.least_side) {
-        (ImageFormat::Jpeg, Some(least_side)) => reduced_jpeg(bytes, least_side),
-        _ => None,
-    };
-    let image = match reduced {
-        Some(image) => image,
-        None => DynamicImage::from_decoder(decoder).map_err(fail)?,
-    };
-    Ok((image, orientation, (width, height)))
-}
-
-/// The orientation of a picture; one that cannot be read is one that is not there.
-fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
-    decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
 /// Brings every kind of pixel that the decoders give to 8-bit RGB.
@@ -219,11 +229,19 @@ fn to_rgb8(image: DynamicImage, background: [u8; 3]) -> Result<RgbImage, String>
 }
 
 /// round(v / 257): 0 stays 0, 65,535 becomes 255.
-fn to_8_bits(value: u16) -> u8 {
+pub(super) fn to_8_bits(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
 }
 
-/// The picture over a plain background: round((v · a + background · (255 − a)) / 255).
+/// A colour over a plain background: round((v · a + background · (255 − a)) / 255).
+pub(super) fn over(colour: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
+    let (alpha, rest) = (u32::from(alpha), 255 - u32::from(alpha));
+    std::array::from_fn(|c| {
+        ((u32::from(colour[c]) * alpha + u32::from(background[c]) * rest + 127) / 255) as u8
+    })
+}
+
+/// The picture over a plain background.
 fn composite(
     width: u32,
     height: u32,
@@ -232,13 +250,9 @@ fn composite(
 ) -> RgbImage {
     let mut rgba = rgba;
     RgbImage::from_fn(width, height, |_, _| {
-        let mut next = || u32::from(rgba.next().unwrap_or(0));
+        let mut next = || rgba.next().unwrap_or(0);
         let colour = [next(), next(), next()];
-        let alpha = next();
-        image::Rgb(std::array::from_fn(|c| {
-            let under = u32::from(background[c]);
-            ((colour[c] * alpha + under * (255 - alpha) + 127) / 255) as u8
-        }))
+        image::Rgb(over(colour, next(), background))
     })
 }
 
@@ -270,34 +284,48 @@ fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> St
             while let Some(source) = cause.source() {
                 cause = source;
             }
-            let text = cause.to_string();
-            let lower = text.to_ascii_lowercase();
-            if [
-                "unexpected end",
-                "eof",
-                "failed to fill whole buffer",
-                "exhausted",
-                "not have enough data",
-            ]
-            .iter()
-            .any(|sign| lower.contains(sign))
-            {
-                return cut_off(format);
-            }
-            // DAC is the segment of arithmetic coding's parameters.
-            if text.contains("rithmetic") || text.contains("`DAC`") {
-                return format!(
-                    "is {name} of a kind that is not supported (arithmetic coding); save it anew"
-                );
-            }
-            let text = text.trim().trim_end_matches('.').replace('\n', " ");
-            format!("is broken {name} ({text})")
+            describe_text(&cause.to_string(), format)
         }
+    }
+}
+
+/// One clause about what a decoder says of a file that it does not decode.
+fn describe_text(text: &str, format: ImageFormat) -> String {
+    const CUT_OFF: [&str; 5] = [
+        "unexpected end",
+        "eof",
+        "failed to fill whole buffer",
+        "exhausted",
+        "not have enough data",
+    ];
+    let lower = text.to_ascii_lowercase();
+    if CUT_OFF.iter().any(|sign| lower.contains(sign)) {
+        return cut_off(format);
+    }
+    let text = text.trim().trim_end_matches('.').replace('\n', " ");
+    format!("is broken {} ({text})", format_name(format))
+}
+
+/// An error of the `tiff` crate as one of `image`.
+fn from_tiff(error: TiffError) -> ImageError {
+    let hint = ImageFormat::Tiff.into();
+    match error {
+        TiffError::IoError(error) => ImageError::IoError(error),
+        TiffError::LimitsExceeded => {
+            ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
+        }
+        TiffError::UnsupportedError(kind) => {
+            let kind = UnsupportedErrorKind::GenericFeature(kind.to_string());
+            ImageError::Unsupported(UnsupportedError::from_format_and_kind(hint, kind))
+        }
+        error => ImageError::Decoding(DecodingError::new(hint, error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
     use image::{ImageBuffer, Rgb, Rgba};
 

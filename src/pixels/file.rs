@@ -1,9 +1,10 @@
 //! The file of a picture. Nothing that a name can stand for makes a reader wait or fill its memory.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
+use crate::disk::open_to_read;
 use crate::error::{Error, Result};
 
 /// A picture file larger than this is not read.
@@ -13,15 +14,8 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`Error::Image`] if it cannot be read, or is a FIFO, a device or the like.
-pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
-    let unreadable = |e: std::io::Error| bad(path, format!("cannot be read: {e}"));
-    let file = open_without_waiting(path).map_err(unreadable)?;
-    // By the open file: under the name there may be another one by now.
-    let facts = file.metadata().map_err(unreadable)?;
-    match facts.is_file() {
-        true => Ok((file, facts)),
-        false => Err(bad(path, "is not a file".into())),
-    }
+fn open_file(path: &Path) -> Result<(File, Metadata)> {
+    open_to_read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))
 }
 
 /// The bytes of the regular file `path`, and its facts from before it was read.
@@ -52,17 +46,6 @@ fn bad(path: &Path, reason: String) -> Error {
     }
 }
 
-/// Opens a file to read; a FIFO is opened at once rather than when somebody writes into it.
-fn open_without_waiting(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        &mut options,
-        rustix::fs::OFlags::NONBLOCK.bits() as i32,
-    );
-    options.read(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +59,7 @@ mod tests {
         assert!(made.unwrap().success());
         for path in [fifo.as_path(), dir.path(), Path::new("/dev/zero")] {
             let error = read_file(path).unwrap_err().to_string();
-            assert!(error.ends_with("is not a file"), "{error}");
+            assert!(error.ends_with("it is not a regular file"), "{error}");
         }
     }
 }

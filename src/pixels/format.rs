@@ -28,7 +28,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
     if is(b"RIFF") && at(8, b"WEBP") {
         return Ok(ImageFormat::WebP);
     }
-    if is(b"BM") && bytes.len() >= 26 && at(6, &[0; 4]) {
+    if is(b"BM") && bytes.len() >= 26 && is_bmp_header(&bytes[14..18]) {
         return Ok(ImageFormat::Bmp);
     }
     if is(b"II*\0") || is(b"MM\0*") || is(b"II+\0") || is(b"MM\0+") {
@@ -44,7 +44,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
             _ => "is not a picture (it starts like an MP4 video)".into(),
         });
     }
-    const OTHER_PICTURES: [(&[u8], &str); 10] = [
+    const OTHER_PICTURES: [(&[u8], &str); 17] = [
         (b"\xff\x0a", "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
@@ -55,6 +55,13 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
         (b"DDS ", "DDS"),
         (b"qoif", "QOI"),
         (b"gimp xcf", "a GIMP file"),
+        (b"IIRO", "an Olympus raw file"),
+        (b"IIRS", "an Olympus raw file"),
+        (b"IIU\0", "a Panasonic raw file"),
+        (b"FUJIFILMCCD-RAW", "a Fujifilm raw file"),
+        (b"FOVb", "a Sigma raw file"),
+        (b"\0MRM", "a Minolta raw file"),
+        (b"II\x1a\0\0\0HEAPCCDR", "a Canon raw file"),
     ];
     const NO_PICTURES: [(&[u8], &str); 5] = [
         (b"%PDF", "PDF"),
@@ -75,6 +82,12 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
     Err(sniff_text(bytes).unwrap_or_else(|| {
         "is not a picture of a known format (JPEG, PNG, GIF, WebP, BMP and TIFF are)".into()
     }))
+}
+
+/// True for the length of a header that BMP files have; what is reserved before it may hold anything.
+fn is_bmp_header(length: &[u8]) -> bool {
+    const LENGTHS: [u8; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
+    LENGTHS.contains(&length[0]) && length[1..] == [0; 3]
 }
 
 fn unsupported(name: &str) -> String {
@@ -121,36 +134,6 @@ pub(crate) fn format_name(format: ImageFormat) -> &'static str {
         ImageFormat::WebP => "WebP",
         ImageFormat::Bmp => "BMP",
         _ => "TIFF",
-    }
-}
-
-/// True if a JPEG file is cut off: it ends before its end-of-image marker.
-///
-/// Follows the marker syntax of ITU-T T.81, annex B: segments with a length, and after a start of scan
-/// entropy-coded bytes up to the next marker that is neither a stuffed zero nor a restart.
-pub(crate) fn jpeg_is_cut_off(bytes: &[u8]) -> bool {
-    const END_OF_IMAGE: u8 = 0xd9;
-    let mut at = 2;
-    let mut scans = 0;
-    loop {
-        let Some(offset) = bytes
-            .get(at..)
-            .and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && w[1] != 0xff))
-        else {
-            return true;
-        };
-        at += offset + 2;
-        match bytes[at - 1] {
-            END_OF_IMAGE => return scans == 0,
-            0x00 | 0x01 | 0xd0..=0xd8 => {}
-            marker => {
-                scans += u32::from(marker == 0xda);
-                let Some(&[high, low]) = bytes.get(at..at + 2) else {
-                    return true;
-                };
-                at += usize::from(u16::from_be_bytes([high, low]));
-            }
-        }
     }
 }
 

@@ -17,6 +17,18 @@ mod format;
 /// Decoded pixels.
 mod picture;
 
+/// JPEG: its header, and which decoder reads it.
+mod jpeg;
+
+/// TIFF: its directory, and its samples as colours.
+mod tiff;
+
+/// The other formats, with their metadata and what their decoders get wrong.
+mod source;
+
+/// How the camera was held.
+mod orientation;
+
 /// From bytes to decoded pixels.
 mod decode;
 
@@ -28,7 +40,6 @@ mod augment;
 
 /// From pixels to normalised numbers.
 mod preprocess;
-mod reduced;
 
 /// A data set as batches of tensors and one-hot labels.
 mod batches;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::decode::{DecodeLimits, Rendering, decode, measure};
-use super::file::{open_file, read_file};
+use super::file::read_file;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
@@ -68,14 +68,14 @@ impl Picture {
         Picture::decode(&bytes, path, limits, rendering)
     }
 
-    /// Width and height in pixels, after EXIF orientation, by the header of the file `path` alone: whether
-    /// the rest is whole shows when it is decoded.
+    /// Width and height in pixels, after EXIF orientation, by what the file `path` says about itself: whether its
+    /// pixels are whole shows when they are decoded.
     ///
     /// # Errors
     /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
-        let (file, _) = open_file(path)?;
-        measure(file).map_err(|reason| Error::Image {
+        let (bytes, _) = read_file(path)?;
+        measure(&bytes).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,
         })

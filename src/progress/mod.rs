@@ -20,8 +20,9 @@
 //! Finished | Failed | Cancelled
 //! ```
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -76,6 +77,8 @@ pub struct Progress {
     pause: Pause,
     /// When the job is out of time.
     deadline: Option<Instant>,
+    /// What was said that is to be said once.
+    said: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Progress {
@@ -95,6 +98,7 @@ impl Progress {
         progress.cancel = self.cancel.clone();
         progress.pause = self.pause.clone();
         progress.deadline = self.deadline;
+        progress.said = self.said.clone();
         (progress, receiver)
     }
 
@@ -139,6 +143,30 @@ impl Progress {
         self.emit(Event::Warning {
             message: message.into(),
         });
+    }
+
+    /// Sends an [`Event::Info`], if this message was not sent so before.
+    pub fn info_once(&self, message: impl Into<String>) {
+        let message = message.into();
+        if self.is_new(&message) {
+            self.info(message);
+        }
+    }
+
+    /// Sends an [`Event::Warning`], if this message was not sent so before.
+    pub fn warn_once(&self, message: impl Into<String>) {
+        let message = message.into();
+        if self.is_new(&message) {
+            self.warn(message);
+        }
+    }
+
+    /// Notes that `message` is said now; false if it was before. What nobody reads is not said.
+    fn is_new(&self, message: &str) -> bool {
+        let said = self.said.lock();
+        // A thread that panicked while it held a set of texts left it whole.
+        let mut said = said.unwrap_or_else(PoisonError::into_inner);
+        self.events.is_some() && said.insert(message.to_owned())
     }
 
     /// Sends an [`Event::Phase`].

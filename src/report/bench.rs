@@ -2,13 +2,18 @@
 
 use serde::Serialize;
 
-use super::printable;
+use super::{Text, printable};
 
 /// What a measurement of a base found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Name of the base.
     pub model: String,
+    /// Which tensors hold its features and its classifier, in one line.
+    pub uses: String,
+    /// Sentences for the user on what had to be guessed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Shape of its input, batch included.
     pub input: [usize; 4],
     /// Kernels that it runs with.
@@ -84,23 +89,23 @@ pub struct BenchLayer {
 
 /// The report for people. A layer can be faster than the peak where its algorithm needs fewer operations
 /// than its definition.
-pub fn bench_text(report: &BenchReport) -> String {
+pub fn bench_text(report: &BenchReport) -> Text {
     let [_, a, b, c] = report.input;
-    let mut text = format!(
-        "{}, input {a} x {b} x {c}, {} kernels\n",
-        printable(&report.model),
-        report.kernels
-    );
+    let mut text = Text::of(format!(
+        "{}, input {a} x {b} x {c}, {} kernels",
+        report.model, report.kernels
+    ));
     if let Some(peak) = report.peak_gflops {
-        text += &format!(
-            "{:.3} GFLOP a picture; one core reaches {peak:.0} GFLOP/s in registers\n",
+        text.line(format!(
+            "{:.3} GFLOP a picture; one core reaches {peak:.0} GFLOP/s in registers",
             report.gflop
-        );
+        ));
     }
-    text += &format!(
-        "\n{:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8}\n",
+    text.gap();
+    text.line(format!(
+        "{:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8}",
         "threads", "images/s", "p50 ms", "p95 ms", "p99 ms", "GFLOP/s", "of peak"
-    );
+    ));
     for rate in &report.rates {
         let gflops = rate.images_per_second * report.gflop;
         let peak = report.peak_gflops.filter(|_| report.gflop > 0.0);
@@ -108,31 +113,32 @@ pub fn bench_text(report: &BenchReport) -> String {
             format!("{:.0}%", 100.0 * gflops / (peak * rate.threads as f64))
         });
         let gflops = peak.map_or(String::new(), |_| format!("{gflops:.0}"));
-        text += &format!(
-            "{:>7} {:>10.1} {:>9.2} {:>9.2} {:>9.2} {gflops:>9} {share:>8}\n",
+        text.line(format!(
+            "{:>7} {:>10.1} {:>9.2} {:>9.2} {:>9.2} {gflops:>9} {share:>8}",
             rate.threads, rate.images_per_second, rate.median_ms, rate.p95_ms, rate.p99_ms
-        );
+        ));
     }
-    text += &integers_line(report);
+    text.add(&integers_text(report));
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
-    text += &format!(
-        "\nloaded in {:.0} ms; buffers: {:.1} MiB a thread",
+    let memory = report.peak_memory_bytes.map_or(String::new(), |bytes| {
+        format!("; memory at most: {:.0} MiB", megabytes(bytes as f64))
+    });
+    text.gap();
+    text.line(format!(
+        "loaded in {:.0} ms; buffers: {:.1} MiB a thread{memory}",
         report.load_ms,
         megabytes(report.session_bytes as f64)
-    );
-    if let Some(bytes) = report.peak_memory_bytes {
-        text += &format!("; memory at most: {:.0} MiB", megabytes(bytes as f64));
-    }
-    text.push('\n');
-    text += &heat_text(&report.heat);
+    ));
+    text.add(&heat_text(&report.heat));
     if !report.layers.is_empty() {
-        text += &layers_text(report);
+        text.gap();
+        text.add(&layers_text(report));
     }
     text
 }
 
 /// What the system tells of heat; nothing if it tells nothing.
-fn heat_text(heat: &BenchHeat) -> String {
+fn heat_text(heat: &BenchHeat) -> Text {
     let mut parts = Vec::new();
     if let (Some(begin), Some(end)) = (heat.begin_celsius, heat.end_celsius) {
         parts.push(format!("{begin:.0} °C before, {end:.0} °C after"));
@@ -146,36 +152,39 @@ fn heat_text(heat: &BenchHeat) -> String {
         None => {}
     }
     match parts.is_empty() {
-        true => String::new(),
-        false => format!("processor: {}\n", parts.join("; ")),
+        true => Text::default(),
+        false => Text::of(format!("processor: {}", parts.join("; "))),
     }
 }
 
 /// Whether integers are worth it here, where there are some.
-fn integers_line(report: &BenchReport) -> String {
+fn integers_text(report: &BenchReport) -> Text {
+    let mut text = Text::default();
     let single = report.rates.iter().find(|rate| rate.threads == 1);
     let (Some(float), Some(single)) = (&report.in_floats, single) else {
-        return String::new();
+        return text;
     };
     let gain = single.images_per_second / float.images_per_second;
     let verdict = match gain {
         gain if gain < 1.05 => "int8 is not worth it on this machine",
         _ => "int8 is worth it on this machine",
     };
-    format!(
-        "\n{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)\n",
+    text.gap();
+    text.line(format!(
+        "{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)",
         float.images_per_second
-    )
+    ));
+    text
 }
 
-fn layers_text(report: &BenchReport) -> String {
+fn layers_text(report: &BenchReport) -> Text {
     let names: Vec<String> = report.layers.iter().map(|l| printable(&l.name)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
     let total: f64 = report.layers.iter().map(|l| l.ms).sum();
-    let mut text = format!(
-        "\n{:<width$} {:<12} {:>16} {:>9} {:>6} {:>8}\n",
+    let mut text = Text::of(format!(
+        "{:<width$} {:<12} {:>16} {:>9} {:>6} {:>8}",
         "layer", "kind", "output", "ms", "share", "GFLOP/s"
-    );
+    ));
     for (name, layer) in names.iter().zip(&report.layers) {
         let [h, w, c] = layer.shape;
         let gflops = if layer.gflops > 0.0 {
@@ -183,13 +192,13 @@ fn layers_text(report: &BenchReport) -> String {
         } else {
             String::new()
         };
-        text += &format!(
-            "{name:<width$} {:<12} {:>16} {:>9.3} {:>5.1}% {gflops:>8}\n",
+        text.line(format!(
+            "{name:<width$} {:<12} {:>16} {:>9.3} {:>5.1}% {gflops:>8}",
             layer.kind,
             format!("{h} x {w} x {c}"),
             layer.ms,
             100.0 * layer.ms / total.max(f64::MIN_POSITIVE),
-        );
+        ));
     }
     text
 }
@@ -209,6 +218,8 @@ mod tests {
         };
         let report = |integers, floats| BenchReport {
             model: "net".into(),
+            uses: String::new(),
+            warnings: Vec::new(),
             input: [1, 3, 8, 8],
             kernels: "avx2",
             load_ms: 1.0,
@@ -221,12 +232,12 @@ mod tests {
             peak_memory_bytes: None,
             layers: Vec::new(),
         };
-        let said = bench_text(&report(300.0, 150.0));
+        let said = bench_text(&report(300.0, 150.0)).to_string();
         assert!(
             said.contains("int8 is worth it on this machine: 2.00 times"),
             "{said}"
         );
-        let said = bench_text(&report(100.0, 120.0));
+        let said = bench_text(&report(100.0, 120.0)).to_string();
         assert!(said.contains("int8 is not worth it"), "{said}");
     }
 
@@ -234,6 +245,8 @@ mod tests {
     fn shares_are_those_of_the_threads_peak() {
         let report = BenchReport {
             model: "net".into(),
+            uses: String::new(),
+            warnings: Vec::new(),
             input: [1, 3, 8, 8],
             kernels: "avx2",
             load_ms: 41.7,
@@ -264,7 +277,7 @@ mod tests {
                 weight_bytes: 9,
             }],
         };
-        let text = bench_text(&report);
+        let text = bench_text(&report).to_string();
         for expected in [
             "net, input 3 x 8 x 8, avx2 kernels",
             "      2      300.0      6.60      7.25     10.00       150      75%",

@@ -1,7 +1,7 @@
 //! Scores as tables.
 
-use super::printable;
-use super::table::{finish, plain};
+use super::table::Table;
+use super::{Text, printable};
 use crate::dataset::Split;
 use crate::train::{ClassScores, ConfusionMatrix, Score};
 
@@ -9,26 +9,26 @@ use crate::train::{ClassScores, ConfusionMatrix, Score};
 const HEAD_CHARS: usize = 12;
 
 /// One line a split: pictures, loss, accuracy.
-pub fn scores_table(scores: &[(Split, Score)]) -> String {
-    let mut table = plain(&["split", "images", "loss", "accuracy"]);
+pub fn scores_table(scores: &[(Split, Score)]) -> Text {
+    let mut table = Table::new(&["split", "images", "loss", "accuracy"]);
     for (split, score) in scores {
-        table.add_row([
+        table.row([
             split.name().to_owned(),
             score.rows.to_string(),
             format!("{:.4}", score.loss),
             format!("{:.4}", score.accuracy),
         ]);
     }
-    finish(table)
+    table.text()
 }
 
 /// Precision, recall, F1 and support of each class, then accuracy and the averages, as scikit-learn's
 /// `classification_report` defines and orders them.
-pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> String {
-    let mut table = plain(&["class", "precision", "recall", "f1-score", "support"]);
+pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
+    let mut table = Table::new(&["class", "precision", "recall", "f1-score", "support"]);
     let row = |name: &str, scores: &ClassScores| {
         [
-            printable(name),
+            name.to_owned(),
             format!("{:.3}", scores.precision),
             format!("{:.3}", scores.recall),
             format!("{:.3}", scores.f1),
@@ -36,27 +36,27 @@ pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> String 
         ]
     };
     for (name, scores) in classes.iter().zip(confusion.class_scores()) {
-        table.add_row(row(name, &scores));
+        table.row(row(name, &scores));
     }
     let accuracy = format!("{:.3}", confusion.accuracy());
-    table.add_row([
+    table.row([
         "accuracy",
         "",
         "",
         &accuracy,
         &confusion.total().to_string(),
     ]);
-    table.add_row(row("macro avg", &confusion.macro_average()));
-    table.add_row(row("weighted avg", &confusion.weighted_average()));
-    finish(table)
+    table.row(row("macro avg", &confusion.macro_average()));
+    table.row(row("weighted avg", &confusion.weighted_average()));
+    table.text()
 }
 
 /// Counts of who was taken for whom: a line for each true class, a column for each predicted one.
-pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> String {
+pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
     let heads: Vec<String> = classes.iter().map(|name| short(name)).collect();
     let mut columns = vec!["true \\ predicted"];
     columns.extend(heads.iter().map(String::as_str));
-    let mut table = plain(&columns);
+    let mut table = Table::new(&columns);
     for (name, counts) in classes.iter().zip(confusion.to_rows()) {
         let counts = counts.iter().map(|&n| {
             if n == 0 {
@@ -65,9 +65,9 @@ pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> Strin
                 n.to_string()
             }
         });
-        table.add_row(std::iter::once(printable(name)).chain(counts));
+        table.row(std::iter::once(name.clone()).chain(counts));
     }
-    finish(table)
+    table.text()
 }
 
 fn short(name: &str) -> String {

@@ -1,7 +1,7 @@
 //! What smaller numbers cost and save, as text.
 
-use super::printable;
-use super::table::{finish, plain};
+use super::Text;
+use super::table::Table;
 
 /// More layers than this are counted, not named.
 const NAMED_LAYERS: usize = 8;
@@ -34,55 +34,55 @@ pub struct QuantizeSummary<'a> {
 }
 
 /// The summary for people.
-pub fn quantize_text(summary: &QuantizeSummary) -> String {
-    let mut table = plain(&["", "float32", summary.numbers, "change"]);
+pub fn quantize_text(summary: &QuantizeSummary) -> Text {
+    let mut table = Table::new(["", "float32", summary.numbers, "change"]);
     let [before, after] = summary.accuracy;
-    table.add_row([
+    table.row([
         "accuracy".to_owned(),
         format!("{before:.4}"),
         format!("{after:.4}"),
         format!("{:+.2} points", 100.0 * (after - before)),
     ]);
     let [before, after] = summary.loss;
-    table.add_row([
+    table.row([
         "loss".to_owned(),
         format!("{before:.4}"),
         format!("{after:.4}"),
         format!("{:+.4}", after - before),
     ]);
     let [before, after] = summary.bytes.map(|bytes| bytes as f64 / 1e6);
-    table.add_row([
+    table.row([
         "size, MB".to_owned(),
         format!("{before:.2}"),
         format!("{after:.2}"),
         format!("{:.0} %", 100.0 * after / before),
     ]);
     let same = (summary.agreement * summary.images as f64).round();
-    let mut text = finish(table);
-    text += &format!(
-        "\n{} pictures: the same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most\n",
+    let mut text = table.text();
+    text.gap();
+    text.line(format!(
+        "{} pictures: the same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most",
         summary.split,
         summary.images,
         100.0 * summary.agreement,
         summary.mean_abs_diff,
         summary.max_abs_diff
-    );
+    ));
     if summary.layers > 0 {
-        text += &layers_line(summary);
+        text.line(layers_line(summary));
     }
     text
 }
 
 fn layers_line(summary: &QuantizeSummary) -> String {
     let float = summary.float_layers;
-    let names: Vec<String> = float.iter().map(|name| printable(name)).collect();
     let kept = match float.len() {
         0 => "none in floats".to_owned(),
-        n if n <= NAMED_LAYERS => format!("{n} in floats ({})", names.join(", ")),
+        n if n <= NAMED_LAYERS => format!("{n} in floats ({})", float.join(", ")),
         n => format!("{n} in floats"),
     };
     format!(
-        "{} layers in integers, {kept}\n",
+        "{} layers in integers, {kept}",
         summary.layers - float.len()
     )
 }
@@ -106,7 +106,7 @@ mod tests {
             layers: 50,
             float_layers: &["dense".to_owned()],
         };
-        let text = quantize_text(&summary);
+        let text = quantize_text(&summary).to_string();
         for line in [
             "accuracy   0.9500  0.9250  -2.50 points",
             "size, MB    16.00    4.00          25 %",

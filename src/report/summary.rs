@@ -1,6 +1,6 @@
 //! A model's layers as Keras prints them.
 
-use super::printable;
+use super::{Text, printable};
 use crate::backbone::{Layer, Summary};
 
 /// Least widths of the columns; longer names widen the first.
@@ -23,7 +23,7 @@ type Cost = (&'static str, fn(&Layer) -> u64);
 
 /// The table of `model.summary()` in Keras: layer (type), output shape with a free batch axis and
 /// channels last, parameters; then total, trainable and non-trainable parameters.
-pub fn summary_table(summary: &Summary, columns: Columns) -> String {
+pub fn summary_table(summary: &Summary, columns: Columns) -> Text {
     let names: Vec<String> = summary
         .layers
         .iter()
@@ -51,40 +51,41 @@ pub fn summary_table(summary: &Summary, columns: Columns) -> String {
         for cost in more {
             line += &format!("{cost:>COST_WIDTH$}");
         }
-        format!("{}\n", line.trim_end())
+        line.trim_end().to_owned()
     };
-    let mut text = format!(
-        "Model: \"{}\"\n{}\n",
-        printable(&summary.model),
-        "_".repeat(width)
-    );
+    let mut text = Text::of(format!("Model: \"{}\"", summary.model));
+    text.line("_".repeat(width));
     let heads: Vec<String> = more.iter().map(|(head, _)| (*head).to_owned()).collect();
-    text += &row("Layer (type)", "Output Shape", "Param #", &heads);
-    text += &format!("{}\n", "=".repeat(width));
+    text.line(row("Layer (type)", "Output Shape", "Param #", &heads));
+    text.line("=".repeat(width));
     for (name, layer) in names.iter().zip(&summary.layers) {
         let costs: Vec<String> = more.iter().map(|(_, cost)| grouped(cost(layer))).collect();
-        text += &row(name, &shape(layer), &grouped(layer.parameters()), &costs);
+        let parameters = grouped(layer.parameters());
+        text.line(row(name, &shape(layer), &parameters, &costs));
     }
-    text += &format!("{}\n", "=".repeat(width));
-    text += &format!("Total params: {}\n", grouped(summary.parameters()));
-    text += &format!("Trainable params: {}\n", grouped(summary.trainable()));
-    text += &format!(
-        "Non-trainable params: {}\n",
+    text.line("=".repeat(width));
+    text.line(format!("Total params: {}", grouped(summary.parameters())));
+    text.line(format!(
+        "Trainable params: {}",
+        grouped(summary.trainable())
+    ));
+    text.line(format!(
+        "Non-trainable params: {}",
         grouped(summary.non_trainable())
-    );
+    ));
     if columns.macs {
-        text += &format!(
-            "Multiply-adds for one picture: {}\n",
+        text.line(format!(
+            "Multiply-adds for one picture: {}",
             grouped(summary.macs())
-        );
+        ));
     }
     if columns.activations {
-        text += &format!(
-            "Output bytes for one picture: {}\n",
+        text.line(format!(
+            "Output bytes for one picture: {}",
             grouped(summary.activation_bytes())
-        );
+        ));
     }
-    text += &format!("{}\n", "_".repeat(width));
+    text.line("_".repeat(width));
     text
 }
 

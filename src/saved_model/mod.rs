@@ -11,7 +11,6 @@ mod probe;
 mod record;
 mod verify;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use compose::{OUTPUT, compose, compose_tuned};
@@ -23,13 +22,18 @@ pub use record::{
 };
 pub use verify::{Verification, verify, verify_bytes};
 
-use crate::backbone::{Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256};
-use crate::disk::write_atomic;
+use crate::backbone::{
+    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256,
+};
+use crate::disk::{self, write_atomic};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
 /// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
+
+/// Most features of a picture that a record may speak of: as many as a tensor may have values.
+const MOST_FEATURES: usize = 1 << 28;
 
 /// A saved model that is loaded and ready to run.
 pub struct SavedModel {
@@ -74,7 +78,10 @@ impl SavedModel {
     }
 
     /// Loads the bytes of the file `path`.
-    fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
+    ///
+    /// # Errors
+    /// [`Error::Model`], with what to do.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<SavedModel> {
         SavedModel::of_graph(OnnxGraph::parse(bytes, &path.display().to_string())?)
     }
 
@@ -191,6 +198,17 @@ impl SavedModel {
     }
 }
 
+/// The metadata of the saved model `path`, which is not made ready to run.
+///
+/// # Errors
+/// As [`SavedModel::open`].
+pub fn record_in(path: &Path) -> Result<Record> {
+    read_record(&OnnxGraph::parse(
+        &read(path)?,
+        &path.display().to_string(),
+    )?)
+}
+
 /// Reads a saved model's bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
@@ -205,7 +223,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             problem: "this is a folder; give the ONNX file".into(),
         });
     }
-    fs::read(path).map_err(Error::io("read", path))
+    disk::read(path, MAX_ONNX_BYTES)
 }
 
 fn put_record(graph: &mut OnnxGraph, record: &Record) -> Result<()> {
@@ -240,7 +258,24 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
-    serde_json::from_value(value).map_err(damaged)
+    let record: Record = serde_json::from_value(value).map_err(damaged)?;
+    let size = record.backbone.input_size;
+    if !(1..=LARGEST_INPUT).contains(&size) {
+        return Err(graph.fail(format!(
+            "its record asks for pictures of {size} x {size} pixels; this program takes 1 to {LARGEST_INPUT}"
+        )));
+    }
+    let features = record.feature_shape.iter();
+    let features = features
+        .clone()
+        .try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+    if features.is_none_or(|features| features > MOST_FEATURES) {
+        return Err(graph.fail(format!(
+            "its record says that a picture has features of the shape {:?}, which are too many",
+            record.feature_shape
+        )));
+    }
+    Ok(record)
 }
 
 fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
@@ -250,6 +285,7 @@ fn load(graph: &OnnxGraph, record: &Record) -> Result<Network> {
         Layout::Nhwc => [1, size, size, 3],
     };
     let network = Network::load(graph, shape)?;
+    // The shapes of a network that was loaded are bounded.
     let classes = network
         .output_shapes()
         .first()

@@ -39,7 +39,7 @@ impl<'a> Batches<'a> {
     /// The next rows; none at the end.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if a number is not finite, and [`Error::Cancelled`].
+    /// [`Error::Mismatch`] if a number is not finite, those of [`FeatureMatrix::gather`], and [`Error::Cancelled`].
     pub(crate) fn next_batch(&mut self, progress: &Progress) -> Result<Option<Batch<'_>>> {
         progress.checkpoint()?;
         if self.rows.is_empty() {
@@ -49,7 +49,7 @@ impl<'a> Batches<'a> {
         let (rows, rest) = self.rows.split_at(length);
         self.rows = rest;
         let mut features = self.buffer.slice_mut(s![..length, ..]);
-        self.matrix.gather(rows, &mut features);
+        self.matrix.gather(rows, &mut features)?;
         for (&row, values) in rows.iter().zip(features.rows()) {
             check_finite(row, values.iter().copied())?;
         }

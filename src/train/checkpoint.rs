@@ -7,14 +7,17 @@
 //! | … | the header, JSON |
 //! | … | tensors, f32 little-endian, one after another, with the lengths that the header says |
 
-use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::write_atomic;
+use crate::disk::{is_there, open_own_to_read, write_atomic};
 use crate::error::{Error, Result};
 use crate::progress::EpochStats;
+
+/// Most bytes of the header: epochs, and two numbers for each feature.
+const MAX_HEADER_BYTES: u64 = 1 << 28;
 
 const MAGIC: &[u8; 8] = b"tl-tune2";
 
@@ -61,31 +64,63 @@ pub(super) fn write(path: &Path, header: &Header, tensors: &[&[f32]]) -> Result<
 
 /// Reads the checkpoint `path` of the run `fingerprint`; none if there is none, or one of another run.
 pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<(Header, Vec<Vec<f32>>)>> {
-    if !path.exists() {
+    if !is_there(path) {
         return Ok(None);
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    Ok(parse(&bytes).filter(|(header, _)| header.fingerprint == fingerprint))
+    open_own_to_read(path)
+        .and_then(|file| {
+            let bytes = file.metadata()?.len();
+            parse(file, bytes, fingerprint)
+        })
+        .map_err(Error::io("read", path))
 }
 
-fn parse(bytes: &[u8]) -> Option<(Header, Vec<Vec<f32>>)> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (length, rest) = rest.split_at_checked(8)?;
-    let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
-    let (json, mut rest) = rest.split_at_checked(length)?;
-    let header: Header = serde_json::from_slice(json).ok()?;
+/// Reads a file of `bytes` bytes. Its sizes are believed only as far as they add up to that, and its tensors are read
+/// only if it is of the run `fingerprint`.
+fn parse(
+    mut file: impl Read,
+    bytes: u64,
+    fingerprint: &str,
+) -> io::Result<Option<(Header, Vec<Vec<f32>>)>> {
+    let mut start = [0; 16];
+    if bytes < 16 {
+        return Ok(None);
+    }
+    file.read_exact(&mut start)?;
+    let (magic, length) = start.split_at(8);
+    let length = length
+        .iter()
+        .rev()
+        .fold(0, |sum, &b| sum << 8 | u64::from(b));
+    if magic != MAGIC || length > MAX_HEADER_BYTES.min(bytes - 16) {
+        return Ok(None);
+    }
+    let mut json = Vec::new();
+    file.by_ref().take(length).read_to_end(&mut json)?;
+    let header = serde_json::from_slice::<Header>(&json).ok();
+    let Some(header) = header.filter(|header| header.fingerprint == fingerprint) else {
+        return Ok(None);
+    };
+    let values = header.lengths.iter().try_fold(0u64, |sum, &length| {
+        sum.checked_add(u64::try_from(length).ok()?)
+    });
+    if values.and_then(|values| values.checked_mul(4)) != Some(bytes - 16 - length) {
+        return Ok(None);
+    }
     let mut tensors = Vec::with_capacity(header.lengths.len());
     for &length in &header.lengths {
-        let (tensor, after) = rest.split_at_checked(length.checked_mul(4)?)?;
-        rest = after;
+        let mut tensor = vec![0; 4 * length];
+        file.read_exact(&mut tensor)?;
         let (values, _) = tensor.as_chunks::<4>();
         tensors.push(values.iter().map(|b| f32::from_le_bytes(*b)).collect());
     }
-    rest.is_empty().then_some((header, tensors))
+    Ok(Some((header, tensors)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::head_params::{HeadParams, ensure};
-use crate::error::{Error, Result};
+use super::head_params::{HeadParams, MOST_EPOCHS, ensure};
+use crate::error::{Error, Result, in_range};
 
 /// How the end of the base is trained with the head, as the flags and `--config run.toml` name it.
 ///
@@ -14,7 +14,7 @@ pub struct FinetuneParams {
     /// The first layer of the base that is trained: its name, the beginning of a block's names, a number of
     /// layers from the end, or a share of the parameters such as `25%`.
     pub unfreeze_from: String,
-    /// Passes over the training rows with base and head trained jointly, at least 1; the head has been
+    /// Passes over the training rows with base and head trained jointly, 1 to 1,000,000; the head has been
     /// trained alone before.
     pub tune_epochs: usize,
     /// Highest learning rate of the base's layers, above 0.
@@ -74,7 +74,7 @@ impl FinetuneParams {
                 problem: "give a layer; `tl-batch summary` lists them".into(),
             });
         }
-        super::head_params::at_least_one("--tune-epochs", self.tune_epochs)?;
+        in_range("--tune-epochs", self.tune_epochs, 1..=MOST_EPOCHS)?;
         let rate = self.base_learning_rate;
         ensure("--base-learning-rate", rate, rate > 0.0, "must be above 0")?;
         let rate = self.joint_learning_rate;

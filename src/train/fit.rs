@@ -52,6 +52,7 @@ pub fn fit(
     progress: &Progress,
     fold: Option<usize>,
 ) -> Result<Fitted> {
+    params.require_memory(matrix.dim(), classes)?;
     let params = params.get();
     check(matrix, labels, classes, training, validation)?;
     let measured = Standardizer::measure(matrix, training, progress)?;
@@ -70,7 +71,7 @@ pub fn fit(
     };
     let mut trainer = Trainer::new(matrix, labels, classes, training, params, standardizer);
     let mut best = Best::new(params.monitor);
-    let mut history = Vec::with_capacity(params.epochs);
+    let mut history = Vec::new();
     // Replaced after the first epoch, which is the best until then.
     let mut kept = (trainer.head()?, trainer.layers().to_vec(), 0);
     for epoch in 1..=params.epochs {
@@ -352,7 +353,7 @@ mod tests {
         // Features shifted and scaled by powers of two standardise to the same numbers.
         let (matrix, labels) = blobs(60, 3.0);
         let mut raw = Array2::zeros((60, 5));
-        matrix.gather(&range(0, 60), &mut raw.view_mut());
+        matrix.gather(&range(0, 60), &mut raw.view_mut()).unwrap();
         let moved = raw.mapv(|value| value * 8.0 - 64.0);
         let params = params(|_| {});
         let fitted = |array: &Array2<f32>| {
@@ -375,7 +376,7 @@ mod tests {
             for value in [f32::NAN, f32::INFINITY] {
                 let (matrix, labels) = blobs(36, 2.0);
                 let mut array = Array2::zeros((36, 5));
-                matrix.gather(&range(0, 36), &mut array.view_mut());
+                matrix.gather(&range(0, 36), &mut array.view_mut()).unwrap();
                 array.slice_mut(s![row, 3]).fill(value);
                 let data = (FeatureMatrix::from_array(array), labels);
                 let error = run(&data, &training, &validation, &params(|_| {})).unwrap_err();

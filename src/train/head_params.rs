@@ -2,7 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_range};
+use crate::features::available_memory_bytes;
+
+/// Most epochs, of any kind.
+pub(super) const MOST_EPOCHS: usize = 1_000_000;
+
+/// Most rows in a step.
+const MOST_BATCH: usize = 1 << 20;
+
+/// Most hidden layers, and most units in one.
+const MOST_HIDDEN: usize = 16;
+const MOST_UNITS: usize = 65_536;
+
+/// Copies of the weights that training holds: themselves, their gradients, two moments, the best so far, and what is
+/// evaluated and saved.
+const COPIES: u64 = 8;
 
 /// How the head is built and trained, as the flags and `--config run.toml` name it.
 ///
@@ -10,9 +25,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct HeadParams {
-    /// Passes over the training rows, at least 1.
+    /// Passes over the training rows, 1 to 1,000,000.
     pub epochs: usize,
-    /// Rows in a step, at least 1; the last batch of an epoch may be smaller.
+    /// Rows in a step, 1 to 1,048,576; the last batch of an epoch may be smaller.
     pub batch_size: usize,
     /// The rule that turns gradients into steps.
     pub optimizer: OptimizerName,
@@ -36,7 +51,7 @@ pub struct HeadParams {
     /// λ of a penalty `λ/2 · Σ w²` in the loss, at least 0, over the weights (not the biases) as
     /// they are while training, thus on standardised features where `standardize` is on.
     pub l2: f32,
-    /// Widths of the hidden layers, each at least 1; empty for one dense softmax layer.
+    /// Widths of the hidden layers, at most 16, each from 1 to 65,536; empty for one dense softmax layer.
     pub hidden: Vec<usize>,
     /// Share of the hidden activations (of the features, where there is no hidden layer) that are set
     /// to 0 in a training step, from 0 to below 1.
@@ -148,6 +163,50 @@ impl ValidHeadParams {
     pub fn get(&self) -> &HeadParams {
         &self.0
     }
+
+    /// Refuses a head that the memory of this machine does not hold while it is trained on features of `dim` values.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with what it would take.
+    pub(super) fn require_memory(&self, dim: usize, classes: usize) -> Result<()> {
+        let Some(available) = available_memory_bytes() else {
+            return Ok(());
+        };
+        let needed = self.bytes(dim, classes);
+        if needed <= available {
+            return Ok(());
+        }
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        let widths: Vec<String> = self.0.hidden.iter().map(usize::to_string).collect();
+        Err(Error::Parameter {
+            name: "--hidden",
+            value: widths.join(","),
+            problem: format!(
+                "to train this head on {dim} features takes {} MB, and {} MB are free; give fewer or smaller layers, or \
+                 a smaller --batch-size",
+                megabytes(needed),
+                megabytes(available)
+            ),
+        })
+    }
+
+    /// Bytes that the training of a head on features of `dim` values holds.
+    fn bytes(&self, dim: usize, classes: usize) -> u64 {
+        let widths = self.0.hidden.iter().chain([&classes]);
+        let (mut weights, mut values, mut inputs) = (0_u64, dim as u64, dim as u64);
+        for &width in widths {
+            let width = width as u64;
+            weights = weights.saturating_add((inputs + 1).saturating_mul(width));
+            values += width;
+            inputs = width;
+        }
+        let batch = (self.0.batch_size as u64).saturating_mul(values);
+        // What goes forward, what comes back, and what is being made.
+        let floats = weights
+            .saturating_mul(COPIES)
+            .saturating_add(batch.saturating_mul(3));
+        floats.saturating_mul(size_of::<f32>() as u64)
+    }
 }
 
 impl HeadParams {
@@ -156,12 +215,11 @@ impl HeadParams {
     /// # Errors
     /// [`Error::Parameter`] for the first that is out of range.
     pub fn check(self) -> Result<ValidHeadParams> {
-        at_least_one("--epochs", self.epochs)?;
-        at_least_one("--batch-size", self.batch_size)?;
-        at_least_one("--step-epochs", self.step_epochs)?;
-        for &width in &self.hidden {
-            at_least_one("--hidden", width)?;
-        }
+        in_range("--epochs", self.epochs, 1..=MOST_EPOCHS)?;
+        in_range("--batch-size", self.batch_size, 1..=MOST_BATCH)?;
+        in_range("--step-epochs", self.step_epochs, 1..=MOST_EPOCHS)?;
+        in_range("--early-stopping", self.early_stopping, 0..=MOST_EPOCHS)?;
+        check_hidden("--hidden", &self.hidden)?;
         let rate = self.learning_rate;
         ensure("--learning-rate", rate, rate > 0.0, "must be above 0")?;
         let factor = self.step_factor;
@@ -210,15 +268,21 @@ impl HeadParams {
     }
 }
 
-pub(super) fn at_least_one(name: &'static str, value: usize) -> Result<()> {
-    if value == 0 {
+/// Checks the widths of hidden layers against their range; `name` is the flag's.
+///
+/// # Errors
+/// [`Error::Parameter`].
+pub fn check_hidden(name: &'static str, hidden: &[usize]) -> Result<()> {
+    if hidden.len() > MOST_HIDDEN {
         return Err(Error::Parameter {
             name,
-            value: value.to_string(),
-            problem: "must be at least 1".to_string(),
+            value: format!("{} layers", hidden.len()),
+            problem: format!("a head has at most {MOST_HIDDEN} hidden layers"),
         });
     }
-    Ok(())
+    hidden
+        .iter()
+        .try_for_each(|&width| in_range(name, width, 1..=MOST_UNITS))
 }
 
 /// Holds a number against its range; NaN and infinity are never in range.
@@ -268,6 +332,15 @@ mod tests {
         assert_eq!(rejected(|p| p.weight_decay = -1.0), "--weight-decay");
         assert_eq!(rejected(|p| p.l2 = -1.0), "--l2");
         assert_eq!(rejected(|p| p.hidden = vec![64, 0]), "--hidden");
+        assert_eq!(rejected(|p| p.hidden = vec![4_000_000_000]), "--hidden");
+        assert_eq!(rejected(|p| p.hidden = vec![8; 17]), "--hidden");
+        assert_eq!(rejected(|p| p.epochs = 99_999_999_999), "--epochs");
+        assert_eq!(rejected(|p| p.batch_size = usize::MAX), "--batch-size");
+        assert_eq!(rejected(|p| p.step_epochs = usize::MAX), "--step-epochs");
+        assert_eq!(
+            rejected(|p| p.early_stopping = usize::MAX),
+            "--early-stopping"
+        );
         assert_eq!(rejected(|p| p.dropout = 1.0), "--dropout");
         assert_eq!(rejected(|p| p.label_smoothing = -0.1), "--label-smoothing");
         assert_eq!(rejected(|p| p.mixup = 2.5), "--mixup");
@@ -278,6 +351,28 @@ mod tests {
             }),
             "--nesterov"
         );
+    }
+
+    #[test]
+    fn memory_is_counted_before_it_is_taken() {
+        let valid = |hidden: &[usize]| {
+            let params = HeadParams {
+                hidden: hidden.to_vec(),
+                ..HeadParams::default()
+            };
+            params.check().unwrap()
+        };
+        // 1,281 · 3 weights in eight copies, and 32 rows of 1,280 features and 3 classes three times.
+        assert_eq!(
+            valid(&[]).bytes(1280, 3),
+            4 * (8 * 1281 * 3 + 3 * 32 * 1283)
+        );
+        assert!(valid(&[256]).require_memory(1280, 3).is_ok());
+        let huge = valid(&[65_536; 16]).require_memory(1280, 3);
+        if let Err(error) = &huge {
+            assert!(error.to_string().contains("2064"), "{error}");
+        }
+        assert_eq!(huge.is_err(), available_memory_bytes().is_some());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use finetune_params::{FinetuneParams, ValidFinetuneParams};
 pub use fit::{Fitted, fit};
 pub use head::{Head, Standardization};
 pub use head_params::{
-    ClassWeights, HeadParams, Monitor, OptimizerName, ScheduleName, ValidHeadParams,
+    ClassWeights, HeadParams, Monitor, OptimizerName, ScheduleName, ValidHeadParams, check_hidden,
 };
 pub use metrics::{ClassScores, ConfusionMatrix, first_of, log_loss, top_k_accuracy};
 pub use paired::PairedDifference;

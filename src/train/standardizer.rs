@@ -62,7 +62,7 @@ impl Standardizer {
         // Powers of differences from the first row: no digits are lost to a large common mean.
         let mut origin = vec![0.0f32; dim];
         if let Some(&first) = rows.first() {
-            matrix.row_into(first, &mut origin);
+            matrix.row_into(first, &mut origin)?;
         }
         let mut sums = vec![[0.0f64; 4]; dim];
         let mut batches = Batches::new(matrix, rows);

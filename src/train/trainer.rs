@@ -94,7 +94,7 @@ impl<'a> Trainer<'a> {
     /// Takes every training row once.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a batch's loss is not finite; [`Error::Cancelled`].
+    /// [`Error::Diverged`] if a batch's loss is not finite; those of reading features; [`Error::Cancelled`].
     pub(super) fn epoch(&mut self, epoch: usize, progress: &Progress) -> Result<Seen> {
         self.order.shuffle(&mut self.order_rng);
         let order = std::mem::take(&mut self.order);
@@ -105,7 +105,7 @@ impl<'a> Trainer<'a> {
             progress.checkpoint()?;
             learning_rate = self.schedule.rate(self.step);
             let labels: Vec<usize> = rows.iter().map(|&row| self.labels[row]).collect();
-            let (objective, logits) = self.train_batch(epoch, rows, &labels, learning_rate);
+            let (objective, logits) = self.train_batch(epoch, rows, &labels, learning_rate)?;
             if !objective.is_finite() {
                 return Err(Error::Diverged {
                     epoch,
@@ -137,12 +137,12 @@ impl<'a> Trainer<'a> {
         rows: &[usize],
         labels: &[usize],
         learning_rate: f32,
-    ) -> (f32, Array2<f32>) {
+    ) -> Result<(f32, Array2<f32>)> {
         let mut features = Array2::zeros((rows.len(), self.matrix.dim()));
         for (&row, mut out) in rows.iter().zip(features.rows_mut()) {
             let view = draw_view(self.matrix, epoch, &mut self.view_rng);
             if let Some(out) = out.as_slice_mut() {
-                self.matrix.view_into(row, view, out);
+                self.matrix.view_into(row, view, out)?;
             }
         }
         if self.params.standardize {
@@ -185,7 +185,7 @@ impl<'a> Trainer<'a> {
         }
         self.optimizer
             .step(learning_rate, &mut parameters, &Sequential);
-        (objective, trace.logits)
+        Ok((objective, trace.logits))
     }
 
     /// The head as it is now, on raw features.

@@ -104,7 +104,7 @@ impl TunedModel {
     /// Features `[rows, dim]` of the given rows of `maps`, on `threads` threads.
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`]; [`crate::Error::Io`] if no thread can be started.
+    /// [`crate::Error::Cancelled`]; [`crate::Error::Io`] if no thread can be started, or the maps cannot be read.
     pub fn features(
         &self,
         maps: &FeatureMatrix,
@@ -122,9 +122,10 @@ impl TunedModel {
             progress.checkpoint()?;
             let shards: Vec<&[usize]> = rows.chunks(SHARD).collect();
             let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
-            let input = map(&executor, shards.len(), |shard| {
+            let loaded = map(&executor, shards.len(), |shard| {
                 self.load(maps, shards[shard], || 0)
             });
+            let input = loaded.into_iter().collect::<Result<_>>()?;
             let output = self
                 .net
                 .forward(&weights, &images, input, &mut workspace, &executor);
@@ -138,13 +139,16 @@ impl TunedModel {
 
     /// Loss of a training batch, a result a shard, in order; its derivatives by the weights of the network
     /// go to `gradients`, which are empty for those that are not trained.
+    ///
+    /// # Errors
+    /// Those of reading the maps.
     pub(super) fn train_batch(
         &self,
         batch: &TrainingBatch,
         gradients: &mut Vec<Vec<f32>>,
         workspace: &mut Workspace,
         threads: usize,
-    ) -> Vec<ShardResult> {
+    ) -> Result<Vec<ShardResult>> {
         let executor = Threads(threads);
         let shards: Vec<&[usize]> = batch.rows.chunks(SHARD).collect();
         let images: Vec<usize> = shards.iter().map(|rows| rows.len()).collect();
@@ -166,13 +170,14 @@ impl TunedModel {
             // The first numbers of streams of one seed are alike; later ones are not.
             rng = Pcg32::from_rng(&mut rng);
             let mut draw = || draw_view(batch.maps, batch.epoch, &mut rng);
-            let mut input = self.load(batch.maps, shards[shard], &mut draw);
+            let mut input = self.load(batch.maps, shards[shard], &mut draw)?;
             if let Some(mixup) = &mixup {
                 let others = others.chunks(SHARD).nth(shard).unwrap_or_default();
-                mixup.mix(&mut input, &self.load(batch.maps, others, &mut draw));
+                mixup.mix(&mut input, &self.load(batch.maps, others, &mut draw)?);
             }
-            (rng, input)
+            Ok((rng, input))
         });
+        let loaded = loaded.into_iter().collect::<Result<Vec<_>>>()?;
         let (rngs, input): (Vec<Pcg32>, Vec<Vec<f32>>) = loaded.into_iter().unzip();
         let weights = self.net.prepare(&self.weights, workspace, &executor);
         let traces = self
@@ -195,7 +200,7 @@ impl TunedModel {
             &weights, &images, &traces, slopes, gradients, workspace, &executor,
         );
         workspace.reclaim(weights);
-        results
+        Ok(results)
     }
 
     /// What the head makes of a shard's features, which were `mixed` with those of other rows, and the derivative of the loss by them, both
@@ -238,15 +243,15 @@ impl TunedModel {
         maps: &FeatureMatrix,
         rows: &[usize],
         mut view: impl FnMut() -> usize,
-    ) -> Vec<f32> {
+    ) -> Result<Vec<f32>> {
         let shape = self.net.input();
         let mut shard = vec![0.0; shape.values() * rows.len()];
         let mut picture = vec![0.0; shape.values()];
         for (place, &row) in rows.iter().enumerate() {
-            maps.view_into(row, view(), &mut picture);
+            maps.view_into(row, view(), &mut picture)?;
             put_channels_last(shape, rows.len(), place, &picture, &mut shard);
         }
-        shard
+        Ok(shard)
     }
 }
 

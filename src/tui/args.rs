@@ -24,6 +24,11 @@ pub struct Args {
     #[arg(value_name = "DATASET")]
     pub dataset: Option<PathBuf>,
 
+    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
+    /// (pictures without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    pub layout: Option<String>,
+
     /// Name of a base (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
     #[arg(short, long, value_name = "MODEL")]
     pub model: Option<String>,
@@ -38,7 +43,7 @@ pub struct Args {
 
     /// Follow a run of another program through the events in its feature store; takes the store's folder
     /// or the model's name.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["dataset", "model", "out", "config"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dataset", "layout", "model", "out", "config"])]
     pub attach: Option<PathBuf>,
 
     /// What the terminal's text stands on [default: as COLORFGBG says, else dark].
@@ -72,12 +77,15 @@ impl Args {
             #[serde(skip_serializing_if = "Option::is_none")]
             output: Option<PathBuf>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            layout: &'a Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             model: &'a Option<String>,
         }
         let chosen_later = self.config.is_none().then(PathBuf::new);
         let flags = Flags {
             dataset: self.dataset.clone().or_else(|| chosen_later.clone()),
             output: self.out.clone().or(chosen_later),
+            layout: &self.layout,
             model: &self.model,
         };
         let mut config: FitConfig = configuration("fit", &flags, self.config.as_deref())?;
@@ -107,6 +115,8 @@ mod tests {
         let found = config("tl-tui photos --model vgg16 --out a.onnx");
         assert_eq!(found.output, Path::new("a.onnx"));
         assert_eq!(found.backbone.model, "vgg16");
+        let found = config("tl-tui photos --layout classes");
+        assert_eq!(found.layout, crate::dataset::Layout::Classes);
     }
 
     #[test]

@@ -24,8 +24,6 @@ mod worker;
 
 use std::io::Write;
 
-use clap::Parser;
-
 use self::args::Args;
 use self::state::State;
 use self::theme::Theme;
@@ -37,7 +35,11 @@ const NO_TERMINAL: u8 = 2;
 
 /// Runs `tl-tui` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
-    let args = Args::parse();
+    let args: Args = match crate::cli::parsed() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    crate::cli::survive_size_limits();
     if !terminal::is_there() {
         complain(
             "tl-tui draws on a terminal, and there is none here; use `tl-batch fit DATASET -o MODEL.onnx`, which \

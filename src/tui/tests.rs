@@ -369,6 +369,50 @@ fn a_terminal_that_is_too_small_is_told_so_and_every_size_is_safe() {
     }
 }
 
+/// Class names and paths can be anything; what is measured as too wide must not end the program.
+#[test]
+fn names_that_are_hard_to_measure_are_drawn_at_every_size() {
+    let hard = [
+        "♻\u{fe0f} recycling",
+        "👩\u{200d}👩\u{200d}👧\u{200d}👦🇩🇪🇫 1\u{fe0f}\u{20e3}",
+        "写真ｶﾞ한국어 e\u{301}\u{302} लम्बा क्षि",
+        "\u{202e}שלום لا إله\u{200b}",
+        "a\tb\nc\u{7}\u{0}",
+        "",
+    ];
+    for name in hard {
+        let json = serde_json::to_string(name).unwrap();
+        let recording = FIT.replace("fish", json.trim_matches('"'));
+        let mut player = Player::opened(THEME);
+        let mut overview = Overview::clone(&tiny());
+        overview.classes[0] = name.to_owned();
+        overview.warnings.push(name.repeat(9));
+        overview.pictures[0].path = name.into();
+        player.tell(Answer::Overview(Ok(Arc::new(overview))));
+        player.play(&recording);
+        player.label();
+        for screen in Screen::NUMBERED.into_iter().chain([Screen::Start]) {
+            player.state.screen = screen;
+            for size in [
+                (1, 1),
+                (2, 3),
+                (60, 20),
+                (61, 21),
+                (77, 24),
+                (99, 29),
+                (160, 45),
+            ] {
+                let drawn = player.screen(size.0, size.1);
+                assert_eq!(
+                    drawn.lines().count(),
+                    usize::from(size.1),
+                    "{screen:?} {name:?}"
+                );
+            }
+        }
+    }
+}
+
 /// Every cell that a theme without colours draws has none, and the words are those of the coloured one.
 #[test]
 fn without_colours_the_screens_say_the_same() {

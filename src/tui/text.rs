@@ -2,92 +2,93 @@
 
 use std::path::Path;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 use crate::report::printable;
 
+/// Cells that `text` takes on a terminal, as they are drawn: cluster by cluster. That is neither its number of
+/// characters nor the sum of their widths: an emoji with its variation selector is two cells wide, its parts one
+/// and none.
+pub fn cells(text: &str) -> usize {
+    text.graphemes(true).map(UnicodeWidthStr::width).sum()
+}
+
+/// Bytes of as many whole clusters of `clusters` as fit into `room` cells.
+fn bytes_within<'t>(clusters: impl Iterator<Item = &'t str>, room: usize) -> usize {
+    let mut used = 0;
+    clusters
+        .take_while(|cluster| {
+            used += cluster.width();
+            used <= room
+        })
+        .map(str::len)
+        .sum()
+}
+
 /// `text` in at most `width` cells, cut at its end.
 pub fn fit(text: &str, width: usize) -> String {
-    if text.width() <= width {
+    if cells(text) <= width {
         return text.to_owned();
     }
-    let mut used = 1;
-    let kept: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used <= width
-        })
-        .collect();
-    if width == 0 { kept } else { kept + "…" }
+    let Some(room) = width.checked_sub(1) else {
+        return String::new();
+    };
+    let end = bytes_within(text.graphemes(true), room);
+    format!("{}…", &text[..end])
 }
 
 /// `text` in at most `width` cells, cut at its beginning: the end of a path says more.
 pub fn fit_end(text: &str, width: usize) -> String {
-    if text.width() <= width {
+    if cells(text) <= width {
         return text.to_owned();
     }
-    let mut used = 1;
-    let kept: Vec<char> = text
-        .chars()
-        .rev()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used <= width
-        })
-        .collect();
-    let kept: String = kept.into_iter().rev().collect();
-    if width == 0 {
-        kept
-    } else {
-        format!("…{kept}")
-    }
+    let Some(room) = width.checked_sub(1) else {
+        return String::new();
+    };
+    let kept = bytes_within(text.graphemes(true).rev(), room);
+    format!("…{}", &text[text.len() - kept..])
 }
 
 /// `text` in exactly `width` cells, to the left.
 pub fn left(text: &str, width: usize) -> String {
     let text = fit(text, width);
-    let blanks = width - text.width();
-    text + &" ".repeat(blanks)
+    let blanks = " ".repeat(width.saturating_sub(cells(&text)));
+    text + &blanks
 }
 
 /// `text` in exactly `width` cells, to the right.
 pub fn right(text: &str, width: usize) -> String {
     let text = fit(text, width);
-    " ".repeat(width - text.width()) + &text
+    " ".repeat(width.saturating_sub(cells(&text))) + &text
 }
 
-/// `text` in lines of at most `width` cells, broken at blanks where there are some.
+/// `text` in lines of at most `width` cells, broken at blanks where there are some; a cluster that is wider than a
+/// line has one of its own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     for paragraph in text.split('\n') {
-        let mut line = String::new();
-        for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
-            let mut word = word.to_owned();
-            if !line.is_empty() && line.width() + 1 + word.width() > width {
+        let (mut line, mut used) = (String::new(), 0);
+        for mut word in paragraph.split(' ').filter(|word| !word.is_empty()) {
+            if !line.is_empty() && used + 1 + cells(word) > width {
                 lines.push(std::mem::take(&mut line));
             }
             // A word that is longer than a line, such as a path, is broken anywhere.
-            while word.width() > width {
-                let mut used = 0;
-                let end = word
-                    .char_indices()
-                    .find(|(_, c)| {
-                        used += c.width().unwrap_or(0);
-                        used > width
-                    })
-                    .map_or(word.len(), |(i, _)| i);
-                if end == 0 {
+            while cells(word) > width {
+                let first = word.graphemes(true).next().map_or(0, str::len);
+                let end = bytes_within(word.graphemes(true), width).max(first);
+                if end == word.len() {
                     break;
                 }
                 lines.push(word[..end].to_owned());
-                word = word.split_off(end);
+                word = &word[end..];
             }
             if !line.is_empty() {
                 line.push(' ');
             }
-            line += &word;
+            line += word;
+            used = cells(&line);
         }
         lines.push(line);
     }
@@ -96,7 +97,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// A path as text that a terminal can show.
 pub fn path_text(path: &Path) -> String {
-    printable(&path.to_string_lossy()).replace('\n', "\\n")
+    printable(&path.to_string_lossy())
 }
 
 /// A share as whole percent; under a half but not nothing is `<1`.
@@ -132,12 +133,92 @@ mod tests {
         assert_eq!(right("1", 3), "  1");
     }
 
+    /// Words that are hard to measure: emoji with selectors, joiners and skin tones, flags, combining marks, scripts
+    /// with ligatures and from the right, controls, private and unassigned characters.
+    const HARD: [&str; 24] = [
+        "♻\u{fe0f} recycling",
+        "♻\u{fe0e}",
+        "👩\u{200d}👩\u{200d}👧\u{200d}👦",
+        "👍🏽",
+        "🇩🇪🇫",
+        "1\u{fe0f}\u{20e3}",
+        "e\u{301}\u{302}\u{303}",
+        "\u{301}",
+        "写真",
+        "ｆｕｌｌ",
+        "ｶﾞ",
+        "한국어",
+        "\u{1112}\u{1161}\u{11ab}",
+        "لا إله",
+        "עברית",
+        "हिन्दी क्षि",
+        "กำ",
+        "\u{200b}\u{200d}\u{feff}",
+        "\u{202e}abc",
+        "a\tb\nc\u{7}",
+        "\u{e000}\u{10ffff}",
+        "ꓐꓸꓺ",
+        "\u{0}",
+        "𐍈🏴\u{e0067}\u{e0062}\u{e007f}",
+    ];
+
+    /// A text of hard words and any characters, other ones for each seed.
+    fn any_text(rng: &mut impl rand::Rng) -> String {
+        let mut text = String::new();
+        for _ in 0..rng.next_u32() % 8 {
+            match rng.next_u32() % 4 {
+                0 => text.push(' '),
+                1 => text.extend(char::from_u32(rng.next_u32() % 0x11_0000)),
+                _ => text += HARD[rng.next_u32() as usize % HARD.len()],
+            }
+        }
+        text
+    }
+
+    fn campaign() -> u32 {
+        let asked = std::env::var("TL_CAMPAIGN").ok();
+        asked.and_then(|n| n.parse().ok()).unwrap_or(300)
+    }
+
+    #[test]
+    fn any_text_fits_at_any_width_and_keeps_whole_clusters() {
+        use rand::SeedableRng;
+        let mut rng = rand_pcg::Pcg32::seed_from_u64(1);
+        let texts = (0..campaign()).map(|_| any_text(&mut rng));
+        for text in HARD.map(str::to_owned).into_iter().chain(texts) {
+            for width in 0..=40 {
+                for cut in [fit(&text, width), fit_end(&text, width)] {
+                    assert!(cells(&cut) <= width, "{text:?} at {width}: {cut:?}");
+                    let is_cluster =
+                        |part: &str| part == "…" || text.graphemes(true).any(|g| g == part);
+                    // Beside the dots, a mark would join them.
+                    let kept = cut.trim_matches('…');
+                    assert!(
+                        kept.graphemes(true).all(is_cluster),
+                        "{text:?} at {width}: {cut:?}"
+                    );
+                }
+                for padded in [left(&text, width), right(&text, width)] {
+                    let found = cells(&padded);
+                    assert!(found == width, "{text:?} at {width}: {found} of {padded:?}");
+                }
+                let widest = text.graphemes(true).map(cells).max().unwrap_or(0);
+                for line in wrap(&text, width) {
+                    assert!(
+                        cells(&line) <= width.max(widest).max(1),
+                        "{text:?} at {width}"
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn text_is_wrapped_at_blanks_and_long_words_anywhere() {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("a\n\nb", 8), ["a", "", "b"]);
         assert_eq!(wrap("to /a/long/path", 6), ["to", "/a/lon", "g/path"]);
-        assert_eq!(wrap("写真", 1), ["写真"]);
+        assert_eq!(wrap("写真", 1), ["写", "真"]);
     }
 
     #[test]

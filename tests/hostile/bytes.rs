@@ -48,9 +48,15 @@ pub fn stored_for(picture: &DynamicImage, orientation: u8) -> DynamicImage {
 
 /// An EXIF block (TIFF, big-endian) with nothing but an orientation.
 pub fn exif(orientation: u16) -> Vec<u8> {
-    let mut block = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01".to_vec();
-    block.extend(orientation.to_be_bytes());
-    block.extend([0; 6]);
+    exif_of_type(3, &orientation.to_be_bytes())
+}
+
+/// The same with a value of another type, of 1, 2 or 4 bytes.
+pub fn exif_of_type(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut block = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0".to_vec();
+    block.extend([kind, 0, 0, 0, 1]);
+    block.extend(value.iter().copied().chain([0; 4]).take(4));
+    block.extend([0; 4]);
     block
 }
 

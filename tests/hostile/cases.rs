@@ -50,6 +50,7 @@ impl Table {
 pub fn cases() -> Vec<Case> {
     let mut table = Table(Vec::new());
     kinds(&mut table);
+    rare_kinds(&mut table);
     orientations(&mut table);
     metadata(&mut table);
     sizes(&mut table);
@@ -85,6 +86,36 @@ fn kinds(table: &mut Table) {
             Same(1.5),
         ),
         (
+            "JPEG with a scan for each component",
+            "scans-apart.jpg",
+            Same(2.5),
+        ),
+        (
+            "JPEG with a scan for each component and restart markers",
+            "scans-apart-restarts.jpg",
+            Same(1.0),
+        ),
+        (
+            "JPEG whose chroma is finer than its luma",
+            "chroma-finer.jpg",
+            Same(2.5),
+        ),
+        (
+            "JPEG with a sampling factor of 3",
+            "factor-3.jpg",
+            Same(2.5),
+        ),
+        (
+            "JPEG that is YCbCr by its JFIF marker and RGB by its Adobe marker: YCbCr",
+            "jfif-adobe-rgb.jpg",
+            Same(1.0),
+        ),
+        (
+            "JPEG that is RGB by its Adobe marker",
+            "adobe-rgb.jpg",
+            Same(1.0),
+        ),
+        (
             "arithmetic-coded JPEG",
             "arithmetic.jpg",
             Skipped("is JPEG of a kind that is not supported"),
@@ -92,6 +123,11 @@ fn kinds(table: &mut Table) {
         ("animated GIF: its first frame", "animated.gif", Same(3.0)),
         ("lossless WebP", "lossless.webp", Same(0.0)),
         ("animated WebP: its first frame", "animated.webp", Same(0.0)),
+        (
+            "WebP that announces alpha and has none",
+            "alpha-flag.webp",
+            Same(2.5),
+        ),
     ] {
         table.add(about, name, fixture(name), outcome);
     }
@@ -168,6 +204,122 @@ fn kinds(table: &mut Table) {
     );
 }
 
+/// Kinds of JPEG that no decoder here reads, kinds of TIFF, and odd BMP and GIF files.
+fn rare_kinds(table: &mut Table) {
+    let jpeg = fixture("baseline.jpg");
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    for (about, name, at, value, reason) in [
+        (
+            "12-bit JPEG",
+            "12-bit.jpg",
+            4,
+            12,
+            "not supported (12 bits a sample)",
+        ),
+        (
+            "lossless JPEG",
+            "lossless.jpg",
+            1,
+            0xc3,
+            "not supported (lossless)",
+        ),
+        (
+            "hierarchical JPEG",
+            "layers.jpg",
+            1,
+            0xc5,
+            "not supported (hierarchical)",
+        ),
+        (
+            "JPEG whose sampling factors do not divide each other",
+            "two-thirds.jpg",
+            11,
+            0x32,
+            "not supported (sampling factors",
+        ),
+    ] {
+        let mut bytes = jpeg.clone();
+        bytes[frame + at] = value;
+        if value == 0x32 {
+            bytes[frame + 14] = 0x22;
+        }
+        table.add(about, name, bytes, Skipped(reason));
+    }
+    let mut bmp = encode(&clean(), ImageFormat::Bmp);
+    bmp[6..10].copy_from_slice(b"made");
+    table.add(
+        "BMP whose reserved bytes are not 0",
+        "reserved.bmp",
+        bmp,
+        Same(0.0),
+    );
+    let mut gif = fixture("animated.gif");
+    gif[6..10].copy_from_slice(&[20, 0, 10, 0]);
+    table.add(
+        "GIF whose screen is smaller than its frame: enlarged",
+        "screen.gif",
+        gif,
+        Same(3.0),
+    );
+    let page = |photometric, samples| {
+        vec![
+            (256, 4, 1, 4),
+            (257, 4, 1, 1),
+            (258, 3, 1, 8),
+            (259, 3, 1, 1),
+            (262, 3, 1, photometric),
+            (273, 4, 1, 8),
+            (277, 3, 1, samples),
+            (278, 4, 1, 1),
+            (279, 4, 1, 4 * samples),
+        ]
+    };
+    let with = |mut fields: Vec<(u16, u16, u32, u32)>, field| {
+        fields.push(field);
+        fields.sort_unstable();
+        tiff(&fields, &[200; 16])
+    };
+    for (about, name, bytes, reason) in [
+        (
+            "TIFF that is a raw photo: DNG",
+            "photo.dng",
+            with(page(1, 1), (50706, 1, 4, 0x0401)),
+            "a raw photo (DNG), which is not supported",
+        ),
+        (
+            "TIFF that is a raw photo: sensor values",
+            "photo.nef",
+            with(page(32803, 1), (254, 4, 1, 0)),
+            "a raw photo of a camera, which is not supported",
+        ),
+        (
+            "TIFF that begins with a thumbnail, as raw photos do",
+            "photo.arw",
+            with(page(1, 1), (254, 4, 1, 1)),
+            "begins with a thumbnail of its picture, which is not supported",
+        ),
+        (
+            "TIFF in CIE L*a*b*",
+            "lab.tif",
+            with(page(8, 3), (254, 4, 1, 0)),
+            "is TIFF of a kind that is not supported (CIE L*a*b*)",
+        ),
+    ] {
+        table.add(about, name, bytes, Skipped(reason));
+    }
+    for (about, name, extra) in [
+        (
+            "TIFF whose colours are multiplied by alpha",
+            "associated.tif",
+            1,
+        ),
+        ("TIFF with alpha", "unassociated.tif", 2),
+    ] {
+        let bytes = with(page(2, 4), (338, 3, 1, extra));
+        table.add(about, name, bytes, Other(4, 1));
+    }
+}
+
 /// EXIF orientations: as a camera stores them, in JPEG and PNG; then those that mean nothing.
 fn orientations(table: &mut Table) {
     let clean = clean();
@@ -185,6 +337,24 @@ fn orientations(table: &mut Table) {
             &format!("exif-{orientation}.png"),
             with_chunk(&encode(&stored, ImageFormat::Png), b"eXIf", &block),
             Same(0.0),
+        );
+    }
+    let turned = stored_for(&clean, 6);
+    for (about, name, blocks) in [
+        ("of type BYTE", "byte", vec![exif_of_type(1, &[6])]),
+        (
+            "of type LONG",
+            "long",
+            vec![exif_of_type(4, &6u32.to_be_bytes())],
+        ),
+        ("and a second one: the first", "two", vec![exif(1), exif(6)]),
+    ] {
+        let add = |jpeg: Vec<u8>, block: &Vec<u8>| with_exif(&jpeg, block);
+        table.add(
+            &format!("JPEG with an EXIF orientation {about}"),
+            &format!("exif-{name}.jpg"),
+            blocks.iter().fold(encode_jpeg(&turned), add),
+            Same(2.5),
         );
     }
     let jpeg = fixture("baseline.jpg");

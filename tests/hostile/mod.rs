@@ -3,6 +3,12 @@
 
 mod bytes;
 mod cases;
+#[cfg(target_os = "linux")]
+mod commands;
+#[cfg(target_os = "linux")]
+mod graphs;
+#[cfg(target_os = "linux")]
+mod numbers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -177,7 +183,7 @@ fn folder_of_all(work: &Workplace) -> (PathBuf, tempfile::TempDir) {
 fn a_folder_of_all_of_them_is_extracted_to_its_end() {
     let work = Workplace::new();
     let (folder, _short) = folder_of_all(&work);
-    let said = work.run("extract all --out store");
+    let said = work.run("extract all --out store --allow-missing");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(is_plain(&said.stderr), "{:?}", said.stderr);
     assert!(is_plain(&said.stdout), "{:?}", said.stdout);
@@ -215,7 +221,7 @@ fn a_folder_of_all_of_them_is_extracted_to_its_end() {
     assert!(rows.contains_key(&OsString::from("special/link.png")));
     let features = |row: usize| {
         let mut values = vec![0.0; 1280];
-        store.matrix().row_into(row, &mut values);
+        store.matrix().row_into(row, &mut values).unwrap();
         values
     };
     let clean = features(rows[&OsString::from("=odd/clean.png")]);
@@ -243,7 +249,7 @@ fn a_folder_of_all_of_them_is_extracted_to_its_end() {
     for table in ["index.csv", "errors.csv"] {
         assert_no_formula(&fs::read(work.path("store").join(table)).unwrap());
     }
-    let said = work.run("extract all --out store --json");
+    let said = work.run("extract all --out store --allow-missing --json");
     assert_eq!(said.code, Some(0));
     for line in said.stdout.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
@@ -319,7 +325,10 @@ fn files_that_vanish_or_change_before_they_are_read_are_skipped_by_name() {
         &backbone,
         &dataset,
         &work.path("store"),
-        &PipelineParams::default(),
+        &PipelineParams {
+            allow_missing: true,
+            ..PipelineParams::default()
+        },
         &Progress::silent(),
     )
     .unwrap();
@@ -335,7 +344,7 @@ fn files_that_vanish_or_change_before_they_are_read_are_skipped_by_name() {
     assert_eq!(
         found[1..],
         [
-            ("fish/fish25-0.jpg", "is not a file"),
+            ("fish/fish25-0.jpg", "is not a regular file"),
             ("fish/fish3-0.jpg", "is empty")
         ]
     );
@@ -357,6 +366,10 @@ fn files_and_folders_that_may_not_be_read_are_skipped_by_name() {
         eprintln!("skipped: this user may read everything");
     } else {
         let said = work.run("extract photos --out store");
+        assert_eq!(said.code, Some(3), "{}", said.stderr);
+        let words = "the folder `windmill` cannot be read; give --allow-missing";
+        assert!(said.stderr.contains(words), "{}", said.stderr);
+        let said = work.run("extract photos --out store --allow-missing");
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         for line in [
             "skipped fish/fish1-0.jpg: cannot be read",

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from odd_jpegs import JFIF, adobe, write_jpeg
+from odd_pictures import chunk
 from pillow_reference import adobe_transform
 
 WIDTH, HEIGHT = 48, 36
@@ -27,10 +29,6 @@ def drawing():
     picture = np.stack([5 * x, 7 * y, 2 * x + 3 * y], axis=2)
     picture[6:14, 8:24] = (220, 30, 30)
     return picture.astype(np.uint8)
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def interlaced_png(pixels):
@@ -61,6 +59,19 @@ def main():
             ["jpegtran", "-arithmetic", folder / "baseline.jpg"], check=True, capture_output=True
         ).stdout
     )
+    usual = {"ids": [1, 2, 3], "restart": 0, "progressive": False, "extended": False, "head": JFIF, "fill": 0, "step": 2}
+    luma_chroma = [np.asarray(p, float) for p in rgb.convert("YCbCr").split()]
+    red_green_blue = [np.asarray(p, float) for p in rgb.split()]
+    even, together, apart = [(1, 1)] * 3, [[0, 1, 2]], [[0], [1], [2]]
+    for name, planes, samplings, scans, other in [
+        ("scans-apart", luma_chroma, [(2, 2), (1, 1), (1, 1)], apart, {}),
+        ("scans-apart-restarts", luma_chroma, even, apart, {"restart": 2}),
+        ("chroma-finer", luma_chroma, [(1, 1), (2, 1), (2, 1)], together, {}),
+        ("factor-3", luma_chroma, [(3, 1), (1, 1), (1, 1)], together, {}),
+        ("jfif-adobe-rgb", luma_chroma, even, together, {"head": JFIF + adobe(0)}),
+        ("adobe-rgb", red_green_blue, even, together, {"head": adobe(0)}),
+    ]:
+        (folder / f"{name}.jpg").write_bytes(write_jpeg(planes, samplings, scans, **(usual | other)))
     # Adobe's files hold inverted inks, and YCCK the YCbCr of what is held; Pillow inverts what it saves.
     no_black = Image.new("L", rgb.size, 0)
     held = ImageChops.invert(rgb).convert("YCbCr")
@@ -77,6 +88,12 @@ def main():
     save("animated.gif", rgb, save_all=True, append_images=[turned], duration=50)
     save("animated.webp", rgb, lossless=True, save_all=True, append_images=[turned], duration=50)
     save("lossless.webp", rgb, lossless=True)
+    stream = io.BytesIO()
+    rgb.save(stream, "webp", quality=95)
+    alpha = 0x10
+    size = struct.pack("<I", WIDTH - 1)[:3] + struct.pack("<I", HEIGHT - 1)[:3]
+    chunks = b"WEBPVP8X" + struct.pack("<II", 10, alpha) + size + stream.getvalue()[12:]
+    (folder / "alpha-flag.webp").write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
 
 
 if __name__ == "__main__":

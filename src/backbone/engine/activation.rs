@@ -1,5 +1,6 @@
 //! Activations that are curves, applied to values just computed.
 
+use super::map::{Element, Shape};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 
 /// A curve that bounds cannot express.
@@ -22,6 +23,7 @@ pub(super) enum Curve {
 #[derive(Clone, Copy)]
 pub(super) struct Activation {
     curve: Option<(Curve, Entry<Args>)>,
+    lanes: usize,
 }
 
 struct Args {
@@ -40,7 +42,14 @@ impl Activation {
         };
         Activation {
             curve: curve.map(|curve| (curve, entry(curve))),
+            lanes: isa.lanes(),
         }
+    }
+
+    /// Whether the curve, if there is one, can be applied to a map of this shape.
+    pub(super) fn fits(&self, shape: &Shape) -> bool {
+        let whole = shape.pixel.is_multiple_of(self.lanes) && shape.element == Element::Float;
+        self.curve.is_none() || whole
     }
 
     /// Applies the curve to `len` values in place.
@@ -53,7 +62,7 @@ impl Activation {
                 Curve::LeakyRelu { alpha } => alpha,
                 _ => 0.0,
             };
-            // SAFETY: passed on to the caller.
+            // SAFETY: the caller vouches for `len` values, which are whole vectors.
             unsafe { kernel(&Args { values, len, alpha }) }
         }
     }
@@ -67,7 +76,7 @@ impl Activation {
 unsafe fn replace<S: Simd>(args: &Args, f: impl Fn(S::V) -> S::V) {
     let mut i = 0;
     while i < args.len {
-        // SAFETY: `len` is a multiple of the vector.
+        // SAFETY: `i` and `len` are multiples of the vector, and the caller's values are `len`.
         unsafe {
             let at = args.values.add(i);
             S::store(at, f(S::load(at)));

@@ -30,22 +30,33 @@ enum Memory {
 struct Line([f32; LINE]);
 
 impl Buffer {
-    /// At least `len` zeros.
+    /// At least `len` zeros; a few.
     pub(super) fn zeros(len: usize) -> Buffer {
-        let bytes = len * size_of::<f32>();
+        Buffer {
+            memory: Memory::Lines(vec![Line([0.0; LINE]); len.div_ceil(LINE)]),
+        }
+    }
+
+    /// At least `len` zeros; none if the system has not as much memory.
+    pub(super) fn try_zeros(len: usize) -> Option<Buffer> {
+        let bytes = len.checked_mul(size_of::<f32>())?;
         if bytes >= HUGE_PAGE_BYTES
-            && let Ok(pages) = MmapMut::map_anon(bytes.next_multiple_of(HUGE_PAGE_BYTES))
+            && let Some(whole) = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES)
+            && let Ok(pages) = MmapMut::map_anon(whole)
         {
             // A system without huge pages gives small ones.
             #[cfg(target_os = "linux")]
             let _ = pages.advise(memmap2::Advice::HugePage);
-            return Buffer {
+            return Some(Buffer {
                 memory: Memory::Pages(pages),
-            };
+            });
         }
-        Buffer {
-            memory: Memory::Lines(vec![Line([0.0; LINE]); len.div_ceil(LINE)]),
-        }
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(len.div_ceil(LINE)).ok()?;
+        lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
+        Some(Buffer {
+            memory: Memory::Lines(lines),
+        })
     }
 
     /// Number of values.
@@ -71,28 +82,32 @@ impl Buffer {
     }
 
     /// All values.
+    fn as_slice(&self) -> &[f32] {
+        // SAFETY: `len` counts the values of lines or pages: a `Line` is `LINE` f32 without padding, and every pattern
+        // of bits in a page is an f32; both are aligned to more than f32, and borrowed as long as the slice.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// All values.
     pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
         let len = self.len();
-        // SAFETY: a `Line` is `LINE` f32 without padding, and every pattern of bits in a page is an f32;
-        // both are aligned to more than f32, and borrowed mutably as long as the slice.
+        // SAFETY: as for `as_slice`, borrowed mutably as long as the slice.
         unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
+    }
+}
+
+impl Clone for Buffer {
+    /// A copy; one without values if the system has not as much memory.
+    fn clone(&self) -> Buffer {
+        let mut copy = Buffer::try_zeros(self.len()).unwrap_or_default();
+        let len = copy.len().min(self.len());
+        copy.as_mut_slice()[..len].copy_from_slice(&self.as_slice()[..len]);
+        copy
     }
 }
 
 impl Default for Buffer {
     fn default() -> Buffer {
         Buffer::zeros(0)
-    }
-}
-
-impl Clone for Buffer {
-    fn clone(&self) -> Buffer {
-        let mut copy = Buffer::zeros(self.len());
-        // SAFETY: the copy is a different buffer with at least as many values.
-        unsafe {
-            copy.as_mut_ptr()
-                .copy_from_nonoverlapping(self.as_ptr(), self.len())
-        };
-        copy
     }
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::depthwise::padded;
 use super::gemm::{Epilogue, PackedMatrix, Rows};
-use super::map::{Map, Shape, Window};
+use super::geometry::{Window, floats, product};
+use super::map::{Element, Map, Shape};
 use super::simd::InstructionSet;
 use super::step::{Clamp, Scratch, Step};
 
@@ -42,10 +43,21 @@ pub(super) struct Convolution {
     pixel: usize,
     /// Whether the input must be copied to have zeros around it.
     copies: bool,
+    /// Rows of the input, or of its copy.
+    height: usize,
+    /// Values from one row of the input, or of its copy, to the next.
+    row: usize,
+    /// Values from one channel to the next.
+    plane: usize,
+    /// Values of all planes of the copy; 0 without one.
+    scratch_len: usize,
+    /// Values from the patch of one output to that of the next in its row, and in its column.
+    patches: [usize; 2],
 }
 
 impl Convolution {
-    /// `input` is the shape of the input as it lies in memory.
+    /// `input` is the shape of the input as it lies in memory. None if the padded input or the weights are too large,
+    /// or if there are not as many weights as the windows have taps.
     pub(super) fn new(
         isa: InstructionSet,
         rows: Window,
@@ -54,32 +66,42 @@ impl Convolution {
         input: &Shape,
         weights: &Weights,
         clamp: Clamp,
-    ) -> Convolution {
+    ) -> Option<Convolution> {
         let (height, width) = (rows.size, columns.size);
         let inputs = weights.inputs;
-        let mut this = Convolution {
-            rows,
-            columns,
-            inputs,
-            outputs: weights.outputs,
-            order,
-            matrix: PackedMatrix::pack(isa, None, 0, 0, 0, |_, _, _| 0.0),
-            bias: padded(weights.bias, isa.lanes()),
-            clamp,
-            pixel: input.pixel,
-            copies: rows.reaches_outside() || columns.reaches_outside(),
+        let pixel = input.pixel;
+        let copies = rows.reaches_outside() || columns.reaches_outside();
+        let extent = |window: &Window| {
+            if copies {
+                window.extent()
+            } else {
+                window.input
+            }
         };
+        let row = floats(&[extent(&columns), pixel])?;
+        let (plane, planes) = match order {
+            Order::ChannelsLast => (1, 1),
+            Order::Planar => (floats(&[extent(&rows), row])?, inputs),
+        };
+        let whole = floats(&[planes, extent(&rows), row])?;
+        let patches = [
+            product(&[columns.stride, pixel])?,
+            product(&[rows.stride, row])?,
+        ];
+        let depth = product(&[height, width, inputs])?;
+        let counted = product(&[depth, weights.outputs])? == weights.values.len()
+            && weights.bias.len() == weights.outputs;
+        if !counted {
+            return None;
+        }
         // [row of the window][column][channel], or the channel first, so that offsets rise.
         let split = |k: usize| match order {
             Order::ChannelsLast => (k % inputs, k / inputs / width, k / inputs % width),
             Order::Planar => (k / (height * width), k / width % height, k % width),
         };
-        let depth = height * width * inputs;
         let offset = |k: usize| {
             let (channel, y, x) = split(k);
-            y * rows.dilation * this.row()
-                + x * columns.dilation * this.pixel
-                + channel * this.plane()
+            y * rows.dilation * row + x * columns.dilation * pixel + channel * plane
         };
         let one_pixel = order == Order::ChannelsLast && height * width == 1;
         let offsets = (!one_pixel).then(|| (0..depth).map(offset).collect());
@@ -87,36 +109,23 @@ impl Convolution {
             let (channel, y, x) = split(k);
             weights.values[((output * inputs + channel) * height + y) * width + x]
         };
-        this.matrix = PackedMatrix::pack(isa, offsets, 1, depth, weights.outputs, value);
-        this
-    }
-
-    /// Values from one row of the input, or of its copy, to the next.
-    fn row(&self) -> usize {
-        let columns = &self.columns;
-        if self.copies {
-            columns.span(columns.output) * self.pixel
-        } else {
-            columns.input * self.pixel
-        }
-    }
-
-    /// Rows of the input, or of its copy.
-    fn height(&self) -> usize {
-        let rows = &self.rows;
-        if self.copies {
-            rows.span(rows.output)
-        } else {
-            rows.input
-        }
-    }
-
-    /// Values from one channel to the next.
-    fn plane(&self) -> usize {
-        match self.order {
-            Order::ChannelsLast => 1,
-            Order::Planar => self.height() * self.row(),
-        }
+        Some(Convolution {
+            rows,
+            columns,
+            inputs,
+            outputs: weights.outputs,
+            order,
+            matrix: PackedMatrix::pack(isa, offsets, 1, depth, weights.outputs, value)?,
+            bias: padded(weights.bias, isa.lanes()),
+            clamp,
+            pixel,
+            copies,
+            height: extent(&rows),
+            row,
+            plane,
+            scratch_len: if copies { whole } else { 0 },
+            patches,
+        })
     }
 
     fn planes(&self) -> usize {
@@ -130,20 +139,23 @@ impl Convolution {
     /// plane of `copy`.
     ///
     /// # Safety
-    /// `input` must be valid for those rows, `copy` for the planes.
+    /// `input` must have a shape that [`Step::fits`] accepts and those rows, `copy` as many values as all planes have.
     unsafe fn copy(&self, input: Map, rows: &Range<usize>, copy: *mut f32) {
-        let Window { input: width, .. } = self.columns;
+        let width = self.columns.input;
         let first = rows.start * self.rows.stride;
         let count = self.rows.span(rows.len());
-        let row = self.row();
+        assert!(count <= self.height, "a strip is higher than its copy");
+        let row = self.row;
         let left = (self.columns.before * self.pixel).min(row);
         let middle = (width * self.pixel).min(row - left);
         let input_plane = self.rows.input * width * self.pixel;
         for plane in 0..self.planes() {
             for i in 0..count {
-                // SAFETY: only rows of the input are read, and each copied row is filled to its length.
+                // SAFETY: `count` was held against the rows of a plane, and `scratch_len` counts all planes; each
+                // copied row is filled to its length. Of the input, only rows that there are are read, and of them
+                // at most as many columns as it has.
                 unsafe {
-                    let to = copy.add(plane * self.plane() + i * row);
+                    let to = copy.add(plane * self.plane + i * row);
                     let y = (first + i).wrapping_sub(self.rows.before);
                     if y >= self.rows.input {
                         std::slice::from_raw_parts_mut(to, row).fill(0.0);
@@ -179,18 +191,36 @@ impl Step for Convolution {
     }
 
     fn scratch_len(&self) -> usize {
-        if self.copies {
-            self.planes() * self.height() * self.row()
-        } else {
-            0
-        }
+        self.scratch_len
     }
 
     fn weight_bytes(&self) -> usize {
         self.matrix.bytes()
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        let Some((input, residual)) = inputs.split_first() else {
+            return false;
+        };
+        let pixel = match self.order {
+            Order::ChannelsLast => self.pixel >= self.inputs,
+            Order::Planar => self.pixel == 1,
+        };
+        input.is_input_of(&self.rows, &self.columns)
+            && (input.channels, input.pixel) == (self.inputs, self.pixel)
+            && input.element == Element::Float
+            && pixel
+            && output.is_output_of(&self.rows, &self.columns)
+            && (output.channels, output.pixel) == (self.outputs, self.matrix.columns())
+            && output.element == Element::Float
+            && matches!(residual, [] | [_])
+            && residual.iter().all(|residual| residual == output)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch) {
+        if rows.is_empty() {
+            return;
+        }
         let residual = inputs.get(1).map(|map| map.row(rows.start).cast_const());
         let epilogue = Epilogue {
             bias: self.bias.as_ptr(),
@@ -199,17 +229,20 @@ impl Step for Convolution {
             high: self.clamp.high,
         };
         let data = if self.copies {
+            assert!(self.scratch_len <= scratch.values.len());
             let copy = scratch.values.as_mut_ptr();
-            // SAFETY: the input has the rows that `input_rows` names; scratch has room for all planes.
+            // SAFETY: the caller's input has the rows that `input_rows` names; scratch has room for all planes, as
+            // was just asked.
             unsafe { self.copy(inputs[0], &rows, copy) };
             copy.cast_const()
         } else {
+            // Without a copy there is no padding, and the first patch begins in the map.
             inputs[0].row(rows.start * self.rows.stride).cast_const()
         };
         let left = Rows {
             data,
-            stride: self.columns.stride * self.pixel,
-            group: self.rows.stride * self.row(),
+            stride: self.patches[0],
+            group: self.patches[1],
         };
         let product = Rows {
             data: output.row(rows.start),
@@ -217,8 +250,8 @@ impl Step for Convolution {
             group: output.shape.row(),
         };
         let (groups, count) = left.without_gaps(rows.len(), output.shape.width);
-        // SAFETY: the patches lie in the input or its copy, whose rows and columns the windows name; the
-        // output and the residual are valid for `rows`.
+        // SAFETY: `Window::extent` counts the rows and columns that the patches of all outputs span; the copy has as
+        // many, and an input that is not copied has no fewer. Output and residual are as `fits` asks, with `rows`.
         unsafe {
             self.matrix
                 .multiply(0, groups, count, left, product, epilogue)

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::map::{Map, Window};
+use super::geometry::{Window, floats, padded_to, product};
+use super::map::{Element, Map, Shape};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 use super::step::{Clamp, Scratch, Step};
 
@@ -16,8 +17,11 @@ pub(super) struct Depthwise {
     bias: Buffer,
     clamp: Clamp,
     kernel: Entry<Args>,
-    /// Values of scratch memory for the copy of one vector's map.
+    /// Values of scratch memory for the copy of one vector's map; 0 where nothing is copied.
     scratch_len: usize,
+    channels: usize,
+    /// The same, padded to whole vectors.
+    pixel: usize,
 }
 
 struct Args {
@@ -34,7 +38,8 @@ struct Args {
 }
 
 impl Depthwise {
-    /// `weight(channel, row, column)` gives the weights; `bias` has a value for each channel.
+    /// `weight(channel, row, column)` gives the weights; `bias` has a value for each channel. None if the weights or
+    /// the copy of a vector's map are too large.
     pub(super) fn new(
         isa: InstructionSet,
         rows: Window,
@@ -42,11 +47,12 @@ impl Depthwise {
         weight: impl Fn(usize, usize, usize) -> f32,
         bias: &[f32],
         clamp: Clamp,
-    ) -> Depthwise {
+    ) -> Option<Depthwise> {
         let lanes = isa.lanes();
         let channels = bias.len();
-        let taps = rows.size * columns.size;
-        let mut weights = Buffer::zeros(channels.next_multiple_of(lanes) * taps);
+        let pixel = padded_to(channels, lanes)?;
+        let taps = product(&[rows.size, columns.size])?;
+        let mut weights = Buffer::try_zeros(floats(&[pixel, taps])?)?;
         let slice = weights.as_mut_slice();
         for channel in 0..channels {
             for tap in 0..taps {
@@ -62,6 +68,10 @@ impl Depthwise {
         const FEW_AT_THE_EDGE: f32 = 0.2;
         let share = |w: &Window| w.inner().len() as f32 / w.output as f32;
         let copied = share(&rows) * share(&columns) < 1.0 - FEW_AT_THE_EDGE;
+        let scratch_len = match copied && square {
+            true => floats(&[columns.extent(), rows.extent(), lanes])?,
+            false => 0,
+        };
         let kernel = match (rows.size, rows.stride) {
             (3, 1) if square && copied => isa.entry::<Copied<3, 1>>(),
             (3, 2) if square && copied => isa.entry::<Copied<3, 2>>(),
@@ -73,17 +83,17 @@ impl Depthwise {
             (5, 2) if square => isa.entry::<InPlace<5, 2>>(),
             _ => isa.entry::<Any>(),
         };
-        Depthwise {
+        Some(Depthwise {
             rows,
             columns,
             weights,
             bias: padded(bias, lanes),
             clamp,
             kernel,
-            scratch_len: copied_width(&columns)
-                * ((rows.output - 1) * rows.stride + rows.size)
-                * lanes,
-        }
+            scratch_len,
+            channels,
+            pixel,
+        })
     }
 }
 
@@ -103,7 +113,7 @@ impl Step for Depthwise {
         self.rows.reach(rows)
     }
 
-    fn multiply_adds(&self, output: &super::map::Shape) -> usize {
+    fn multiply_adds(&self, output: &Shape) -> usize {
         output.height * output.width * output.channels * self.rows.size * self.columns.size
     }
 
@@ -111,9 +121,22 @@ impl Step for Depthwise {
         self.scratch_len
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_input_of(&self.rows, &self.columns)
+            && input.has_pixels_of(output))
+            && output.is_output_of(&self.rows, &self.columns)
+            && (output.channels, output.pixel) == (self.channels, self.pixel)
+            && output.element == Element::Float
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, scratch: &mut Scratch) {
-        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`, as the trait
-        // asks; weights and bias are padded to the vectors of a pixel.
+        if range.is_empty() {
+            return;
+        }
+        assert!(self.scratch_len <= scratch.values.len());
+        // SAFETY: the caller's maps have the rows that `input_rows` names and those of `range`; `fits` held their
+        // columns and pixels against the windows and against weights and bias, which are padded to whole vectors;
+        // scratch has room for the copy, as was just asked.
         unsafe {
             (self.kernel)(&Args {
                 input: inputs[0],
@@ -136,7 +159,8 @@ impl Step for Depthwise {
 /// As [`Kernel::run`]; `input`, `output` and `weights` are those of the vector.
 #[inline(always)]
 unsafe fn pixel<S: Simd>(args: &Args, vector: usize, y: usize, x: usize, weights: *const f32) {
-    // SAFETY: `taps` names only rows and columns of the input.
+    // SAFETY: `Window::taps` names only rows and columns of the input; the caller's vector and place lie within a
+    // pixel and the output.
     unsafe {
         let offset = vector * S::LANES;
         let pixel = args.input.shape.pixel;
@@ -167,7 +191,8 @@ impl Kernel for Any {
         for vector in 0..args.output.shape.pixel / S::LANES {
             for y in args.range.clone() {
                 for x in 0..args.output.shape.width {
-                    // SAFETY: vector and pixel lie within the maps.
+                    // SAFETY: vector and place lie within the output, whose pixels the input has, as
+                    // `Depthwise::fits` checked; weights were made for every vector.
                     unsafe {
                         let weights = args.weights.add(vector * taps * S::LANES);
                         pixel::<S>(args, vector, y, x, weights);
@@ -190,8 +215,9 @@ impl<const K: usize, const STRIDE: usize> Kernel for Copied<K, STRIDE> {
     #[inline(always)]
     unsafe fn run<S: Simd>(args: &Args) {
         let output = args.output.shape;
-        let width = copied_width(&args.columns) * S::LANES;
-        // SAFETY: the copy holds every pixel that the windows of `range` meet.
+        let width = args.columns.extent() * S::LANES;
+        // SAFETY: the copy has `Window::extent` rows and columns, which are those that the windows of all outputs meet:
+        // `scratch_len` counts them. Vectors and outputs are those of the maps.
         unsafe {
             for vector in 0..output.pixel / S::LANES {
                 let offset = vector * S::LANES;
@@ -251,7 +277,8 @@ impl<const K: usize, const STRIDE: usize> Kernel for InPlace<K, STRIDE> {
         const APART: usize = 4;
         let (input, output) = (args.input.shape, args.output.shape);
         let (inner_rows, inner) = (args.rows.inner(), args.columns.inner());
-        // SAFETY: `inner` names only outputs whose every tap lies within the input.
+        // SAFETY: `Window::inner` names only outputs whose every tap lies within the input; all others go by
+        // `pixel`. Vectors and outputs are those of the maps.
         unsafe {
             for vector in 0..output.pixel / S::LANES {
                 let offset = vector * S::LANES;
@@ -334,11 +361,6 @@ unsafe fn block<S: Simd, const K: usize, const STRIDE: usize, const N: usize>(
     }
 }
 
-/// Columns of the input and the zeros around it that the windows meet.
-fn copied_width(columns: &Window) -> usize {
-    (columns.output - 1) * columns.stride + columns.size
-}
-
 /// Copies one vector of each pixel that the windows of `range` meet, with zeros outside the map.
 ///
 /// # Safety
@@ -347,12 +369,13 @@ fn copied_width(columns: &Window) -> usize {
 unsafe fn copy_rows<S: Simd>(args: &Args, offset: usize) {
     let Args { rows, columns, .. } = args;
     let pixel = args.input.shape.pixel;
-    let width = copied_width(columns);
+    let width = columns.extent();
     let first = args.range.start * rows.stride;
-    let count = (args.range.len() - 1) * rows.stride + rows.size;
+    let count = rows.span(args.range.len());
     let left = columns.before.min(width);
     let middle = columns.input.min(width - left);
-    // SAFETY: only rows and columns of the input are read; the copy holds `count` rows.
+    // SAFETY: only rows and columns of the input are read; the copy has as many rows as the whole output spans, and
+    // `count` is what a part of it does.
     unsafe {
         let zero = S::splat(0.0);
         for i in 0..count {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::buffer::{ALIGNMENT, Buffer};
+use super::geometry::{floats, padded_to};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 
 /// What is done to a product before it is stored: `clamp(a·b + bias + residual, low, high)`.
@@ -77,7 +78,7 @@ impl<const MR: usize, const NV: usize, const AHEAD: bool, const SCATTERED: bool>
         if MR > S::TILE_ROWS[NV - 1] {
             return;
         }
-        // SAFETY: the caller's pointers are valid for the rows and columns of the tile.
+        // SAFETY: `multiply_panel` gives pointers to the rows and columns of the tile.
         unsafe {
             let Epilogue {
                 bias,
@@ -181,6 +182,8 @@ const TINY_BYTES: usize = 40 << 10;
 pub(super) struct PackedMatrix {
     isa: InstructionSet,
     depth: usize,
+    /// Number of matrices.
+    count: usize,
     columns: usize,
     /// First column and width in vectors.
     panels: Vec<(usize, usize)>,
@@ -195,7 +198,8 @@ pub(super) struct PackedMatrix {
 impl PackedMatrix {
     /// Packs `count` matrices of `depth` rows and `columns` columns; `value(i, row, column)` gives a value
     /// of matrix `i`. Columns are padded with zeros to whole vectors. The values of a row of the left side
-    /// lie at `offsets` from its start, or one after the other.
+    /// lie at `offsets` from its start, or one after the other. None if the values are too large together, or if there
+    /// are not as many offsets as rows.
     pub(super) fn pack(
         isa: InstructionSet,
         offsets: Option<Vec<usize>>,
@@ -203,13 +207,19 @@ impl PackedMatrix {
         depth: usize,
         columns: usize,
         value: impl Fn(usize, usize, usize) -> f32,
-    ) -> PackedMatrix {
+    ) -> Option<PackedMatrix> {
         let lanes = isa.lanes();
-        let padded = columns.next_multiple_of(lanes);
+        let padded = padded_to(columns, lanes)?;
         let widest = if isa.tile_rows(3) == 0 { 2 } else { 3 };
         let panels = panels(widest, padded / lanes);
-        let stride = depth * padded;
-        let mut values = Buffer::zeros(count * stride);
+        let stride = floats(&[depth, padded])?;
+        let mut values = Buffer::try_zeros(floats(&[count, stride])?)?;
+        if offsets
+            .as_ref()
+            .is_some_and(|offsets| offsets.len() != depth)
+        {
+            return None;
+        }
         let slice = values.as_mut_slice();
         for i in 0..count {
             for &(first, vectors) in &panels {
@@ -223,16 +233,17 @@ impl PackedMatrix {
             }
         }
         let bytes = values.len() * size_of::<f32>();
-        PackedMatrix {
+        Some(PackedMatrix {
             isa,
             depth,
+            count,
             columns: padded,
             panels,
             values,
             stride,
             tiles: Tiles::of(isa, bytes > NEAR_BYTES, offsets.is_some()),
             offsets,
-        }
+        })
     }
 
     /// Columns, padded to whole vectors.
@@ -259,6 +270,7 @@ impl PackedMatrix {
         product: Rows<*mut f32>,
         epilogue: Epilogue,
     ) {
+        assert!(i < self.count && self.columns <= product.stride);
         // What of the left side is worked through before the next panel of the right side is fetched.
         let bytes = if self.stride * size_of::<f32>() <= TINY_BYTES {
             TINY_BYTES / 2
@@ -297,7 +309,8 @@ impl PackedMatrix {
                             },
                             high: if last { epilogue.high } else { f32::INFINITY },
                         };
-                        // SAFETY: rows and groups are those for which the caller vouches.
+                        // SAFETY: rows and groups are those for which the caller vouches; matrix and columns
+                        // were held against what is packed when this began, panels and depth are this matrix's own.
                         unsafe {
                             self.multiply_panel(
                                 i,
@@ -362,8 +375,8 @@ impl PackedMatrix {
             let mut row = rows.start;
             for tile in 0..count {
                 let height = height + usize::from(tile < taller);
-                // SAFETY: rows and columns lie within the matrices that the caller vouches for; the packed
-                // values are there for every panel.
+                // SAFETY: rows and columns lie within the matrices that the caller vouches for; `pack` made values for
+                // every panel of every matrix and an offset for every row. What is fetched ahead need not be there.
                 unsafe {
                     let to = group * product.group + row * product.stride + column;
                     let args = TileArgs {

@@ -2,20 +2,23 @@
 
 use std::ops::Range;
 
+use tract_onnx::tract_core::internal::*;
+
 use super::activation::{Activation, Curve};
 use super::convolution::{Convolution, Order, Weights};
 use super::depthwise::Depthwise;
 use super::fuse::{fuse, needed};
+use super::geometry::{Window, floats, padded_to, product};
 use super::integer::{
     Dequantize, IntegerConvolution, IntegerDepthwise, IntegerWeights, MaxBytes, QUAD, Quantize,
     Steps, SumBytes,
 };
-use super::map::{Element, Shape, Window};
+use super::map::{Element, Shape};
 use super::pixelwise::{Affine, Binary, Concat, Import, Pair};
 use super::plan::{PlacedStep, Plan, Value};
 use super::pool::{Pool, Pooling};
 use super::products::join_products;
-use super::simd::{DotSet, InstructionSet};
+use super::simd::{DotSet, InstructionSet, MOST_LANES};
 use super::step::{Clamp, Step};
 use super::winograd::Winograd;
 
@@ -88,6 +91,56 @@ impl Operation {
         }
     }
 
+    /// Bytes that its weights take at most when they are packed, for an output of `outputs` channels; none if a step
+    /// could not be made: if weights, or a copy of the input with its padding, are too large.
+    fn packed_bytes(&self, inputs: usize, outputs: usize) -> Option<usize> {
+        /// By Winograd's algorithm, 9 weights become 36 sums; these are made before they are packed.
+        const WINOGRAD: usize = 2 * 36 / 9;
+        let outputs = padded_to(outputs, MOST_LANES)?;
+        let padded = padded_to(inputs, MOST_LANES)?;
+        let extents = |rows: &Window, columns: &Window| product(&[rows.extent(), columns.extent()]);
+        match self {
+            Operation::Convolution {
+                rows,
+                columns,
+                depthwise,
+                ..
+            } => {
+                let taps = product(&[rows.size, columns.size])?;
+                let depth = if *depthwise { 1 } else { inputs };
+                floats(&[
+                    extents(rows, columns)?,
+                    if *depthwise { MOST_LANES } else { padded },
+                ])?;
+                let weights = floats(&[taps, depth, outputs])?;
+                let times = if taps == 9 && !depthwise { WINOGRAD } else { 2 };
+                weights.checked_mul(times * size_of::<f32>())
+            }
+            Operation::IntegerConvolution {
+                rows,
+                columns,
+                depthwise,
+                ..
+            } => {
+                let taps = product(&[rows.size, padded_to(columns.size, QUAD)?])?;
+                let depth = if *depthwise {
+                    1
+                } else {
+                    padded_to(inputs, QUAD)?
+                };
+                product(&[extents(rows, columns)?, padded])?;
+                if *depthwise {
+                    let row = columns
+                        .extent()
+                        .checked_add(padded_to(columns.size, QUAD)?)?;
+                    floats(&[rows.size, row, MOST_LANES])?;
+                }
+                product(&[taps, depth, outputs]).map(|bytes| 2 * bytes)
+            }
+            _ => Some(0),
+        }
+    }
+
     /// Whether it makes or takes bytes.
     pub(super) fn is_integer(&self) -> bool {
         self.element() == Element::Byte || matches!(self, Operation::Dequantize(_))
@@ -115,14 +168,18 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds a node whose output has `shape` (height, width, channels).
+    /// Adds a node whose output has `shape` (height, width, channels); none if that, or what it takes to compute it, is
+    /// too large.
     pub(super) fn add(
         &mut self,
         name: &str,
         operation: Operation,
         inputs: &[NodeId],
         shape: [usize; 3],
-    ) -> NodeId {
+    ) -> Option<NodeId> {
+        Shape::of(operation.element(), shape, MOST_LANES)?;
+        let channels = inputs.first().map_or(0, |&input| self.shape(input)[2]);
+        operation.packed_bytes(channels, shape[2])?;
         self.nodes.push(Node {
             name: name.to_owned(),
             operation,
@@ -132,7 +189,17 @@ impl Graph {
             curve: None,
             shape,
         });
-        self.nodes.len() - 1
+        Some(self.nodes.len() - 1)
+    }
+
+    /// Bytes that the packed weights of all nodes take at most.
+    pub(super) fn packed_bytes(&self) -> usize {
+        let each = self.nodes.iter().map(|node| {
+            let channels = node.inputs.first().map_or(0, |&input| self.shape(input)[2]);
+            let bytes = node.operation.packed_bytes(channels, node.shape[2]);
+            bytes.unwrap_or(usize::MAX)
+        });
+        each.fold(0, usize::saturating_add)
     }
 
     /// Number of nodes.
@@ -153,8 +220,9 @@ impl Graph {
     /// The map of which a node's output is every so manieth row and column, if it is that.
     pub(super) fn subsampled(&self, id: NodeId) -> Option<(NodeId, Window, Window)> {
         let node = &self.nodes[id];
+        let single = |window: &Window| window.size == 1 && !window.reaches_outside();
         match node.operation {
-            Operation::Pool { rows, columns, .. } if rows.size == 1 && columns.size == 1 => {
+            Operation::Pool { rows, columns, .. } if single(&rows) && single(&columns) => {
                 Some((node.inputs[0], rows, columns))
             }
             _ => None,
@@ -188,7 +256,10 @@ impl Graph {
     }
 
     /// Fuses what can be fused, and makes steps of the rest.
-    pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> Plan {
+    ///
+    /// # Errors
+    /// If a map, a matrix or all maps together are too large.
+    pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> TractResult<Plan> {
         let mut outputs = outputs.to_vec();
         let nodes = needed(self.nodes, &mut outputs);
         let nodes = needed(join_products(nodes, &mut outputs), &mut outputs);
@@ -212,9 +283,8 @@ fn read_by_products(nodes: &[Node], id: NodeId) -> bool {
 }
 
 /// Makes a step of each node.
-fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
+fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> TractResult<Plan> {
     let lanes = isa.lanes();
-    let set = DotSet::best(isa);
     let mut inputs: Vec<Shape> = Vec::new();
     let mut steps: Vec<PlacedStep> = Vec::new();
     // Where the output of each node is, in the engine's layout; unset for inputs not imported yet.
@@ -225,32 +295,41 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
         } => Some((number, strides)),
         _ => None,
     };
-    let read = |input: NodeId, values: &mut Vec<Option<Value>>, steps: &mut Vec<PlacedStep>| {
-        *values[input].get_or_insert_with(|| {
-            let (number, strides) = raw(input).unwrap_or_default();
-            steps.push(PlacedStep {
-                name: nodes[input].name.clone(),
-                step: Box::new(Import { strides }),
-                activation: Activation::new(isa, None),
-                inputs: vec![Value::Input(number)],
-                shape: Shape::of(nodes[input].operation.element(), nodes[input].shape, lanes),
-            });
-            Value::Step(steps.len() - 1)
-        })
+    let shape_of = |node: &Node| {
+        let shape = Shape::of(node.operation.element(), node.shape, lanes);
+        shape.with_context(|| format!("the map of {} is too large", node.name))
+    };
+    let read = |input: NodeId,
+                values: &mut Vec<Option<Value>>,
+                steps: &mut Vec<PlacedStep>|
+     -> TractResult<Value> {
+        if let Some(value) = values[input] {
+            return Ok(value);
+        }
+        let (number, strides) = raw(input).context("a map is read before it is made")?;
+        steps.push(PlacedStep {
+            name: nodes[input].name.clone(),
+            step: Box::new(Import { strides }),
+            activation: Activation::new(isa, None),
+            inputs: vec![Value::Input(number)],
+            shape: shape_of(&nodes[input])?,
+        });
+        let value = Value::Step(steps.len() - 1);
+        values[input] = Some(value);
+        Ok(value)
     };
     for (id, node) in nodes.iter().enumerate() {
-        let mut shape = Shape::of(node.operation.element(), node.shape, lanes);
+        let mut shape = shape_of(node)?;
         if let Operation::Input {
             number, strides, ..
         } = node.operation
         {
-            let [_, width, channels] = node.shape;
+            let [height, width, channels] = node.shape;
             let [row, column, channel] = strides;
-            // Tensors from outside are not padded; their pixel is as long as their columns are apart.
-            let outer = Shape {
-                pixel: column,
-                ..shape
-            };
+            // Tensors from outside are not padded.
+            let is_planar = strides == [width, 1, height * width];
+            let outer = shape.with_pixel(if is_planar { 1 } else { channels });
+            let outer = outer.context("a tensor is too large")?;
             inputs.resize(inputs.len().max(number + 1), outer);
             inputs[number] = outer;
             if row == width * column && channel == 1 && column == shape.pixel && channels == column
@@ -277,7 +356,8 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
             // So can a rounding; a few channels then need not be padded to a whole vector.
             (Operation::Quantize(_), Some((number, _))) if values[first].is_none() => {
                 if read_by_products(&nodes, id) && !outputs.contains(&id) {
-                    shape.pixel = shape.channels.next_multiple_of(QUAD);
+                    let quads = shape.channels.next_multiple_of(QUAD);
+                    shape = shape.with_pixel(quads).context("a map is too large")?;
                 }
                 Some((number, Order::Planar))
             }
@@ -287,113 +367,11 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
         for (i, &input) in node.inputs.iter().chain(&node.residual).enumerate() {
             from.push(match direct {
                 Some((number, _)) if i == 0 => Value::Input(number),
-                _ => read(input, &mut values, &mut steps),
+                _ => read(input, &mut values, &mut steps)?,
             });
         }
-        let clamp = node.clamp;
-        let step: Box<dyn Step> = match &node.operation {
-            Operation::Convolution {
-                rows,
-                columns,
-                weights,
-                bias,
-                depthwise: true,
-            } => Box::new(Depthwise::new(
-                isa,
-                *rows,
-                *columns,
-                |channel, y, x| weights[(channel * rows.size + y) * columns.size + x],
-                bias,
-                clamp,
-            )),
-            Operation::Convolution {
-                rows,
-                columns,
-                weights,
-                bias,
-                ..
-            } => {
-                let [_, _, outputs] = node.shape;
-                let [_, _, inputs] = nodes[first].shape;
-                let weights = Weights {
-                    values: weights,
-                    outputs,
-                    inputs,
-                    bias,
-                };
-                if direct.is_none() && Winograd::suits(rows, columns, inputs, outputs) {
-                    Box::new(Winograd::new(isa, *rows, *columns, &weights, clamp))
-                } else {
-                    let order = direct.map_or(Order::ChannelsLast, |(_, order)| order);
-                    let mut input = Shape::new(nodes[first].shape, lanes);
-                    if direct.is_some() {
-                        input.pixel = if order == Order::Planar {
-                            1
-                        } else {
-                            input.channels
-                        };
-                    }
-                    Box::new(Convolution::new(
-                        isa, *rows, *columns, order, &input, &weights, clamp,
-                    ))
-                }
-            }
-            Operation::Affine { scale, shift } => Box::new(Affine::new(isa, scale, shift, clamp)),
-            Operation::Clamp(own) => {
-                let ones = vec![1.0; node.shape[2]];
-                let low = own.low.max(clamp.low).min(clamp.high);
-                let high = own.high.max(clamp.low).min(clamp.high);
-                let zeros = vec![0.0; node.shape[2]];
-                Box::new(Affine::new(isa, &ones, &zeros, Clamp { low, high }))
-            }
-            Operation::Curve(_) => {
-                let channels = node.shape[2];
-                Box::new(Affine::new(
-                    isa,
-                    &vec![1.0; channels],
-                    &vec![0.0; channels],
-                    Clamp::NONE,
-                ))
-            }
-            Operation::Pool {
-                rows,
-                columns,
-                pooling,
-            } => Box::new(Pool::new(isa, *rows, *columns, *pooling, clamp)),
-            Operation::PoolAll(pooling) => {
-                let whole = Shape::new(nodes[first].shape, lanes);
-                Box::new(Pool::whole(isa, &whole, *pooling, clamp))
-            }
-            Operation::Pair(pair) => Box::new(Binary::new(isa, *pair, clamp)),
-            Operation::Quantize(steps) => {
-                let strides = direct.and_then(|_| raw(first)).map(|(_, strides)| strides);
-                Box::new(Quantize::new(isa, *steps, strides))
-            }
-            Operation::Dequantize(steps) => Box::new(Dequantize::new(isa, *steps)),
-            Operation::IntegerConvolution {
-                rows,
-                columns,
-                weights,
-                depthwise: true,
-            } => Box::new(IntegerDepthwise::new(isa, set, *rows, *columns, weights)),
-            Operation::IntegerConvolution {
-                rows,
-                columns,
-                weights,
-                ..
-            } => {
-                let mut input = Shape::of(Element::Byte, nodes[first].shape, lanes);
-                if let Some(Value::Step(i)) = from.first() {
-                    input = steps[*i].shape;
-                }
-                Box::new(IntegerConvolution::new(
-                    isa, set, *rows, *columns, &input, weights,
-                ))
-            }
-            Operation::SumBytes(steps) => Box::new(SumBytes::new(isa, *steps)),
-            Operation::MaxBytes { rows, columns } => Box::new(MaxBytes::new(isa, *rows, *columns)),
-            Operation::Concat | Operation::Input { .. } => Box::new(Concat),
-        };
+        let step = make(isa, &nodes, node, direct, &from, &steps);
+        let step = step.with_context(|| format!("{} takes too much memory", node.name))?;
         let own_curve = match &node.operation {
             Operation::Curve(curve) => Some(*curve),
             _ => node.curve,
@@ -410,6 +388,130 @@ fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> Plan {
     let outputs = outputs
         .iter()
         .map(|&id| read(id, &mut values, &mut steps))
-        .collect();
+        .collect::<TractResult<Vec<Value>>>()?;
     Plan::new(steps, inputs, outputs)
+}
+
+/// The step of `node`, which reads `from`: its first input as it comes from outside if `direct`. None if its weights,
+/// or a copy of its input with the padding, are too large.
+fn make(
+    isa: InstructionSet,
+    nodes: &[Node],
+    node: &Node,
+    direct: Option<(usize, Order)>,
+    from: &[Value],
+    steps: &[PlacedStep],
+) -> Option<Box<dyn Step>> {
+    let lanes = isa.lanes();
+    let set = DotSet::best(isa);
+    let first = *node.inputs.first()?;
+    let clamp = node.clamp;
+    Some(match &node.operation {
+        Operation::Convolution {
+            rows,
+            columns,
+            weights,
+            bias,
+            depthwise: true,
+        } => {
+            let taps = product(&[rows.size, columns.size])?;
+            if product(&[bias.len(), taps])? != weights.len() {
+                return None;
+            }
+            let weight = |channel, y, x| weights[(channel * rows.size + y) * columns.size + x];
+            Box::new(Depthwise::new(isa, *rows, *columns, weight, bias, clamp)?)
+        }
+        Operation::Convolution {
+            rows,
+            columns,
+            weights,
+            bias,
+            ..
+        } => {
+            let [_, _, outputs] = node.shape;
+            let [_, _, inputs] = nodes[first].shape;
+            let weights = Weights {
+                values: weights,
+                outputs,
+                inputs,
+                bias,
+            };
+            let mut step: Option<Box<dyn Step>> = None;
+            if direct.is_none() && Winograd::suits(rows, columns, inputs, outputs) {
+                let winograd = Winograd::new(isa, *rows, *columns, &weights, clamp);
+                step = winograd.map(|winograd| -> Box<dyn Step> { Box::new(winograd) });
+            }
+            if let Some(winograd) = step {
+                winograd
+            } else {
+                let mut input = Shape::new(nodes[first].shape, lanes)?;
+                let order = direct.map_or(Order::ChannelsLast, |(_, order)| order);
+                if direct.is_some() {
+                    let planar = order == Order::Planar;
+                    input = input.with_pixel(if planar { 1 } else { input.channels })?;
+                }
+                Box::new(Convolution::new(
+                    isa, *rows, *columns, order, &input, &weights, clamp,
+                )?)
+            }
+        }
+        Operation::Affine { scale, shift } => Box::new(Affine::new(isa, scale, shift, clamp)),
+        Operation::Clamp(own) => {
+            let ones = vec![1.0; node.shape[2]];
+            let low = own.low.max(clamp.low).min(clamp.high);
+            let high = own.high.max(clamp.low).min(clamp.high);
+            let zeros = vec![0.0; node.shape[2]];
+            Box::new(Affine::new(isa, &ones, &zeros, Clamp { low, high }))
+        }
+        Operation::Curve(_) => {
+            let channels = node.shape[2];
+            Box::new(Affine::new(
+                isa,
+                &vec![1.0; channels],
+                &vec![0.0; channels],
+                Clamp::NONE,
+            ))
+        }
+        Operation::Pool {
+            rows,
+            columns,
+            pooling,
+        } => Box::new(Pool::new(isa, *rows, *columns, *pooling, clamp)),
+        Operation::PoolAll(pooling) => {
+            let whole = Shape::new(nodes[first].shape, lanes)?;
+            Box::new(Pool::whole(isa, &whole, *pooling, clamp)?)
+        }
+        Operation::Pair(pair) => Box::new(Binary::new(isa, *pair, clamp)),
+        Operation::Quantize(steps) => {
+            let strides = match nodes[first].operation {
+                Operation::Input { strides, .. } if direct.is_some() => Some(strides),
+                _ => None,
+            };
+            Box::new(Quantize::new(isa, *steps, strides))
+        }
+        Operation::Dequantize(steps) => Box::new(Dequantize::new(isa, *steps)),
+        Operation::IntegerConvolution {
+            rows,
+            columns,
+            weights,
+            depthwise: true,
+        } => Box::new(IntegerDepthwise::new(isa, set, *rows, *columns, weights)?),
+        Operation::IntegerConvolution {
+            rows,
+            columns,
+            weights,
+            ..
+        } => {
+            let mut input = Shape::of(Element::Byte, nodes[first].shape, lanes)?;
+            if let Some(Value::Step(i)) = from.first() {
+                input = steps[*i].shape;
+            }
+            Box::new(IntegerConvolution::new(
+                isa, set, *rows, *columns, &input, weights,
+            )?)
+        }
+        Operation::SumBytes(steps) => Box::new(SumBytes::new(isa, *steps)),
+        Operation::MaxBytes { rows, columns } => Box::new(MaxBytes::new(isa, *rows, *columns)),
+        Operation::Concat | Operation::Input { .. } => Box::new(Concat),
+    })
 }

@@ -1,6 +1,8 @@
 //! Feature maps as the engine keeps them: pixel after pixel, channels last.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
+
+use super::geometry::{Window, padded_to, product};
 
 /// What a value of a feature map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +25,10 @@ impl Element {
 
 /// Height, width and channels of a feature map.
 ///
-/// In memory the channels of a pixel are padded to whole vectors ([`pixel`](Self::pixel) values), then the
+/// In memory the channels of a pixel are padded to whole vectors ([`pixel`](Extents::pixel) values), then the
 /// next pixel of the row follows, then the next row. Padding holds finite values that nobody reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct Extents {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
@@ -35,25 +37,81 @@ pub(super) struct Shape {
     pub element: Element,
 }
 
+/// The [`Extents`] of a map that is not empty and takes at most [`MOST_BYTES`](super::geometry::MOST_BYTES).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape(Extents);
+
+impl Deref for Shape {
+    type Target = Extents;
+
+    #[inline(always)]
+    fn deref(&self) -> &Extents {
+        &self.0
+    }
+}
+
 impl Shape {
-    /// A map of floats for vectors of `lanes` values.
-    pub(super) fn new(size: [usize; 3], lanes: usize) -> Shape {
+    /// A map of floats for vectors of `lanes` values; none if it is empty or too large.
+    pub(super) fn new(size: [usize; 3], lanes: usize) -> Option<Shape> {
         Shape::of(Element::Float, size, lanes)
     }
 
-    /// A map for vectors of `lanes` values.
+    /// A map for vectors of `lanes` values; none if it is empty or too large.
     pub(super) fn of(
         element: Element,
         [height, width, channels]: [usize; 3],
         lanes: usize,
-    ) -> Shape {
-        Shape {
+    ) -> Option<Shape> {
+        let pixel = padded_to(channels, lanes)?;
+        Shape::checked(Extents {
             height,
             width,
             channels,
-            pixel: channels.next_multiple_of(lanes),
+            pixel,
             element,
-        }
+        })
+    }
+
+    /// The same map with `pixel` values from one pixel to the next; none if it is too large.
+    pub(super) fn with_pixel(self, pixel: usize) -> Option<Shape> {
+        Shape::checked(Extents { pixel, ..self.0 })
+    }
+
+    fn checked(extents: Extents) -> Option<Shape> {
+        let Extents {
+            height,
+            width,
+            channels,
+            pixel,
+            element,
+        } = extents;
+        let bytes = product(&[height, width, pixel.max(channels), element.bytes()])?;
+        (bytes > 0 && channels > 0 && pixel > 0).then_some(Shape(extents))
+    }
+
+    /// Whether another map has the same rows, columns and channels.
+    pub(super) fn is_as_large_as(&self, other: &Shape) -> bool {
+        [self.height, self.width, self.channels] == [other.height, other.width, other.channels]
+    }
+
+    /// Whether another map has the same pixels: as many channels, as far apart, of the same element.
+    pub(super) fn has_pixels_of(&self, other: &Shape) -> bool {
+        (self.channels, self.pixel, self.element) == (other.channels, other.pixel, other.element)
+    }
+
+    /// Whether windows slide over the rows and columns of a map of this shape.
+    pub(super) fn is_input_of(&self, rows: &Window, columns: &Window) -> bool {
+        [self.height, self.width] == [rows.input, columns.input]
+    }
+
+    /// Whether windows give as many rows and columns as a map of this shape has.
+    pub(super) fn is_output_of(&self, rows: &Window, columns: &Window) -> bool {
+        [self.height, self.width] == [rows.output, columns.output]
+    }
+
+    /// Values of a tensor from outside: without padding.
+    pub(super) fn tensor_len(&self) -> usize {
+        self.height * self.width * self.channels
     }
 
     /// Values from one row to the next.
@@ -77,133 +135,42 @@ impl Shape {
 pub(super) struct Map {
     /// Where row 0 is, or would be.
     origin: *mut u8,
+    /// Rows that are there: the first, and that after the last.
+    first: usize,
+    end: usize,
     pub shape: Shape,
 }
 
 impl Map {
-    /// The map whose row `first_row` lies at `data`.
-    pub(super) fn new(data: *mut u8, first_row: usize, shape: Shape) -> Map {
+    /// The map whose `rows` lie at `data`.
+    pub(super) fn new(data: *mut u8, rows: Range<usize>, shape: Shape) -> Map {
+        assert!(
+            rows.start <= rows.end && rows.end <= shape.height,
+            "rows that the map does not have"
+        );
         Map {
-            origin: data.wrapping_sub(first_row * shape.row_bytes()),
+            origin: data.wrapping_sub(rows.start * shape.row_bytes()),
+            first: rows.start,
+            end: rows.end,
             shape,
         }
     }
 
+    /// Whether all of `rows` are there.
+    pub(super) fn holds(&self, rows: &Range<usize>) -> bool {
+        rows.is_empty() || self.first <= rows.start && rows.end <= self.end
+    }
+
     /// Where row `y` of a map of floats is.
+    #[inline(always)]
     pub(super) fn row(&self, y: usize) -> *mut f32 {
         self.bytes(y).cast()
     }
 
-    /// Where row `y` is.
+    /// Where row `y` is, which must be there.
+    #[inline(always)]
     pub(super) fn bytes(&self, y: usize) -> *mut u8 {
+        debug_assert!(self.first <= y && y < self.end, "row {y} is not there");
         self.origin.wrapping_add(y * self.shape.row_bytes())
-    }
-}
-
-/// How a window of `size` x `size` slides over rows or columns of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub size: usize,
-    pub stride: usize,
-    pub dilation: usize,
-    /// Rows or columns of padding before the first.
-    pub before: usize,
-    /// Rows or columns of the input.
-    pub input: usize,
-    /// Rows or columns of the output.
-    pub output: usize,
-}
-
-impl Window {
-    /// The taps that meet the input for output `o`.
-    #[inline(always)]
-    pub(super) fn taps(&self, o: usize) -> Range<usize> {
-        let start = o * self.stride;
-        let first = self.before.saturating_sub(start).div_ceil(self.dilation);
-        let end = (self.input + self.before)
-            .saturating_sub(start)
-            .div_ceil(self.dilation);
-        first.min(self.size)..end.min(self.size).max(first.min(self.size))
-    }
-
-    /// The input that tap `t` of output `o` meets, which must be one of [`taps`](Self::taps).
-    #[inline(always)]
-    pub(super) fn at(&self, o: usize, t: usize) -> usize {
-        o * self.stride + t * self.dilation - self.before
-    }
-
-    /// The outputs whose every tap meets the input.
-    pub(super) fn inner(&self) -> Range<usize> {
-        let reach = (self.size - 1) * self.dilation;
-        let first = self.before.div_ceil(self.stride).min(self.output);
-        let end = (self.input + self.before)
-            .checked_sub(reach + 1)
-            .map_or(0, |last| last / self.stride + 1);
-        first..end.min(self.output).max(first)
-    }
-
-    /// Rows or columns of the input, padding included, that `outputs` of the output in a row span.
-    pub(super) fn span(&self, outputs: usize) -> usize {
-        (outputs - 1) * self.stride + (self.size - 1) * self.dilation + 1
-    }
-
-    /// Whether it reaches over an edge of the map.
-    pub(super) fn reaches_outside(&self) -> bool {
-        self.before > 0 || self.span(self.output) > self.input
-    }
-
-    /// The inputs that the outputs `rows` need.
-    pub(super) fn reach(&self, rows: &Range<usize>) -> Range<usize> {
-        let first = (rows.start * self.stride).saturating_sub(self.before);
-        let last = (rows.end.saturating_sub(1)) * self.stride + (self.size - 1) * self.dilation + 1;
-        let end = last.saturating_sub(self.before).min(self.input);
-        first.min(end)..end
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn taps_and_reach_agree_with_their_definition() {
-        for size in 1..6 {
-            for stride in 1..4 {
-                for dilation in 1..4 {
-                    for before in 0..4 {
-                        for input in 1..9 {
-                            let window = Window {
-                                size,
-                                stride,
-                                dilation,
-                                before,
-                                input,
-                                output: 7,
-                            };
-                            let meets = |o: usize, t: usize| {
-                                let i = (o * stride + t * dilation).wrapping_sub(before);
-                                (i < input).then_some(i)
-                            };
-                            let mut inner = Vec::new();
-                            for o in 0..7 {
-                                let met: Vec<usize> =
-                                    (0..size).filter(|&t| meets(o, t).is_some()).collect();
-                                assert_eq!(window.taps(o).collect::<Vec<_>>(), met, "{window:?}");
-                                if met.len() == size {
-                                    inner.push(o);
-                                }
-                                let reach = window.reach(&(o..o + 1));
-                                for t in met {
-                                    let i = window.at(o, t);
-                                    assert_eq!(Some(i), meets(o, t));
-                                    assert!(reach.contains(&i), "{window:?} {o} {reach:?}");
-                                }
-                            }
-                            assert_eq!(window.inner().collect::<Vec<_>>(), inner, "{window:?}");
-                        }
-                    }
-                }
-            }
-        }
     }
 }

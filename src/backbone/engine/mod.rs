@@ -20,6 +20,7 @@ mod convolution;
 mod depthwise;
 mod fuse;
 mod gemm;
+mod geometry;
 mod graph;
 mod integer;
 mod lower;
@@ -44,12 +45,14 @@ use std::time::Duration;
 
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
+use super::memory;
 use lower::Lowering;
 use operator::IntegerOp;
-pub(super) use operator::framework;
+pub(super) use operator::{framework, named_in};
 use plan::Workspace;
 use region::{Output, Region, RegionState};
 use simd::InstructionSet;
@@ -136,6 +139,33 @@ pub(super) fn optimize(model: TypedModel) -> TractResult<TypedModel> {
         }
         Err(problem) => bail!("{problem}"),
     }
+}
+
+/// Refuses windows, as a file has them, that no map is made for: far larger than it, or with more padding than map and
+/// window together. Neither tract nor the engine checks what it computes of such numbers.
+pub(super) fn check_windows(model: &TypedModel) -> TractResult<()> {
+    for node in model.nodes() {
+        let (spec, is_transposed) = if let Some(op) = node.op_as::<Conv>() {
+            (&op.pool_spec, false)
+        } else if let Some(op) = node.op_as::<MaxPool>() {
+            (&op.pool_spec, false)
+        } else if let Some(op) = node.op_as::<SumPool>() {
+            (&op.pool_spec, false)
+        } else if let Some(op) = node.op_as::<Deconv>() {
+            (&op.pool_spec, true)
+        } else {
+            continue;
+        };
+        let fact = model.outlet_fact(node.inputs[0])?;
+        let Some(shape) = fact.shape.as_concrete() else {
+            continue;
+        };
+        let shape = spec.data_format.shape(shape)?;
+        if let Err(problem) = geometry::check(spec, shape.hw_dims(), is_transposed) {
+            bail!("the windows of `{}` {problem}", node.name);
+        }
+    }
+    Ok(())
 }
 
 /// What one step of a region does and how long it took.
@@ -337,19 +367,29 @@ fn close(
         if is_output || successors.iter().any(|s| !members.contains(&s.node)) {
             let lowered = &lowering.known[&outlet];
             let shape = model.outlet_fact(outlet)?.shape.as_concrete();
+            let shape: TVec<usize> = shape.context("a shape is not fixed")?.into();
+            let map = lowering.graph.shape(lowered.node);
+            ensure!(
+                geometry::product(&map) == geometry::product(&shape),
+                "{} is another map than its tensor",
+                model.node(id).name
+            );
             outputs.push(outlet);
             nodes.push(lowered.node);
             tensors.push(Output {
-                shape: shape.context("a shape is not fixed")?.into(),
+                shape,
                 element: lowering.graph.element(lowered.node),
                 axes: lowered.axes.clone(),
             });
         }
     }
     let name = outputs.first().map_or("", |o| &model.node(o.node).name);
+    if let Some(refusal) = memory::refusal(lowering.graph.packed_bytes() as u64) {
+        bail!("the weights of {name}: {refusal}");
+    }
     Ok(Found {
         name: format!("{name}.region"),
-        region: Region::new(lowering.graph.into_plan(isa, &nodes), tensors),
+        region: Region::new(lowering.graph.into_plan(isa, &nodes)?, tensors),
         inputs: lowering.inputs,
         outputs,
     })

@@ -18,6 +18,7 @@ pub(super) enum Pair {
 /// Sum or product of two maps of one shape, or of a map and one pixel for all its pixels.
 pub(super) struct Binary {
     clamp: Clamp,
+    lanes: usize,
     kernel: Entry<Args>,
 }
 
@@ -26,6 +27,7 @@ pub(super) struct Affine {
     scale: Buffer,
     shift: Buffer,
     clamp: Clamp,
+    lanes: usize,
     kernel: Entry<Args>,
 }
 
@@ -49,7 +51,11 @@ impl Binary {
             Pair::Sum => isa.entry::<Summed>(),
             Pair::Product => isa.entry::<Multiplied>(),
         };
-        Binary { clamp, kernel }
+        Binary {
+            clamp,
+            lanes: isa.lanes(),
+            kernel,
+        }
     }
 }
 
@@ -59,6 +65,7 @@ impl Affine {
             scale: padded(scale, isa.lanes()),
             shift: padded(shift, isa.lanes()),
             clamp,
+            lanes: isa.lanes(),
             kernel: isa.entry::<Scaled>(),
         }
     }
@@ -77,10 +84,21 @@ impl Step for Binary {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        let one_pixel = |s: &Shape| s.height == 1 && s.width == 1 && s.has_pixels_of(output);
+        matches!(inputs, [left, right] if left == output && (right == output || one_pixel(right)))
+            && output.element == Element::Float
+            && output.pixel.is_multiple_of(self.lanes)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let shape = output.shape;
         let same = inputs[1].shape == shape;
-        // SAFETY: the maps are valid for `rows`, a single pixel whole.
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's maps have `rows`, a single pixel its only one; `fits` held their shapes against each
+        // other; a pixel is whole vectors.
         unsafe {
             (self.kernel)(&Args {
                 left: inputs[0].row(rows.start),
@@ -109,9 +127,20 @@ impl Step for Affine {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        inputs == [*output]
+            && output.element == Element::Float
+            && output.pixel.is_multiple_of(self.lanes)
+            && output.pixel <= self.scale.len().min(self.shift.len())
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let shape = output.shape;
-        // SAFETY: the maps are valid for `rows`; scale and shift are padded as a pixel is.
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's maps have `rows`; `fits` held their shapes against each other, and a pixel, which is
+        // whole vectors, against scale and shift.
         unsafe {
             (self.kernel)(&Args {
                 left: inputs[0].row(rows.start),
@@ -133,7 +162,7 @@ impl Step for Affine {
 /// As [`Kernel::run`].
 #[inline(always)]
 unsafe fn each<S: Simd>(args: &Args, join: impl Fn(S::V, S::V, usize) -> S::V) {
-    // SAFETY: the caller's pointers are valid for all pixels.
+    // SAFETY: the caller's pointers are valid for all pixels, each of whole vectors.
     unsafe {
         for i in 0..args.pixels {
             let left = args.left.add(i * args.pixel);
@@ -207,16 +236,26 @@ impl Step for Concat {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        let alike = |s: &Shape| s.height == output.height && s.width == output.width;
+        let floats = |s: &Shape| s.element == Element::Float;
+        inputs.iter().chain([output]).all(|s| alike(s) && floats(s))
+            && inputs.iter().map(|s| s.channels).sum::<usize>() == output.channels
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let shape = output.shape;
         let pixels = rows.len() * shape.width;
         let mut first = 0;
+        if rows.is_empty() {
+            return;
+        }
         for input in inputs {
             let channels = input.shape.channels;
             let (from, to) = (input.row(rows.start), output.row(rows.start));
             for i in 0..pixels {
-                // SAFETY: all maps have the same rows and columns; the channels of the inputs add up to
-                // the output's.
+                // SAFETY: the caller's maps have `rows` and do not overlap; `fits` checked that all have the same
+                // columns, and that the channels of the inputs add up to the output's.
                 unsafe {
                     from.add(i * input.shape.pixel)
                         .copy_to_nonoverlapping(to.add(i * shape.pixel + first), channels);
@@ -225,6 +264,18 @@ impl Step for Concat {
             first += channels;
         }
     }
+}
+
+/// Whether values `strides` apart, of all rows, columns and channels, lie within a tensor of the size of `tensor`.
+pub(super) fn reads_within(strides: [usize; 3], tensor: &Shape) -> bool {
+    let size = [tensor.height, tensor.width, tensor.channels];
+    let last = strides
+        .iter()
+        .zip(size)
+        .try_fold(0_usize, |last, (stride, n)| {
+            last.checked_add(stride.checked_mul(n - 1)?)
+        });
+    last.is_some_and(|last| last < tensor.tensor_len())
 }
 
 /// Brings a tensor from outside into the engine's layout.
@@ -250,6 +301,12 @@ impl Step for Import {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_as_large_as(output)
+            && input.element == output.element
+            && reads_within(self.strides, input))
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let shape = output.shape;
         let [row, column, channel] = self.strides;
@@ -258,7 +315,8 @@ impl Step for Import {
             for x in 0..shape.width {
                 for c in 0..shape.channels {
                     let (at, to) = (y * row + x * column + c * channel, x * shape.pixel + c);
-                    // SAFETY: the tensor has the map's rows, columns and channels, with these strides.
+                    // SAFETY: `fits` checked that these strides stay within the tensor, whose length the region
+                    // checked, and that the output is as large; the caller's output has `rows`.
                     unsafe {
                         match shape.element {
                             Element::Float => *output.row(y).add(to) = *from.row(0).add(at),

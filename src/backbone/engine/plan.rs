@@ -6,8 +6,11 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use tract_onnx::tract_core::internal::*;
+
 use super::activation::Activation;
 use super::buffer::Buffer;
+use super::geometry::padded_to;
 use super::map::{Map, Shape};
 use super::step::{Scratch, Step};
 
@@ -17,6 +20,9 @@ const LARGE_MAP_BYTES: usize = 768 << 10;
 const CHAIN_WEIGHT_BYTES: usize = 512 << 10;
 /// Bytes of the maps inside a chain together.
 const STRIP_BYTES: usize = 384 << 10;
+
+/// Maps with more rows than this are made whole: going through their strips, to plan them, would take too long.
+const MOST_STRIPS: usize = 1 << 14;
 
 /// Where a map comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +49,8 @@ pub(super) struct Plan {
     inputs: Vec<Shape>,
     outputs: Vec<Value>,
     chains: Vec<Chain>,
-    /// First byte of each step's map in the arena.
-    offsets: Vec<usize>,
+    /// Where each step's map, or those of its rows that are kept, lies in the arena, in bytes.
+    places: Vec<Range<usize>>,
     arena_bytes: usize,
     scratch_len: usize,
 }
@@ -68,19 +74,29 @@ pub(super) struct Workspace {
 }
 
 impl Plan {
-    pub(super) fn new(steps: Vec<PlacedStep>, inputs: Vec<Shape>, outputs: Vec<Value>) -> Plan {
+    /// # Errors
+    /// If a step reads what was not made before, is not one for its maps, or if the maps are too large together.
+    pub(super) fn new(
+        steps: Vec<PlacedStep>,
+        inputs: Vec<Shape>,
+        outputs: Vec<Value>,
+    ) -> TractResult<Plan> {
+        check_steps(&steps, &inputs, &outputs)?;
         let chains = chains(&steps, &outputs);
-        let (offsets, arena_bytes) = arrange(&steps, &chains, &outputs);
+        let places = arrange(&steps, &chains, &outputs)
+            .context("its maps are too large for the memory of this machine")?;
+        check_places(&steps, &chains, &places)?;
+        let arena_bytes = places.iter().map(|place| place.end).max().unwrap_or(0);
         let scratch_len = steps.iter().map(|s| s.step.scratch_len()).max();
-        Plan {
+        Ok(Plan {
             steps,
             inputs,
             outputs,
             chains,
-            offsets,
+            places,
             arena_bytes,
             scratch_len: scratch_len.unwrap_or(0),
-        }
+        })
     }
 
     pub(super) fn steps(&self) -> &[PlacedStep] {
@@ -94,46 +110,77 @@ impl Plan {
 
     /// Bytes of memory that one worker needs.
     pub(super) fn workspace_bytes(&self) -> usize {
-        self.arena_bytes + self.scratch_len * size_of::<f32>()
+        let scratch = self.scratch_len.saturating_mul(size_of::<f32>());
+        self.arena_bytes.saturating_add(scratch)
     }
 
     /// Memory for one worker.
-    pub(super) fn workspace(&self) -> Workspace {
-        Workspace {
-            arena: Buffer::zeros(self.arena_bytes / size_of::<f32>()),
-            scratch: Scratch {
-                values: Buffer::zeros(self.scratch_len),
-            },
+    ///
+    /// # Errors
+    /// If the system has not as much.
+    pub(super) fn workspace(&self) -> TractResult<Workspace> {
+        let arena = Buffer::try_zeros(self.arena_bytes.div_ceil(size_of::<f32>()));
+        let values = Buffer::try_zeros(self.scratch_len);
+        let (Some(arena), Some(values)) = (arena, values) else {
+            bail!("there is not enough memory for its maps");
+        };
+        Ok(Workspace {
+            arena,
+            scratch: Scratch { values },
             profile: None,
-        }
+        })
     }
 
     /// Runs all steps and returns the output maps, which lie in the workspace.
     ///
+    /// # Errors
+    /// If there are other numbers of inputs, or if the workspace is smaller than this plan's are.
+    ///
     /// # Safety
-    /// `inputs` must be valid for the shapes of [`inputs`](Self::inputs), and `workspace` be one of this
-    /// plan's.
-    pub(super) unsafe fn run(&self, inputs: &[*const u8], workspace: &mut Workspace) -> Vec<Map> {
+    /// Each of `inputs` must be valid for as many values as the map of [`inputs`](Self::inputs) with its number has,
+    /// padding apart.
+    pub(super) unsafe fn run(
+        &self,
+        inputs: &[*const u8],
+        workspace: &mut Workspace,
+    ) -> TractResult<Vec<Map>> {
+        ensure!(inputs.len() == self.inputs.len());
+        ensure!(self.arena_bytes <= workspace.arena.len() * size_of::<f32>());
+        ensure!(self.scratch_len <= workspace.scratch.values.len());
         let arena: *mut u8 = workspace.arena.as_mut_ptr().cast();
-        let map = |value: Value| match value {
-            Value::Input(i) => Map::new(inputs[i].cast_mut(), 0, self.inputs[i]),
-            Value::Step(i) => Map::new(arena.wrapping_add(self.offsets[i]), 0, self.steps[i].shape),
+        let place = |value: Value| match value {
+            Value::Input(i) => (inputs[i].cast_mut(), self.inputs[i]),
+            Value::Step(i) => (
+                arena.wrapping_add(self.places[i].start),
+                self.steps[i].shape,
+            ),
         };
         for chain in &self.chains {
-            // SAFETY: maps lie in the arena where `arrange` put them, or are inputs.
+            // SAFETY: inputs are the caller's; the arena, whose length was just asked, holds all places, and
+            // `check_places` saw that each has room for the rows that are kept and lies beside those that are read.
             unsafe {
-                self.run_chain(chain, &map, &mut workspace.scratch, &mut workspace.profile);
+                self.run_chain(
+                    chain,
+                    &place,
+                    &mut workspace.scratch,
+                    &mut workspace.profile,
+                );
             }
         }
-        self.outputs.iter().map(|&value| map(value)).collect()
+        let whole = |&value: &Value| {
+            let (data, shape) = place(value);
+            Map::new(data, 0..shape.height, shape)
+        };
+        Ok(self.outputs.iter().map(whole).collect())
     }
 
     /// # Safety
-    /// `map` must give maps that are valid as [`arrange`] made room for them.
+    /// `place` must give where the whole map of a value is, or those rows that the chain keeps, without overlap between
+    /// a map that is written and those that it is made of. The scratch memory must be this plan's.
     unsafe fn run_chain(
         &self,
         chain: &Chain,
-        map: &impl Fn(Value) -> Map,
+        place: &impl Fn(Value) -> (*mut u8, Shape),
         scratch: &mut Scratch,
         profile: &mut Option<Vec<Duration>>,
     ) {
@@ -149,33 +196,45 @@ impl Plan {
             for (i, placed) in steps.iter().enumerate() {
                 let Rows { new, needed_from } = rows[i].clone();
                 let started = profile.is_some().then(Instant::now);
-                let base = map(Value::Step(first + i));
-                let data = base.bytes(0);
+                let (data, _) = place(Value::Step(first + i));
                 let is_last = i + 1 == steps.len();
                 if !is_last && needed_from > kept[i] {
                     let row = placed.shape.row_bytes();
                     let keep = new.start.saturating_sub(needed_from);
-                    // SAFETY: both places lie within the rows that are kept of this map.
+                    assert!(needed_from - kept[i] + keep <= chain.rows[i]);
+                    // SAFETY: the place of this map has room for `chain.rows` rows, and neither the rows that are moved
+                    // nor where they go end behind them, as was just asked.
                     unsafe { data.copy_from(data.add((needed_from - kept[i]) * row), keep * row) };
                     kept[i] = needed_from;
                 }
-                let output = Map::new(data, kept[i], placed.shape);
-                maps.clear();
-                for (j, &value) in placed.inputs.iter().enumerate() {
-                    maps.push(if j == 0 && i > 0 {
-                        let before = map(value);
-                        Map::new(before.bytes(0), kept[i - 1], before.shape)
-                    } else {
-                        map(value)
-                    });
-                }
                 if !new.is_empty() {
-                    // SAFETY: the rows of the first input were made before; further inputs are whole.
+                    assert!(new.end - kept[i] <= chain.rows[i]);
+                    let output = Map::new(data, kept[i]..new.end, placed.shape);
+                    maps.clear();
+                    for (j, &value) in placed.inputs.iter().enumerate() {
+                        let (data, shape) = place(value);
+                        let in_strips = j == 0 && i > 0;
+                        let there = match in_strips {
+                            true => kept[i - 1]..rows[i - 1].new.end,
+                            false => 0..shape.height,
+                        };
+                        let map = Map::new(data, there, shape);
+                        let needed = match j {
+                            0 if !placed.step.needs_all_rows() => placed.step.input_rows(&new),
+                            _ => 0..shape.height,
+                        };
+                        assert!(map.holds(&needed), "rows that were not made");
+                        maps.push(map);
+                    }
+                    // SAFETY: `check_steps` asked whether the step fits the maps. All rows of the inputs that it needs
+                    // are there, as was just asked; those of the output have room, and lie apart, as the caller
+                    // vouches.
                     unsafe {
                         placed.step.run(&maps, output, new.clone(), scratch);
-                        let len = new.len() * placed.shape.row();
-                        placed.activation.bend(output.row(new.start), len);
                     }
+                    let len = new.len() * placed.shape.row();
+                    // SAFETY: the step wrote these rows, of floats and whole vectors: `check_steps` asked for both.
+                    unsafe { placed.activation.bend(output.bytes(new.start).cast(), len) };
                 }
                 if let (Some(times), Some(started)) = (profile.as_mut(), started) {
                     times[first + i] += started.elapsed();
@@ -183,6 +242,54 @@ impl Plan {
             }
         }
     }
+}
+
+/// Asks whether every step reads only what is there before it, in the shapes that it was made for.
+fn check_steps(steps: &[PlacedStep], inputs: &[Shape], outputs: &[Value]) -> TractResult<()> {
+    let shape = |value: Value, before: usize| match value {
+        Value::Input(i) => inputs.get(i).copied(),
+        Value::Step(i) => (i < before).then(|| steps[i].shape),
+    };
+    for (i, placed) in steps.iter().enumerate() {
+        let read = placed.inputs.iter().map(|&value| shape(value, i));
+        let read = read.collect::<Option<Vec<Shape>>>();
+        let fits = read.is_some_and(|read| placed.step.fits(&read, &placed.shape));
+        ensure!(
+            fits && placed.activation.fits(&placed.shape),
+            "{} ({}) does not fit its maps",
+            placed.name,
+            placed.step.kind()
+        );
+    }
+    let made = |&value: &Value| shape(value, steps.len()).is_some();
+    ensure!(outputs.iter().all(made), "an output is not made");
+    Ok(())
+}
+
+/// Asks whether every map has room for the rows that are kept, beside those that it is made of.
+fn check_places(
+    steps: &[PlacedStep],
+    chains: &[Chain],
+    places: &[Range<usize>],
+) -> TractResult<()> {
+    for chain in chains {
+        for (i, &rows) in chain.steps.clone().zip(&chain.rows) {
+            let place = &places[i];
+            let bytes = rows.checked_mul(steps[i].shape.row_bytes());
+            let apart = |value: &Value| match value {
+                Value::Input(_) => true,
+                Value::Step(j) => places[*j].end <= place.start || place.end <= places[*j].start,
+            };
+            ensure!(
+                bytes.is_some_and(|bytes| bytes <= place.len())
+                    && place.start.is_multiple_of(super::buffer::ALIGNMENT)
+                    && steps[i].inputs.iter().all(apart),
+                "{} has no place of its own",
+                steps[i].name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What a strip asks of one step.
@@ -256,7 +363,9 @@ fn rows_kept(steps: &[PlacedStep], strip: usize) -> Vec<usize> {
 fn bytes_kept(steps: &[PlacedStep], rows: &[usize]) -> usize {
     let inner = steps.len().saturating_sub(1);
     let values = steps.iter().zip(rows).take(inner);
-    values.map(|(s, rows)| s.shape.row_bytes() * rows).sum()
+    values.fold(0, |sum: usize, (s, &rows)| {
+        sum.saturating_add(s.shape.row_bytes().saturating_mul(rows))
+    })
 }
 
 /// Cuts the steps into chains.
@@ -274,6 +383,7 @@ fn chains(steps: &[PlacedStep], outputs: &[Value]) -> Vec<Chain> {
         next.inputs.first() == Some(&Value::Step(i))
             && readers[i] == 1
             && bytes > LARGE_MAP_BYTES
+            && this.shape.height.max(next.shape.height) <= MOST_STRIPS
             && this.step.weight_bytes().max(next.step.weight_bytes()) <= CHAIN_WEIGHT_BYTES
             && !next.step.needs_all_rows()
             && next.step.input_rows(&(0..1)).len() < this.shape.height
@@ -309,9 +419,9 @@ fn chains(steps: &[PlacedStep], outputs: &[Value]) -> Vec<Chain> {
     chains
 }
 
-/// Gives every map a place in the arena such that maps that are needed at the same time do not overlap.
-/// Returns the places and the length of the arena, in bytes.
-fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<usize>, usize) {
+/// Gives every map a place in the arena, in bytes, such that maps that are needed at the same time do not overlap; none
+/// if there is no room for all.
+fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> Option<Vec<Range<usize>>> {
     struct Block {
         step: usize,
         len: usize,
@@ -323,8 +433,10 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<us
         for (i, step) in chain.steps.clone().enumerate() {
             blocks.push(Block {
                 step,
-                len: (chain.rows[i] * steps[step].shape.row_bytes())
-                    .next_multiple_of(super::buffer::ALIGNMENT),
+                len: padded_to(
+                    chain.rows[i].checked_mul(steps[step].shape.row_bytes())?,
+                    super::buffer::ALIGNMENT,
+                )?,
                 life: c..c + 1,
             });
         }
@@ -342,7 +454,7 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<us
         }
     }
     blocks.sort_by(|a, b| b.len.cmp(&a.len).then(a.step.cmp(&b.step)));
-    let mut offsets = vec![0; steps.len()];
+    let mut places = vec![0..0; steps.len()];
     let mut placed: Vec<(usize, &Block)> = Vec::new();
     for block in &blocks {
         let mut rivals: Vec<(usize, usize)> = placed
@@ -353,14 +465,17 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> (Vec<us
         rivals.sort_unstable();
         let mut offset = 0;
         for (start, end) in rivals {
-            if start >= offset + block.len {
+            if start >= block.len.checked_add(offset)? {
                 break;
             }
             offset = offset.max(end);
         }
-        offsets[block.step] = offset;
+        let end = block
+            .len
+            .checked_add(offset)
+            .filter(|&end| end <= isize::MAX as usize)?;
+        places[block.step] = offset..end;
         placed.push((offset, block));
     }
-    let len = placed.iter().map(|(offset, b)| offset + b.len).max();
-    (offsets, len.unwrap_or(0))
+    Some(places)
 }

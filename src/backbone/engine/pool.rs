@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::map::{Map, Shape, Window};
+use super::geometry::Window;
+use super::map::{Element, Map, Shape};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 use super::step::{Clamp, Scratch, Step};
 
@@ -26,6 +27,8 @@ pub(super) struct Pool {
     columns: Window,
     pooling: Pooling,
     clamp: Clamp,
+    /// Values of a vector.
+    lanes: usize,
     kernel: Entry<Args>,
 }
 
@@ -56,27 +59,20 @@ impl Pool {
             columns,
             pooling,
             clamp,
+            lanes: isa.lanes(),
             kernel,
         }
     }
 
-    /// Pooling of a whole map of `shape` to one pixel.
+    /// Pooling of a whole map of `shape` to one pixel; none if the map is too large.
     pub(super) fn whole(
         isa: InstructionSet,
         shape: &Shape,
         pooling: Pooling,
         clamp: Clamp,
-    ) -> Pool {
-        let window = |size| Window {
-            size,
-            stride: 1,
-            dilation: 1,
-            before: 0,
-            input: size,
-            output: 1,
-        };
-        let (rows, columns) = (window(shape.height), window(shape.width));
-        Pool::new(isa, rows, columns, pooling, clamp)
+    ) -> Option<Pool> {
+        let (rows, columns) = (Window::whole(shape.height)?, Window::whole(shape.width)?);
+        Some(Pool::new(isa, rows, columns, pooling, clamp))
     }
 }
 
@@ -93,8 +89,17 @@ impl Step for Pool {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_input_of(&self.rows, &self.columns)
+            && input.has_pixels_of(output))
+            && output.is_output_of(&self.rows, &self.columns)
+            && output.element == Element::Float
+            && output.pixel.is_multiple_of(self.lanes)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, _: &mut Scratch) {
-        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`.
+        // SAFETY: the caller's maps have the rows that `input_rows` names and those of `range`; `fits` held their
+        // columns and channels against the windows; a pixel is whole vectors.
         unsafe {
             (self.kernel)(&Args {
                 input: inputs[0],
@@ -120,7 +125,8 @@ unsafe fn fold<S: Simd>(
     join: impl Fn(S::V, S::V) -> S::V,
     finish: impl Fn(S::V, usize) -> S::V,
 ) {
-    // SAFETY: `taps` names only rows and columns of the input.
+    // SAFETY: `Window::taps` names only rows and columns of the input, `range` and the width only those of the
+    // output, as `Pool::fits` checked; `offset` stays within a pixel, which is whole vectors.
     unsafe {
         let pixel = args.output.shape.pixel;
         for y in args.range.clone() {

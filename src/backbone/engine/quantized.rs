@@ -19,6 +19,10 @@ const REST: f64 = 1.0 / 256.0;
 
 /// The model with operators on bytes where they can be; none if there is no convolution among them.
 pub(super) fn in_integers(model: &pb::ModelProto) -> Option<pb::ModelProto> {
+    // Our operators are made here and nowhere else.
+    if super::operator::named_in(model).is_some() {
+        return None;
+    }
     let graph = model.graph.as_ref().filter(|g| !has_subgraph(g))?;
     let reading = Reading::of(graph);
     let mut gone: HashSet<usize> = HashSet::new();

@@ -20,6 +20,12 @@ struct Content {
     outputs: Vec<Output>,
 }
 
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} steps", self.plan.steps().len())
+    }
+}
+
 /// A tensor that the region gives.
 pub(super) struct Output {
     pub shape: TVec<usize>,
@@ -66,7 +72,8 @@ impl EvalOp for Region {
 
     fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
         Ok(Some(Box::new(RegionState {
-            workspace: self.plan().workspace(),
+            content: self.content.clone(),
+            workspace: self.plan().workspace()?,
         })))
     }
 }
@@ -87,6 +94,8 @@ impl TypedOp for Region {
 /// One worker's memory for a [`Region`].
 #[derive(Clone, Debug)]
 pub(super) struct RegionState {
+    /// What the workspace was made for.
+    content: Arc<Content>,
     pub workspace: Workspace,
 }
 
@@ -101,6 +110,11 @@ impl OpState for RegionState {
             .downcast_ref::<Region>()
             .context("a region's state was given to another operator")?;
         let content = &region.content;
+        ensure!(
+            Arc::ptr_eq(content, &self.content),
+            "a region's state was given to another region"
+        );
+        ensure!(inputs.len() == content.plan.inputs().len());
         let mut pointers: TVec<*const u8> = tvec!();
         for (value, shape) in inputs.iter().zip(content.plan.inputs()) {
             let plain = value.try_as_plain_ram()?;
@@ -114,13 +128,11 @@ impl OpState for RegionState {
                     (values.as_ptr(), values.len())
                 }
             };
-            ensure!(len == shape.height * shape.width * shape.channels);
+            ensure!(len == shape.tensor_len());
             pointers.push(at);
         }
-        ensure!(pointers.len() == content.plan.inputs().len());
-        // SAFETY: every input has as many values as its shape; the workspace was made by this plan in
-        // `state`, since tract keeps a state with its node.
-        let maps = unsafe { content.plan.run(&pointers, &mut self.workspace) };
+        // SAFETY: every input has as many values as its shape, as was just asked, and lives as long as this call.
+        let maps = unsafe { content.plan.run(&pointers, &mut self.workspace)? };
         maps.iter()
             .zip(&content.outputs)
             .map(|(map, output)| export(map, output))
@@ -146,6 +158,10 @@ fn export_values<T: Datum + Copy>(map: &Map, output: &Output) -> TractResult<TVa
     let mut plain = tensor.try_as_plain_ram_mut()?;
     let values = plain.as_slice_mut::<T>()?;
     let shape = map.shape;
+    ensure!(
+        shape.element.bytes() == size_of::<T>() && shape.tensor_len() == values.len(),
+        "a map has another shape than its tensor"
+    );
     let stride = |axis| {
         let place = output.axes.iter().position(|&a| a == axis);
         place.map_or(0, |i| output.shape[i + 1..].iter().product())
@@ -157,7 +173,8 @@ fn export_values<T: Datum + Copy>(map: &Map, output: &Output) -> TractResult<TVa
     );
     for y in 0..shape.height {
         for x in 0..shape.width {
-            // SAFETY: the map has been computed whole and lies in the workspace, which nobody else holds.
+            // SAFETY: the map is whole, of `T` as the caller chose by its element, and lies in the workspace, which nobody
+            // else holds; a pixel has at least as many values as channels, and its row is aligned as the arena is.
             let pixel = unsafe {
                 let at = map.bytes(y).cast::<T>().add(x * shape.pixel);
                 std::slice::from_raw_parts(at, shape.channels)

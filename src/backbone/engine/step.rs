@@ -59,6 +59,9 @@ pub(super) trait Step: Send + Sync {
     /// Multiply-adds for the whole output, counted as the network's definition has them.
     fn multiply_adds(&self, output: &Shape) -> usize;
 
+    /// Whether the step was made for inputs and an output of these shapes: what [`run`](Self::run) rests on.
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool;
+
     /// Values of scratch memory that it needs.
     fn scratch_len(&self) -> usize {
         0
@@ -72,8 +75,8 @@ pub(super) trait Step: Send + Sync {
     /// Computes the `rows` of `output`.
     ///
     /// # Safety
-    /// `output` must be valid for `rows`, the first input for [`input_rows`](Self::input_rows), further
-    /// inputs for all rows, all in the shapes for which the step was made; `output` must not overlap an
-    /// input, but may be one of those that have its shape.
+    /// The maps must have shapes that [`fits`](Self::fits) accepts. `output` must be there for `rows`, the first
+    /// input for [`input_rows`](Self::input_rows) or, if [it needs all](Self::needs_all_rows), whole, as further inputs
+    /// are; `output` must not overlap an input. `scratch` must have [`scratch_len`](Self::scratch_len) values.
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch);
 }

@@ -11,7 +11,8 @@ use super::buffer::Buffer;
 use super::convolution::Weights;
 use super::depthwise::padded;
 use super::gemm::{Epilogue, PackedMatrix, Rows};
-use super::map::{Map, Shape, Window};
+use super::geometry::{Window, floats, padded_to, product};
+use super::map::{Element, Map, Shape};
 use super::simd::{Entry, InstructionSet, Kernel, Simd};
 use super::step::{Clamp, Scratch, Step};
 
@@ -50,6 +51,10 @@ pub(super) struct Winograd {
     to_tiles: Entry<TilesArgs>,
     from_tiles: Entry<TilesArgs>,
     input_pixel: usize,
+    /// Tiles that are transformed and multiplied at once.
+    block: usize,
+    /// Values of the tiles of a block, before and after the products.
+    scratch_len: usize,
 }
 
 /// Arguments of both transforms: tiles `first..first + count` of the map, in reading order.
@@ -74,23 +79,26 @@ impl Winograd {
         /// Below this many channels the transforms cost more than they save.
         const FEWEST: usize = 16;
         /// With fewer rows than this, a product waits for its right side to come from memory.
-        const STREAMED_ROWS: usize = 40;
-        let fits = |w: &Window| w.size == 3 && w.stride == 1 && w.dilation == 1;
-        let tiles = rows.output.div_ceil(OUT) * columns.output.div_ceil(OUT);
-        let pixels = rows.output * columns.output;
+        const STREAMED_ROWS: u64 = 40;
+        // Tiles read whole windows: no row or column of the input may be left out.
+        let covers = |w: &Window| w.extent() >= w.before + w.input;
+        let fits = |w: &Window| w.size == 3 && w.stride == 1 && w.dilation == 1 && covers(w);
+        let tiles = rows.output.div_ceil(OUT) as u64 * columns.output.div_ceil(OUT) as u64;
+        let pixels = rows.output as u64 * columns.output as u64;
         fits(rows)
             && fits(columns)
             && inputs.min(outputs) >= FEWEST
-            && PLACES * tiles.max(STREAMED_ROWS) < 9 * pixels.max(STREAMED_ROWS)
+            && PLACES as u64 * tiles.max(STREAMED_ROWS) < 9 * pixels.max(STREAMED_ROWS)
     }
 
+    /// For windows that [`suits`](Self::suits) takes. None if weights or tiles are too large.
     pub(super) fn new(
         isa: InstructionSet,
         rows: Window,
         columns: Window,
         weights: &Weights,
         clamp: Clamp,
-    ) -> Winograd {
+    ) -> Option<Winograd> {
         let Weights {
             values,
             outputs,
@@ -98,7 +106,11 @@ impl Winograd {
             bias,
         } = *weights;
         // [output][input][place], in double precision: the weights are transformed once.
-        let mut transformed = vec![0f32; outputs * inputs * PLACES];
+        let counted = product(&[outputs, inputs, 9])? == values.len() && bias.len() == outputs;
+        if !counted {
+            return None;
+        }
+        let mut transformed = vec![0f32; floats(&[outputs, inputs, PLACES])?];
         for (to, g) in transformed
             .chunks_exact_mut(PLACES)
             .zip(values.chunks_exact(9))
@@ -118,9 +130,13 @@ impl Winograd {
         let matrices =
             PackedMatrix::pack(isa, None, PLACES, inputs, outputs, |place, k, output| {
                 transformed[(output * inputs + k) * PLACES + place]
-            });
+            })?;
         let lanes = isa.lanes();
-        Winograd {
+        let input_pixel = padded_to(inputs, lanes)?;
+        let all = product(&[rows.output.div_ceil(OUT), columns.output.div_ceil(OUT)])?;
+        let tile = floats(&[PLACES, input_pixel + matrices.columns()])?;
+        let block = block(all, tile * size_of::<f32>(), matrices.bytes());
+        Some(Winograd {
             rows,
             columns,
             inputs,
@@ -131,28 +147,29 @@ impl Winograd {
             clamp,
             to_tiles: isa.entry::<ToTiles>(),
             from_tiles: isa.entry::<FromTiles>(),
-            input_pixel: inputs.next_multiple_of(lanes),
-        }
+            input_pixel,
+            block,
+            scratch_len: floats(&[block, tile])?,
+        })
     }
 
     fn tiles_across(&self) -> usize {
         self.columns.output.div_ceil(OUT)
     }
+}
 
-    /// Tiles that are transformed and multiplied at once.
-    fn block(&self) -> usize {
-        /// Rows of the matrix product that fill its tiles.
-        const WHOLE: usize = 36;
-        let all = self.tiles_across() * self.rows.output.div_ceil(OUT);
-        let tile_bytes = PLACES * (self.input_pixel + self.matrices.columns()) * size_of::<f32>();
-        let fitting = (TILE_BYTES / tile_bytes).max(1);
-        // Either the tiles go through the next cache twice, or the weights once for every block.
-        let blocks = all.div_ceil(fitting.next_multiple_of(WHOLE));
-        if self.matrices.bytes() * (blocks - 1) > 2 * all * tile_bytes {
-            all
-        } else {
-            fitting.next_multiple_of(WHOLE).min(all)
-        }
+/// How many of `all` tiles are transformed and multiplied at once, where one takes `tile_bytes` and the weights take
+/// `weight_bytes`.
+fn block(all: usize, tile_bytes: usize, weight_bytes: usize) -> usize {
+    /// Rows of the matrix product that fill its tiles.
+    const WHOLE: usize = 36;
+    let fitting = (TILE_BYTES / tile_bytes).max(1).next_multiple_of(WHOLE);
+    // Either the tiles go through the next cache twice, or the weights once for every block.
+    let blocks = all.div_ceil(fitting) as u64;
+    if weight_bytes as u64 * (blocks - 1) > 2 * all as u64 * tile_bytes as u64 {
+        all
+    } else {
+        fitting.min(all)
     }
 }
 
@@ -174,22 +191,40 @@ impl Step for Winograd {
     }
 
     fn scratch_len(&self) -> usize {
-        self.block() * PLACES * (self.input_pixel + self.matrices.columns())
+        self.scratch_len
     }
 
     fn weight_bytes(&self) -> usize {
         self.matrices.bytes()
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        let Some((input, residual)) = inputs.split_first() else {
+            return false;
+        };
+        input.is_input_of(&self.rows, &self.columns)
+            && (input.channels, input.pixel) == (self.inputs, self.input_pixel)
+            && input.element == Element::Float
+            && output.is_output_of(&self.rows, &self.columns)
+            && (output.channels, output.pixel) == (self.outputs, self.matrices.columns())
+            && output.element == Element::Float
+            && matches!(residual, [] | [_])
+            && residual.iter().all(|residual| residual == output)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch) {
+        assert!(self.scratch_len <= scratch.values.len());
+        assert!(rows.start.is_multiple_of(OUT));
+        assert!(rows.end.is_multiple_of(OUT) || rows.end == output.shape.height);
         let across = self.tiles_across();
-        let block = self.block();
+        let block = self.block;
         let (k, n) = (self.input_pixel, self.matrices.columns());
         let before = scratch.values.as_mut_ptr();
         let mut first = rows.start / OUT * across;
         let end = rows.end.div_ceil(OUT) * across;
-        // SAFETY: the tiles are those of `rows`, whose start is a multiple of the granule; scratch holds a
-        // block of tiles before and after the products.
+        // SAFETY: the tiles are those of `rows`, which are whole tiles up to the last row; scratch holds a block of
+        // tiles before and after the products: both were just asked. The caller's maps have the rows, and `fits` held their
+        // columns and pixels against windows and matrices.
         unsafe {
             let after = before.add(PLACES * block * k);
             while first < end {
@@ -292,7 +327,8 @@ impl Kernel for ToTiles {
     unsafe fn run<S: Simd>(args: &TilesArgs) {
         let pixel = args.map.shape.pixel;
         let across = args.columns.output.div_ceil(OUT);
-        // SAFETY: only rows and columns within the map are read; the tiles hold `PLACES · count` pixels.
+        // SAFETY: `inside` names only rows and columns within the map, and no others are read; the tiles hold
+        // `PLACES · count` pixels, as `count` is at most a block.
         unsafe {
             for tile in 0..args.count {
                 let (y, x) = (
@@ -360,7 +396,8 @@ impl Kernel for FromTiles {
         let shape = args.map.shape;
         let pixel = shape.pixel;
         let across = args.columns.output.div_ceil(OUT);
-        // SAFETY: only outputs within the map are written; the tiles hold `PLACES · count` pixels.
+        // SAFETY: `height` and `width` keep a tile within the map; the tiles hold `PLACES · count` pixels, as `count`
+        // is at most a block.
         unsafe {
             for tile in 0..args.count {
                 let (y, x) = (

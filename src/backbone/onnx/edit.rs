@@ -262,6 +262,16 @@ impl OnnxGraph {
         });
     }
 
+    /// Adds an int64 constant of one number, without dimensions.
+    pub(crate) fn add_number(&mut self, name: &str, value: i64) {
+        self.graph_mut().initializer.push(pb::TensorProto {
+            name: name.to_owned(),
+            data_type: DataType::Int64 as i32,
+            raw_data: value.to_le_bytes().to_vec(),
+            ..Default::default()
+        });
+    }
+
     /// Gives the float32 weight `name`, or what the `Constant` node of this output makes, other values, in row-major order.
     pub(crate) fn set_weight(&mut self, name: &str, values: &[f32]) {
         let graph = self.graph_mut();

@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
-use super::{check, external};
+use super::{check, engine, external};
 use crate::error::{Error, Result};
 
 mod edit;
@@ -41,6 +41,17 @@ pub struct OnnxNode {
     pub perm: Vec<i64>,
 }
 
+/// An output of a graph, as the file declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredOutput {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions, batch included; `None` among them is a free one. None at all if the file does not say.
+    pub dims: Option<Vec<Option<usize>>>,
+    /// Whether it is a tensor of floats, or the file does not say.
+    pub is_float: bool,
+}
+
 /// The value of an attribute of a node to be added.
 #[derive(Clone, Debug)]
 pub enum Attribute {
@@ -55,7 +66,8 @@ impl OnnxGraph {
     ///
     /// # Errors
     /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
-    /// files, if its nodes form a circle, or if its weights are not as large as it says.
+    /// files, if its nodes form a circle, if its weights are not as large as it says, or if it names an operator of the
+    /// engine.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
         OnnxGraph::from_proto(decode(bytes, name)?, name)
     }
@@ -81,6 +93,12 @@ impl OnnxGraph {
             model: name.to_owned(),
             problem,
         };
+        if let Some(operator) = engine::named_in(&proto) {
+            return Err(fail(format!(
+                "it names the operator {operator}, which this program uses inside and no file may have; export the \
+                 model again"
+            )));
+        }
         let graph = proto
             .graph
             .as_ref()
@@ -95,6 +113,9 @@ impl OnnxGraph {
             && !order.is_sorted()
         {
             graph.node = order.iter().map(|&i| graph.node[i].clone()).collect();
+        }
+        if let Some(problem) = proto.graph.as_ref().and_then(check::excess) {
+            return Err(fail(problem));
         }
         Ok(OnnxGraph {
             proto,
@@ -168,10 +189,7 @@ impl OnnxGraph {
             .shape
             .iter()
             .flat_map(|shape| &shape.dim)
-            .map(|dim| match dim.value {
-                Some(dimension::Value::DimValue(n)) if n > 0 => usize::try_from(n).ok(),
-                _ => None,
-            })
+            .map(known_dim)
             .collect();
         if dims.len() != 4 {
             return Err(self.fail(format!(
@@ -191,6 +209,39 @@ impl OnnxGraph {
             .flat_map(|g| &g.output)
             .map(|o| o.name.clone())
             .collect()
+    }
+
+    /// The graph's outputs, as the file declares them.
+    pub fn declared_outputs(&self) -> Vec<DeclaredOutput> {
+        let outputs = self.proto.graph.iter().flat_map(|g| &g.output);
+        let declared = outputs.map(|output| {
+            let value = output.r#type.as_ref().and_then(|t| t.value.as_ref());
+            let (shape, is_float) = match value {
+                Some(type_proto::Value::TensorType(tensor)) => {
+                    const UNDEFINED: i32 = DataType::Undefined as i32;
+                    let floats = [
+                        UNDEFINED,
+                        DataType::Float as i32,
+                        DataType::Float16 as i32,
+                        DataType::Bfloat16 as i32,
+                        DataType::Double as i32,
+                    ];
+                    (tensor.shape.as_ref(), floats.contains(&tensor.elem_type))
+                }
+                // A sequence or a map, where it has a type.
+                None => (None, output.r#type.is_none()),
+            };
+            let dims = shape.filter(|s| !s.dim.is_empty()).map(|shape| {
+                let dims = shape.dim.iter();
+                dims.map(known_dim).collect()
+            });
+            DeclaredOutput {
+                name: output.name.clone(),
+                dims,
+                is_float,
+            }
+        });
+        declared.collect()
     }
 
     /// The operators in the file's order, which is an order of execution.
@@ -306,6 +357,14 @@ impl OnnxGraph {
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let entry = self.proto.metadata_props.iter().find(|e| e.key == key)?;
         Some(&entry.value)
+    }
+}
+
+/// A dimension, if it is a number.
+fn known_dim(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
+    match dim.value {
+        Some(dimension::Value::DimValue(n)) if n > 0 => usize::try_from(n).ok(),
+        _ => None,
     }
 }
 

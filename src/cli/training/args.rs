@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::groups::{AugmentArgs, BackboneArgs, DatasetArgs, HeadArgs, RunArgs};
+use crate::backbone::Pool;
 use crate::cli::args::PipelineArgs;
 use crate::cli::watch::bytes;
 
@@ -173,8 +174,9 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// How feature maps are pooled [default: what the model card says].
-    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
+    /// model card says, else the class token of tokens that have one, else the mean].
+    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(Pool::NAMES))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 
@@ -279,6 +281,11 @@ pub struct TrainArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
+    /// Stop where pictures with the same bytes are in two classes, or in training and elsewhere.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
+
     #[command(flatten)]
     #[serde(flatten)]
     pub head: HeadArgs,
@@ -308,6 +315,17 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+
+    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
+    /// (pictures without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+
+    /// Go on when pictures went away or cannot be read: without a class of them, or more than a tenth.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
 
     /// Only the pictures of this split, for data sets with train, validation and test folders.
     #[arg(long, value_name = "SPLIT", value_parser = PossibleValuesParser::new(["training", "validation", "test"]))]
@@ -405,6 +423,12 @@ pub struct AugmentPreviewArgs {
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+
+    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
+    /// (pictures without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
 
     /// The PNG file to write.
     #[arg(short, long, value_name = "PNG", required = true)]

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
+use crate::backbone::Pool;
 use crate::job::Views;
 
 /// Where the pictures are.
@@ -21,6 +22,17 @@ pub struct DatasetArgs {
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
+
+    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
+    /// (pictures without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+
+    /// Go on when pictures went away or cannot be read: without a class of them, or more than a tenth.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
 }
 
 /// Which base.
@@ -44,8 +56,9 @@ pub struct BackboneArgs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// How feature maps are pooled [default: what the model card says].
-    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(["avg", "max", "none", "flatten"]))]
+    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
+    /// model card says, else the class token of tokens that have one, else the mean].
+    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(Pool::NAMES))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }

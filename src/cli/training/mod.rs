@@ -20,7 +20,6 @@ use crate::job::{
     QuantizeConfig, Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate, extract,
     finetune, fit, quantize, train,
 };
-use crate::report::printable;
 
 /// The commands of this room, in the order of the road.
 #[derive(Debug, Subcommand)]
@@ -114,9 +113,9 @@ fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
     if face.json {
         return Ok(());
     }
-    Out::new().text(&format!(
-        "{}: {rows} pictures, each as it is and in {} views of {augment}\n",
-        printable(&config.output.to_string_lossy()),
+    Out::new().line(format!(
+        "{}: {rows} pictures, each as it is and in {} views of {augment}",
+        config.output.to_string_lossy(),
         config.augment.views.count(USUAL_VIEWS)
     ))
 }

@@ -5,9 +5,10 @@ use crate::error::Result;
 use crate::features::FeatureStore;
 use crate::job::{BestReport, Evaluation, FinetuneReport, QuantizeReport, TrainReport};
 use crate::report::{
-    QuantizeSummary, confusion_table, difference, grouped, metrics_table, printable, quantize_text,
+    QuantizeSummary, Text, confusion_table, difference, grouped, metrics_table, quantize_text,
     scores_table,
 };
+use crate::train::ConfusionMatrix;
 
 /// More classes than this make a confusion matrix too wide for a terminal.
 const WIDEST_CONFUSION: usize = 12;
@@ -17,32 +18,42 @@ pub(super) fn train_report(json: bool, report: &TrainReport) -> Result<()> {
     if json {
         return Ok(());
     }
-    let mut text = String::new();
+    let mut text = Text::default();
     if let Some(cv) = &report.cross_validation {
-        text += &format!(
-            "{}-fold cross-validation: accuracy {:.4} ± {:.4}\n\n",
+        text.line(format!(
+            "{}-fold cross-validation: accuracy {:.4} ± {:.4}",
             cv.fold_accuracy.len(),
             cv.accuracy(),
             cv.standard_deviation()
-        );
+        ));
+        text.gap();
     }
-    text += &scores_table(&report.scores);
+    text.add(&scores_table(&report.scores));
     if let Some((split, score)) = report.scores.iter().skip(1).last() {
-        text += &format!("\n{} pictures by class\n", split.name());
-        text += &metrics_table(&report.classes, &score.confusion);
-        if report.classes.len() <= WIDEST_CONFUSION {
-            text += &format!("\n{}", confusion_table(&report.classes, &score.confusion));
-        }
+        text.gap();
+        text.line(format!("{} pictures by class", split.name()));
+        text.add(&by_class(&report.classes, &score.confusion));
     }
-    text += &format!(
-        "\nsaved {}: {:.1} MB, {} parameters frozen, {} trained\n",
-        printable(&report.output.to_string_lossy()),
+    text.gap();
+    text.line(format!(
+        "saved {}: {:.1} MB, {} parameters frozen, {} trained",
+        report.output.to_string_lossy(),
         report.bytes as f64 / 1e6,
         grouped(report.base_parameters),
         grouped(report.head_parameters as u64)
-    );
-    text += &same_results(&report.verification);
+    ));
+    text.add(&same_results(&report.verification));
     Out::new().text(&text)
+}
+
+/// Scores of each class; with the confusion matrix, where a terminal has room for it.
+fn by_class(classes: &[String], confusion: &ConfusionMatrix) -> Text {
+    let mut text = metrics_table(classes, confusion);
+    if classes.len() <= WIDEST_CONFUSION {
+        text.gap();
+        text.add(&confusion_table(classes, confusion));
+    }
+    text
 }
 
 /// The result of `fit --recipe best`. With `json` the events have said it all.
@@ -50,7 +61,7 @@ pub(super) fn best_report(json: bool, report: &BestReport) -> Result<()> {
     if json {
         return Ok(());
     }
-    let mut text = String::from("recipe    accuracy            than the best before it\n");
+    let mut text = Text::of("recipe    accuracy            than the best before it");
     for tried in &report.tried {
         let found = &tried.cross_validation;
         let compared = tried
@@ -62,9 +73,10 @@ pub(super) fn best_report(json: bool, report: &BestReport) -> Result<()> {
             found.accuracy(),
             found.standard_deviation()
         );
-        text += &format!("{}\n", line.trim_end());
+        text.line(line.trim_end());
     }
-    text += &format!("{} makes the model\n\n", report.chosen.name());
+    text.line(format!("{} makes the model", report.chosen.name()));
+    text.gap();
     Out::new().text(&text)?;
     train_report(json, &report.trained)
 }
@@ -74,23 +86,23 @@ pub(super) fn finetune_report(json: bool, report: &FinetuneReport) -> Result<()>
     if json {
         return Ok(());
     }
-    let alone = report.head_alone.map_or(String::new(), |before| {
-        format!(
-            "head alone: validation loss {:.4}, accuracy {:.4}\n",
-            before.0, before.1
-        )
-    });
-    let kept = match report.trained.best_epoch {
+    let mut text = Text::default();
+    if let Some((loss, accuracy)) = report.head_alone {
+        text.line(format!(
+            "head alone: validation loss {loss:.4}, accuracy {accuracy:.4}"
+        ));
+    }
+    text.line(match report.trained.best_epoch {
         0 => "no joint epoch was better on the validation pictures than the head alone: the base \
-              is as it was\n"
+              is as it was"
             .to_owned(),
         epoch => format!(
-            "trained jointly from {} on: epoch {epoch} of {} is kept\n",
-            printable(&report.first_layer),
-            report.epochs
+            "trained jointly from {} on: epoch {epoch} of {} is kept",
+            report.first_layer, report.epochs
         ),
-    };
-    Out::new().text(&format!("{alone}{kept}\n"))?;
+    });
+    text.gap();
+    Out::new().text(&text)?;
     train_report(json, &report.trained)
 }
 
@@ -103,22 +115,21 @@ pub(super) fn store(json: bool, store: &FeatureStore) -> Result<()> {
     let line = |file: &str, shape: &[usize], cut: &str| {
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
         format!(
-            "{}: {} rows of {} features from {} at {cut}, {} skipped\n",
-            printable(&store.dir().join(file).to_string_lossy()),
+            "{}: {} rows of {} features from {} at {cut}, {} skipped",
+            store.dir().join(file).to_string_lossy(),
             meta.rows,
             shape.join("×"),
             meta.backbone.model,
             meta.errors
         )
     };
-    let mut text: String = meta
-        .arrays
-        .iter()
-        .map(|array| line(&array.file, &array.shape, &array.cut))
-        .collect();
-    if text.is_empty() {
+    let mut text = Text::default();
+    for array in &meta.arrays {
+        text.line(line(&array.file, &array.shape, &array.cut));
+    }
+    if meta.arrays.is_empty() {
         let cuts = meta.backbone.cut.to_string();
-        text = line("features.npy", &meta.feature_shape, &cuts);
+        text.line(line("features.npy", &meta.feature_shape, &cuts));
     }
     Out::new().text(&text)
 }
@@ -129,17 +140,15 @@ pub(super) fn evaluation(json: bool, evaluation: &Evaluation) -> Result<()> {
         return Ok(());
     }
     let confusion = &evaluation.confusion;
-    let mut text = metrics_table(&evaluation.classes, confusion);
-    if evaluation.classes.len() <= WIDEST_CONFUSION {
-        text += &format!("\n{}", confusion_table(&evaluation.classes, confusion));
-    }
-    text += &format!(
-        "\naccuracy {:.4}, loss {:.4} over {} pictures, {} skipped\n",
+    let mut text = by_class(&evaluation.classes, confusion);
+    text.gap();
+    text.line(format!(
+        "accuracy {:.4}, loss {:.4} over {} pictures, {} skipped",
         confusion.accuracy(),
         evaluation.loss,
         confusion.total(),
         evaluation.skipped
-    );
+    ));
     Out::new().text(&text)
 }
 
@@ -162,11 +171,9 @@ pub(super) fn quantize_report(json: bool, report: &QuantizeReport) -> Result<()>
         layers: report.layers,
         float_layers: &report.float_layers,
     };
-    let text = format!(
-        "{}\nsaved {}\n{}",
-        quantize_text(&summary),
-        printable(&report.output.to_string_lossy()),
-        same_results(&report.verification)
-    );
+    let mut text = quantize_text(&summary);
+    text.gap();
+    text.line(format!("saved {}", report.output.to_string_lossy()));
+    text.add(&same_results(&report.verification));
     Out::new().text(&text)
 }

@@ -6,7 +6,7 @@ use crate::cli::layers::configuration;
 use crate::cli::output::Out;
 use crate::error::Result;
 use crate::job::{JobCard, LayerScore, ProbeConfig, ProbeReport, probe_layers};
-use crate::report::{finish, grouped, plain, printable};
+use crate::report::{Table, Text, grouped};
 
 /// Runs `tl-batch probe-layers`.
 pub(super) fn run(face: &Face, args: &ProbeLayersArgs) -> Result<()> {
@@ -27,13 +27,13 @@ pub(super) fn run(face: &Face, args: &ProbeLayersArgs) -> Result<()> {
     }
 }
 
-fn report_text(report: &ProbeReport) -> String {
-    let mut table = plain(&[
+fn report_text(report: &ProbeReport) -> Text {
+    let mut table = Table::new([
         "layer", "output", "features", "accuracy", "", "ms/image", "bytes", "",
     ]);
     for (i, layer) in report.layers.iter().enumerate() {
-        table.add_row([
-            printable(&layer.layer),
+        table.row([
+            layer.layer.clone(),
             shape(layer),
             layer.features.to_string(),
             format!("{:.4}", layer.accuracy),
@@ -44,17 +44,24 @@ fn report_text(report: &ProbeReport) -> String {
         ]);
     }
     let best = &report.layers[report.best];
-    format!(
-        "{}\n{} pictures, {} folds, the same for all layers; always saying the largest class: {:.4}\n{}\
-         features are kept in {store}; to make a model of them:\n  tl-batch train {store} --cut {} -o model.onnx\n",
-        finish(table),
-        report.images,
-        report.folds,
-        report.largest_class,
-        cheaper(report),
-        printable(&best.layer),
-        store = printable(&report.store.to_string_lossy()),
-    )
+    let mut text = table.text();
+    text.gap();
+    text.line(format!(
+        "{} pictures, {} folds, the same for all layers; always saying the largest class: {:.4}",
+        report.images, report.folds, report.largest_class,
+    ));
+    if let Some(line) = cheaper(report) {
+        text.line(line);
+    }
+    let store = report.store.to_string_lossy();
+    text.line(format!(
+        "features are kept in {store}; to make a model of them:"
+    ));
+    text.line(format!(
+        "  tl-batch train {store} --cut {} -o model.onnx",
+        best.layer
+    ));
+    text
 }
 
 fn shape(layer: &LayerScore) -> String {
@@ -63,7 +70,7 @@ fn shape(layer: &LayerScore) -> String {
 }
 
 /// Names the fastest layer that is as good as the best as far as the folds can tell.
-fn cheaper(report: &ProbeReport) -> String {
+fn cheaper(report: &ProbeReport) -> Option<String> {
     let best = &report.layers[report.best];
     let enough = best.accuracy - best.standard_deviation;
     let fastest = report
@@ -71,12 +78,11 @@ fn cheaper(report: &ProbeReport) -> String {
         .iter()
         .filter(|layer| layer.accuracy >= enough && layer.image_ms < 0.9 * best.image_ms)
         .min_by(|a, b| a.image_ms.total_cmp(&b.image_ms));
-    match fastest {
-        Some(layer) => format!(
-            "{} is within one ± of the best in {:.0} % of its time\n",
-            printable(&layer.layer),
+    fastest.map(|layer| {
+        format!(
+            "{} is within one ± of the best in {:.0} % of its time",
+            layer.layer,
             100.0 * layer.image_ms / best.image_ms
-        ),
-        None => String::new(),
-    }
+        )
+    })
 }

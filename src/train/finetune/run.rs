@@ -159,7 +159,7 @@ impl Run {
                 &mut self.gradients,
                 &mut self.workspace,
                 tuning.threads,
-            );
+            )?;
             let loss: f32 = results.iter().map(|r| r.loss).sum();
             if !loss.is_finite() {
                 return Err(Error::Diverged { epoch, loss });

@@ -347,6 +347,7 @@ impl State {
             model: self.saved_model(),
             dataset: self.config.dataset.clone(),
             labels: self.config.labels.clone(),
+            layout: self.config.layout,
             split: None,
             pipeline: self.config.pipeline.clone(),
         }));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::start::Side;
 use super::{Screen, State};
 use crate::backbone::{KnownModel, Weights};
+use crate::dataset::Layout;
 use crate::job::FitConfig;
 
 impl State {
@@ -20,6 +21,7 @@ impl State {
         }
         self.config.dataset = path;
         self.config.labels = None;
+        self.config.layout = Layout::default();
         self.open_data_set();
         self.go(Screen::Data);
     }
@@ -77,11 +79,13 @@ impl State {
         let data_set_changed = (
             &config.dataset,
             &config.labels,
+            config.layout,
             &config.split,
             config.head.seed,
         ) != (
             &self.config.dataset,
             &self.config.labels,
+            self.config.layout,
             &self.config.split,
             self.config.head.seed,
         );

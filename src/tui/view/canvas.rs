@@ -9,10 +9,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use ratatui_image::Image;
 
+use crate::error::{is_unsafe, printable};
 use crate::tui::event::{PictureKey, PictureSource, Seen, Target};
 use crate::tui::state::State;
 use crate::tui::state::cursor::Cursor;
-use crate::tui::text::{fit, path_text, wrap};
+use crate::tui::text::{cells, fit, path_text, wrap};
 use crate::tui::theme::{Font, Mark, Theme};
 
 /// A terminal from this size on has room for frames around panels.
@@ -27,20 +28,26 @@ pub(super) struct Canvas<'a, 'f> {
 }
 
 impl Canvas<'_, '_> {
-    /// Writes one line from the left; what does not fit is cut.
+    /// Writes one line from the left, as [`printable`] text; what does not fit is cut.
     pub fn line<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
         if row < area.height {
+            let mut line = line.into();
+            for span in &mut line.spans {
+                if span.content.contains(is_unsafe) {
+                    span.content = printable(&span.content).into();
+                }
+            }
             let buffer = self.frame.buffer_mut();
-            buffer.set_line(area.x, area.y + row, &line.into(), area.width);
+            buffer.set_line(area.x, area.y + row, &line, area.width);
         }
     }
 
     /// Writes one line that ends at the right edge.
     pub fn line_right<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
         let line = line.into();
-        let width = (line.width() as u16).min(area.width);
+        let width = length(line.width()).min(area.width);
         let place = Rect {
-            x: area.right() - width,
+            x: area.right().saturating_sub(width),
             width,
             ..area
         };
@@ -53,7 +60,7 @@ impl Canvas<'_, '_> {
         for (row, line) in lines.iter().enumerate().take(area.height.into()) {
             self.line(area, row as u16, Span::styled(line.clone(), style));
         }
-        (lines.len() as u16).min(area.height)
+        length(lines.len()).min(area.height)
     }
 
     /// Draws a panel with a title, and something on its right; returns the inside.
@@ -96,7 +103,7 @@ impl Canvas<'_, '_> {
         };
         let left = line.width();
         self.line(head, 0, line);
-        if !right.is_empty() && left + right.chars().count() + 3 < usize::from(head.width) {
+        if !right.is_empty() && left + cells(right) + 3 < usize::from(head.width) {
             let line = Span::styled(format!(" {right} "), self.theme.faint());
             self.line_right(head, 0, line);
         }
@@ -151,7 +158,7 @@ impl Canvas<'_, '_> {
                     self.theme.strong()
                 };
                 let row = Rect {
-                    width: text.right() - area.x,
+                    width: text.right().saturating_sub(area.x),
                     ..place
                 };
                 self.frame.buffer_mut().set_style(row, style);
@@ -173,8 +180,8 @@ impl Canvas<'_, '_> {
     fn scrollbar(&mut self, area: Rect, len: usize, first: usize) {
         let height = usize::from(area.height);
         let thumb = (height * height / len).max(1);
-        let room = height - thumb;
-        let place = first * room / (len - height).max(1);
+        let room = height.saturating_sub(thumb);
+        let place = first * room / len.saturating_sub(height).max(1);
         for y in 0..height {
             let (symbol, style) = if (place..place + thumb).contains(&y) {
                 ("█", self.theme.faint())
@@ -259,11 +266,11 @@ impl Canvas<'_, '_> {
         for (row, line) in lines.into_iter().enumerate() {
             let line = Span::styled(line, style);
             let place = Rect {
-                x: area.x + (area.width.saturating_sub(line.width() as u16)) / 2,
-                width: (line.width() as u16).min(area.width),
+                x: area.x + (area.width.saturating_sub(length(line.width()))) / 2,
+                width: length(line.width()).min(area.width),
                 ..area
             };
-            self.line(place, (first + row) as u16, line);
+            self.line(place, length(first + row), line);
         }
     }
 
@@ -280,7 +287,12 @@ impl Canvas<'_, '_> {
 
 /// Lines that `text` takes at `width` cells.
 pub(super) fn wrapped_lines(text: &str, width: u16) -> u16 {
-    wrap(text, width.into()).len() as u16
+    length(wrap(text, width.into()).len())
+}
+
+/// A number of cells or lines as the terminal counts them; what is longer than any terminal is cut anyway.
+pub(super) fn length(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 /// Columns of `area` from the left with these widths, one cell apart; the last gets the rest.
@@ -294,7 +306,7 @@ pub(super) fn columns<const N: usize>(area: Rect, widths: [u16; N]) -> [Rect; N]
             widths[i].min(left)
         };
         let column = Rect { x, width, ..area };
-        x = (x + width + 1).min(area.right());
+        x = x.saturating_add(width).saturating_add(1).min(area.right());
         column
     })
 }
@@ -310,7 +322,7 @@ pub(super) fn rows<const N: usize>(area: Rect, heights: [u16; N]) -> [Rect; N] {
             heights[i].min(left)
         };
         let row = Rect { y, height, ..area };
-        y += height;
+        y = y.saturating_add(height);
         row
     })
 }

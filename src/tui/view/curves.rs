@@ -5,7 +5,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 
-use super::canvas::Canvas;
+use super::canvas::{Canvas, length};
 use crate::progress::EpochStats;
 
 /// More points than this are thinned out: no terminal has as many columns of dots.
@@ -150,11 +150,12 @@ fn legend(canvas: &mut Canvas, area: Rect, validation: bool) {
         spans.push(Span::styled("  ─ val", theme.validation()));
     }
     let line = Line::from(spans);
-    if line.width() as u16 + 20 <= area.width && area.height >= 6 {
+    let width = length(line.width());
+    if width.saturating_add(20) <= area.width && area.height >= 6 {
         let row = area.height - 1;
         let middle = Rect {
-            x: area.x + (area.width - line.width() as u16) / 2,
-            width: line.width() as u16,
+            x: area.x + (area.width - width) / 2,
+            width,
             ..area
         };
         canvas.line(middle, row, line);

@@ -10,7 +10,7 @@
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::canvas::{Canvas, columns, rows};
+use super::canvas::{Canvas, columns, length, rows};
 use super::status::name;
 use crate::job::Overview;
 use crate::report::{grouped, printable};
@@ -24,9 +24,9 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     match &state.data.overview {
         Some(Ok(overview)) => {
             let [lists, pictures] = columns(area, [area.width * 11 / 20, 0]);
-            let warnings = state.data.warnings().len() as u16;
-            let low = (warnings.max(1) + 3).clamp(4, lists.height / 2);
-            let [classes, below] = rows(lists, [lists.height - low, low]);
+            let warnings = length(state.data.warnings().len()).min(lists.height);
+            let low = (warnings.max(1) + 3).min(lists.height / 2);
+            let [classes, below] = rows(lists, [lists.height.saturating_sub(low), low]);
             draw_classes(canvas, classes, overview);
             draw_warnings(canvas, below, overview);
             draw_pictures(canvas, pictures);
@@ -125,17 +125,29 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     }
     let room = usize::from(inner.height);
     let more = warnings.len() > room;
-    for (row, warning) in warnings.iter().take(room - usize::from(more)).enumerate() {
+    for (row, warning) in warnings
+        .iter()
+        .take(room.saturating_sub(usize::from(more)))
+        .enumerate()
+    {
         let mark = Span::styled(format!("{} ", theme.mark(Mark::Warning)), theme.warn());
         let text = Span::raw(fit(&printable(warning), width));
         canvas.line(inner, row as u16, Line::from(vec![mark, text]));
     }
     if more && room > 0 {
         let text = format!("and {} more", warnings.len() - (room - 1));
-        canvas.line(inner, inner.height - 1, Span::styled(text, theme.faint()));
+        canvas.line(
+            inner,
+            inner.height.saturating_sub(1),
+            Span::styled(text, theme.faint()),
+        );
     } else if !overview.skipped.is_empty() && warnings.len() < room {
         let text = format!("{} other files passed over", overview.skipped.len());
-        canvas.line(inner, inner.height - 1, Span::styled(text, theme.faint()));
+        canvas.line(
+            inner,
+            inner.height.saturating_sub(1),
+            Span::styled(text, theme.faint()),
+        );
     }
 }
 
@@ -165,7 +177,7 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
     let across = (inner.width / 17).max(1);
     let down = (inner.height / 8).max(1);
     let (width, height) = (inner.width / across, inner.height / down);
-    let page = usize::from(across * down);
+    let page = usize::from(across) * usize::from(down);
     let first = data.picture / page * page;
     for i in 0..page {
         let number = first + i;
@@ -176,8 +188,8 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
         let cell = Rect {
             x: inner.x + column * width,
             y: inner.y + row * height,
-            width: width - 1,
-            height: height - 1,
+            width: width.saturating_sub(1),
+            height: height.saturating_sub(1),
         };
         let file = PictureSource::File(canvas.state.root().join(&picture.path));
         canvas.thumbnail(cell, file, &name(&picture.path), number == data.picture);

@@ -15,11 +15,11 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Sparkline, Widget};
 
-use super::canvas::{Canvas, columns, rows};
+use super::canvas::{Canvas, columns, length, rows};
 use crate::report::{duration, grouped, printable};
 use crate::tui::event::Target;
 use crate::tui::state::runs::Status;
-use crate::tui::text::{fit_end, left, path_text, percent, right};
+use crate::tui::text::{cells, fit_end, left, path_text, percent, right};
 use crate::tui::theme::Mark;
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
@@ -32,7 +32,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let [head, rest] = rows(area, [4, 0]);
     draw_head(canvas, head);
     let [wide, side] = columns(rest, [rest.width * 3 / 5, 0]);
-    let workers = (extract.workers.len() as u16).clamp(1, 8) + if roomy { 2 } else { 1 };
+    let workers = length(extract.workers.len()).clamp(1, 8) + if roomy { 2 } else { 1 };
     let bars = if roomy { 5 } else { 4 };
     let [speed, workers, time] = rows(
         wide,
@@ -50,7 +50,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     } else {
         side.height / 2
     };
-    let [picture, skipped] = rows(side, [side.height - skipped, skipped]);
+    let [picture, skipped] = rows(side, [side.height.saturating_sub(skipped), skipped]);
     draw_picture(canvas, picture);
     draw_skipped(canvas, skipped);
 }
@@ -59,7 +59,9 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let inner = canvas.panel(area, "Extract", "");
     let text = match (canvas.state.runs.latest(), &canvas.state.attached) {
         (Some(run), _) => match &run.status {
-            Status::Failed(message) => format!("it failed before the first picture:\n{message}"),
+            Status::Failed(message) => {
+                format!("it failed before the first picture:\n{}", printable(message))
+            },
             Status::Stopped(_) => "it was stopped before the first picture".into(),
             _ => "getting ready: the data set is scanned and the base is loaded…".to_owned(),
         },
@@ -95,7 +97,7 @@ fn draw_head(canvas: &mut Canvas, area: Rect) {
         grouped(extract.total),
         percent(share)
     );
-    let bar_width = usize::from(inner.width).saturating_sub(figures.chars().count());
+    let bar_width = usize::from(inner.width).saturating_sub(cells(&figures));
     let style = if extract.ended.is_some() {
         theme.good()
     } else {

@@ -3,12 +3,12 @@
 use ratatui::layout::Rect;
 use ratatui::text::Span;
 
-use super::canvas::{Canvas, rows};
+use super::canvas::{Canvas, length, rows};
 use crate::report::printable;
 use crate::tui::event::Target;
 use crate::tui::state::cursor::Cursor;
 use crate::tui::state::train::Confusion;
-use crate::tui::text::{fit, left, percent, right};
+use crate::tui::text::{cells, fit, left, percent, right};
 use crate::tui::theme::Depth;
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
@@ -35,11 +35,11 @@ fn draw_grid(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     let longest = confusion
         .classes
         .iter()
-        .map(|name| name.chars().count())
+        .map(|name| cells(&printable(name)))
         .max()
         .unwrap_or(0);
-    let names = (longest as u16).clamp(4, (area.width / 4).max(6)) + 1;
-    let room = area.width - names;
+    let names = length(longest).clamp(4, (area.width / 4).max(6)) + 1;
+    let room = area.width.saturating_sub(names);
     let across = usize::from(room / 5).min(classes).max(1);
     let cell_width = (room / across as u16).min(11);
     let line_height = if usize::from(area.height) > 3 * classes {
@@ -55,7 +55,7 @@ fn draw_grid(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     for (x, column) in columns.clone().enumerate() {
         let place = Rect {
             x: area.x + names + x as u16 * cell_width,
-            width: cell_width - 1,
+            width: cell_width.saturating_sub(1),
             ..area
         };
         let name = right(
@@ -90,7 +90,7 @@ fn draw_grid(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
             let cell = Rect {
                 x: area.x + names + x as u16 * cell_width,
                 y: top,
-                width: cell_width - 1,
+                width: cell_width.saturating_sub(1),
                 height: line_height,
             };
             let heat = theme.heat(share, line == column);

@@ -29,7 +29,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use self::canvas::{Canvas, rows};
+use self::canvas::{Canvas, length, rows};
 use super::event::{Seen, Target};
 use super::keys::{self, Action};
 use super::state::runs::Status;
@@ -57,7 +57,7 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
         canvas.say(area, &text);
         return canvas.seen;
     }
-    let [head, body, status, hints] = rows(area, [1, area.height - 3, 1, 1]);
+    let [head, body, status, hints] = rows(area, [1, area.height.saturating_sub(3), 1, 1]);
     tabs(&mut canvas, head);
     match state.screen {
         Screen::Start => start::draw(&mut canvas, body),
@@ -158,7 +158,7 @@ fn tabs(canvas: &mut Canvas, area: Rect) {
         let line = Line::from(spans);
         let place = Rect {
             x,
-            width: (line.width() as u16).min(area.right().saturating_sub(x)),
+            width: length(line.width()).min(area.right().saturating_sub(x)),
             ..area
         };
         canvas.line(place, 0, line);

@@ -5,13 +5,13 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 
-use super::canvas::{Canvas, rows, wrapped_lines};
+use super::canvas::{Canvas, length, rows, wrapped_lines};
 use crate::report::printable;
 use crate::tui::event::Target;
 use crate::tui::keys::{self, Place};
 use crate::tui::state::form::Form;
 use crate::tui::state::{Over, Screen};
-use crate::tui::text::{fit, fit_end, left, path_text};
+use crate::tui::text::{cells, fit, fit_end, left, path_text};
 
 pub(super) fn draw(canvas: &mut Canvas, body: Rect) {
     match &canvas.state.over {
@@ -53,8 +53,8 @@ fn window(canvas: &mut Canvas, body: Rect, width: u16, height: u16, title: &str)
     let width = width.min(body.width);
     let height = height.min(body.height);
     let area = Rect {
-        x: body.x + (body.width - width) / 2,
-        y: body.y + (body.height - height) / 2,
+        x: body.x + body.width.saturating_sub(width) / 2,
+        y: body.y + body.height.saturating_sub(height) / 2,
         width,
         height,
     };
@@ -65,8 +65,8 @@ fn window(canvas: &mut Canvas, body: Rect, width: u16, height: u16, title: &str)
 
 fn ask(canvas: &mut Canvas, body: Rect, title: &str, question: &str) {
     let lines = wrapped_lines(question, 54);
-    let inner = window(canvas, body, 60, lines + 4, title);
-    let [text, answers] = rows(inner, [lines + 1, 1]);
+    let inner = window(canvas, body, 60, lines.saturating_add(4), title);
+    let [text, answers] = rows(inner, [lines.saturating_add(1), 1]);
     canvas.wrapped(text, question, Default::default());
     let spans: Vec<Span> = keys::own_bindings(canvas.state.place())
         .filter(|b| !b.hint.is_empty())
@@ -81,9 +81,15 @@ fn ask(canvas: &mut Canvas, body: Rect, title: &str, question: &str) {
 }
 
 fn draw_line(canvas: &mut Canvas, body: Rect, title: &str, text: &str) {
-    let inner = window(canvas, body, body.width.min(100) - 4, 3, title);
+    let inner = window(
+        canvas,
+        body,
+        body.width.min(100).saturating_sub(4),
+        3,
+        title,
+    );
     let shown = fit_end(&printable(text), usize::from(inner.width).saturating_sub(2));
-    let end = inner.x + Span::raw(&shown).width() as u16;
+    let end = inner.x + length(cells(&shown));
     canvas.line(inner, 0, Span::raw(shown));
     canvas.show_cursor(end, inner.y);
 }
@@ -115,7 +121,7 @@ fn draw_help(canvas: &mut Canvas, body: Rect, top: usize) {
     if len > height {
         let text = format!("{}–{} of {len}, ↑ ↓", top + 1, top + height);
         let head = Rect {
-            y: inner.y - 1,
+            y: inner.y.saturating_sub(1),
             height: 1,
             ..inner
         };
@@ -164,12 +170,12 @@ fn draw_settings(canvas: &mut Canvas, body: Rect, form: &Form) {
     );
     if let (Some(text), Some(place)) = (&form.editing, row_of(form, list.height)) {
         let shown = fit_end(text, values.saturating_sub(1));
-        let x = list.x + 2 + 16 + 18 + Span::raw(shown).width() as u16;
+        let x = list.x + 2 + 16 + 18 + length(cells(&shown));
         canvas.show_cursor(x, list.y + place);
     }
     let about = Rect {
         y: about.y + 1,
-        height: about.height - 1,
+        height: about.height.saturating_sub(1),
         ..about
     };
     match (&form.problem, form.selected()) {

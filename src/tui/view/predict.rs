@@ -17,7 +17,7 @@ use crate::backbone::Prediction;
 use crate::report::{grouped, printable};
 use crate::tui::event::Target;
 use crate::tui::state::predict::Scored;
-use crate::tui::text::{fit, fit_end, left, path_text, percent, right};
+use crate::tui::text::{cells, fit_end, left, path_text, percent, right};
 use crate::tui::theme::Mark;
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
@@ -184,7 +184,7 @@ fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Optio
     let width = usize::from(area.width);
     let longest = classes
         .iter()
-        .map(|(class, _)| first_name(class).chars().count())
+        .map(|(class, _)| cells(&printable(first_name(class))))
         .max();
     let bar_width = (width / 4).max(4);
     let names = width
@@ -205,7 +205,7 @@ fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Optio
             theme.faint()
         };
         let [full, rest] = canvas.bar(f64::from(*share), bar_width, style);
-        let text = left(&fit(&printable(first_name(class)), names - 2), names - 2);
+        let text = left(&printable(first_name(class)), names.saturating_sub(2));
         canvas.line(
             area,
             row as u16,

@@ -30,7 +30,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         return;
     }
     let about = 8.min(area.height / 2);
-    let [list, detail] = rows(area, [area.height - about, about]);
+    let [list, detail] = rows(area, [area.height.saturating_sub(about), about]);
     let inner = canvas.panel(list, "Runs", &runs.all.len().to_string());
     let [head, list] = rows(inner, [1, 0]);
     let head = Rect {

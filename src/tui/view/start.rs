@@ -27,8 +27,8 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let inset = Rect {
         x: area.x + 1,
         y: area.y + 1,
-        width: area.width - 2,
-        height: area.height - 1,
+        width: area.width.saturating_sub(2),
+        height: area.height.saturating_sub(1),
     };
     let lines = wrapped_lines(WELCOME, inset.width);
     let style = canvas.theme.faint();

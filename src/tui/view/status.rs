@@ -10,7 +10,7 @@ use crate::progress::Phase;
 use crate::report::{duration, grouped};
 use crate::tui::state::State;
 use crate::tui::state::runs::{Run, Status};
-use crate::tui::text::path_text;
+use crate::tui::text::{cells, path_text};
 use crate::tui::theme::Mark;
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
@@ -34,7 +34,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
             width: area.width - area.width / 2,
             ..area
         };
-        let blank = " ".repeat(usize::from(place.width).min(text.chars().count() + 2));
+        let blank = " ".repeat(usize::from(place.width).min(cells(&text) + 2));
         canvas.line_right(place, 0, blank);
         canvas.line_right(place, 0, Span::styled(format!("{text} "), theme.strong()));
     }

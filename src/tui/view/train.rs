@@ -15,7 +15,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Sparkline, Widget};
 
-use super::canvas::{Canvas, columns, rows};
+use super::canvas::{Canvas, columns, length, rows};
 use super::curves::{self, Measure};
 use super::matrix;
 use crate::report::printable;
@@ -29,9 +29,9 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         draw_empty(canvas, area);
         return;
     }
-    let classes = train.classes.len() as u16;
-    let low = (classes + 5).clamp(8, area.height / 2);
-    let [curves, facts, below] = rows(area, [area.height - low - 1, 1, low]);
+    let classes = length(train.classes.len()).min(area.height);
+    let low = (classes + 5).max(8).min(area.height / 2);
+    let [curves, facts, below] = rows(area, [area.height.saturating_sub(low + 1), 1, low]);
     let [loss, accuracy] = columns(curves, [curves.width / 2, 0]);
     curves::draw(canvas, loss, Measure::Loss);
     curves::draw(canvas, accuracy, Measure::Accuracy);
@@ -45,7 +45,10 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let inner = canvas.panel(area, "Train", "");
     let text = match canvas.state.runs.latest().map(|run| &run.status) {
         Some(Status::Failed(message)) => {
-            format!("the run failed before the first epoch:\n{message}")
+            format!(
+                "the run failed before the first epoch:\n{}",
+                printable(message)
+            )
         }
         Some(Status::Stopped(_)) => {
             "the run was stopped before the first epoch; r goes on with what is done".to_owned()

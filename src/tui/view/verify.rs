@@ -38,7 +38,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         return;
     }
     let about = area.height / 3;
-    let [list, detail, verdict] = rows(area, [area.height - about - 3, about, 3]);
+    let [list, detail, verdict] = rows(area, [area.height.saturating_sub(about + 3), about, 3]);
     draw_list(canvas, list);
     draw_detail(canvas, detail);
     draw_verdict(canvas, verdict);

@@ -62,7 +62,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
             let cell = Rect {
                 x: sheet.x + view as u16 * width,
                 y: sheet.y + row as u16 * height,
-                width: width - 1,
+                width: width.saturating_sub(1),
                 height,
             };
             let (caption, selected) = match view {

@@ -1,7 +1,11 @@
-//! What is fuzzed: for each kind of file that comes from elsewhere, the way from its bytes to its use. A
+//! What is fuzzed: for each kind of file that comes from elsewhere, the way from its bytes to its use; and graphs that are
+//! made of bytes, run and held against tract. A
 //! target panics if a promise is broken; an error is no panic.
 //!
 //! The fuzzers in `targets/` and the tests in `tests/fuzzed.rs` share them.
+
+mod graph;
+mod jobs;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,17 +19,23 @@ use tl::pixels::{DecodeLimits, Picture, Preprocess, Preprocessor};
 use tl::progress::Progress;
 use tl::saved_model::{SavedModel, verify};
 
+pub use graph::graph;
+pub use jobs::{plan, record, write_plan_seeds};
+
 /// What is done with the bytes of a file.
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("graph", graph),
     ("picture", picture),
     ("store", store),
     ("saved_model", saved_model),
     ("onnx", onnx),
     ("settings", settings),
     ("labels", labels),
+    ("record", record),
+    ("plan", plan),
 ];
 
 /// A panic that the library catches becomes an error: that is the promise. The fuzzer's own hook would end the
@@ -79,7 +89,7 @@ pub fn store(bytes: &[u8]) {
         let _ = store.errors();
         let mut row = vec![0.0; store.matrix().dim()];
         for i in 0..store.index().len() {
-            store.matrix().row_into(i, &mut row);
+            let _ = store.matrix().row_into(i, &mut row);
         }
     }
 }

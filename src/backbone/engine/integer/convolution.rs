@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::IntegerWeights;
 use super::gemm::{Layer, PackedBytes, QUAD};
+use super::{IntegerWeights, Outcome};
 use crate::backbone::engine::gemm::Rows;
-use crate::backbone::engine::map::{Map, Shape, Window};
+use crate::backbone::engine::geometry::{Window, product};
+use crate::backbone::engine::map::{Element, Map, Shape};
 use crate::backbone::engine::simd::{DotSet, InstructionSet};
 use crate::backbone::engine::step::{Scratch, Step};
 
@@ -22,10 +23,20 @@ pub(in crate::backbone::engine) struct IntegerConvolution {
     zero: u8,
     /// Whether the input must be copied to have that around it.
     copies: bool,
+    /// Rows of the input, or of its copy.
+    height: usize,
+    /// Bytes from one row of the input, or of its copy, to the next.
+    row: usize,
+    /// Bytes of the copy; 0 without one.
+    copied: usize,
+    /// Bytes from the patch of one output to that of the next in its row, and in its column.
+    patches: [usize; 2],
+    outcome: Outcome,
 }
 
 impl IntegerConvolution {
-    /// `input` is the shape of the input as it lies in memory.
+    /// `input` is the shape of the input as it lies in memory. None if the padded input or the weights are too large, or
+    /// if there are not as many weights as the windows have taps.
     pub(in crate::backbone::engine) fn new(
         isa: InstructionSet,
         set: DotSet,
@@ -33,14 +44,32 @@ impl IntegerConvolution {
         columns: Window,
         input: &Shape,
         weights: &IntegerWeights,
-    ) -> IntegerConvolution {
+    ) -> Option<IntegerConvolution> {
         let (height, width) = (rows.size, columns.size);
         let inputs = input.channels;
         let copies = rows.reaches_outside() || columns.reaches_outside();
-        let row = row_bytes(&columns, input.pixel, copies);
+        let extent = |window: &Window| {
+            if copies {
+                window.extent()
+            } else {
+                window.input
+            }
+        };
+        let row = product(&[extent(&columns), input.pixel])?;
+        let whole = product(&[extent(&rows), row])?;
+        let patches = [
+            product(&[columns.stride, input.pixel])?,
+            product(&[rows.stride, row])?,
+        ];
+        let outputs = weights.bias.len();
+        let counted = product(&[outputs, inputs, height, width])? == weights.values.len()
+            && weights.scales.len() == outputs;
+        if !counted {
+            return None;
+        }
         // Quads of a tap; a tap's last may have weights of 0.
         let quads = inputs.div_ceil(QUAD);
-        let depth = height * width * quads;
+        let depth = product(&[height, width, quads])?;
         let offset = |k: usize| {
             let (tap, quad) = (k / quads, k % quads);
             let (y, x) = (tap / width, tap % width);
@@ -54,13 +83,12 @@ impl IntegerConvolution {
             }
             weights.values[(output * inputs + channel) * height * width + tap]
         };
-        let outputs = weights.bias.len();
         let layer = Layer {
             outputs,
             bias: &weights.beginnings(),
             scales: &weights.multipliers(),
         };
-        IntegerConvolution {
+        Some(IntegerConvolution {
             rows,
             columns,
             inputs,
@@ -73,30 +101,32 @@ impl IntegerConvolution {
                 &layer,
                 weights.outcome(),
                 weight,
-            ),
+            )?,
             pixel: input.pixel,
             zero: weights.input.zero,
             copies,
-        }
-    }
-
-    /// Bytes from one row of the input, or of its copy, to the next.
-    fn row(&self) -> usize {
-        row_bytes(&self.columns, self.pixel, self.copies)
+            height: extent(&rows),
+            row,
+            copied: if copies { whole } else { 0 },
+            patches,
+            outcome: weights.outcome(),
+        })
     }
 
     /// Copies what the output's `rows` need of the input, with zeros around it, to the rows from 0 of `copy`.
     ///
     /// # Safety
-    /// `input` must be valid for those rows, `copy` for as many.
+    /// `input` must have a shape that [`Step::fits`] accepts and those rows, `copy` as many bytes as are copied.
     unsafe fn copy(&self, input: Map, rows: &Range<usize>, copy: *mut u8) {
         let first = rows.start * self.rows.stride;
         let count = self.rows.span(rows.len());
-        let row = self.row();
+        assert!(count <= self.height, "a strip is higher than its copy");
+        let row = self.row;
         let left = (self.columns.before * self.pixel).min(row);
         let middle = (self.columns.input * self.pixel).min(row - left);
         for i in 0..count {
-            // SAFETY: only rows of the input are read, and each copied row is filled to its length.
+            // SAFETY: `count` was held against the rows of the copy, each of which is filled to its length. Of the input,
+            // only rows that there are are read, and of them at most as many columns as it has.
             unsafe {
                 let to = copy.add(i * row);
                 let y = (first + i).wrapping_sub(self.rows.before);
@@ -110,15 +140,6 @@ impl IntegerConvolution {
                     .write_bytes(self.zero, row - left - middle);
             }
         }
-    }
-}
-
-/// Bytes from one row of the input, or of its copy, to the next.
-fn row_bytes(columns: &Window, pixel: usize, copies: bool) -> usize {
-    if copies {
-        columns.span(columns.output) * pixel
-    } else {
-        columns.input * pixel
     }
 }
 
@@ -141,21 +162,33 @@ impl Step for IntegerConvolution {
     }
 
     fn scratch_len(&self) -> usize {
-        if !self.copies {
-            return 0;
-        }
-        let height = self.rows.span(self.rows.output);
-        (height * self.row()).div_ceil(size_of::<f32>())
+        self.copied.div_ceil(size_of::<f32>())
     }
 
     fn weight_bytes(&self) -> usize {
         self.matrix.bytes()
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_input_of(&self.rows, &self.columns)
+            && (input.channels, input.pixel) == (self.inputs, self.pixel)
+            && input.element == Element::Byte)
+            // A quad that begins within a pixel ends there.
+            && self.pixel.is_multiple_of(QUAD)
+            && output.is_output_of(&self.rows, &self.columns)
+            && (output.channels, output.pixel) == (self.outputs, self.matrix.columns())
+            && output.element == self.outcome.element()
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch) {
+        if rows.is_empty() {
+            return;
+        }
         let data = if self.copies {
+            assert!(self.scratch_len() <= scratch.values.len());
             let copy: *mut u8 = scratch.values.as_mut_ptr().cast();
-            // SAFETY: the input has the rows that `input_rows` names; scratch has room for their copies.
+            // SAFETY: the caller's input has the rows that `input_rows` names; scratch has room for their copies, as was
+            // just asked.
             unsafe { self.copy(inputs[0], &rows, copy) };
             copy.cast_const()
         } else {
@@ -163,8 +196,8 @@ impl Step for IntegerConvolution {
         };
         let left = Rows {
             data,
-            stride: self.columns.stride * self.pixel,
-            group: self.rows.stride * self.row(),
+            stride: self.patches[0],
+            group: self.patches[1],
         };
         let product = Rows {
             data: output.bytes(rows.start),
@@ -172,8 +205,8 @@ impl Step for IntegerConvolution {
             group: output.shape.row(),
         };
         let (groups, count) = left.without_gaps(rows.len(), output.shape.width);
-        // SAFETY: the patches lie in the input or its copy, whose rows and columns the windows name; the output is
-        // valid for `rows`.
+        // SAFETY: `Window::extent` counts the rows and columns that the patches of all outputs span; the copy has as
+        // many, and an input that is not copied has no fewer. The output is as `fits` asks, with `rows`.
         unsafe { self.matrix.multiply(groups, count, left, product) }
     }
 }

@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
-use super::gemm::{QUAD, padded_integers};
+use super::gemm::{QUAD, of_bytes, padded_integers};
 use super::{IntegerWeights, Outcome};
 use crate::backbone::engine::buffer::Buffer;
 use crate::backbone::engine::depthwise::padded;
-use crate::backbone::engine::map::{Map, Shape, Window};
+use crate::backbone::engine::geometry::{Window, floats, padded_to, product};
+use crate::backbone::engine::map::{Element, Map, Shape};
 use crate::backbone::engine::simd::{
     Dot, DotEntry, DotKernel, DotSet, InstructionSet, MOST_LANES, Simd,
 };
@@ -28,8 +29,12 @@ pub(in crate::backbone::engine) struct IntegerDepthwise {
     scales: Buffer,
     zero: u8,
     outcome: Outcome,
-    lanes: usize,
     kernel: DotEntry<Args>,
+    channels: usize,
+    /// The same, padded to whole vectors.
+    pixel: usize,
+    /// Quads of as many rows as a window has.
+    scratch_len: usize,
 }
 
 struct Args {
@@ -48,31 +53,43 @@ struct Args {
 }
 
 impl IntegerDepthwise {
+    /// None if the windows have gaps, if weights or rows of quads are too large, or if there are not as many weights as
+    /// the windows have taps.
     pub(in crate::backbone::engine) fn new(
         isa: InstructionSet,
         set: DotSet,
         rows: Window,
         columns: Window,
         weights: &IntegerWeights,
-    ) -> IntegerDepthwise {
+    ) -> Option<IntegerDepthwise> {
         let lanes = isa.lanes();
         let channels = weights.bias.len();
-        let taps = rows.size * columns.size;
+        let pixel = padded_to(channels, lanes)?;
+        let taps = product(&[rows.size, columns.size])?;
         let quads = columns.size.div_ceil(QUAD);
-        let each = rows.size * quads * lanes * QUAD;
-        let mut packed = Buffer::zeros(channels.div_ceil(lanes) * each / size_of::<f32>());
+        let each = floats(&[rows.size, quads, lanes])?;
+        let counted = product(&[channels, taps])? == weights.values.len()
+            && weights.scales.len() == channels
+            && rows.dilation == 1
+            && columns.dilation == 1;
+        if !counted {
+            return None;
+        }
+        let mut packed = Buffer::try_zeros(floats(&[pixel / lanes, each])?)?;
         let mut bias = weights.beginnings();
-        let bytes: *mut i8 = packed.as_mut_ptr().cast();
+        let slice = packed.as_mut_slice();
         for (channel, bias) in bias.iter_mut().enumerate() {
-            for tap in 0..taps {
-                let (y, x) = (tap / columns.size, tap % columns.size);
-                let value = weights.values[channel * taps + tap];
+            let kernel = &weights.values[channel * taps..(channel + 1) * taps];
+            for &value in kernel {
                 // What the offset takes away is given back at the beginning.
-                *bias += set.offset() * i32::from(value);
-                let vector = channel / lanes * each;
-                let place = ((y * quads + x / QUAD) * lanes + channel % lanes) * QUAD + x % QUAD;
-                // SAFETY: the buffer has `each` bytes for every vector of channels.
-                unsafe { *bytes.add(vector + place) = value };
+                *bias = bias.wrapping_add(set.offset() * i32::from(value));
+            }
+            for (y, row) in kernel.chunks_exact(columns.size).enumerate() {
+                for (q, taps) in row.chunks(QUAD).enumerate() {
+                    let quad = std::array::from_fn(|i| taps.get(i).copied().unwrap_or(0));
+                    let place = (y * quads + q) * lanes + channel % lanes;
+                    slice[channel / lanes * each + place] = of_bytes(quad);
+                }
             }
         }
         let kernel = match (rows.size, columns.size, columns.stride) {
@@ -82,7 +99,7 @@ impl IntegerDepthwise {
             (5, 5, 2) => set.entry::<Windows<5, 2, 2>>(),
             _ => set.entry::<AnyWindows>(),
         };
-        IntegerDepthwise {
+        Some(IntegerDepthwise {
             rows,
             columns,
             weights: packed,
@@ -90,9 +107,11 @@ impl IntegerDepthwise {
             scales: padded(&weights.multipliers(), lanes),
             zero: weights.input.zero,
             outcome: weights.outcome(),
-            lanes,
             kernel,
-        }
+            channels,
+            pixel,
+            scratch_len: floats(&[rows.size, places(&columns), lanes])?,
+        })
     }
 }
 
@@ -116,16 +135,27 @@ impl Step for IntegerDepthwise {
     }
 
     fn scratch_len(&self) -> usize {
-        self.rows.size * places(&self.columns) * self.lanes
+        self.scratch_len
     }
 
     fn weight_bytes(&self) -> usize {
         self.weights.len() * size_of::<f32>()
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_input_of(&self.rows, &self.columns)
+            && (input.channels, input.pixel) == (self.channels, self.pixel)
+            && input.element == Element::Byte)
+            && output.is_output_of(&self.rows, &self.columns)
+            && (output.channels, output.pixel) == (self.channels, self.pixel)
+            && output.element == self.outcome.element()
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, scratch: &mut Scratch) {
-        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`, as the trait asks; weights,
-        // bias and scales are padded to the vectors of a pixel.
+        assert!(self.scratch_len <= scratch.values.len());
+        // SAFETY: the caller's maps have the rows that `input_rows` names and those of `range`; `fits` held their columns
+        // and pixels against the windows and against weights, bias and scales, which are padded to whole vectors; scratch
+        // has room for the quads, as was just asked.
         unsafe {
             (self.kernel)(&Args {
                 input: inputs[0],
@@ -151,13 +181,14 @@ impl Step for IntegerDepthwise {
 #[inline(always)]
 unsafe fn make_quads<D: Dot>(args: &Args, offset: usize, y: usize, to: *mut u32) {
     let lanes = <D::Floats as Simd>::LANES;
-    let Window { before, input, .. } = args.columns;
+    let (before, input) = (args.columns.before, args.columns.input);
     let y = y.wrapping_sub(args.rows.before);
     let zeros = u32::from_le_bytes([args.zero; QUAD]);
     let mut quad = [zeros; MOST_LANES];
     let places = places(&args.columns);
     let inside = y < args.rows.input;
-    // SAFETY: only rows and columns of the input are read; `to` has room for every place.
+    // SAFETY: only rows and columns of the input are read, of which a pixel is whole vectors; `to` is a row of the ring,
+    // which `scratch_len` makes as long as `places` says.
     unsafe {
         let row = match inside {
             true => args.input.bytes(y).add(offset).cast_const(),
@@ -216,7 +247,7 @@ unsafe fn make_rows<D: Dot>(args: &Args, size: usize, offset: usize, y: usize, m
     let first = y * args.rows.stride;
     *made = first.max(*made);
     while *made < first + size {
-        // SAFETY: the ring has room for all rows of a window.
+        // SAFETY: the ring has room for all rows of a window: `scratch_len` counts them.
         unsafe { make_quads::<D>(args, offset, *made, ring::<D>(args, size, *made)) };
         *made += 1;
     }
@@ -240,7 +271,8 @@ impl<const K: usize, const Q: usize, const STRIDE: usize> DotKernel for Windows<
         let lanes = <D::Floats as Simd>::LANES;
         let (width, pixel) = (args.output.shape.width, args.output.shape.pixel);
         let step = lanes * QUAD;
-        // SAFETY: quads are there for every place that a window of the output begins at; weights for every vector.
+        // SAFETY: `make_rows` makes the quads of every place that a window of the row begins at; `new` made weights,
+        // bias and scale for every vector of channels. Vectors and outputs are those of the maps.
         unsafe {
             for vector in 0..args.output.shape.channels.div_ceil(lanes) {
                 let offset = vector * lanes;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Outcome;
 use crate::backbone::engine::buffer::Buffer;
 use crate::backbone::engine::gemm::{Rows, panels};
+use crate::backbone::engine::geometry::{floats, padded_to};
 use crate::backbone::engine::simd::{Dot, DotEntry, DotKernel, DotSet, Simd};
 
 /// Bytes of the left side that are worked through before the next panel of the right side is fetched.
@@ -47,7 +48,7 @@ impl<const MR: usize, const NV: usize> DotKernel for Tile<MR, NV> {
             return;
         }
         let lanes = <D::Floats as Simd>::LANES;
-        // SAFETY: the caller's pointers are valid for the rows and columns of the tile.
+        // SAFETY: `multiply_panel` gives pointers to the rows and columns of the tile.
         unsafe {
             let mut sums = [[D::sums(args.bias); NV]; MR];
             for row in &mut sums {
@@ -123,6 +124,11 @@ pub(super) struct Layer<'a> {
     pub scales: &'a [f32],
 }
 
+/// Four bytes as what a value of a buffer holds, in their order in memory.
+pub(super) fn of_bytes(values: [i8; QUAD]) -> f32 {
+    f32::from_bits(u32::from_ne_bytes(values.map(|value| value as u8)))
+}
+
 /// `values` padded with zeros to a multiple of `lanes`, as what the bytes of a buffer hold.
 pub(super) fn padded_integers(values: &[i32], lanes: usize) -> Buffer {
     let mut buffer = Buffer::zeros(values.len().next_multiple_of(lanes));
@@ -138,6 +144,8 @@ pub(super) struct PackedBytes {
     lanes: usize,
     /// Quads of a row of the left side.
     depth: usize,
+    /// Outputs, padded to whole vectors.
+    columns: usize,
     /// First column and width in vectors.
     panels: Vec<(usize, usize)>,
     weights: Buffer,
@@ -151,7 +159,7 @@ pub(super) struct PackedBytes {
 
 impl PackedBytes {
     /// Packs the weights of `layer`: `weight(k, output)` gives that of value `k` of a row of the left side, for `k`
-    /// below `depth` quads.
+    /// below `depth` quads. None if the weights are too large together, or if there are not as many offsets as quads.
     pub(super) fn pack(
         set: DotSet,
         lanes: usize,
@@ -160,33 +168,43 @@ impl PackedBytes {
         layer: &Layer,
         outcome: Outcome,
         weight: impl Fn(usize, usize) -> i8,
-    ) -> PackedBytes {
-        let columns = layer.outputs.next_multiple_of(lanes);
+    ) -> Option<PackedBytes> {
+        let columns = padded_to(layer.outputs, lanes)?;
         let widest = (1..=3).rev().find(|&w| set.tile_rows()[w - 1] > 0);
         let panels = panels(widest.unwrap_or(1), columns / lanes);
-        let mut weights = Buffer::zeros(depth * columns);
+        // A quad is as large as an f32.
+        let mut weights = Buffer::try_zeros(floats(&[depth, columns])?)?;
         let mut bias = layer.bias.to_vec();
-        let bytes: *mut i8 = weights.as_mut_ptr().cast();
+        let counted = offsets
+            .as_ref()
+            .is_none_or(|offsets| offsets.len() == depth)
+            && bias.len() == layer.outputs
+            && layer.scales.len() == layer.outputs;
+        if !counted {
+            return None;
+        }
+        let quads = weights.as_mut_slice();
         for &(first, vectors) in &panels {
             let width = vectors * lanes;
-            let start = depth * first * lanes * QUAD;
+            let start = depth * first * lanes;
             for quad in 0..depth {
                 for column in 0..width.min(layer.outputs - (first * lanes).min(layer.outputs)) {
-                    for k in 0..QUAD {
-                        let output = first * lanes + column;
-                        let value = weight(quad * QUAD + k, output);
+                    let output = first * lanes + column;
+                    let values: [i8; QUAD] =
+                        std::array::from_fn(|k| weight(quad * QUAD + k, output));
+                    for value in values {
                         // What the offset takes away is given back at the beginning.
-                        bias[output] += set.offset() * i32::from(value);
-                        // SAFETY: the buffer has `QUAD` bytes for each of `depth` times `columns`.
-                        unsafe { *bytes.add(start + (quad * width + column) * QUAD + k) = value };
+                        bias[output] = bias[output].wrapping_add(set.offset() * i32::from(value));
                     }
+                    quads[start + quad * width + column] = of_bytes(values);
                 }
             }
         }
-        PackedBytes {
+        Some(PackedBytes {
             set,
             lanes,
             depth,
+            columns,
             panels,
             weights,
             bias: padded_integers(&bias, lanes),
@@ -194,7 +212,12 @@ impl PackedBytes {
             offsets,
             outcome,
             tiles: Tiles::of(set),
-        }
+        })
+    }
+
+    /// Outputs, padded to whole vectors.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
     }
 
     /// Bytes of the packed weights.
@@ -214,6 +237,7 @@ impl PackedBytes {
         left: Rows<*const u8>,
         product: Rows<*mut u8>,
     ) {
+        assert!(self.columns <= product.stride);
         let block = (LEFT_BYTES / left.stride.max(1))
             .max(1)
             .next_multiple_of(12);
@@ -221,7 +245,8 @@ impl PackedBytes {
             for row in (0..rows).step_by(block) {
                 let rows = row..(row + block).min(rows);
                 for &panel in &self.panels {
-                    // SAFETY: rows and groups are those for which the caller vouches.
+                    // SAFETY: rows and groups are those for which the caller vouches; the columns were held against
+                    // the product's when this began, panels are this matrix's own.
                     unsafe { self.multiply_panel(panel, group, rows.clone(), left, product) };
                 }
             }
@@ -254,8 +279,8 @@ impl PackedBytes {
         let mut row = rows.start;
         for tile in 0..count {
             let height = height + usize::from(tile < taller);
-            // SAFETY: rows and columns lie within the matrices that the caller vouches for; the packed values are
-            // there for every panel.
+            // SAFETY: rows and columns lie within the matrices that the caller vouches for; `pack` made weights for
+            // every panel, an offset for every quad, and a bias and a scale for every column.
             unsafe {
                 let to = group * product.group + row * product.stride + column;
                 let args = TileArgs {

@@ -18,6 +18,8 @@ pub(super) use pixelwise::{Dequantize, MaxBytes, Quantize, SumBytes};
 
 use std::sync::Arc;
 
+use super::map::Element;
+
 /// What the bytes of a map stand for: `(q − zero) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::backbone) struct Steps {
@@ -49,7 +51,27 @@ pub(super) struct IntegerWeights {
     pub output: Option<Steps>,
 }
 
+impl Outcome {
+    /// What the values of a map of results are.
+    fn element(self) -> Element {
+        match self {
+            Outcome::Bytes { .. } => Element::Byte,
+            Outcome::Floats => Element::Float,
+        }
+    }
+}
+
 impl IntegerWeights {
+    /// Whether no sum of products can leave 32 bits, whatever the bytes of the input are.
+    pub(super) fn sums_fit(&self) -> bool {
+        let each = self.values.len() / self.bias.len().max(1);
+        let kernels = self.values.chunks_exact(each.max(1));
+        self.bias.iter().zip(kernels).all(|(&bias, kernel)| {
+            let weights: u64 = kernel.iter().map(|w| u64::from(w.unsigned_abs())).sum();
+            weights * u64::from(u8::MAX) + u64::from(bias.unsigned_abs()) <= i32::MAX as u64
+        })
+    }
+
     fn outcome(&self) -> Outcome {
         match self.output {
             Some(steps) => Outcome::Bytes {
@@ -71,10 +93,13 @@ impl IntegerWeights {
         let each = self.values.len() / self.bias.len().max(1);
         let kernels = self.values.chunks_exact(each.max(1));
         let zero = i32::from(self.input.zero);
-        let sums = kernels.map(|kernel| kernel.iter().map(|&w| i32::from(w)).sum::<i32>());
+        let sums = kernels.map(|kernel| {
+            let weights = kernel.iter().map(|&w| i32::from(w));
+            weights.fold(0, i32::wrapping_add)
+        });
         let pairs = self.bias.iter().zip(sums);
         pairs
-            .map(|(&bias, sum)| bias.wrapping_sub(zero * sum))
+            .map(|(&bias, sum)| bias.wrapping_sub(zero.wrapping_mul(sum)))
             .collect()
     }
 }

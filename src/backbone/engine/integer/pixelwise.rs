@@ -5,13 +5,16 @@ use std::ops::Range;
 
 use super::Steps;
 use super::gemm::QUAD;
-use crate::backbone::engine::map::{Map, Shape, Window};
+use crate::backbone::engine::geometry::Window;
+use crate::backbone::engine::map::{Element, Map, Shape};
+use crate::backbone::engine::pixelwise::reads_within;
 use crate::backbone::engine::simd::{Entry, InstructionSet, Kernel, MOST_LANES, Simd};
 use crate::backbone::engine::step::{Scratch, Step};
 
 /// Floats to bytes: from a map, or from a tensor outside with values `strides` apart.
 pub(in crate::backbone::engine) struct Quantize {
     steps: Steps,
+    lanes: usize,
     /// Values from one row, column and channel of a tensor from outside to the next; none for a map.
     strides: Option<[usize; 3]>,
     kernel: Entry<Args>,
@@ -20,11 +23,13 @@ pub(in crate::backbone::engine) struct Quantize {
 /// Bytes to floats.
 pub(in crate::backbone::engine) struct Dequantize {
     steps: Steps,
+    lanes: usize,
     kernel: Entry<Args>,
 }
 
 /// The sum of two maps of bytes, each with steps of its own.
 pub(in crate::backbone::engine) struct SumBytes {
+    lanes: usize,
     left: Steps,
     right: Steps,
     sum: Steps,
@@ -51,6 +56,7 @@ impl Quantize {
         let kernel = isa.entry::<Rounded>();
         Quantize {
             steps,
+            lanes: isa.lanes(),
             strides,
             kernel,
         }
@@ -70,7 +76,7 @@ impl Quantize {
     /// Rounds one row of a tensor from outside.
     ///
     /// # Safety
-    /// `from` must be valid for the row, `to` for as many pixels.
+    /// `from` must be valid for the row, `to` for as many pixels, which are whole quads.
     unsafe fn import(&self, from: *const f32, shape: &Shape, to: *mut u8) {
         /// Pixels that are rounded at a time.
         const BLOCK: usize = 4 * MOST_LANES;
@@ -81,8 +87,8 @@ impl Quantize {
             let channels = QUAD.min(shape.channels - first);
             for start in (0..shape.width).step_by(BLOCK) {
                 let count = BLOCK.min(shape.width - start);
-                // SAFETY: the tensor has the row's columns and channels with these strides; a pixel has room for
-                // whole quads.
+                // SAFETY: `fits` checked that these strides stay within the tensor, and that a pixel has room for whole
+                // quads; the arrays hold a block, which is whole vectors.
                 unsafe {
                     for (c, bytes) in bytes[..channels].iter_mut().enumerate() {
                         let from = from.add(start * column + (first + c) * channel);
@@ -124,19 +130,41 @@ impl Step for Quantize {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        let [input] = inputs else {
+            return false;
+        };
+        let pixels = match self.strides {
+            Some(strides) => {
+                reads_within(strides, input)
+                    && output.pixel.is_multiple_of(QUAD)
+                    && output.pixel >= output.channels
+            }
+            None => input.pixel == output.pixel && output.pixel.is_multiple_of(self.lanes),
+        };
+        pixels
+            && input.is_as_large_as(output)
+            && (input.element, output.element) == (Element::Float, Element::Byte)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
+        if rows.is_empty() {
+            return;
+        }
         match self.strides {
             Some([row, ..]) => {
                 for y in rows {
                     let from = inputs[0].row(0).wrapping_add(y * row);
-                    // SAFETY: the tensor has the map's rows, columns and channels, with these strides.
+                    // SAFETY: `fits` held the strides against the tensor, whose length the region checked; the caller's
+                    // output has `rows`.
                     unsafe { self.import(from, &output.shape, output.bytes(y)) };
                 }
             }
             None => {
                 let from = inputs[0].row(rows.start);
                 let len = rows.len() * output.shape.row();
-                // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+                // SAFETY: the caller's maps have `rows`; `fits` checked that they are alike and that pixels are whole
+                // vectors.
                 unsafe { (self.kernel)(&self.args(from, output.bytes(rows.start), len)) }
             }
         }
@@ -146,7 +174,11 @@ impl Step for Quantize {
 impl Dequantize {
     pub(in crate::backbone::engine) fn new(isa: InstructionSet, steps: Steps) -> Dequantize {
         let kernel = isa.entry::<Widened>();
-        Dequantize { steps, kernel }
+        Dequantize {
+            steps,
+            lanes: isa.lanes(),
+            kernel,
+        }
     }
 }
 
@@ -163,8 +195,18 @@ impl Step for Dequantize {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_as_large_as(output)
+            && input.pixel == output.pixel
+            && (input.element, output.element) == (Element::Byte, Element::Float))
+            && output.pixel.is_multiple_of(self.lanes)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
-        // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's maps have `rows`; `fits` checked that they are alike and that pixels are whole vectors.
         unsafe {
             (self.kernel)(&Args {
                 left: inputs[0].bytes(rows.start),
@@ -185,6 +227,7 @@ impl SumBytes {
     ) -> SumBytes {
         let kernel = isa.entry::<Added>();
         SumBytes {
+            lanes: isa.lanes(),
             left,
             right,
             sum,
@@ -206,9 +249,18 @@ impl Step for SumBytes {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        inputs == [*output, *output]
+            && output.element == Element::Byte
+            && output.pixel.is_multiple_of(self.lanes)
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {
         let steps = [self.left, self.right, self.sum];
-        // SAFETY: the maps are valid for `rows`; pixels are whole vectors.
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's maps have `rows`; `fits` checked that they are alike and that pixels are whole vectors.
         unsafe {
             (self.kernel)(&Args {
                 left: inputs[0].bytes(rows.start),
@@ -231,7 +283,7 @@ impl Kernel for Rounded {
     #[inline(always)]
     unsafe fn run<S: Simd>(args: &Args) {
         let from: *const f32 = args.left.cast();
-        // SAFETY: `len` is a multiple of the vector.
+        // SAFETY: the caller's pointers are valid for `len` values, which are whole vectors.
         unsafe {
             let scale = S::splat(args.scales[0]);
             for i in (0..args.len).step_by(S::LANES) {
@@ -251,7 +303,7 @@ impl Kernel for Widened {
     #[inline(always)]
     unsafe fn run<S: Simd>(args: &Args) {
         let to: *mut f32 = args.to.cast();
-        // SAFETY: `len` is a multiple of the vector.
+        // SAFETY: the caller's pointers are valid for `len` values, which are whole vectors.
         unsafe {
             let (scale, zero) = (S::splat(args.scales[0]), S::splat(args.zeros[0] as f32));
             for i in (0..args.len).step_by(S::LANES) {
@@ -272,7 +324,7 @@ impl Kernel for Added {
     unsafe fn run<S: Simd>(args: &Args) {
         let [a, b, sum] = args.scales;
         let [zero_a, zero_b, zero] = args.zeros;
-        // SAFETY: `len` is a multiple of the vector.
+        // SAFETY: the caller's pointers are valid for `len` values, which are whole vectors.
         unsafe {
             let (zero_a, zero_b) = (S::splat(zero_a as f32), S::splat(zero_b as f32));
             let (a, b, sum) = (S::splat(a), S::splat(b), S::splat(sum));
@@ -329,8 +381,16 @@ impl Step for MaxBytes {
         0
     }
 
+    fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
+        matches!(inputs, [input] if input.is_input_of(&self.rows, &self.columns)
+            && input.has_pixels_of(output))
+            && output.is_output_of(&self.rows, &self.columns)
+            && output.element == Element::Byte
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, range: Range<usize>, _: &mut Scratch) {
-        // SAFETY: the maps are valid for the rows that `input_rows` names and for `range`.
+        // SAFETY: the caller's maps have the rows that `input_rows` names and those of `range`; `fits` held their
+        // columns and pixels against the windows.
         unsafe {
             (self.kernel)(&MaxArgs {
                 input: inputs[0],
@@ -353,7 +413,8 @@ impl Kernel for Largest {
         let pixel = args.output.shape.pixel;
         for y in args.range.clone() {
             for x in 0..args.output.shape.width {
-                // SAFETY: `taps` names only rows and columns of the input; the output is another map.
+                // SAFETY: `Window::taps` names only rows and columns of the input, `range` and the width only those of
+                // the output, as `fits` checked; the caller's output does not overlap the input.
                 unsafe {
                     let to = args.output.bytes(y).add(x * pixel);
                     to.write_bytes(0, pixel);

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::backbone::engine::buffer::Buffer;
-use crate::backbone::engine::map::{Element, Map, Shape, Window};
+use crate::backbone::engine::geometry::{Sliding, Window};
+use crate::backbone::engine::map::{Element, Map, Shape};
 use crate::backbone::engine::simd::{DotSet, InstructionSet};
 use crate::backbone::engine::step::{Scratch, Step};
 use crate::backbone::engine::tests::cases;
@@ -50,6 +51,7 @@ fn stored(shape: &Shape, values: &[u8]) -> Buffer {
     let to: *mut u8 = buffer.as_mut_ptr().cast();
     for (i, &value) in values.iter().enumerate() {
         let (pixel, channel) = (i / shape.channels, i % shape.channels);
+        // SAFETY: the buffer has the bytes of the whole map.
         unsafe { *to.add(pixel * shape.pixel + channel) = value };
     }
     buffer
@@ -58,8 +60,10 @@ fn stored(shape: &Shape, values: &[u8]) -> Buffer {
 fn read(shape: &Shape, buffer: &Buffer) -> Vec<u8> {
     let from: *const u8 = buffer.as_ptr().cast();
     let pixels = shape.height * shape.width;
+    let at = |i: usize| i / shape.channels * shape.pixel + i % shape.channels;
     (0..pixels * shape.channels)
-        .map(|i| unsafe { *from.add(i / shape.channels * shape.pixel + i % shape.channels) })
+        // SAFETY: the buffer has the bytes of the whole map.
+        .map(|i| unsafe { *from.add(at(i)) })
         .collect()
 }
 
@@ -69,13 +73,17 @@ fn run(step: &dyn Step, inputs: &[(Shape, &Buffer)], output: Shape, strip: usize
     let mut scratch = Scratch {
         values: Buffer::zeros(step.scratch_len()),
     };
+    let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
+    assert!(step.fits(&shapes, &output), "{} does not fit", step.kind());
+    let whole = |shape: &Shape, data: *mut f32| Map::new(data.cast(), 0..shape.height, *shape);
     let maps: Vec<Map> = inputs
         .iter()
-        .map(|(shape, buffer)| Map::new(buffer.as_ptr().cast_mut().cast(), 0, *shape))
+        .map(|(shape, buffer)| whole(shape, buffer.as_ptr().cast_mut()))
         .collect();
-    let map = Map::new(to.as_mut_ptr().cast(), 0, output);
+    let map = whole(&output, to.as_mut_ptr());
     for start in (0..output.height).step_by(strip) {
         let rows = start..(start + strip).min(output.height);
+        // SAFETY: the step fits the maps, which are whole and apart; scratch memory is as long as it asks.
         unsafe { step.run(&maps, map, rows, &mut scratch) };
     }
     read(&output, &to)
@@ -94,14 +102,16 @@ struct Case {
 }
 
 fn window(size: usize, stride: usize, before: usize, after: usize, input: usize) -> Window {
-    Window {
+    let output = Window::outputs(input + before + after, [size, stride, 1]).unwrap();
+    let window = Window::new(Sliding {
         size,
         stride,
         dilation: 1,
         before,
         input,
-        output: (input + before + after - size) / stride + 1,
-    }
+        output,
+    });
+    window.unwrap()
 }
 
 fn check(case: &Case, seed: u32) {
@@ -155,20 +165,21 @@ fn check(case: &Case, seed: u32) {
             Element::Byte,
             [rows.input, columns.input, case.inputs],
             lanes,
-        );
+        )
+        .unwrap();
         let output = Shape::of(
             Element::Byte,
             [rows.output, columns.output, case.outputs],
             lanes,
-        );
+        )
+        .unwrap();
         let buffer = stored(&input, &values);
         for set in DotSet::available(isa) {
             let step: Box<dyn Step> = if case.depthwise {
-                Box::new(IntegerDepthwise::new(isa, set, rows, columns, &weights))
+                Box::new(IntegerDepthwise::new(isa, set, rows, columns, &weights).unwrap())
             } else {
-                Box::new(IntegerConvolution::new(
-                    isa, set, rows, columns, &input, &weights,
-                ))
+                let step = IntegerConvolution::new(isa, set, rows, columns, &input, &weights);
+                Box::new(step.unwrap())
             };
             for strip in [1, 3, rows.output] {
                 let found = run(&*step, &[(input, &buffer)], output, strip);
@@ -270,8 +281,8 @@ fn sums_and_roundings_give_the_bytes_of_their_definition() {
     let mut random = Random(7);
     for isa in InstructionSet::available() {
         let size = [3, 5, 37];
-        let bytes = Shape::of(Element::Byte, size, isa.lanes());
-        let floats = Shape::new(size, isa.lanes());
+        let bytes = Shape::of(Element::Byte, size, isa.lanes()).unwrap();
+        let floats = Shape::new(size, isa.lanes()).unwrap();
         let values = [random.bytes(555), random.bytes(555)];
         let steps =
             [(0.02, 3), (0.05, 250), (0.03, 128)].map(|(scale, zero)| Steps { scale, zero });
@@ -291,8 +302,9 @@ fn sums_and_roundings_give_the_bytes_of_their_definition() {
         // To floats and back: nothing is lost.
         let mut middle = Buffer::zeros(floats.bytes() / 4);
         let there = Dequantize::new(isa, steps[0]);
-        let from = Map::new(buffers[0].as_ptr().cast_mut().cast(), 0, bytes);
-        let to = Map::new(middle.as_mut_ptr().cast(), 0, floats);
+        let from = Map::new(buffers[0].as_ptr().cast_mut().cast(), 0..3, bytes);
+        let to = Map::new(middle.as_mut_ptr().cast(), 0..3, floats);
+        // SAFETY: both maps are whole and apart, and of the shape for which the step was made.
         unsafe { there.run(&[from], to, 0..3, &mut Scratch::default()) };
         assert_eq!(middle.as_mut_slice()[36], of(values[0][36], steps[0]));
         let back = Quantize::new(isa, steps[0], None);
@@ -331,11 +343,11 @@ fn floats_are_rounded_to_the_even_neighbour_and_held_within_a_byte() {
         let values: Vec<f32> = cases.iter().map(|c| c.0).collect();
         let mut from = Buffer::zeros(16);
         from.as_mut_slice()[..10].copy_from_slice(&values);
-        let outer = Shape::new([1, 10, 1], 1);
+        let outer = Shape::new([1, 10, 1], 1).unwrap();
         let found = run(
             &step,
             &[(outer, &from)],
-            Shape::of(Element::Byte, [1, 10, 1], isa.lanes()),
+            Shape::of(Element::Byte, [1, 10, 1], isa.lanes()).unwrap(),
             1,
         );
         let expected: Vec<u8> = cases.iter().map(|c| c.1).collect();
@@ -349,12 +361,13 @@ fn the_largest_byte_of_each_window_is_found() {
     for isa in InstructionSet::available() {
         let (rows, columns) = (window(3, 2, 1, 0, 9), window(2, 2, 0, 0, 8));
         let values = random.bytes(9 * 8 * 21);
-        let input = Shape::of(Element::Byte, [9, 8, 21], isa.lanes());
+        let input = Shape::of(Element::Byte, [9, 8, 21], isa.lanes()).unwrap();
         let output = Shape::of(
             Element::Byte,
             [rows.output, columns.output, 21],
             isa.lanes(),
-        );
+        )
+        .unwrap();
         let buffer = stored(&input, &values);
         let found = run(
             &MaxBytes::new(isa, rows, columns),

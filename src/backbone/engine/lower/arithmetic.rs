@@ -73,7 +73,7 @@ impl Lowering<'_> {
             return None;
         };
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &[from.node], map),
+            node: self.graph.add(&node.name, operation, &[from.node], map)?,
             axes: from.axes,
         })
     }
@@ -108,7 +108,7 @@ impl Lowering<'_> {
         Some(Lowered {
             node: self
                 .graph
-                .add(&node.name, Operation::Pair(pair), &inputs, shape),
+                .add(&node.name, Operation::Pair(pair), &inputs, shape)?,
             axes,
         })
     }
@@ -128,7 +128,7 @@ impl Lowering<'_> {
         let shape = self.graph.shape(from.node);
         let operation = Operation::Curve(curve);
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &[from.node], shape),
+            node: self.graph.add(&node.name, operation, &[from.node], shape)?,
             axes: from.axes,
         })
     }

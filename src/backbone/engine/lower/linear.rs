@@ -1,12 +1,13 @@
 //! Convolutions and products of matrices, of floats and of bytes.
 
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, PoolSpec};
+use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use super::{Axes, Axis, Lowered, Lowering, broadcast, every};
+use super::{Axes, Axis, Lowered, Lowering, broadcast};
+use crate::backbone::engine::geometry::{MOST_EXTENT, Sliding, Window, product};
 use crate::backbone::engine::graph::Operation;
-use crate::backbone::engine::map::Window;
+use crate::backbone::engine::map::Element;
 use crate::backbone::engine::operator::{Geometry, Kind};
 
 impl Lowering<'_> {
@@ -27,19 +28,38 @@ impl Lowering<'_> {
         Some(axes)
     }
 
+    /// The windows over rows and columns of a map; none if one is empty or too large.
     pub(super) fn windows(spec: &PoolSpec, shape: [usize; 3]) -> Option<[Window; 2]> {
-        let padding = spec.computed_padding(&shape[..2]);
-        let window = |i: usize| Window {
+        // tract's arithmetic on them is not checked: they have to be small enough before.
+        let most = |pads: &[usize]| pads.iter().all(|&pad| pad <= MOST_EXTENT);
+        let small = match &spec.padding {
+            PaddingSpec::Explicit(before, after)
+            | PaddingSpec::ExplicitOnnxPool(before, after, _) => most(before) && most(after),
+            _ => true,
+        };
+        if !small {
+            return None;
+        }
+        let before = |i: usize| Sliding {
             size: spec.kernel_shape[i],
             stride: spec.stride(i),
             dilation: spec.dilation(i),
-            before: padding[i].pad_before,
+            before: 0,
             input: shape[i],
-            output: padding[i].convoluted,
+            output: 1,
         };
-        let windows = [window(0), window(1)];
-        let sound = |w: &Window| w.size > 0 && w.stride > 0 && w.dilation > 0 && w.output > 0;
-        windows.iter().all(sound).then_some(windows)
+        for i in 0..2 {
+            Window::new(before(i))?;
+        }
+        let padding = spec.computed_padding(&shape[..2]);
+        let window = |i: usize| {
+            Window::new(Sliding {
+                before: padding[i].pad_before,
+                output: padding[i].convoluted,
+                ..before(i)
+            })
+        };
+        Some([window(0)?, window(1)?])
     }
 
     pub(super) fn convolution(&mut self, node: &TypedNode, op: &Conv) -> Option<Lowered> {
@@ -53,7 +73,7 @@ impl Lowering<'_> {
         let (kernel_shape, kernel) = self.constant(node.inputs[1])?;
         let (_, bias) = self.constant(*node.inputs.get(2)?)?;
         let bias = broadcast(bias, outputs)?;
-        if kernel_shape.len() != 4 || kernel.len() != kernel_shape.iter().product::<usize>() {
+        if kernel_shape.len() != 4 || Some(kernel.len()) != product(&kernel_shape) {
             return None;
         }
         // Strides of output channel, input channel, row and column.
@@ -81,6 +101,9 @@ impl Lowering<'_> {
             }
         }
         let from = self.read(node.inputs[0], &axes)?;
+        if self.graph.shape(from)[2] != inputs {
+            return None;
+        }
         let [rows, columns] = Self::windows(spec, self.graph.shape(from))?;
         let operation = Operation::Convolution {
             rows,
@@ -90,7 +113,7 @@ impl Lowering<'_> {
             depthwise,
         };
         let shape = [rows.output, columns.output, outputs];
-        let node = self.graph.add(&node.name, operation, &[from], shape);
+        let node = self.graph.add(&node.name, operation, &[from], shape)?;
         Some(Lowered { node, axes })
     }
 
@@ -107,6 +130,13 @@ impl Lowering<'_> {
         };
         let from = self.read(node.inputs[0], &axes)?;
         let [height, width, channels] = self.graph.shape(from);
+        let element = match kind {
+            Kind::Quantize(_) => Element::Float,
+            _ => Element::Byte,
+        };
+        if self.graph.element(from) != element {
+            return None;
+        }
         let windows = |geometry: &Geometry| geometry.windows([height, width]).ok();
         let mut inputs = vec![from];
         let mut to = [height, width, channels];
@@ -114,8 +144,8 @@ impl Lowering<'_> {
             Kind::Quantize(steps) => Operation::Quantize(*steps),
             Kind::Dequantize(steps) => Operation::Dequantize(*steps),
             Kind::Sum(steps) => {
-                inputs.push(self.read(node.inputs[1], &axes)?);
-                if self.graph.shape(inputs[1]) != to {
+                inputs.push(self.read(*node.inputs.get(1)?, &axes)?);
+                if self.graph.shape(inputs[1]) != to || self.graph.element(inputs[1]) != element {
                     return None;
                 }
                 Operation::SumBytes(*steps)
@@ -132,6 +162,9 @@ impl Lowering<'_> {
             } => {
                 let [rows, columns] = windows(geometry)?;
                 to = [rows.output, columns.output, weights.bias.len()];
+                if !weights.sums_fit() {
+                    return None;
+                }
                 Operation::IntegerConvolution {
                     rows,
                     columns,
@@ -141,7 +174,7 @@ impl Lowering<'_> {
             }
         };
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &inputs, to),
+            node: self.graph.add(&node.name, operation, &inputs, to)?,
             axes,
         })
     }
@@ -209,8 +242,10 @@ impl Lowering<'_> {
             return None;
         }
         // What a stride leaves out is not read.
-        let whole = || (from, every(1, height), every(1, width));
-        let (from, rows, columns) = self.graph.subsampled(from).unwrap_or_else(whole);
+        let (from, rows, columns) = match self.graph.subsampled(from) {
+            Some(found) => found,
+            None => (from, Window::every(1, height)?, Window::every(1, width)?),
+        };
         let operation = Operation::Convolution {
             rows,
             columns,
@@ -223,7 +258,7 @@ impl Lowering<'_> {
         };
         let shape = [height, width, outputs];
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &[from], shape),
+            node: self.graph.add(&node.name, operation, &[from], shape)?,
             axes: out_axes,
         })
     }

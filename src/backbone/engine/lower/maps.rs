@@ -7,7 +7,8 @@ use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec, SumPool};
 use tract_onnx::tract_core::ops::downsample::Downsample;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
-use super::{Axes, Axis, Lowered, Lowering, every};
+use super::{Axes, Axis, Lowered, Lowering};
+use crate::backbone::engine::geometry::Window;
 use crate::backbone::engine::graph::Operation;
 use crate::backbone::engine::pool::Pooling;
 
@@ -17,8 +18,13 @@ impl Lowering<'_> {
         let from = self.known(node.inputs[0])?;
         let stride = usize::try_from(op.stride).ok().filter(|&s| s > 0)?;
         let shape = self.graph.shape(from.node);
-        let whole = || (from.node, every(1, shape[0]), every(1, shape[1]));
-        let (base, mut rows, mut columns) = self.graph.subsampled(from.node).unwrap_or_else(whole);
+        let (base, mut rows, mut columns) = match self.graph.subsampled(from.node) {
+            Some(found) => found,
+            None => {
+                let [rows, columns] = [Window::every(1, shape[0])?, Window::every(1, shape[1])?];
+                (from.node, rows, columns)
+            }
+        };
         let window = match from.axes.get(op.axis)? {
             Axis::Height => &mut rows,
             Axis::Width => &mut columns,
@@ -27,7 +33,7 @@ impl Lowering<'_> {
         if op.modulo != 0 {
             return None;
         }
-        *window = every(window.stride * stride, window.input);
+        *window = Window::every(window.stride.checked_mul(stride)?, window.input)?;
         let shape = [rows.output, columns.output, shape[2]];
         let operation = Operation::Pool {
             rows,
@@ -35,7 +41,7 @@ impl Lowering<'_> {
             pooling: Pooling::Max,
         };
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &[base], shape),
+            node: self.graph.add(&node.name, operation, &[base], shape)?,
             axes: from.axes,
         })
     }
@@ -56,7 +62,7 @@ impl Lowering<'_> {
             pooling,
         };
         let shape = [rows.output, columns.output, shape[2]];
-        let node = self.graph.add(&node.name, operation, &[from], shape);
+        let node = self.graph.add(&node.name, operation, &[from], shape)?;
         Some(Lowered { node, axes })
     }
 
@@ -78,7 +84,7 @@ impl Lowering<'_> {
         let operation = Operation::PoolAll(pooling);
         let to = [1, 1, channels];
         Some(Lowered {
-            node: self.graph.add(&node.name, operation, &[from.node], to),
+            node: self.graph.add(&node.name, operation, &[from.node], to)?,
             axes: from.axes,
         })
     }
@@ -98,7 +104,7 @@ impl Lowering<'_> {
         Some(Lowered {
             node: self
                 .graph
-                .add(&node.name, Operation::Concat, &inputs, shape),
+                .add(&node.name, Operation::Concat, &inputs, shape)?,
             axes: known.axes,
         })
     }

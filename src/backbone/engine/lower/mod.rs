@@ -13,8 +13,9 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::nn::Reduce;
 
 use self::maps::sum_pooling;
+use super::geometry::product;
 use super::graph::{Graph, NodeId, Operation};
-use super::map::{Element, Window};
+use super::map::Element;
 use super::operator::IntegerOp;
 use super::pool::Pooling;
 
@@ -144,7 +145,7 @@ impl<'a> Lowering<'a> {
         ];
         let sound = shape.len() == axes.len()
             && axes.contains(&Axis::Channel)
-            && map.iter().product::<usize>() == shape.iter().product::<usize>()
+            && product(&map).is_some_and(|values| Some(values) == product(&shape))
             && map.iter().all(|&n| n > 0);
         if !sound {
             return None;
@@ -183,7 +184,7 @@ impl<'a> Lowering<'a> {
             strides: [row, column, channel],
             element,
         };
-        let node = self.graph.add(name, operation, &[], map);
+        let node = self.graph.add(name, operation, &[], map)?;
         let axes = axes.clone();
         self.known.insert(outlet, Lowered { node, axes });
         Some(node)
@@ -192,18 +193,6 @@ impl<'a> Lowering<'a> {
     /// The map of a tensor that was taken over before.
     fn known(&self, outlet: OutletId) -> Option<Lowered> {
         self.known.get(&outlet).cloned()
-    }
-}
-
-/// Every `stride`-th of `input` rows or columns.
-fn every(stride: usize, input: usize) -> Window {
-    Window {
-        size: 1,
-        stride,
-        dilation: 1,
-        before: 0,
-        input,
-        output: input.div_ceil(stride),
     }
 }
 

@@ -27,34 +27,42 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_set1_ps(x) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_storeu_ps(to, v) }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_sub_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn div(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_div_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn two_to_the(n: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
@@ -62,23 +70,28 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
     unsafe fn at_least(bound: __m256, v: __m256) -> __m256 {
         // The instruction gives its second operand if either is NaN.
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_max_ps(bound, v) }
     }
     #[inline(always)]
     unsafe fn at_most(bound: __m256, v: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_min_ps(bound, v) }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> __m256 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: __m256, zero: i32) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             // The instructions give their second operand if the first is NaN.
             let v = _mm256_max_ps(v, _mm256_set1_ps(-zero as f32));
@@ -91,6 +104,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_integers(from: *const i32) -> __m256 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) }
     }
     // The block neither reads nor writes what the pointer points to.

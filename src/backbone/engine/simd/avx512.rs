@@ -27,34 +27,42 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_set1_ps(x) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m512) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_storeu_ps(to, v) }
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_sub_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn two_to_the(n: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
@@ -62,23 +70,28 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
     unsafe fn at_least(bound: __m512, v: __m512) -> __m512 {
         // The instruction gives its second operand if either is NaN.
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_max_ps(bound, v) }
     }
     #[inline(always)]
     unsafe fn at_most(bound: __m512, v: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_min_ps(bound, v) }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> __m512 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
     }
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: __m512, zero: i32) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             // The instruction gives its second operand if the first is NaN. What is too large for an i32 becomes
             // its least value, which is too large again without a sign.
@@ -89,6 +102,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_integers(from: *const i32) -> __m512 {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.cast())) }
     }
     // The block neither reads nor writes what the pointer points to.

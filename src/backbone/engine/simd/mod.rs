@@ -20,6 +20,20 @@ mod portable;
 
 pub(super) use dot::{Dot, DotEntry, DotKernel, DotSet};
 
+/// Whether the words by which Linux describes a 32-bit ARM processor to a program, pairs of a key and a value, tell of
+/// NEON.
+#[cfg(any(test, all(target_arch = "arm", feature = "neon32")))]
+fn tells_of_neon(auxiliary: &[u8]) -> bool {
+    /// Key of what the processor can do.
+    const AT_HWCAP: u32 = 16;
+    const HWCAP_NEON: u32 = 1 << 12;
+    let (words, _) = auxiliary.as_chunks::<4>();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().any(|[key, value]| {
+        u32::from_ne_bytes(*key) == AT_HWCAP && u32::from_ne_bytes(*value) & HWCAP_NEON != 0
+    })
+}
+
 /// Lanes of the widest vector.
 pub(super) const MOST_LANES: usize = 16;
 
@@ -241,5 +255,23 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 => avx512::run::<K>,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_that_tells_nothing_has_no_neon() {
+        let words = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        // A Cortex-A7, then an ARM11.
+        assert!(tells_of_neon(&words(&[33, 9, 16, 0x003f_b0d6, 0, 0])));
+        assert!(!tells_of_neon(&words(&[16, 0x0000_80d6, 6, 4096, 0, 0])));
+        assert!(!tells_of_neon(&words(&[6, 4096, 17, 4096, 0, 0])));
+        assert!(!tells_of_neon(&[]));
+        assert!(!tells_of_neon(&[16, 0, 0]));
     }
 }

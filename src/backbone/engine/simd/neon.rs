@@ -32,34 +32,42 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vdupq_n_f32(x) }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> float32x4_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vld1q_f32(from) }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: float32x4_t) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vst1q_f32(to, v) }
     }
     #[inline(always)]
     unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vaddq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vsubq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vdivq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn two_to_the(n: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
@@ -67,15 +75,18 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vfmaq_f32(c, a, b) }
     }
     #[inline(always)]
     unsafe fn at_least(bound: float32x4_t, v: float32x4_t) -> float32x4_t {
         // The instruction gives NaN if either is NaN.
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vmaxq_f32(bound, v) }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> float32x4_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let bytes = vreinterpret_u8_u32(vdup_n_u32(from.cast::<u32>().read_unaligned()));
             vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))))
@@ -83,6 +94,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: float32x4_t, zero: i32) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             // The instruction gives the number if the other is NaN.
             let v = vmaxnmq_f32(v, vdupq_n_f32(-zero as f32));
@@ -96,10 +108,12 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_integers(from: *const i32) -> float32x4_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vcvtq_f32_s32(vld1q_s32(from)) }
     }
     #[inline(always)]
     unsafe fn at_most(bound: float32x4_t, v: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vminq_f32(bound, v) }
     }
 }

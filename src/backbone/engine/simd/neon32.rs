@@ -23,12 +23,10 @@ pub(super) unsafe fn run<K: Kernel>(args: &K::Args) {
     unsafe { K::run::<Neon>(args) }
 }
 
-/// Tells whether this processor has NEON.
+/// Tells whether this processor has NEON, by what the system tells every program that it starts; where it tells
+/// nothing, no.
 pub(super) fn is_here() -> bool {
-    // Emulators show the processor of the machine that they run on, which is none of this family.
-    let known = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let features = known.lines().find(|line| line.starts_with("Features"));
-    features.is_none_or(|line| line.split_whitespace().any(|f| f == "neon" || f == "asimd"))
+    super::tells_of_neon(&std::fs::read("/proc/self/auxv").unwrap_or_default())
 }
 
 /// Two floats in a 64-bit register, of which the compiler knows only the bits.
@@ -122,11 +120,13 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> [Pair; 2] {
         let from: *const Pair = from.cast();
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { [from.read_unaligned(), from.add(1).read_unaligned()] }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: [Pair; 2]) {
         let to: *mut Pair = to.cast();
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             to.write_unaligned(v[0]);
             to.add(1).write_unaligned(v[1]);
@@ -177,6 +177,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> [Pair; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let bytes: [u8; 4] = unsafe { from.cast::<[u8; 4]>().read() };
         unary!("vcvt.f32.s32", of_integers(bytes.map(i32::from)))
     }
@@ -184,6 +185,7 @@ impl Simd for Neon {
     unsafe fn store_bytes(to: *mut u8, v: [Pair; 2], zero: i32) {
         // Added, it leaves the number rounded, halves to the even one, in the low bits.
         const WHOLE: f32 = 12_582_912.0;
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let low = Self::splat(-zero as f32);
             // NaN is above nothing.
@@ -197,6 +199,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_integers(from: *const i32) -> [Pair; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unary!("vcvt.f32.s32", unsafe { Self::load(from.cast()) })
     }
     #[inline(always)]

@@ -30,10 +30,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> [f32; 4] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { *from.cast() }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: [f32; 4]) {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { *to.cast() = v }
     }
     #[inline(always)]
@@ -66,6 +68,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> [f32; 4] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let bytes: [u8; 4] = unsafe { *from.cast() };
         bytes.map(f32::from)
     }
@@ -77,10 +80,12 @@ impl Simd for Portable {
             let v = if v < high { v } else { high };
             (v.round_ties_even() as i32 + zero) as u8
         });
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { *to.cast() = bytes }
     }
     #[inline(always)]
     unsafe fn load_integers(from: *const i32) -> [f32; 4] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         from_fn(|i| unsafe { from.add(i).read() } as f32)
     }
     #[inline(always)]

@@ -67,6 +67,7 @@ impl Dot for Widened {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> [int32x4_t; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let (sums, zero) = (vld1q_s32(from), vdupq_n_s32(0));
             [vzip1q_s32(sums, zero), vzip2q_s32(sums, zero)]
@@ -74,6 +75,7 @@ impl Dot for Widened {
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let four = vdupq_n_u32(from.cast::<u32>().read_unaligned());
             signed(vreinterpretq_u8_u32(four))
@@ -81,14 +83,17 @@ impl Dot for Widened {
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { signed(vld1q_u8(from)) }
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vld1q_s8(from) }
     }
     #[inline(always)]
     unsafe fn dot(sums: [int32x4_t; 2], bytes: int8x16_t, weights: int8x16_t) -> [int32x4_t; 2] {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             let low = vmull_s8(vget_low_s8(bytes), vget_low_s8(weights));
             let high = vmull_high_s8(bytes, weights);
@@ -97,6 +102,7 @@ impl Dot for Widened {
     }
     #[inline(always)]
     unsafe fn floats(sums: [int32x4_t; 2]) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vcvtq_f32_s32(vpaddq_s32(sums[0], sums[1])) }
     }
 }
@@ -112,18 +118,22 @@ impl Dot for Sdot {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> int32x4_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vld1q_s32(from) }
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { Widened::spread(from) }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { Widened::bytes(from) }
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> int8x16_t {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { vld1q_s8(from) }
     }
     #[inline(always)]
@@ -143,6 +153,7 @@ impl Dot for Sdot {
     }
     #[inline(always)]
     unsafe fn floats(sums: int32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { vcvtq_f32_s32(sums) }
     }
 }

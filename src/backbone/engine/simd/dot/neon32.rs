@@ -67,11 +67,13 @@ impl Dot for Widened {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> [[Pair; 2]; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let [a, b, c, d] = unsafe { from.cast::<[i32; 4]>().read_unaligned() };
         [of_integers([a, 0, b, 0]), of_integers([c, 0, d, 0])]
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> [Pair; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let four = from.cast::<u32>().read_unaligned() ^ SIGNS;
             <Neon as super::Simd>::splat(f32::from_bits(four))
@@ -79,6 +81,7 @@ impl Dot for Widened {
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> [Pair; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe {
             let signs = <Neon as super::Simd>::splat(f32::from_bits(SIGNS));
             binary!("veor", Self::weights(from.cast()), signs)
@@ -86,10 +89,12 @@ impl Dot for Widened {
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> [Pair; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { from.cast::<[Pair; 2]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn dot(sums: [[Pair; 2]; 2], bytes: [Pair; 2], weights: [Pair; 2]) -> [[Pair; 2]; 2] {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             [
                 dot_pair(sums[0], bytes[0], weights[0]),

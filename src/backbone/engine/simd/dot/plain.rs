@@ -32,17 +32,20 @@ impl<S: Simd> Dot for Plain<S> {
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> Self::Sums {
         let mut sums = [0; MOST_LANES];
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { sums.as_mut_ptr().copy_from_nonoverlapping(from, S::LANES) };
         sums
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> Self::Bytes {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         [unsafe { from.cast::<[u8; 4]>().read() }; MOST_LANES]
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> Self::Bytes {
         let mut bytes = [[0; 4]; MOST_LANES];
         let to: *mut u8 = bytes.as_mut_ptr().cast();
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { to.copy_from_nonoverlapping(from, 4 * S::LANES) };
         bytes
     }
@@ -50,6 +53,7 @@ impl<S: Simd> Dot for Plain<S> {
     unsafe fn weights(from: *const i8) -> Self::Weights {
         let mut weights = [[0; 4]; MOST_LANES];
         let to: *mut i8 = weights.as_mut_ptr().cast();
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { to.copy_from_nonoverlapping(from, 4 * S::LANES) };
         weights
     }
@@ -63,6 +67,7 @@ impl<S: Simd> Dot for Plain<S> {
     }
     #[inline(always)]
     unsafe fn floats(sums: Self::Sums) -> S::V {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { S::load_integers(sums.as_ptr()) }
     }
 }

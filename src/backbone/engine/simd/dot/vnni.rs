@@ -46,26 +46,32 @@ impl Dot for Vnni512 {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> __m512i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> __m512i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> __m512i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> __m512i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn dot(sums: __m512i, bytes: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_dpbusd_epi32(sums, bytes, weights) }
     }
     #[inline(always)]
     unsafe fn floats(sums: __m512i) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm512_cvtepi32_ps(sums) }
     }
 }
@@ -81,26 +87,32 @@ impl Dot for Vnni256 {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> __m256i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> __m256i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> __m256i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> __m256i {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn dot(sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_dpbusd_avx_epi32(sums, bytes, weights) }
     }
     #[inline(always)]
     unsafe fn floats(sums: __m256i) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe { _mm256_cvtepi32_ps(sums) }
     }
 }

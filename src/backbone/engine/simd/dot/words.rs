@@ -70,25 +70,30 @@ impl Dot for Words256 {
 
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> [__m256i; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let half = |i: usize| unsafe { _mm256_cvtepu32_epi64(_mm_loadu_si128(from.add(i).cast())) };
         [half(0), half(4)]
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { [_mm256_cvtepu8_epi16(_mm_set1_epi32(from.cast::<i32>().read_unaligned())); 2] }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let half = |i: usize| unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.add(i).cast())) };
         [half(0), half(16)]
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> [__m256i; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         let half = |i: usize| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(i).cast())) };
         [half(0), half(16)]
     }
     #[inline(always)]
     unsafe fn dot(sums: [__m256i; 2], bytes: [__m256i; 2], weights: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: the processor has the instructions, as the trait asks.
         let half = |i: usize| unsafe {
             _mm256_add_epi32(sums[i], _mm256_madd_epi16(bytes[i], weights[i]))
         };
@@ -96,6 +101,7 @@ impl Dot for Words256 {
     }
     #[inline(always)]
     unsafe fn floats(sums: [__m256i; 2]) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             // Lanes 0, 1, 4, 5, 2, 3, 6, 7.
             let mixed = _mm256_hadd_epi32(sums[0], sums[1]);
@@ -116,27 +122,32 @@ impl Dot for Words512 {
     #[inline(always)]
     unsafe fn sums(from: *const i32) -> [__m512i; 2] {
         let half =
+            // SAFETY: the pointer is valid for all lanes, as the trait asks.
             |i: usize| unsafe { _mm512_cvtepu32_epi64(_mm256_loadu_si256(from.add(i).cast())) };
         [half(0), half(8)]
     }
     #[inline(always)]
     unsafe fn spread(from: *const u8) -> [__m512i; 2] {
+        // SAFETY: the pointer is valid for all lanes, as the trait asks.
         unsafe { [_mm512_cvtepu8_epi16(_mm256_set1_epi32(from.cast::<i32>().read_unaligned())); 2] }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> [__m512i; 2] {
         let half =
+            // SAFETY: the pointer is valid for all lanes, as the trait asks.
             |i: usize| unsafe { _mm512_cvtepu8_epi16(_mm256_loadu_si256(from.add(i).cast())) };
         [half(0), half(32)]
     }
     #[inline(always)]
     unsafe fn weights(from: *const i8) -> [__m512i; 2] {
         let half =
+            // SAFETY: the pointer is valid for all lanes, as the trait asks.
             |i: usize| unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.add(i).cast())) };
         [half(0), half(32)]
     }
     #[inline(always)]
     unsafe fn dot(sums: [__m512i; 2], bytes: [__m512i; 2], weights: [__m512i; 2]) -> [__m512i; 2] {
+        // SAFETY: the processor has the instructions, as the trait asks.
         let half = |i: usize| unsafe {
             _mm512_add_epi32(sums[i], _mm512_madd_epi16(bytes[i], weights[i]))
         };
@@ -144,10 +155,12 @@ impl Dot for Words512 {
     }
     #[inline(always)]
     unsafe fn floats(sums: [__m512i; 2]) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
         let half = |i: usize| unsafe {
             let pairs = _mm512_add_epi32(sums[i], _mm512_srli_epi64::<32>(sums[i]));
             _mm512_cvtepi64_epi32(pairs)
         };
+        // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {
             let low = _mm512_castsi256_si512(half(0));
             _mm512_cvtepi32_ps(_mm512_inserti64x4::<1>(low, half(1)))

@@ -1,19 +1,4 @@
-//! Text from the outside made safe for a terminal, and times and differences as people say them.
-
-use crate::error::is_unsafe;
-
-/// `text` with its unsafe characters written out (`\u{1b}`), but for line breaks: a file name must not be
-/// able to move the cursor or change the title of a terminal.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escape = is_unsafe(c) && c != '\n';
-            let plain = (!escape).then_some(c);
-            let written = escape.then(|| c.escape_unicode());
-            plain.into_iter().chain(written.into_iter().flatten())
-        })
-        .collect()
-}
+//! Times and differences as people say them.
 
 /// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {
@@ -64,11 +49,6 @@ mod tests {
     }
 
     #[test]
-    fn escape_sequences_are_written_out() {
-        assert_eq!(printable("a\u{1b}[2Jb\tc"), "a\\u{1b}[2Jb\\u{9}c");
-    }
-
-    #[test]
     fn durations_have_the_unit_that_is_read_at_a_glance() {
         let cases = [
             (4.23, "4.2 s"),
@@ -78,10 +58,5 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(duration(seconds), text);
         }
-    }
-
-    #[test]
-    fn text_of_all_scripts_stays() {
-        assert_eq!(printable("é 写真 =1+1\nx"), "é 写真 =1+1\nx");
     }
 }

@@ -1,0 +1,94 @@
+//! Pictures with the same bytes: in two classes, or in training and in what the training is judged by.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::dataset::Split;
+use crate::error::{Error, Result, shown};
+use crate::features::FeatureStore;
+use crate::progress::Progress;
+
+/// Warns of pictures of the store that are there with the same bytes in more than one class, and of those outside of
+/// training that are copies of training pictures. `splits` has the split of each row, if there are any.
+///
+/// # Errors
+/// [`Error::Dataset`] in place of a warning if `strict`.
+pub(super) fn check_copies(
+    store: &FeatureStore,
+    splits: &[Option<Split>],
+    strict: bool,
+    progress: &Progress,
+) -> Result<()> {
+    for problem in find_copies(store, splits) {
+        if strict {
+            return Err(Error::Dataset {
+                path: store.meta().dataset.clone().into(),
+                problem: format!("{problem}; --strict stops here"),
+            });
+        }
+        progress.warn(problem);
+    }
+    Ok(())
+}
+
+fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
+    let index = store.index();
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (row, facts) in index.iter().enumerate() {
+        groups.entry(&facts.source.sha256).or_default().push(row);
+    }
+    // By their first pictures, so that examples are the same on every run.
+    let mut groups: Vec<Vec<usize>> = groups.into_values().filter(|rows| rows.len() > 1).collect();
+    groups.sort_unstable();
+    let split = |row: usize| splits.get(row).copied().flatten();
+    let mut mixed = Found::default();
+    let mut leaked = Found::default();
+    for rows in &groups {
+        let first = rows[0];
+        if let Some(&other) = rows.iter().find(|&&r| index[r].class != index[first].class) {
+            mixed.add(rows.len(), first, other);
+        }
+        let trained = rows.iter().find(|&&r| split(r) == Some(Split::Training));
+        let held_out = |r: &&usize| split(**r).is_some_and(|split| split != Split::Training);
+        let copies: Vec<&usize> = rows.iter().filter(held_out).collect();
+        if let (Some(&trained), Some(&&copy)) = (trained, copies.first()) {
+            leaked.add(copies.len(), copy, trained);
+        }
+    }
+    let named = |(one, other): (usize, usize)| {
+        let path = |row: usize| shown(Path::new(&index[row].path)).to_string();
+        format!("{} and {}", path(one), path(other))
+    };
+    let mut problems = Vec::new();
+    if let Some(example) = mixed.example {
+        problems.push(format!(
+            "{} pictures are in more than one class with the same bytes (for example, {}): leave each in one class",
+            mixed.pictures,
+            named(example)
+        ));
+    }
+    if let Some(example) = leaked.example {
+        problems.push(format!(
+            "{} of the validation and test pictures {} the same bytes as training pictures (for example, {}): the \
+             scores are better than they would be on new pictures; take the copies out",
+            leaked.pictures,
+            if leaked.pictures == 1 { "has" } else { "have" },
+            named(example)
+        ));
+    }
+    problems
+}
+
+/// How many pictures, and two of them.
+#[derive(Default)]
+struct Found {
+    pictures: usize,
+    example: Option<(usize, usize)>,
+}
+
+impl Found {
+    fn add(&mut self, pictures: usize, one: usize, other: usize) {
+        self.pictures += pictures;
+        self.example.get_or_insert((one, other));
+    }
+}

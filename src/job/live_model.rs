@@ -1,0 +1,258 @@
+//! The model of a watch, whose file may be replaced while the watch runs.
+//!
+//! The file is looked at now and then. A new one is verified as `verify` does it before a picture goes through it;
+//! if it cannot be used, the old one stays. A picture goes through one model as a whole, and none waits for that.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::trigger::Trigger;
+use super::uses;
+use crate::backbone::{Classifier, MAX_ONNX_BYTES, PictureSession, hex_sha256};
+use crate::disk::read;
+use crate::error::{Result, shown};
+use crate::progress::Progress;
+use crate::saved_model::{SavedModel, fingerprint, verify_bytes};
+
+/// How often the file is looked at. One that changes is still being written.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether to go on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Class names of so many models are kept, for pictures that are on their way.
+const KEPT_LABELS: usize = 4;
+
+/// What became of a model's file that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelNews {
+    /// When.
+    pub time: SystemTime,
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of the model that is used from now on; or why it is not, and the old one stays.
+    pub outcome: std::result::Result<String, String>,
+}
+
+enum Model {
+    Saved(Box<SavedModel>),
+    Classifier(Box<Classifier>),
+}
+
+impl Model {
+    /// Says what is used of it.
+    fn tell(&self, progress: &Progress) {
+        match self {
+            Model::Saved(model) => progress.info_once(uses::of_saved(model.record())),
+            Model::Classifier(classifier) => uses::tell_classifier(classifier, progress),
+        }
+    }
+
+    fn labels(&self) -> Vec<String> {
+        match self {
+            Model::Saved(model) => model.classes().to_vec(),
+            Model::Classifier(classifier) => classifier.labels().to_vec(),
+        }
+    }
+
+    fn session(&self) -> Result<PictureSession> {
+        match self {
+            Model::Saved(model) => model.session(),
+            Model::Classifier(classifier) => classifier.session(),
+        }
+    }
+}
+
+/// Device, number, size and times of a file: as long as they are the same, so is the file.
+type Facts = (u64, u64, u64, [i64; 4]);
+
+/// The model that is in use.
+pub(super) struct LiveModel<'a> {
+    path: &'a Path,
+    triggers: &'a [Trigger],
+    current: Mutex<Current>,
+    version: AtomicU64,
+}
+
+struct Current {
+    model: Arc<Model>,
+    /// Of the file; none for a base by name.
+    sha256: Option<String>,
+    /// The file when it was opened.
+    facts: Option<Facts>,
+    labels: Vec<(u64, Arc<Vec<String>>)>,
+    news: Vec<ModelNews>,
+}
+
+impl<'a> LiveModel<'a> {
+    /// Opens the saved model `path`, or the base of this name.
+    ///
+    /// # Errors
+    /// Those of [`SavedModel::open`] and [`Classifier::open`]; [`crate::Error::Parameter`] if a trigger names a class that it
+    /// does not have.
+    pub fn open(path: &'a Path, triggers: &'a [Trigger]) -> Result<LiveModel<'a>> {
+        let is_name = path.components().count() == 1 && path.extension().is_none();
+        let facts = facts_of(path);
+        let (model, sha256) = match path.to_str().filter(|_| is_name && !path.exists()) {
+            Some(name) => (
+                Model::Classifier(Box::new(Classifier::open(name, None)?)),
+                None,
+            ),
+            None => {
+                // Before it is opened: one that is put there in between is then taken for another.
+                let sha256 = fingerprint(path)?.0;
+                (
+                    Model::Saved(Box::new(SavedModel::open(path)?)),
+                    Some(sha256),
+                )
+            }
+        };
+        let labels = model.labels();
+        for trigger in triggers {
+            trigger.check(&labels)?;
+        }
+        Ok(LiveModel {
+            path,
+            triggers,
+            current: Mutex::new(Current {
+                model: Arc::new(model),
+                sha256,
+                facts,
+                labels: vec![(0, Arc::new(labels))],
+                news: Vec::new(),
+            }),
+            version: AtomicU64::new(0),
+        })
+    }
+
+    /// Says what is used of it.
+    pub fn tell(&self, progress: &Progress) {
+        let model = self.current().model.clone();
+        model.tell(progress);
+    }
+
+    /// Counts the models that were used.
+    pub fn version(&self) -> &AtomicU64 {
+        &self.version
+    }
+
+    /// A session of the model that is in use.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`].
+    pub fn session(&self) -> Result<PictureSession> {
+        let model = self.current().model.clone();
+        model.session()
+    }
+
+    /// Class names of the model with the number `version`.
+    pub fn labels(&self, version: u64) -> Arc<Vec<String>> {
+        let current = self.current();
+        let found = current.labels.iter().find(|(number, _)| *number == version);
+        found.map_or_else(Arc::default, |(_, labels)| labels.clone())
+    }
+
+    /// What became of the file since this was last asked.
+    pub fn news(&self) -> Vec<ModelNews> {
+        std::mem::take(&mut self.current().news)
+    }
+
+    /// Looks at the file as long as `goes_on` says so, and takes the model in it when it is another.
+    pub fn follow_file(&self, goes_on: &dyn Fn() -> bool, progress: &Progress) {
+        if self.current().sha256.is_none() {
+            return;
+        }
+        let mut seen = self.current().facts;
+        let mut looked = Instant::now();
+        while goes_on() {
+            std::thread::sleep(TICK);
+            if looked.elapsed() < LOOK {
+                continue;
+            }
+            looked = Instant::now();
+            let found = facts_of(self.path);
+            let is_steady = found == seen;
+            seen = found;
+            // Between two names there may be no file for a moment.
+            if found.is_some() && is_steady && found != self.current().facts {
+                self.current().facts = found;
+                self.renew(progress);
+            }
+        }
+    }
+
+    /// Takes the model in the file, if it is another and can be used.
+    fn renew(&self, progress: &Progress) {
+        let (outcome, line) = match self.load() {
+            Ok(None) => return,
+            Ok(Some(sha256)) => {
+                let line = format!(
+                    "{} was replaced and verified; it is used from the next picture on",
+                    shown(self.path)
+                );
+                progress.info(line);
+                (Ok(sha256), None)
+            }
+            Err(error) => {
+                let line = format!("the new model cannot be used, the old one stays: {error}");
+                (Err(line.clone()), Some(line))
+            }
+        };
+        if let Some(line) = line {
+            progress.warn(line);
+        }
+        self.current().news.push(ModelNews {
+            time: SystemTime::now(),
+            path: self.path.to_owned(),
+            outcome,
+        });
+    }
+
+    /// The SHA-256 of the model that was taken; none if it is the one that is in use.
+    fn load(&self) -> Result<Option<String>> {
+        let bytes = read(self.path, MAX_ONNX_BYTES)?;
+        let sha256 = hex_sha256(&bytes);
+        if self.current().sha256.as_ref() == Some(&sha256) {
+            return Ok(None);
+        }
+        verify_bytes(&bytes, self.path, None, &Progress::silent())?.require_same(self.path)?;
+        let model = Model::Saved(Box::new(SavedModel::parse(&bytes, self.path)?));
+        drop(bytes);
+        let labels = model.labels();
+        for trigger in self.triggers {
+            trigger.check(&labels)?;
+        }
+        // A worker must not be the first to find that it does not run.
+        model.session()?.infer()?;
+        let mut current = self.current();
+        let version = self.version.load(Ordering::Acquire) + 1;
+        current.model = Arc::new(model);
+        current.sha256 = Some(sha256.clone());
+        current.labels.push((version, Arc::new(labels)));
+        if current.labels.len() > KEPT_LABELS {
+            current.labels.remove(0);
+        }
+        self.version.store(version, Ordering::Release);
+        Ok(Some(sha256))
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // Whoever panicked left it whole: each change is one step.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn facts_of(path: &Path) -> Option<Facts> {
+    let facts = fs::metadata(path).ok()?;
+    let times = [
+        facts.mtime(),
+        facts.mtime_nsec(),
+        facts.ctime(),
+        facts.ctime_nsec(),
+    ];
+    Some((facts.dev(), facts.ino(), facts.len(), times))
+}

@@ -1,0 +1,78 @@
+//! What a job takes from a base or a model: which tensor holds the features, and which the classifier.
+
+use crate::backbone::{Backbone, Classifier, Pool};
+use crate::progress::Progress;
+use crate::report::grouped;
+use crate::saved_model::{OUTPUT, Record};
+
+/// Says once what `backbone` gives, what files beside it say, and what had to be guessed.
+pub(super) fn tell_backbone(backbone: &Backbone, progress: &Progress) {
+    tell(progress, backbone.warnings(), backbone.notes());
+    progress.info_once(of_backbone(backbone));
+}
+
+/// The same of a base that is used with its own classifier.
+pub(super) fn tell_classifier(classifier: &Classifier, progress: &Progress) {
+    tell(progress, classifier.warnings(), classifier.notes());
+    progress.info_once(of_classifier(classifier));
+}
+
+fn tell(progress: &Progress, warnings: &[String], notes: &[String]) {
+    for warning in warnings {
+        progress.warn_once(warning.clone());
+    }
+    for note in notes {
+        progress.info_once(note.clone());
+    }
+}
+
+/// The features of a base, and its classifier, which is left out.
+pub(super) fn of_backbone(backbone: &Backbone) -> String {
+    let parts = backbone.parts().iter();
+    let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();
+    let pool = match backbone.id().pool {
+        Pool::Cls => ", the class token",
+        _ => "",
+    };
+    line(
+        &format!("{}{pool}", parts.join(" + ")),
+        backbone.logits().unwrap_or("none"),
+    )
+}
+
+/// The features that a base's classifier reads, and the classifier.
+pub(super) fn of_classifier(classifier: &Classifier) -> String {
+    let tail = classifier.tail();
+    let features = match classifier.feature_len() {
+        Some(length) => one(&tail.features, &[length]),
+        None => tail.features.clone(),
+    };
+    line(&features, tail.logits.as_deref().unwrap_or("none"))
+}
+
+/// The features that a saved model's head reads, and the head.
+pub(super) fn of_saved(record: &Record) -> String {
+    let cut = &record.backbone.cut;
+    let pool = match record.backbone.pool {
+        Pool::Cls => ", the class token",
+        _ => "",
+    };
+    let classes = match record.classes.len() {
+        1 => "1 class".to_owned(),
+        n => format!("{} classes", grouped(n as u64)),
+    };
+    line(
+        &format!("{}{pool}", one(&cut.to_string(), &record.feature_shape)),
+        &format!("{OUTPUT} ({classes})"),
+    )
+}
+
+fn line(features: &str, classifier: &str) -> String {
+    format!("features: {features}; classifier: {classifier}")
+}
+
+/// A tensor with its size: `features (1,280)`, `block5_pool (4 x 4 x 512)`.
+fn one(name: &str, shape: &[usize]) -> String {
+    let dims: Vec<String> = shape.iter().map(|&n| grouped(n as u64)).collect();
+    format!("{name} ({})", dims.join(" x "))
+}
