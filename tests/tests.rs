@@ -57,14 +57,26 @@ mod pixels;
 /// Finding the Python with the references.
 mod python;
 
+/// Quantised layers of other programs, in random forms.
+mod qdq;
+
 /// Models of smaller numbers.
 mod quantize;
+
+/// Quantising networks with parts that do not depend on the picture.
+mod quantize_forms;
 
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
 
 /// The whole road through the headless program, and what goes wrong on the way.
 mod road;
+
+/// Saved models as bases.
+mod saved_base;
+
+/// Features of any scale and mean.
+mod scales;
 
 /// Shared folders, and files that came from elsewhere.
 #[cfg(unix)]

@@ -17,6 +17,59 @@ pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
+/// ONNX's numbers of the types of four bits.
+pub(super) const UINT4: i32 = 21;
+pub(super) const INT4: i32 = 22;
+
+/// Values of a tensor of integers of 32 bits or fewer, row-major; none if it is of another type, or has another number
+/// of values than its dimensions say.
+pub(super) fn integer_values(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
+    let count = tensor.dims.iter().try_fold(1_usize, |count, &dim| {
+        count.checked_mul(usize::try_from(dim).ok()?)
+    })?;
+    let raw = &tensor.raw_data;
+    let four_bits = matches!(tensor.data_type, UINT4 | INT4);
+    let mut values: Vec<i32> = match tensor.data_type {
+        _ if raw.is_empty() => tensor.int32_data.clone(),
+        kind if kind == DataType::Int8 as i32 => raw.iter().map(|&b| i32::from(b as i8)).collect(),
+        kind if four_bits || kind == DataType::Uint8 as i32 => {
+            raw.iter().map(|&b| i32::from(b)).collect()
+        }
+        kind if kind == DataType::Int16 as i32 => {
+            let pairs = raw.as_chunks::<2>().0.iter();
+            pairs.map(|&b| i32::from(i16::from_le_bytes(b))).collect()
+        }
+        kind if kind == DataType::Uint16 as i32 => {
+            let pairs = raw.as_chunks::<2>().0.iter();
+            pairs.map(|&b| i32::from(u16::from_le_bytes(b))).collect()
+        }
+        kind if kind == DataType::Int32 as i32 => {
+            let fours = raw.as_chunks::<4>().0.iter();
+            fours.map(|&b| i32::from_le_bytes(b)).collect()
+        }
+        _ => return None,
+    };
+    let known = [
+        DataType::Int8,
+        DataType::Uint8,
+        DataType::Int16,
+        DataType::Uint16,
+        DataType::Int32,
+    ];
+    if four_bits {
+        // Two to a byte, the lower first.
+        let halves = values
+            .iter()
+            .flat_map(|&byte| [byte & 15, (byte >> 4) & 15]);
+        let signed = tensor.data_type == INT4;
+        let sign = |half: i32| if signed && half > 7 { half - 16 } else { half };
+        values = halves.map(sign).take(count).collect();
+    } else if !known.iter().any(|&kind| kind as i32 == tensor.data_type) {
+        return None;
+    }
+    (values.len() == count).then_some(values)
+}
+
 /// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
 pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
     let raw = &tensor.raw_data;
@@ -136,6 +189,14 @@ impl Attributes<'_> {
     }
 }
 
+impl<'a> Attributes<'a> {
+    /// A tensor.
+    pub fn tensor(&self, name: &str) -> Option<&'a pb::TensorProto> {
+        let mut attributes = self.0.iter();
+        attributes.find(|a| a.name == name)?.t.as_ref()
+    }
+}
+
 impl OnnxGraph {
     fn node_protos(&self) -> &[pb::NodeProto] {
         self.proto().graph.as_ref().map_or(&[], |g| &g.node)
@@ -167,11 +228,6 @@ impl OnnxGraph {
     /// The node at place `index`.
     pub(super) fn node_proto(&self, index: usize) -> Option<&pb::NodeProto> {
         self.node_protos().get(index)
-    }
-
-    /// Whether a tensor is a weight, or made by a `Constant` node.
-    pub(super) fn is_constant(&self, name: &str) -> bool {
-        self.constant(name).is_some()
     }
 
     /// Whether a tensor is a float32 constant.

@@ -26,6 +26,8 @@ mod operators;
 mod outputs;
 mod processor;
 mod quantize;
+mod rounding;
+mod saved_base;
 mod summary;
 mod tail;
 mod tokens;
@@ -54,12 +56,13 @@ pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
+pub(crate) use saved_base::RECORD_KEY;
 pub use summary::{Layer, Summary};
 pub use tail::{Tail, find_tail};
 pub use trainable::{TailWeight, TrainableTail};
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
-    known_model, known_models, label_list, models_home,
+    is_path, known_model, known_models, label_list, models_home,
 };
 pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 

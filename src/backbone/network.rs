@@ -16,6 +16,7 @@ use super::import::{NEWEST_KNOWN, unsupported};
 use super::memory;
 use super::onnx::OnnxGraph;
 use super::quantize::unrounded;
+use super::rounding::canonical;
 use crate::error::{Error, Result};
 
 /// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
@@ -55,13 +56,14 @@ impl Network {
             let plan = guarded(graph, || model.into_optimized()?.into_runnable())?;
             Ok((plan, run_bytes))
         };
+        let proto = canonical(graph.proto());
         // What cannot be computed with integers is computed in floats, as any runtime may.
-        let integers = guarded(graph, || Ok(engine::in_integers(graph.proto())));
+        let integers = guarded(graph, || Ok(engine::in_integers(&proto)));
         let integers = integers.ok().flatten();
         let loaded = integers.map(|proto| load(engine::framework(), &proto));
         let (plan, run_bytes) = match loaded {
             Some(Ok(loaded)) => loaded,
-            _ => load(tract_onnx::onnx(), graph.proto())?,
+            _ => load(tract_onnx::onnx(), &proto)?,
         };
         let model = plan.model();
         let output_shapes = (0..model.outputs.len())
@@ -471,7 +473,7 @@ pub(super) fn tensor_shapes(
 ) -> Result<HashMap<String, Vec<usize>>> {
     require_sizes(graph, input_shape)?;
     let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
-        let parsed = tract_onnx::onnx().parse(graph.proto(), None)?;
+        let parsed = tract_onnx::onnx().parse(&canonical(graph.proto()), None)?;
         let mut model = parsed.model;
         model.set_input_fact(0, f32::fact(input_shape).into())?;
         check_constants(&mut model)?;

@@ -12,6 +12,7 @@ use super::guess::{GuessedCard, Preparation, USUAL_INPUT_SIZE, guess_card, state
 use super::import;
 use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
+use super::saved_base::base_inside;
 use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
 use super::{BackboneParams, input_shape};
@@ -214,17 +215,22 @@ fn with_weights(card: ModelCard) -> KnownModel {
 
 /// Finds a base by the name of its card or by the path of its ONNX file.
 ///
-/// A path is anything that ends in `.onnx` or has a separator in it. Its card is the file of the same
-/// name with the ending `.toml`. Without one, what other programs put beside it (`preprocessor_config.json`,
-/// `config.json` of timm) says how pictures are prepared, else that is guessed, and `warnings` says so.
+/// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model is its
+/// own card. Without either, what other programs put beside it (`preprocessor_config.json`, `config.json` of timm) says
+/// how pictures are prepared, else that is guessed, and `warnings` says so.
 ///
 /// # Errors
 /// [`Error::NotFound`] or [`Error::Model`], with what to do.
 pub fn find(model: &str) -> Result<FoundModel> {
-    if model.ends_with(".onnx") || model.contains(['/', '\\']) {
+    if is_path(model) {
         return from_file(Path::new(model));
     }
     from_card(known_model(model)?)
+}
+
+/// Whether `model` is a path rather than a name: it ends in `.onnx` or has a separator in it.
+pub fn is_path(model: &str) -> bool {
+    model.ends_with(".onnx") || model.contains(['/', '\\'])
 }
 
 /// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
@@ -248,6 +254,13 @@ pub fn find_file(
     let bytes = read(path, MAX_ONNX_BYTES)?;
     let (graph, whole) = import::read_base(&bytes, parent(path), &name)?;
     let bytes = whole.unwrap_or(bytes);
+    let sha256 = hex_sha256(&bytes);
+    if card.is_none()
+        && preparation.is_none()
+        && let Some(found) = base_inside(&graph, path, &sha256)?
+    {
+        return Ok((found, bytes));
+    }
     let has_card = card.is_some();
     let guessed = match card {
         Some(card) => GuessedCard {
@@ -266,7 +279,7 @@ pub fn find_file(
         has_card,
         notes: guessed.notes,
         warnings: guessed.warnings,
-        ..found(guessed.card, graph, hex_sha256(&bytes))?
+        ..found(guessed.card, graph, sha256)?
     };
     Ok((found, bytes))
 }

@@ -44,6 +44,14 @@ impl Dtype {
             Dtype::F16 => 2,
         }
     }
+
+    /// The gap between 1 and the next larger number.
+    pub fn epsilon(self) -> f64 {
+        match self {
+            Dtype::F32 => f64::from(f32::EPSILON),
+            Dtype::F16 => f16::EPSILON.to_f64(),
+        }
+    }
 }
 
 /// Features of `rows` pictures with `dim` numbers each, row-major, read as f32 a few rows at a time.
@@ -125,6 +133,15 @@ impl FeatureMatrix {
             views: Vec::new(),
             in_turn: false,
         })
+    }
+
+    /// The gap between 1 and the next larger number, of the type in which its numbers are stored.
+    pub fn epsilon(&self) -> f64 {
+        match &self.source {
+            Source::Array(_) => Dtype::F32.epsilon(),
+            Source::Stored { dtype, .. } => dtype.epsilon(),
+            Source::SideBySide(parts) => parts.iter().map(|p| p.epsilon()).fold(0.0, f64::max),
+        }
     }
 
     /// Adds an augmented view of the rows; `places` has the row of `view` that belongs to each row here, if

@@ -15,7 +15,9 @@ use super::train::{
     partition, require_two_classes, rows_to_train_on, training_record,
 };
 use super::views::{AugmentParams, ViewSource, attach_views};
-use crate::backbone::{Backbone, BackboneParams, Detail, Pool, TrainableTail, hex_sha256};
+use crate::backbone::{
+    Backbone, BackboneParams, Detail, Pool, TrainableTail, find_cut, hex_sha256, is_path,
+};
 use crate::dataset::{self, Layout};
 use crate::disk;
 use crate::error::{Error, Result};
@@ -272,8 +274,8 @@ impl Prepared {
     }
 }
 
-/// The base that is meant, with its SHA-256 where it is known: that of a saved model is what the model was
-/// made of.
+/// The base that is meant: that of a saved model is the one in its file, as far as it is there in float32. Else it is
+/// the one that the model was made of, whose SHA-256 comes with it.
 fn base_of(
     params: &BackboneParams,
     progress: &Progress,
@@ -282,21 +284,37 @@ fn base_of(
     if !path.is_file() {
         return Ok((params.clone(), None));
     }
-    let Ok(saved) = SavedModel::open(path) else {
+    // What is wrong with a file is said where it is opened as a base.
+    let Ok(Some(saved)) = SavedModel::open_if_saved(path) else {
         return Ok((params.clone(), None));
     };
-    let id = &saved.record().backbone;
+    let record = saved.record();
+    let id = &record.backbone;
+    let cut = params.cut.clone().unwrap_or_else(|| id.cut.clone());
+    let mut cuts = cut.as_slice().iter();
+    let is_inside =
+        record.quantization.is_none() && cuts.all(|cut| find_cut(saved.graph(), cut).is_ok());
+    let (model, which) = match is_inside {
+        true if record.training.finetune.is_some() => (params.model.clone(), ", as fine-tuned,"),
+        true => (params.model.clone(), ""),
+        false => (record.base_source(path)?, ""),
+    };
     progress.info(format!(
-        "{} is a saved model: its base {} is trained, with a new head",
+        "{} is a saved model: its base {}{which} is trained, with a new head",
         params.model, id.model
     ));
     let found = BackboneParams {
-        model: id.model.clone(),
+        // What has no separator may be taken for a name.
+        model: if is_path(&model) || !is_inside {
+            model
+        } else {
+            format!("./{model}")
+        },
         input_size: params.input_size.or(Some(id.input_size)),
-        cut: params.cut.clone().or_else(|| Some(id.cut.clone())),
+        cut: Some(cut),
         pool: params.pool.or(Some(id.pool)),
     };
-    Ok((found, Some(id.sha256.clone())))
+    Ok((found, (!is_inside).then(|| id.sha256.clone())))
 }
 
 /// Fills the store of maps at the cut, and those of their augmented views.
@@ -411,6 +429,7 @@ fn save(
     let trained = tuning.tail.trained_parameters();
     let record = record_of(
         backbone,
+        &head,
         store,
         TrainingRecord {
             history: tuned.warmup.clone(),
@@ -439,6 +458,7 @@ fn save(
         chosen: choose_references(store, tuning.labels, rows),
         config,
         output: &config.output,
+        head: &head,
     };
     let (bytes, verification) =
         save_verified(model, &saving, "trained network", from_maps, progress)?;

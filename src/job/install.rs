@@ -84,9 +84,14 @@ pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallRep
 
 /// The base that the head was trained on, as it is on this machine.
 fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
-    let wanted = &head.record().backbone;
+    let record = head.record();
+    let wanted = &record.backbone;
+    let model = match &config.base {
+        Some(base) => base.clone(),
+        None => record.base_source(&config.head)?,
+    };
     Backbone::open(&BackboneParams {
-        model: config.base.clone().unwrap_or_else(|| wanted.model.clone()),
+        model,
         input_size: Some(wanted.input_size),
         cut: Some(wanted.cut.clone()),
         pool: Some(wanted.pool),

@@ -334,6 +334,8 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         None => None,
     };
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
+    // A saved model goes by what its base was before; the card is of the file.
+    found.sha256 = hex_sha256(&bytes);
     tell(&found, progress, "; give --preprocess if you know");
     complete_card(&mut found, config, bytes.len() as u64)?;
     let facts = facts(found, None, progress)?;

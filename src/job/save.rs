@@ -6,7 +6,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::envelope::write_config;
-use crate::backbone::{Backbone, PictureSession, hex_sha256};
+use crate::backbone::{Backbone, PictureSession, hex_sha256, is_path};
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture, read_file};
@@ -15,6 +15,7 @@ use crate::saved_model::{
     RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
     verify,
 };
+use crate::train::Head;
 
 /// What is saved where.
 pub(super) struct Saving<'a, C> {
@@ -26,11 +27,14 @@ pub(super) struct Saving<'a, C> {
     pub config: &'a C,
     /// The model's file.
     pub output: &'a Path,
+    /// The head that was trained.
+    pub head: &'a Head,
 }
 
-/// The record of a model on `backbone`, without reference outputs.
+/// The record of a model of `backbone` and `head`, without reference outputs.
 pub(super) fn record_of(
     backbone: &Backbone,
+    head: &Head,
     store: &FeatureStore,
     training: TrainingRecord,
 ) -> Record {
@@ -39,7 +43,9 @@ pub(super) fn record_of(
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         classes: store.meta().classes.clone(),
         backbone: backbone.id().clone(),
+        base_path: Some(backbone.source().to_owned()).filter(|source| is_path(source)),
         feature_shape: backbone.feature_shape().to_vec(),
+        standardized: head.standardization().is_some(),
         training,
         quantization: None,
         reference: Reference::default(),
@@ -68,7 +74,7 @@ pub(super) fn save_verified<C: Serialize>(
                 .to_owned(),
         );
     }
-    compare_with_trained(name, trained, saving.store, &references, output, progress)?;
+    compare_with_trained(name, trained, saving, &references, progress)?;
     model.set_reference(references.into_iter().map(|(_, image)| image).collect())?;
     let bytes = model.write(output)?;
     write_config(&config_path(output), saving.config)?;
@@ -134,12 +140,11 @@ fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Resul
 
 /// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
 /// themselves: two ways that must lead to the same probabilities.
-fn compare_with_trained(
+fn compare_with_trained<C>(
     name: &str,
     trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
-    store: &FeatureStore,
+    saving: &Saving<C>,
     references: &[(usize, ReferenceImage)],
-    output: &Path,
     progress: &Progress,
 ) -> Result<()> {
     let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
@@ -150,10 +155,11 @@ fn compare_with_trained(
         return Ok(());
     }
     // float32: sums are formed in another order. float16: features were rounded to three digits.
-    let tolerance = match store.meta().dtype {
+    let tolerance = match saving.store.meta().dtype {
         Dtype::F32 => 1e-4,
         Dtype::F16 => 2e-2,
     };
+    let tolerance = saving.head.rounding().max(tolerance);
     let from_trained = trained(&rows)?;
     let diffs = from_trained
         .rows()
@@ -175,7 +181,7 @@ fn compare_with_trained(
         return Ok(());
     }
     Err(Error::NotSame {
-        path: output.to_owned(),
+        path: saving.output.to_owned(),
         problem: format!(
             "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
              their features again",

@@ -176,6 +176,7 @@ pub(super) fn run(
     progress.phase(Phase::Save, None);
     let record = record_of(
         backbone,
+        &fitted.head,
         store,
         TrainingRecord {
             history: fitted.history.clone(),
@@ -189,6 +190,7 @@ pub(super) fn run(
         chosen: choose_references(store, &labels, &rows),
         config: written,
         output: &config.output,
+        head: &fitted.head,
     };
     let (bytes, verification) = save_verified(
         model,

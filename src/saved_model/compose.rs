@@ -2,7 +2,7 @@
 
 use crate::backbone::{Attribute, Backbone, OnnxGraph, flattened};
 use crate::error::{Error, Result};
-use crate::train::Head;
+use crate::train::{Head, Standardization};
 
 /// Name of the output tensor of a saved model.
 pub const OUTPUT: &str = "probabilities";
@@ -44,6 +44,9 @@ pub fn compose_tuned(
     if backbone.feature_shape().len() > 1 {
         tensor = flattened(&mut graph, &tensor);
     }
+    if let Some(standardization) = head.standardization() {
+        tensor = standardized(&mut graph, &tensor, standardization);
+    }
     let last = head.layers().len().saturating_sub(1);
     for (i, layer) in head.layers().iter().enumerate() {
         let dense = graph.fresh_name("dense");
@@ -69,4 +72,41 @@ pub fn compose_tuned(
     graph.set_output(&output, &[head.classes()]);
     graph.sign(&format!("{}-transfer", backbone.id().model));
     Ok(graph)
+}
+
+/// The end of the name of the constant that marks a `Max` of [`standardized`].
+pub(super) const LEAST: &str = "/least";
+
+/// Puts (x − mean) · factor behind `features`: a `Sub` and a `Mul`, each behind a `Max`.
+///
+/// A `Max` with float32's least number changes nothing. It keeps engines from making one operator of those on its two
+/// sides, whose result in between has to be rounded: as the features were when the head was trained on them, and
+/// before the digits that a large mean costs are multiplied.
+fn standardized(graph: &mut OnnxGraph, features: &str, apart: &Standardization) -> String {
+    let names = ["as_stored", "centred", "rounded", "standardised"];
+    let names = names.map(|name| graph.fresh_name(&format!("features_{name}")));
+    let [stored, centred, _, scaled] = &names;
+    let least = format!("{stored}{LEAST}");
+    let (mean, factor) = (format!("{centred}/mean"), format!("{scaled}/factor"));
+    graph.add_weight(&mean, &[apart.mean.len()], apart.mean.iter().copied());
+    graph.add_weight(&factor, &[apart.factor.len()], apart.factor.iter().copied());
+    // Older ones compare tensors of one shape alone.
+    let compares = graph.operator_set() >= 8;
+    if compares {
+        graph.add_weight(&least, &[], std::iter::once(f32::MIN));
+    }
+    let steps = [
+        ("Max", &least),
+        ("Sub", &mean),
+        ("Max", &least),
+        ("Mul", &factor),
+    ];
+    let mut tensor = features;
+    for ((op_type, constant), name) in steps.into_iter().zip(&names) {
+        if compares || op_type != "Max" {
+            graph.add_node(op_type, name, &[tensor, constant], &[]);
+            tensor = name;
+        }
+    }
+    scaled.clone()
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::compose::LEAST;
 use super::{Record, SavedModel, read, read_record};
 use crate::backbone::{Backbone, OnnxGraph, OnnxNode, flattened, hex_sha256};
 use crate::error::{Error, Result};
@@ -146,6 +147,15 @@ fn split(graph: &OnnxGraph, record: &Record) -> Result<(String, OnnxGraph)> {
         tensor = input(maker(&tensor, "Gemm")?)?;
         if layer > 0 {
             tensor = input(maker(&tensor, "Relu")?)?;
+        }
+    }
+    if record.standardized {
+        for kind in ["Mul", "Sub"] {
+            tensor = input(maker(&tensor, kind)?)?;
+            let marked = |node: &&OnnxNode| node.inputs.iter().any(|i| i.ends_with(LEAST));
+            if let Some(before) = maker(&tensor, "Max").ok().filter(marked) {
+                tensor = input(before)?;
+            }
         }
     }
     let mut base = graph.clone();

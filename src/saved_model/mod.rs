@@ -24,15 +24,14 @@ use verify::{TOLERANCE, max_abs_diff};
 pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{
-    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, hex_sha256, picture_shape,
-    run_batch,
+    LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256,
+    picture_shape, run_batch,
 };
 use crate::disk::{self, write_atomic};
 use crate::error::{Error, Result};
 use crate::pixels::Picture;
 
-/// Keys of the file's metadata.
-const RECORD_KEY: &str = "tl.record";
+/// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
 
 /// Most features of a picture that a record may speak of: as many as a tensor may have values.

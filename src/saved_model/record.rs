@@ -1,8 +1,12 @@
 //! What a saved model carries in its metadata, as JSON, beside what any ONNX runtime reads.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{BackboneId, Calibration};
+use crate::backbone::{BackboneId, Calibration, find, is_path, known_model};
+use crate::disk::parent;
+use crate::error::{Error, Result};
 use crate::progress::EpochStats;
 use crate::train::{FinetuneParams, HeadParams};
 
@@ -21,8 +25,14 @@ pub struct Record {
     pub classes: Vec<String>,
     /// The base, its cut, and from a picture to the input tensor.
     pub backbone: BackboneId,
+    /// The base's file, as it was given; none for a base that has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_path: Option<String>,
     /// Shape of the features between base and head: `[D]` or `[H, W, C]`.
     pub feature_shape: Vec<usize>,
+    /// Whether operators before the head's first layer standardise the features.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standardized: bool,
     /// How the head came about.
     pub training: TrainingRecord,
     /// How its numbers were made smaller; none if they are float32 as they were trained.
@@ -30,6 +40,63 @@ pub struct Record {
     pub quantization: Option<QuantizationRecord>,
     /// What the model gives, for comparison wherever it is loaded.
     pub reference: Reference,
+}
+
+impl Record {
+    /// The name or path by which the base can be had again, for the model or head `model`: a path is looked for
+    /// beside it, then as it was given.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the base's file is not there; [`Error::Mismatch`] if it is another one now.
+    pub fn base_source(&self, model: &Path) -> Result<String> {
+        let id = &self.backbone;
+        let shown = model.display();
+        let Some(given) = &self.base_path else {
+            return known_model(&id.model).map(|_| id.model.clone()).map_err(|_| Error::Model {
+                model: shown.to_string(),
+                problem: format!(
+                    "its base, {}, has no name that is known here; give the path of the base's ONNX file",
+                    id.model
+                ),
+            });
+        };
+        let given = Path::new(given);
+        let folder = parent(model);
+        let places = [
+            folder.join(given),
+            folder.join(given.file_name().unwrap_or_default()),
+            given.to_owned(),
+        ];
+        let mut other = None;
+        for place in places.iter().filter(|place| place.is_file()) {
+            let name = place.display().to_string();
+            let name = if is_path(&name) {
+                name
+            } else {
+                format!("./{name}")
+            };
+            match find(&name) {
+                Ok(found) if found.sha256 == id.sha256 => return Ok(name),
+                Ok(found) => other = Some((name, found.sha256)),
+                Err(error) => return Err(error),
+            }
+        }
+        match other {
+            Some((name, found)) => Err(Error::Mismatch {
+                what: format!("base of {shown}, the file {name}"),
+                expected: format!("SHA-256 {}", id.sha256),
+                found: format!("SHA-256 {found}"),
+                hint: "the file has changed since; give the base as it was, by its path".into(),
+            }),
+            None => Err(Error::Model {
+                model: shown.to_string(),
+                problem: format!(
+                    "its base was the file {}, which is not there; give the path of the base's ONNX file",
+                    given.display()
+                ),
+            }),
+        }
+    }
 }
 
 /// What the weights of a model that was made smaller are.

@@ -7,6 +7,7 @@ use super::standardizer::Standardizer;
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
+use crate::nn::Dense;
 use crate::progress::{EpochStats, Event, Progress};
 
 /// A trained head and how it came about.
@@ -19,6 +20,10 @@ pub struct Fitted {
     /// 1-based epoch after which the head was taken: with early stopping (and validation rows) the
     /// best one, else the last.
     pub best_epoch: usize,
+    /// The layers of `head` as they were trained, on standardised features.
+    pub(super) layers: Vec<Dense>,
+    /// How features are standardised for them.
+    pub(super) standardizer: Standardizer,
 }
 
 /// Trains a head on the rows `training` of `matrix`, watching the rows `validation`.
@@ -51,6 +56,9 @@ pub fn fit(
     let params = params.get();
     check(matrix, labels, classes, training, validation)?;
     let measured = Standardizer::measure(matrix, training, progress)?;
+    if let Some(warning) = measured.warning().filter(|_| fold.is_none()) {
+        progress.warn(warning);
+    }
     let standardizer = if params.standardize {
         measured
     } else {
@@ -65,7 +73,7 @@ pub fn fit(
     let mut best = Best::new(params.monitor);
     let mut history = Vec::new();
     // Replaced after the first epoch, which is the best until then.
-    let mut kept = (trainer.head()?, 0);
+    let mut kept = (trainer.head()?, trainer.layers().to_vec(), 0);
     for epoch in 1..=params.epochs {
         let seen = trainer.epoch(epoch, progress)?;
         let head = trainer.head()?;
@@ -101,17 +109,19 @@ pub fn fit(
             class_accuracy,
         });
         if patience == 0 || improved {
-            kept = (head, epoch);
+            kept = (head, trainer.layers().to_vec(), epoch);
         }
         if patience > 0 && since >= patience {
             break;
         }
     }
-    let (head, best_epoch) = kept;
+    let (head, layers, best_epoch) = kept;
     Ok(Fitted {
         head,
         history,
         best_epoch,
+        layers,
+        standardizer: trainer.standardizer().clone(),
     })
 }
 

@@ -9,7 +9,30 @@ use crate::nn::{Dense, mlp};
 /// Dense layers with ReLU between them and softmax after the last, on raw features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
+    standardization: Option<Standardization>,
     layers: Vec<Dense>,
+}
+
+/// x ↦ (x − mean) · factor for each feature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standardization {
+    /// What is taken off.
+    pub mean: Vec<f32>,
+    /// What the rest is multiplied by.
+    pub factor: Vec<f32>,
+}
+
+impl Standardization {
+    /// Of rows `[rows, features]`.
+    fn apply(&self, features: ArrayView2<f32>) -> Array2<f32> {
+        let mut standardised = features.to_owned();
+        for mut row in standardised.rows_mut() {
+            for ((value, mean), factor) in row.iter_mut().zip(&self.mean).zip(&self.factor) {
+                *value = (*value - mean) * factor;
+            }
+        }
+        standardised
+    }
 }
 
 impl Head {
@@ -18,6 +41,22 @@ impl Head {
     /// # Errors
     /// [`Error::Mismatch`] without a layer, or if a layer's inputs or bias do not fit.
     pub fn new(layers: Vec<Dense>) -> Result<Head> {
+        Head::checked(None, layers)
+    }
+
+    /// A head of these layers on features that are standardised first: for features with large means, for which
+    /// no weights of float32 do the same.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] as [`new`](Self::new), or if there is not one mean and factor for each feature.
+    pub fn with_standardization(
+        standardization: Standardization,
+        layers: Vec<Dense>,
+    ) -> Result<Head> {
+        Head::checked(Some(standardization), layers)
+    }
+
+    fn checked(standardization: Option<Standardization>, layers: Vec<Dense>) -> Result<Head> {
         let mismatch = |what: &str, expected: String, found: String| Error::Mismatch {
             what: what.to_string(),
             expected,
@@ -49,12 +88,45 @@ impl Head {
                 ));
             }
         }
-        Ok(Head { layers })
+        if let (Some(apart), Some(first)) = (&standardization, layers.first())
+            && [apart.mean.len(), apart.factor.len()] != [first.inputs(); 2]
+        {
+            return Err(mismatch(
+                "means of the features",
+                first.inputs().to_string(),
+                apart.mean.len().to_string(),
+            ));
+        }
+        Ok(Head {
+            standardization,
+            layers,
+        })
+    }
+
+    /// What is done to features before the first layer; none where that is part of its weights.
+    pub fn standardization(&self) -> Option<&Standardization> {
+        self.standardization.as_ref()
     }
 
     /// The dense layers, first to last; ReLU stands between them, softmax after the last.
     pub fn layers(&self) -> &[Dense] {
         &self.layers
+    }
+
+    /// How far a logit may move, about, where each feature is one float32 away from what it was: much, if the features
+    /// lie far from 0. 0 for a head that takes features as they are.
+    pub fn rounding(&self) -> f32 {
+        let (Some(apart), [first, others @ ..]) = (&self.standardization, &self.layers[..]) else {
+            return 0.0;
+        };
+        let steps = apart.mean.iter().zip(&apart.factor);
+        let steps: Vec<f32> = steps.map(|(m, f)| m.abs() * f32::EPSILON * f).collect();
+        let moves = first.weights.rows().into_iter().zip(&steps);
+        let square: f32 = moves.map(|(row, step)| row.dot(&row) * step * step).sum();
+        let norms = others
+            .iter()
+            .map(|layer| layer.weights.iter().map(|w| w * w).sum::<f32>());
+        (square * norms.product::<f32>()).sqrt()
     }
 
     /// Numbers in a row of features.
@@ -67,7 +139,7 @@ impl Head {
         self.layers.last().map_or(0, Dense::outputs)
     }
 
-    /// Number of parameters; D features and C classes without hidden layers make (D + 1) · C.
+    /// Number of trained parameters; D features and C classes without hidden layers make (D + 1) · C.
     pub fn parameters(&self) -> usize {
         self.layers.iter().map(Dense::parameters).sum()
     }
@@ -77,7 +149,10 @@ impl Head {
     /// # Panics
     /// If `features` is not [`inputs`](Self::inputs) wide.
     pub fn logits(&self, features: ArrayView2<f32>) -> Array2<f32> {
-        mlp::forward(&self.layers, features)
+        match &self.standardization {
+            Some(apart) => mlp::forward(&self.layers, apart.apply(features).view()),
+            None => mlp::forward(&self.layers, features),
+        }
     }
 
     /// Probabilities `[rows, classes]`, each row summing to 1, of raw features `[rows, inputs]`.

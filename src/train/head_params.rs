@@ -63,8 +63,8 @@ pub struct HeadParams {
     pub mixup: f32,
     /// Weights of the classes in the training loss.
     pub class_weights: ClassWeights,
-    /// Whether features are standardised with the mean and deviation of the training rows. The
-    /// finished head has this folded into its first layer: it takes raw features.
+    /// Whether features are standardised with the mean and deviation of the training rows. The finished head takes raw
+    /// features: this is folded into its first layer or, where that would cost digits, stands before it.
     pub standardize: bool,
     /// Epochs without improvement after which training ends and the best epoch is restored; 0 trains
     /// to the last epoch and keeps that.

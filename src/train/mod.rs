@@ -22,7 +22,7 @@ pub use cross_validation::{CrossValidation, cross_validate};
 pub use finetune::{Checkpoint, Finetuned, Tuning, finetune, finetune_folds, score};
 pub use finetune_params::{FinetuneParams, ValidFinetuneParams};
 pub use fit::{Fitted, fit};
-pub use head::Head;
+pub use head::{Head, Standardization};
 pub use head_params::{
     ClassWeights, HeadParams, Monitor, OptimizerName, ScheduleName, ValidHeadParams, check_hidden,
 };

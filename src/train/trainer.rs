@@ -193,13 +193,17 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Never, for layers made here.
     pub(super) fn head(&self) -> Result<Head> {
-        let mut layers = self.layers.clone();
-        if let Some(first) = layers.first_mut()
-            && self.params.standardize
-        {
-            *first = self.standardizer.fold(first);
-        }
-        Head::new(layers)
+        self.standardizer.head(&self.layers)
+    }
+
+    /// The layers as they are now, on standardised features.
+    pub(super) fn layers(&self) -> &[Dense] {
+        &self.layers
+    }
+
+    /// How features are standardised.
+    pub(super) fn standardizer(&self) -> &Standardizer {
+        &self.standardizer
     }
 }
 

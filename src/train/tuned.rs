@@ -93,11 +93,7 @@ impl TunedModel {
     /// # Errors
     /// [`crate::Error::Mismatch`] before the head was trained.
     pub fn head(&self) -> Result<Head> {
-        let mut layers = self.layers.clone();
-        if let Some(first) = layers.first_mut() {
-            *first = self.standardizer.fold(first);
-        }
-        Head::new(layers)
+        self.standardizer.head(&self.layers)
     }
 
     /// Values of the network's weight `number`.

@@ -324,7 +324,7 @@ impl OnnxGraph {
     }
 
     /// Version of ONNX's operators that it is written in.
-    pub(super) fn operator_set(&self) -> i64 {
+    pub(crate) fn operator_set(&self) -> i64 {
         let mut sets = self.proto.opset_import.iter();
         let own = sets.find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
         own.map_or(1, |set| set.version)

@@ -1,5 +1,7 @@
 //! Weights of half the size. Touches no file.
 
+use std::collections::HashSet;
+
 use half::f16;
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -11,19 +13,25 @@ use crate::backbone::onnx::OnnxGraph;
 /// Smaller weights stay as they are: they save nothing.
 const FEW_VALUES: usize = 64;
 
+/// Largest error of a weight tensor that is taken for rounding, by the root of the sum of its squares: twice what
+/// numbers of 11 bits have on average.
+const ROUNDING: f64 = 1.0 / 2048.0;
+
 /// The graph with its weights as float16, each with a `Cast` to float32 behind it: runtimes compute in float32.
 ///
-/// Weights that have a value too large for a float16 stay as they are.
+/// Those of products alone, which is where the bytes are: a mean that is taken off or a scale would lose the digits
+/// that it is there for. Weights with a value too large for float16, or that are too small for its range, stay
+/// as they are.
 pub fn with_float16_weights(graph: &OnnxGraph) -> OnnxGraph {
+    let factors = factors(graph);
     let mut graph = graph.clone();
     let proto = graph.graph_mut();
     let mut casts = Vec::new();
     for tensor in &mut proto.initializer {
-        let Some(values) = float_values(tensor) else {
+        let Some(values) = float_values(tensor).filter(|_| factors.contains(&tensor.name)) else {
             continue;
         };
-        let fits = |x: &f32| f16::from_f32(*x).is_finite();
-        if values.len() < FEW_VALUES || !values.iter().all(fits) {
+        if values.len() < FEW_VALUES || !fits(&values) {
             continue;
         }
         let name = tensor.name.clone();
@@ -52,4 +60,33 @@ pub fn with_float16_weights(graph: &OnnxGraph) -> OnnxGraph {
     casts.append(&mut proto.node);
     proto.node = casts;
     graph
+}
+
+/// Whether float16 holds `values` to its usual precision.
+fn fits(values: &[f32]) -> bool {
+    let square = |x: f64| x * x;
+    let exact: f64 = values.iter().map(|&x| square(f64::from(x))).sum();
+    let errors = values
+        .iter()
+        .map(|&x| square(f16::from_f32(x).to_f64() - f64::from(x)));
+    // An infinite one makes the sum infinite.
+    errors.sum::<f64>() <= square(ROUNDING) * exact
+}
+
+/// Weights that only products read, as they are or moved.
+fn factors(graph: &OnnxGraph) -> HashSet<String> {
+    let mut factors = graph.weight_names();
+    for node in graph.nodes() {
+        let multiplies = matches!(
+            node.op_type.as_str(),
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "Gather" | "Transpose" | "Einsum"
+        );
+        for (place, input) in node.inputs.iter().enumerate() {
+            // The third input is a bias.
+            if !multiplies || (place > 1 && node.op_type != "Einsum") {
+                factors.remove(input);
+            }
+        }
+    }
+    factors
 }

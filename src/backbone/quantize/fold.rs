@@ -5,16 +5,18 @@ use std::collections::HashMap;
 
 use tract_onnx::pb;
 
+use super::constants::move_weights;
 use crate::backbone::onnx::OnnxGraph;
 
 /// `epsilon` of a BatchNormalization that does not give it.
 const EPSILON: f32 = 1e-5;
 
 /// Folds every BatchNormalization that alone reads the result of a convolution into that convolution's weights
-/// and bias, and takes out `Identity` and `Dropout`.
+/// and bias, takes out `Identity` and `Dropout`, and puts weights into the form in which they are used.
 pub(super) fn folded(graph: &OnnxGraph) -> OnnxGraph {
     let mut folded = graph.clone();
     drop_passing(&mut folded);
+    move_weights(&mut folded);
     fold_batch_norms(&mut folded);
     drop_unread(&mut folded);
     folded

@@ -19,6 +19,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use super::fold::{drop_unread, folded, readers};
 use super::opset::upgrade;
 use super::range::Range;
+use super::varying::varying;
 use crate::backbone::onnx::{OnnxGraph, OnnxNode};
 use crate::error::Result;
 
@@ -52,11 +53,11 @@ pub(super) struct Analysis {
 }
 
 impl Analysis {
-    /// Folds, upgrades and analyses `graph`.
+    /// Folds, upgrades and analyses `graph`, for inputs of the shape `input_shape`.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if it is quantised already, or of an operator set that cannot be raised.
-    pub(super) fn of(graph: &OnnxGraph) -> Result<Analysis> {
+    pub(super) fn of(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Analysis> {
         if graph.is_quantized() {
             return Err(graph.fail("it is quantised already; give the model that it was made of"));
         }
@@ -64,10 +65,11 @@ impl Analysis {
             return Err(graph.fail("it has a node that makes nothing"));
         }
         let mut graph = folded(graph);
-        upgrade(&mut graph)?;
+        upgrade(&mut graph, input_shape)?;
         let nodes = graph.nodes();
+        let varying = varying(&graph);
         let roles: Vec<Role> = (0..nodes.len())
-            .map(|i| role(&graph, &nodes[i], i))
+            .map(|i| role(&graph, &nodes[i], i, &varying))
             .collect();
         let readers = readers(&graph);
         let activations = (0..nodes.len())
@@ -214,10 +216,11 @@ impl Analysis {
     }
 }
 
-fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize) -> Role {
+/// What node `place` can be; only tensors that depend on the picture, `varying`, become integers.
+fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize, varying: &HashSet<String>) -> Role {
     let weights = node.inputs.get(1).filter(|w| graph.is_float_constant(w));
     let dims = weights.map_or(0, |w| graph.constant_dims(w).len());
-    let first_varies = node.inputs.first().is_some_and(|x| !graph.is_constant(x));
+    let first_varies = node.inputs.first().is_some_and(|x| varying.contains(x));
     let attributes = graph.attributes(place);
     // A bias has to be one value for each channel.
     let bias_fits = |axis: usize| match node.inputs.get(2).filter(|b| !b.is_empty()) {
@@ -240,8 +243,8 @@ fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize) -> Role {
             }
         }
         "MatMul" if dims == 2 && first_varies => Role::Weighted { axis: 1 },
-        "Add" | "Concat" if !node.inputs.iter().any(|i| graph.is_constant(i)) => Role::Join,
-        "MaxPool" if node.outputs.len() == 1 => Role::Passing,
+        "Add" | "Concat" if node.inputs.iter().all(|i| varying.contains(i)) => Role::Join,
+        "MaxPool" if node.outputs.len() == 1 && first_varies => Role::Passing,
         "Flatten" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" if first_varies => {
             Role::Passing
         }

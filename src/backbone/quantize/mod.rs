@@ -7,6 +7,7 @@
 //!                           pictures             around the layers
 //! ```
 
+mod constants;
 mod float16;
 mod fold;
 mod graph;
@@ -14,6 +15,7 @@ mod observe;
 mod opset;
 mod range;
 mod unrounded;
+mod varying;
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,7 +59,7 @@ impl Quantizer {
                 problem: "calibration wants one picture or more".into(),
             });
         }
-        let analysis = Analysis::of(graph)?;
+        let analysis = Analysis::of(graph, input_shape)?;
         if analysis.layers().is_empty() {
             return Err(graph.fail("it has no convolution or dense layer with constant weights"));
         }

@@ -4,6 +4,7 @@ use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
@@ -14,11 +15,11 @@ const OLDEST: i64 = 7;
 /// The version of the file format that belongs to [`WANTED`].
 const FILE_FORMAT: i64 = 7;
 
-/// Raises `graph` to operator set 13, if it is of an older one. What changed on the way is rewritten.
+/// Raises `graph`, for inputs of the shape `input_shape`, to operator set 13, if it is of an older one. What changed on the way is rewritten.
 ///
 /// # Errors
 /// [`crate::Error::Model`] for an operator whose change is not known here, by its name.
-pub(super) fn upgrade(graph: &mut OnnxGraph) -> Result<()> {
+pub(super) fn upgrade(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     let found = graph.operator_set();
     if found >= WANTED {
         return Ok(());
@@ -31,6 +32,7 @@ pub(super) fn upgrade(graph: &mut OnnxGraph) -> Result<()> {
     if found < OLDEST {
         return refuse(graph, "the whole graph".to_owned());
     }
+    let shapes = tensor_shapes(graph, input_shape)?;
     let mut nodes = std::mem::take(&mut graph.graph_mut().node);
     let mut constants = Vec::new();
     for (place, node) in nodes.iter_mut().enumerate() {
@@ -54,6 +56,22 @@ pub(super) fn upgrade(graph: &mut OnnxGraph) -> Result<()> {
                 node.input.extend(tensors.iter().map(|t| t.name.clone()));
                 constants.extend(tensors);
             }
+            "Slice" if found < 10 => {
+                for list in ["starts", "ends", "axes"] {
+                    if let Some(given) = take(node, list) {
+                        let tensor = integers(&name(list), &given.ints);
+                        node.input.push(tensor.name.clone());
+                        constants.push(tensor);
+                    }
+                }
+            }
+            "Split" => {
+                if let Some(parts) = take(node, "split") {
+                    let tensor = integers(&name("split"), &parts.ints);
+                    node.input.push(tensor.name.clone());
+                    constants.push(tensor);
+                }
+            }
             "Squeeze" | "Unsqueeze" | "ReduceSum" => {
                 if let Some(axes) = take(node, "axes") {
                     let tensor = integers(&name("axes"), &axes.ints);
@@ -62,24 +80,96 @@ pub(super) fn upgrade(graph: &mut OnnxGraph) -> Result<()> {
                 }
             }
             "Softmax" | "LogSoftmax" => {
-                // Older ones work on all axes from this one on; of a vector for each picture that is the last.
-                if take(node, "axis").is_some_and(|a| !matches!(a.i, 1 | -1)) {
+                // Older ones work on all axes from theirs on: the same where that is the last.
+                let axis = take(node, "axis").map_or(1, |a| a.i);
+                let rank = shapes.get(&node.input[0]).map(|shape| shape.len() as i64);
+                if axis != -1 && rank != Some(axis + 1) {
                     return refuse(graph, format!("the axis of {}", node.op_type));
                 }
                 node.attribute.push(pb::AttributeProto {
                     name: "axis".to_owned(),
                     r#type: AttributeType::Int as i32,
-                    i: 1,
+                    i: -1,
                     ..Default::default()
                 });
             }
             "BatchNormalization" => {
                 take(node, "spatial");
             }
-            "Add" | "AveragePool" | "Cast" | "Concat" | "Constant" | "Conv" | "Div" | "Flatten"
-            | "Gemm" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid" | "LeakyRelu"
-            | "MatMul" | "Max" | "MaxPool" | "Min" | "Mul" | "PRelu" | "Relu" | "ReduceMax"
-            | "ReduceMean" | "Reshape" | "Sigmoid" | "Sub" | "Tanh" | "Transpose" | "LRN" => {}
+            "Abs"
+            | "Add"
+            | "ArgMax"
+            | "ArgMin"
+            | "AveragePool"
+            | "Cast"
+            | "Ceil"
+            | "Clip"
+            | "Concat"
+            | "Constant"
+            | "ConstantOfShape"
+            | "Conv"
+            | "ConvTranspose"
+            | "Cos"
+            | "DepthToSpace"
+            | "Div"
+            | "Elu"
+            | "Equal"
+            | "Erf"
+            | "Exp"
+            | "Expand"
+            | "Flatten"
+            | "Floor"
+            | "Gather"
+            | "GatherElements"
+            | "GatherND"
+            | "Gemm"
+            | "GlobalAveragePool"
+            | "GlobalMaxPool"
+            | "Greater"
+            | "HardSigmoid"
+            | "InstanceNormalization"
+            | "LRN"
+            | "LeakyRelu"
+            | "Less"
+            | "Log"
+            | "MatMul"
+            | "Max"
+            | "MaxPool"
+            | "Mean"
+            | "Min"
+            | "Mul"
+            | "Neg"
+            | "Not"
+            | "OneHot"
+            | "PRelu"
+            | "Pad"
+            | "Pow"
+            | "Range"
+            | "Reciprocal"
+            | "ReduceL1"
+            | "ReduceL2"
+            | "ReduceMax"
+            | "ReduceMean"
+            | "ReduceMin"
+            | "ReduceProd"
+            | "ReduceSumSquare"
+            | "Relu"
+            | "Reshape"
+            | "Selu"
+            | "Shape"
+            | "Sigmoid"
+            | "Sign"
+            | "Sin"
+            | "Slice"
+            | "Softplus"
+            | "SpaceToDepth"
+            | "Sqrt"
+            | "Sub"
+            | "Sum"
+            | "Tanh"
+            | "Tile"
+            | "Transpose"
+            | "Where" => {}
             other => {
                 let what = format!("the operator {other}");
                 graph.graph_mut().node = nodes;

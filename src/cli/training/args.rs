@@ -96,7 +96,8 @@ Examples:
   tl-batch finetune efficientnet-lite0 photos --unfreeze-from block6d -o tuned.onnx
   tl-batch finetune photos.onnx photos --unfreeze-from 25% --folds 5 -o tuned.onnx")]
 pub struct FinetuneArgs {
-    /// Name of a base, path of an ONNX file, or a model that `fit` saved: then its base is taken.
+    /// Name of a base, path of an ONNX file, or a saved model: then the base in it is taken, as it was fine-tuned; of a
+    /// quantised one, the base that it was made of.
     #[arg(value_name = "MODEL", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

@@ -69,13 +69,8 @@ impl Run {
             progress,
             fold,
         )?;
-        if tuning.head.get().standardize {
-            model.standardizer = Standardizer::measure(&features, &training_rows, progress)?;
-        }
-        model.layers = fitted.head.layers().to_vec();
-        if let Some(first) = model.layers.first_mut() {
-            *first = model.standardizer.unfold(first);
-        }
+        model.standardizer = fitted.standardizer;
+        model.layers = fitted.layers;
         let mut best = Best::new(tuning.head.get().monitor);
         if !validation.is_empty() {
             let head = model.head()?;

@@ -1,0 +1,93 @@
+//! A saved model as a base: what its record says of the base in it. Touches no file.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::card::{ModelCard, Pool};
+use super::onnx::OnnxGraph;
+use super::tail::{Tail, find_tail};
+use super::zoo::FoundModel;
+use super::{BackboneId, LARGEST_INPUT, input_shape};
+use crate::error::Result;
+
+/// Key of the metadata in which a saved model has its record, as JSON.
+pub(crate) const RECORD_KEY: &str = "tl.record";
+
+/// The base in the saved model `path`, whose file has the SHA-256 `sha256`; none if `graph` is no saved model.
+///
+/// It is the base that the model was trained on, by its name and SHA-256, unless its weights were changed
+/// since, by fine-tuning or quantising.
+///
+/// # Errors
+/// [`crate::Error::Model`] if the record cannot be used.
+pub(super) fn base_inside(
+    graph: &OnnxGraph,
+    path: &Path,
+    sha256: &str,
+) -> Result<Option<FoundModel>> {
+    let Some(text) = graph.metadata(RECORD_KEY) else {
+        return Ok(None);
+    };
+    let damaged = |problem: String| graph.fail(format!("its record is damaged: {problem}"));
+    let record: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+    let id: BackboneId =
+        serde_json::from_value(record["backbone"].clone()).map_err(|e| damaged(e.to_string()))?;
+    id.preprocess
+        .validate()
+        .map_err(|e| damaged(e.to_string()))?;
+    if id.input_size.least() < 1 || id.input_size.most() > LARGEST_INPUT {
+        let sides = id.input_size.sides();
+        return Err(damaged(format!("its input has {sides} pixels")));
+    }
+    let is_changed =
+        record["training"]["finetune"].is_object() || record["quantization"].is_object();
+    let shape = input_shape(graph, id.preprocess.layout, id.input_size);
+    let found = find_tail(graph, shape.ok())?;
+    let nodes = graph.nodes();
+    let is_there = |tensor: &String| nodes.iter().any(|n| n.outputs.contains(tensor));
+    let (features, pool) = match id.cut.as_slice() {
+        [cut] if is_there(cut) => (cut.clone(), id.pool),
+        // Of several, all side by side, which is what the head reads.
+        _ => (found.features, Pool::Avg),
+    };
+    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (name, sha256) = match is_changed {
+        true => (text(path.file_stem()), sha256.to_owned()),
+        false => (id.model, id.sha256),
+    };
+    Ok(Some(FoundModel {
+        card: ModelCard {
+            title: name.clone(),
+            name,
+            file: text(path.file_name()),
+            sha256: String::new(),
+            bytes: 0,
+            urls: Vec::new(),
+            source: String::new(),
+            license: String::new(),
+            checked: true,
+            parameters: 0,
+            features: 0,
+            top1: None,
+            input_size: id.input_size,
+            min_size: 1,
+            cut: None,
+            pool,
+            logits: None,
+            labels: None,
+            preprocess: id.preprocess,
+        },
+        tail: Tail {
+            features,
+            logits: found.logits,
+            ..Tail::default()
+        },
+        graph: graph.clone(),
+        sha256,
+        has_card: true,
+        size_is_guess: false,
+        notes: Vec::new(),
+        warnings: Vec::new(),
+    }))
+}
