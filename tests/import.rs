@@ -89,10 +89,13 @@ fn networks_in_every_form_give_the_features_of_onnx_runtime() {
 /// Trains `model` on three small classes and returns what the program said.
 fn fit(work: &Workplace, model: &str, flags: &str) -> crate::program::Said {
     let tiny = repository("datasets/tiny");
-    work.run(&format!(
-        "fit {} -o saved.onnx --model ./{model} --epochs 3 --force {flags}",
-        tiny.display()
-    ))
+    work.run(
+        &format!(
+            "fit {} {flags} -o saved.onnx --model ./{model} --epochs 3 --force",
+            tiny.display()
+        )
+        .replace("  ", " "),
+    )
 }
 
 /// Runs `saved.onnx` on `batch` pictures in ONNX Runtime; returns their probabilities and what it says of its input.

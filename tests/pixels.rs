@@ -77,6 +77,7 @@ fn decode_tolerance(file: &str) -> Tolerance {
     let (mean, max) = match file {
         "jpeg-420.jpg" | "jpeg-422.jpg" => (0.5, 4),
         "tiff-cmyk.tif" => (0.5, 1),
+        "jpeg-ycck.jpg" => (0.05, 3),
         "tiff-jpeg.tif" => (0.05, 2),
         _ if file.ends_with(".jpg") => (0.05, 2),
         _ => (0.0, 0),

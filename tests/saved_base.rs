@@ -31,7 +31,7 @@ fn done(said: &Said) {
 
 fn finetune(work: &Workplace, model: &str) -> Said {
     work.run(&format!(
-        "finetune {model} {} --unfreeze-from conv3 --epochs 2 --tune-epochs 2 -o tuned.onnx --force",
+        "finetune {model} {} --unfreeze-from conv2 --epochs 2 --tune-epochs 2 -o tuned.onnx --force",
         tiny()
     ))
 }
@@ -77,11 +77,6 @@ fn a_saved_model_prepares_pictures_as_its_record_says() {
     assert!(!said.stderr.contains("guess"), "{}", said.stderr);
     let features = |store: &str| fs::read(work.path(store).join("features.npy")).unwrap();
     assert!(features("a") == features("b"));
-    for line in ["summary m.onnx", "summary m.onnx --head 3"] {
-        let said = work.run(line);
-        done(&said);
-        assert!(said.stdout.contains("32, 32"), "{}", said.stdout);
-    }
 }
 
 #[test]

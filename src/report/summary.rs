@@ -156,6 +156,10 @@ mod tests {
             layers: vec![layer],
         };
         let text = summary_table(&summary, Columns::default()).to_string();
-        assert!(text.contains("xxx (Conv2D)"));
+        assert!(
+            text.contains("xxx") && text.len() < 30_000,
+            "{}",
+            text.len()
+        );
     }
 }

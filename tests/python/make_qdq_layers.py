@@ -180,7 +180,8 @@ class Layer:
             return x
         self.say(form)
         if form.startswith("Clip"):
-            low, high = (self.constant("low", np.array(v)) for v in map(float, form.split()[1:]))
+            bounds = zip(("low", "high"), map(float, form.split()[1:]))
+            low, high = (self.constant(f"{x}/{name}", np.array(v)) for name, v in bounds)
             return self.node("Clip", [x, low, high], "activated")
         return self.node(form, [x], "activated")
 
@@ -245,6 +246,7 @@ def run(model, x, tensors=()):
     for tensor in tensors:
         model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

@@ -545,6 +545,7 @@ def run(folder):
         del model.graph.output[:]
         model.graph.output.append(onnx.ValueInfoProto(name=facts["features"]))
         options = SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
         options.log_severity_level = 3

@@ -251,12 +251,12 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
             Known::of_dims(sizes(&shape)?)
         }
         "Cast" | "Identity" => input(0).clone(),
-        "Add" | "Sub" | "Mul" | "Div" => arithmetic(&node.op_type, input(0), input(1), all),
+        "Add" | "Sub" | "Mul" | "Div" => arithmetic(&node.op_type, input(0), input(1)),
         op if is_broadcast(op) => {
             let shapes: Option<Vec<_>> = inputs.iter().map(|known| known.dims.clone()).collect();
             match shapes.map(|shapes| shapes.into_iter().reduce(|a, b| broadcast(&a, &b))) {
                 Some(Some(dims)) => Known::of_dims(dims),
-                _ => Known::at_most(all),
+                _ => Known::at_most(inputs.iter().map(Known::count).fold(0.0, f64::max)),
             }
         }
         "Expand" => match (dims(0), values(1)) {
@@ -436,7 +436,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     })
 }
 
-fn arithmetic(op: &str, a: &Known, b: &Known, all: f64) -> Known {
+fn arithmetic(op: &str, a: &Known, b: &Known) -> Known {
     let dims = a.dims.as_ref().zip(b.dims.as_ref());
     let dims = dims.map(|(a, b)| broadcast(a, b));
     let apply = |a: f64, b: f64| match op {
@@ -454,7 +454,11 @@ fn arithmetic(op: &str, a: &Known, b: &Known, all: f64) -> Known {
         _ => None,
     };
     Known {
-        most: if dims.is_none() { all } else { 0.0 },
+        // Where a shape is not known, it is most often one of the two; the engine's own shapes decide before it computes.
+        most: match dims {
+            None => a.count().max(b.count()),
+            Some(_) => 0.0,
+        },
         dims,
         values,
         ..Known::default()
