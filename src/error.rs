@@ -1,6 +1,6 @@
 //! The error type of the library. A variant is a mistake that a user can make, or a thing that can
 //! break; its text is one sentence that says what, which file, and what to do, in one line: names and whatever else comes
-//! from outside are written as [`printable`] text.
+//! from outside are written as [`printable`](crate::error::printable) text.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Text from outside as a part of one line: characters that could move the cursor of a terminal, break the line or turn
 /// the reading direction are written out (`\n`, `\u{1b}`).
 ///
-/// What is longer than [`MOST_SHOWN`] is cut.
+/// What is longer than 4,096 characters is cut.
 ///
 /// This is the one way in which names of classes, layers, files, models and machines, and whatever else a file or
 /// another program says, are put before a person. What is printable stays as it is.

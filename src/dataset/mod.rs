@@ -10,8 +10,8 @@
 //! a folder for each class     the same, already split          any folders, and a list
 //! ```
 //!
-//! Which of them it is, is seen by the names of the folders ([`Layout::Auto`]); what is doubtful is an error, and
-//! what was passed over or looks like a mistake is in [`Dataset::warnings`].
+//! Which of them it is, is seen by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)); what is doubtful is an error, and
+//! what was passed over or looks like a mistake is in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
 
 #[cfg(target_os = "linux")]
 mod arrivals;

@@ -44,7 +44,7 @@ pub struct InstallReport {
 /// `config.model` in one step. If it does not verify there, the old model comes back.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the head belongs to another base; [`Error::NotSame`] if the new model does not give
+/// [`crate::Error::Mismatch`] if the head belongs to another base; [`crate::Error::NotSame`] if the new model does not give
 /// the results that it should; those of opening and writing. In all cases the old model is in its place.
 pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallReport> {
     let place = &config.model;
