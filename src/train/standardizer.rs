@@ -14,9 +14,15 @@ use crate::progress::Progress;
 /// A ReLU feature that is 0 but for one row would else become √n there, and mark that row alone.
 const FLOOR: f64 = 0.3;
 
-/// Kurtosis from which a feature varies in a few rows alone: that of a feature which is on in one row of sixteen.
+/// Kurtosis above which a feature varies in a few rows alone, as that of one which is on in one row of sixteen.
 /// A normal distribution has 3, an exponential one 9.
 const RARE: f64 = 16.0;
+
+/// Rows that should make a deviation: where there are so few that one in sixteen is fewer, less kurtosis is rare.
+const ENOUGH: f64 = 8.0;
+
+/// Kurtosis that is not rare, however few the rows.
+const COMMON: f64 = 4.0;
 
 /// A mean of more deviations than this is taken off before the first layer: folded into its weights, the sums
 /// of large products would cancel.
@@ -96,13 +102,14 @@ impl Standardizer {
                 .filter(|(m, step)| counts(m, **step));
             median(these.map(|(m, _)| m.deviation).collect())
         };
-        let usual = deviations(&|moments, step| moments.is_steady(step))
+        let rare = (count / ENOUGH).clamp(COMMON, RARE);
+        let usual = deviations(&|moments, step| moments.is_steady(step, rare))
             .or_else(|| deviations(&|moments, step| moments.deviation > step))
             .unwrap_or(0.0);
         // Where nothing varies, there is nothing to scale by.
         let floor = if usual > 0.0 { FLOOR * usual } else { 1.0 };
         let scale = moments.iter().zip(&steps).map(|(moments, &step)| {
-            let scale = match moments.is_steady(step) {
+            let scale = match moments.is_steady(step, rare) {
                 true => moments.deviation,
                 false => moments.deviation.max(floor).max(step),
             };
@@ -110,8 +117,8 @@ impl Standardizer {
             scale.max(f64::from(f32::MIN_POSITIVE))
         });
         let is_blurred = |&i: &usize| {
-            let deviation = moments[i].deviation;
-            deviation > 0.0 && deviation < STEPS * steps[i]
+            // Of one that is the same throughout, all may be lost; a 0 throughout is a feature that is never on.
+            mean[i] != 0.0 && moments[i].deviation < STEPS * steps[i]
         };
         Ok(Standardizer {
             scale: scale.collect(),
@@ -126,10 +133,10 @@ impl Standardizer {
         let (blurred, dim) = (self.blurred.len(), self.mean.len());
         let &example = self.blurred.first().filter(|_| 10 * blurred > dim)?;
         Some(format!(
-            "{blurred} of {dim} features lie so far from 0 (number {example}: {:.4e} ± {:.1e}) that their stored values are \
-             a few steps apart, and their differences are lost to rounding; cut at an earlier layer, and do not store \
-             features as float16",
-            self.mean[example], self.scale[example]
+            "{blurred} of {dim} features lie so far from 0 (number {example}: about {:.4e}) that their stored values are the \
+             same or a few steps apart, and their differences are lost to rounding; cut at an earlier layer, and do not \
+             store features as float16",
+            self.mean[example]
         ))
     }
 
@@ -252,9 +259,10 @@ impl Moments {
         }
     }
 
-    /// Whether many rows make the feature's deviation, which is more than the rounding `step` of its values.
-    fn is_steady(&self, step: f64) -> bool {
-        self.deviation > step && self.kurtosis <= RARE
+    /// Whether many rows make the feature's deviation, by a kurtosis of at most `rare`, and it is more than the
+    /// rounding `step` of its values.
+    fn is_steady(&self, step: f64, rare: f64) -> bool {
+        self.deviation > step && self.kurtosis <= rare
     }
 }
 
@@ -330,6 +338,16 @@ mod tests {
     }
 
     #[test]
+    fn a_feature_that_is_on_in_two_of_few_rows_does_not_explode() {
+        let rows = Array2::from_shape_fn((18, 9), |(row, feature)| match feature {
+            0 => f32::from(row < 2) * 1e-3,
+            _ => ((row * 7 + feature) % 18) as f32,
+        });
+        let found = measure(rows);
+        assert!((found.scale[0] - FLOOR * found.scale[1]).abs() < 1e-9);
+    }
+
+    #[test]
     fn features_that_all_are_rare_are_measured_by_each_other() {
         let rows = Array2::from_shape_fn((100, 10), |(row, feature)| f32::from(row == feature));
         let found = measure(rows);
@@ -341,7 +359,7 @@ mod tests {
     fn what_float32_cannot_hold_is_said() {
         let shifted =
             |shift: f32| Array2::from_shape_fn((50, 2), |(row, _)| shift + (row % 7) as f32 / 7.0);
-        for (shift, said) in [(0.0, false), (1e4, false), (1e7, true)] {
+        for (shift, said) in [(0.0, false), (1e4, false), (1e7, true), (1e10, true)] {
             assert_eq!(measure(shifted(shift)).warning().is_some(), said, "{shift}");
         }
     }
