@@ -13,7 +13,7 @@
 //! A room uses only rooms above it. `job` wires rooms into deeds (extract, train, fit, predict …); the
 //! two faces, `cli` and `tui`, turn a user's input into a job's configuration and its events into
 //! something to see. `tests/architecture.rs` holds this order against the code.
-#![warn(missing_docs, clippy::undocumented_unsafe_blocks)]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
@@ -30,9 +30,6 @@ pub mod disk;
 
 /// Files from elsewhere: resumed, checked, whole or not there.
 pub mod download;
-
-/// Pure maths of the head: dense layers, activations, losses, optimisers; forward and backward.
-pub mod nn;
 
 /// Labelled folders and CSV lists of pictures: scanning, classes, stratified splits.
 pub mod dataset;
@@ -65,5 +62,8 @@ pub mod cli;
 /// The dashboard, `tl-tui`.
 #[cfg(feature = "tui")]
 pub mod tui;
+
+/// Layers, losses and optimisers: the formulas that training uses. A crate of its own, `crates/nn`.
+pub use tl_nn as nn;
 
 pub use error::{Error, Result};

@@ -69,6 +69,7 @@ fn a_room_uses_only_rooms_above_it() {
 #[test]
 fn foreign_crates_stay_in_their_rooms() {
     let homes = [
+        ("cnn_engine", "backbone"),
         ("tract_onnx", "backbone"),
         ("prost", "backbone"),
         ("fast_image_resize", "pixels"),

@@ -76,13 +76,16 @@ fn patch_bytes(model: &TypedModel, node: &TypedNode) -> TractResult<u64> {
 /// A clause that refuses what takes `bytes`, if this machine has less.
 pub(super) fn refusal(bytes: u64) -> Option<String> {
     let free = free_bytes()?;
-    (bytes > free).then(|| {
-        format!(
-            "it needs {} of memory a worker, {} are free; give a smaller --input-size or another model",
-            gigabytes(bytes),
-            gigabytes(free)
-        )
-    })
+    (bytes > free).then(|| needs(bytes, free))
+}
+
+/// A clause that refuses what takes `bytes` where `free` are.
+pub(super) fn needs(bytes: u64, free: u64) -> String {
+    format!(
+        "it needs {} of memory a worker, {} are free; give a smaller --input-size or another model",
+        gigabytes(bytes),
+        gigabytes(free)
+    )
 }
 
 /// Bytes in words: `11.5 GB`.

@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
+use cnn_engine::{LayerTime, Refusal, canonical};
 use tract_onnx::Onnx;
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceModelExt};
 
 use super::check;
-use super::engine::{self, LayerTime};
 use super::import::{NEWEST_KNOWN, unsupported};
 use super::memory;
 use super::onnx::OnnxGraph;
 use super::quantize::unrounded;
-use super::rounding::canonical;
 use crate::error::{Error, Result};
 
 /// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
@@ -43,13 +42,13 @@ impl Network {
             let model = guarded(graph, || {
                 let model = analysed(framework, proto, input_shape)?.into_typed()?;
                 check_tensors(&model)?;
-                engine::check_windows(&model)?;
+                cnn_engine::check_windows(&model)?;
                 let model = model.into_decluttered()?;
                 check_tensors(&model)?;
-                engine::optimize(model)
+                cnn_engine::optimize(model, memory::free_bytes().unwrap_or(u64::MAX))
             })?;
             let tensors = guarded(graph, || memory::tensor_bytes(&model))?;
-            let run_bytes = tensors.saturating_add(engine::workspace_bytes(&model) as u64);
+            let run_bytes = tensors.saturating_add(cnn_engine::workspace_bytes(&model) as u64);
             if let Some(refusal) = memory::refusal(run_bytes) {
                 return Err(graph.fail(refusal));
             }
@@ -58,9 +57,9 @@ impl Network {
         };
         let proto = canonical(graph.proto());
         // What cannot be computed with integers is computed in floats, as any runtime may.
-        let integers = guarded(graph, || Ok(engine::in_integers(&proto)));
+        let integers = guarded(graph, || Ok(cnn_engine::in_integers(&proto)));
         let integers = integers.ok().flatten();
-        let loaded = integers.map(|proto| load(engine::framework(), &proto));
+        let loaded = integers.map(|proto| load(cnn_engine::framework(), &proto));
         let (plan, run_bytes) = match loaded {
             Some(Ok(loaded)) => loaded,
             _ => load(tract_onnx::onnx(), &proto)?,
@@ -91,7 +90,7 @@ impl Network {
 
     /// Bytes of buffers that a session keeps between pictures.
     pub fn session_bytes(&self) -> usize {
-        engine::workspace_bytes(self.plan.model())
+        cnn_engine::workspace_bytes(self.plan.model())
     }
 
     /// Bytes that a session takes at most when it runs: its buffers, and the tensors between operators.
@@ -134,7 +133,7 @@ pub(crate) fn run_batch(
     guarded(graph, || {
         let model = analysed(tract_onnx::onnx(), graph.proto(), input_shape)?.into_typed()?;
         check_tensors(&model)?;
-        engine::check_windows(&model)?;
+        cnn_engine::check_windows(&model)?;
         let plan = model.into_optimized()?.into_runnable()?;
         let tensor = Tensor::from_shape(&input_shape, input)?;
         let values = plan.run(tvec!(tensor.into()))?;
@@ -199,13 +198,13 @@ impl Session {
 impl Session {
     /// Starts to measure how long each layer takes.
     pub fn start_profile(&mut self) {
-        engine::start_profile(&mut self.state);
+        cnn_engine::start_profile(&mut self.state);
     }
 
     /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
     /// nothing for what tract runs.
     pub fn profile(&mut self) -> Vec<LayerTime> {
-        engine::profile(&mut self.state)
+        cnn_engine::profile(&mut self.state)
     }
 }
 
@@ -238,20 +237,25 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     })
 }
 
-/// How the sentences begin with which this program itself refuses a graph while the engine works on it.
-const OWN_WORDS: [&str; 5] = [
-    "its input is too large",
-    "the tensor that `",
-    "the windows of `",
-    "the weights of ",
-    "there is not enough memory",
-];
+/// A sentence with which this program itself refuses a graph while the engine works on it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct TooLarge(String);
 
-/// The reason of an error, if it is one of this program's own sentences.
+/// The reason of an error, if this program or its engine refuses the graph, and not one of tract's operators.
 fn own_words(error: &TractError) -> Option<String> {
-    let reason = error.root_cause().to_string();
-    let is_own = OWN_WORDS.iter().any(|start| reason.starts_with(start));
-    is_own.then_some(reason)
+    let cause = error.root_cause();
+    if let Some(TooLarge(sentence)) = cause.downcast_ref() {
+        return Some(sentence.clone());
+    }
+    Some(match cause.downcast_ref()? {
+        Refusal::Weights {
+            region,
+            bytes,
+            most,
+        } => format!("the weights of {region}: {}", memory::needs(*bytes, *most)),
+        refusal => refusal.to_string(),
+    })
 }
 
 /// The node of `graph` that a message of the engine names, and its operator.
@@ -393,11 +397,10 @@ fn analysed(
     proto: &pb::ModelProto,
     input_shape: [usize; 4],
 ) -> TractResult<InferenceModel> {
-    ensure!(
-        !is_too_large(&input_shape),
-        "its input is too large: {}",
-        by(&input_shape)
-    );
+    if is_too_large(&input_shape) {
+        let sentence = format!("its input is too large: {}", by(&input_shape));
+        return Err(TooLarge(sentence).into());
+    }
     let mut model = framework
         .model_for_proto_model(proto)?
         .with_input_fact(0, f32::fact(input_shape).into())?;
@@ -430,12 +433,9 @@ fn check_constants(model: &mut InferenceModel) -> TractResult<()> {
                 let sound = dims.is_some_and(|dims| !is_too_large(&dims));
                 // A dimension with a symbol has no size yet.
                 let open = shape.iter().any(|dim| dim.to_i64().is_err());
-                ensure!(
-                    sound || open,
-                    "the tensor that `{}` makes is too large: {}",
-                    node.name,
-                    by(&shape)
-                );
+                if !sound && !open {
+                    return Err(tensor_too_large(&node.name, &shape));
+                }
             }
         }
         // With the values of constants, which later shapes may depend on.
@@ -448,17 +448,22 @@ fn check_constants(model: &mut InferenceModel) -> TractResult<()> {
     Ok(())
 }
 
+fn tensor_too_large(node: &str, shape: &[impl std::fmt::Display]) -> TractError {
+    let shape = by(shape);
+    TooLarge(format!(
+        "the tensor that `{node}` makes is too large: {shape}"
+    ))
+    .into()
+}
+
 /// Refuses a model with a tensor that is too large.
 fn check_tensors(model: &TypedModel) -> TractResult<()> {
     for node in model.nodes() {
         for output in &node.outputs {
-            if let Some(shape) = output.fact.shape.as_concrete() {
-                ensure!(
-                    !is_too_large(shape),
-                    "the tensor that `{}` makes is too large: {}",
-                    node.name,
-                    by(shape)
-                );
+            if let Some(shape) = output.fact.shape.as_concrete()
+                && is_too_large(shape)
+            {
+                return Err(tensor_too_large(&node.name, shape));
             }
         }
     }

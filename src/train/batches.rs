@@ -1,6 +1,6 @@
 //! Reading rows of features in order, a bounded number at a time.
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
@@ -48,14 +48,14 @@ impl<'a> Batches<'a> {
         let length = self.buffer.nrows().min(self.rows.len());
         let (rows, rest) = self.rows.split_at(length);
         self.rows = rest;
-        let mut features = self.buffer.slice_mut(s![..length, ..]);
+        let mut features = self.buffer.slice_axis_mut(Axis(0), (..length).into());
         self.matrix.gather(rows, &mut features)?;
         for (&row, values) in rows.iter().zip(features.rows()) {
             check_finite(row, values.iter().copied())?;
         }
         Ok(Some(Batch {
             rows,
-            features: self.buffer.slice(s![..length, ..]),
+            features: self.buffer.slice_axis(Axis(0), (..length).into()),
         }))
     }
 }

@@ -189,7 +189,7 @@ impl Best {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array2, s};
+    use ndarray::Array2;
 
     use super::*;
     use crate::train::head_params::{ClassWeights, HeadParams, OptimizerName};
@@ -377,7 +377,7 @@ mod tests {
                 let (matrix, labels) = blobs(36, 2.0);
                 let mut array = Array2::zeros((36, 5));
                 matrix.gather(&range(0, 36), &mut array.view_mut()).unwrap();
-                array.slice_mut(s![row, 3]).fill(value);
+                array[[row, 3]] = value;
                 let data = (FeatureMatrix::from_array(array), labels);
                 let error = run(&data, &training, &validation, &params(|_| {})).unwrap_err();
                 let text = error.to_string();

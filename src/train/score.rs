@@ -1,6 +1,6 @@
 //! A head's results on labelled rows.
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis};
 
 use super::batches::Batches;
 use super::head::Head;
@@ -79,7 +79,7 @@ pub fn probabilities(
         let end = begin + batch.rows.len();
         let logits = head.logits(batch.features);
         found
-            .slice_mut(s![begin..end, ..])
+            .slice_axis_mut(Axis(0), (begin..end).into())
             .assign(&softmax(logits.view()));
         begin = end;
     }

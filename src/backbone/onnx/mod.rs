@@ -8,7 +8,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto;
 
-use super::{check, engine};
+use super::check;
 use crate::error::{Error, Result};
 
 mod edit;
@@ -82,7 +82,7 @@ impl OnnxGraph {
             model: name.to_owned(),
             problem,
         };
-        if let Some(operator) = engine::named_in(&proto) {
+        if let Some(operator) = cnn_engine::named_in(&proto) {
             return Err(fail(format!(
                 "it names the operator {operator}, which this program uses inside and no file may have; export the \
                  model again"

@@ -59,7 +59,7 @@ fn watch_panics() {
             let overflow = text.contains("attempt to")
                 && text.contains("overflow")
                 && !place.contains("/tract-");
-            if place.contains("backbone/engine") || overflow {
+            if place.contains("crates/engine") || overflow {
                 FINDING.set(Some(text));
             }
         }));
