@@ -479,3 +479,6 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> Option<
     }
     Some(places)
 }
+
+#[cfg(test)]
+mod tests;
