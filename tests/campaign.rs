@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::program::{Said, Workplace, repository};
+use crate::skipped::skip;
 
 /// How many times each of the two campaigns disturbs a run; none for the short form.
 fn asked_for() -> Option<usize> {
@@ -294,7 +295,7 @@ fn a_full_disk_is_told_and_after_room_is_made_the_run_goes_on() {
     assert_eq!(work.run(EXTRACT.line).code, Some(0));
     let calm = results(&work, &EXTRACT);
     let Some(disk) = Tmpfs::mount(work.path("small"), 4) else {
-        eprintln!("skipped: this user may not mount a file system");
+        skip("this user may not mount a file system");
         return;
     };
     let line = EXTRACT.line.replace("--out store", "--out small/store");
@@ -333,7 +334,7 @@ fn a_target_that_cannot_be_written_is_an_error_with_its_path() {
     let work = Workplace::new();
     prepare(&work);
     let Some(disk) = Tmpfs::mount(work.path("closed"), 64) else {
-        eprintln!("skipped: this user may not mount a file system");
+        skip("this user may not mount a file system");
         return;
     };
     let status = std::process::Command::new("mount")

@@ -15,7 +15,7 @@ use tl::progress::{Event, Progress};
 use tl::saved_model::SavedModel;
 use tl::train::{Checkpoint, FinetuneParams, HeadParams, ScheduleName, Tuning, finetune};
 
-use crate::program::{Workplace, repository};
+use crate::program::{Workplace, model_file, repository};
 use crate::python::{python, run_python};
 use crate::reference::{read_npy, write_npy};
 
@@ -59,8 +59,7 @@ fn finetune_ends_with_a_verified_model_that_onnx_runtime_runs() {
 
 #[test]
 fn fine_tuned_vgg16_is_the_same_in_onnx_runtime() {
-    if !repository("models/vgg16-conv-base.onnx").exists() {
-        eprintln!("skipped: models/vgg16-conv-base.onnx is not built; run scripts/build-models");
+    if model_file("vgg16-conv-base.onnx").is_none() {
         return;
     }
     let work = Workplace::new();

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::skipped::skip_comparison;
+
 /// A fresh working folder with a link to the project's data sets.
 pub struct Workplace {
     dir: tempfile::TempDir,
@@ -80,23 +82,17 @@ pub fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// A file of `models`; none, with a note on stderr, if `scripts/build-models` has not made it.
+/// A file of `models`; none, with a [note](skip_comparison), if `scripts/build-models` has not made it.
 ///
 /// # Panics
-/// If it is not there and `TL_REQUIRE_PYTHON` is set: then no comparison may be skipped.
+/// If it is not there and no comparison may be skipped.
 pub fn model_file(name: &str) -> Option<PathBuf> {
     let file = repository("models").join(name);
     if file.exists() {
         return Some(file);
     }
-    assert!(
-        std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
-        "{} does not exist; run scripts/build-models",
-        file.display()
-    );
-    eprintln!(
-        "skipped: {} does not exist; run scripts/build-models",
-        file.display()
-    );
+    skip_comparison(&format!(
+        "models/{name} is not built; run scripts/build-models"
+    ));
     None
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::repository;
+use crate::skipped::skip_comparison;
 
-/// The Python of `TL_PYTHON`, or of the environment that `scripts/venv` makes; none, with a note on
-/// stderr, if neither is there.
+/// The Python of `TL_PYTHON`, or of the environment that `scripts/venv` makes; none, with a
+/// [note](skip_comparison), if neither is there.
 ///
 /// # Panics
-/// If neither is there and `TL_REQUIRE_PYTHON` is set: then no comparison may be skipped.
+/// If neither is there and no comparison may be skipped.
 pub fn python() -> Option<PathBuf> {
     let python = std::env::var_os("TL_PYTHON").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python"),
@@ -18,15 +19,7 @@ pub fn python() -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    assert!(
-        std::env::var_os("TL_REQUIRE_PYTHON").is_none(),
-        "{} does not exist; run scripts/venv",
-        python.display()
-    );
-    eprintln!(
-        "skipped: {} does not exist; run scripts/venv",
-        python.display()
-    );
+    skip_comparison("there is no Python with the references; run scripts/venv");
     None
 }
 

@@ -10,7 +10,7 @@ use tl::saved_model::{Numbers, SavedModel};
 
 use crate::program::{Said, Workplace, model_file, repository};
 use crate::python::{python, run_python};
-use crate::reference::{read_npy, write_npy};
+use crate::reference::{largest, read_npy, write_npy};
 
 fn pictures() -> Vec<PathBuf> {
     let root = repository("datasets/tiny");
@@ -61,7 +61,7 @@ fn differences(a: &[f32], b: &[f32]) -> (f32, f32) {
     assert_eq!(a.len(), b.len());
     let all = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     let sum: f32 = all.clone().sum();
-    (sum / a.len() as f32, all.fold(0.0, f32::max))
+    (sum / a.len() as f32, largest(all))
 }
 
 fn done(said: &Said) {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::program::{Workplace, repository};
+use crate::skipped::skip;
 
 fn tiny() -> String {
     repository("datasets/tiny").display().to_string()
@@ -522,7 +523,7 @@ fn nothing_needs_a_network() {
     };
     let tried = alone("true".as_ref()).output();
     if !tried.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this user may not make a network namespace");
+        skip("this user may not make a network namespace");
         return;
     }
     let work = Workplace::new();

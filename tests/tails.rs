@@ -11,7 +11,7 @@ use tl::pixels::{DecodeLimits, Filter, Picture};
 
 use crate::program::{Workplace, repository};
 use crate::python::{python, run_python};
-use crate::reference::{cosine, read_npy, write_npy};
+use crate::reference::{cosine, largest, read_npy, write_npy};
 
 /// Networks in a usual run; `TL_CAMPAIGN` gives another number.
 const MADE: usize = 60;
@@ -37,9 +37,8 @@ impl Facts {
 
 /// Largest difference, as a share of the largest value.
 fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
-    let apart = largest(&mut ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()));
-    apart / largest(&mut theirs.iter().map(|v| v.abs())).max(1e-6)
+    let apart = largest(ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()));
+    apart / largest(theirs.iter().map(|v| v.abs())).max(1e-6)
 }
 
 /// What is wrong with the default cut of one network; its features otherwise.

@@ -69,6 +69,9 @@ mod quantize_forms;
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
 
+/// Tests that cannot run here.
+mod skipped;
+
 /// The whole road through the headless program, and what goes wrong on the way.
 mod road;
 

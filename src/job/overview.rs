@@ -138,8 +138,9 @@ fn warnings(overview: &Overview) -> Vec<String> {
     }
     for (count, class) in sizes.filter(|&(count, _)| count < FEW) {
         warnings.push(format!(
-            "{} has {count} pictures only: add some",
-            overview.classes[class]
+            "{} has only {count} {}: add some",
+            overview.classes[class],
+            if count == 1 { "picture" } else { "pictures" }
         ));
     }
     let unheld = overview.counts.iter().all(|counts| counts[1] == 0);
@@ -259,7 +260,7 @@ mod tests {
             warnings,
             [
                 "many has 50 pictures and one only 1: consider class-weights = balanced",
-                "one has 1 pictures only: add some"
+                "one has only 1 picture: add some"
             ]
         );
     }

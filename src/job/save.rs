@@ -13,7 +13,7 @@ use crate::pixels::{DecodeLimits, Picture, read_file};
 use crate::progress::{Check, Event, Progress};
 use crate::saved_model::{
     RECORD_VERSION, Record, Reference, ReferenceImage, SavedModel, TrainingRecord, Verification,
-    verify,
+    max_abs_diff, verify,
 };
 use crate::train::Head;
 
@@ -165,8 +165,7 @@ fn compare_with_trained<C>(
         .rows()
         .into_iter()
         .zip(references)
-        .flat_map(|(row, (_, image))| row.to_vec().into_iter().zip(image.probabilities.clone()))
-        .map(|(a, b)| (a - b).abs());
+        .map(|(row, (_, image))| max_abs_diff(&row.to_vec(), &image.probabilities));
     let largest = diffs.fold(0.0, f32::max);
     progress.emit(Event::Check(Check {
         name: format!("{name} on stored features"),

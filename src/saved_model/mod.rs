@@ -20,7 +20,8 @@ pub use record::{
     FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
     TrainingRecord,
 };
-use verify::{TOLERANCE, max_abs_diff};
+use verify::TOLERANCE;
+pub(crate) use verify::max_abs_diff;
 pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{

@@ -257,7 +257,7 @@ impl Checks<'_> {
 }
 
 /// Largest absolute difference; infinite for different lengths or where a number is not one.
-pub(super) fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
     }

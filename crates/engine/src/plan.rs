@@ -480,3 +480,6 @@ fn arrange(steps: &[PlacedStep], chains: &[Chain], outputs: &[Value]) -> Option<
     }
     Some(places)
 }
+
+#[cfg(test)]
+mod tests;
