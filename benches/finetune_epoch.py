@@ -98,11 +98,11 @@ def main():
                 print(f"round {number + 1}, {name}:", *(f"{wall:.2f} s ({work:.2f})" for wall, work in times), flush=True)
     images = np.random.default_rng(0).random((pictures, 150, 150, 3), np.float32)
     whole = theirs(whole_keras_model(), images, np.arange(pictures) % 5, epochs=2)[1]
-    print(f"\n| {pictures} pictures | wall time | processor time |\n| --- | ---: | ---: |")
+    print(f"\n| {pictures} images | wall time | CPU time |\n| --- | ---: | ---: |")
     for name, times in (("tl-batch", all_ours), (f"Keras, tensorflow-cpu {tf.__version__}", all_theirs)):
         walls, works = zip(*times)
         print(f"| {name} | {statistics.median(walls):.2f} s | {statistics.median(works):.2f} s |")
-    print(f"| tl-batch, what is frozen, once | {frozen:.2f} s | |")
+    print(f"| tl-batch, frozen layers, once | {frozen:.2f} s | |")
     print(f"| Keras, the whole network | {whole[0]:.2f} s | {whole[1]:.2f} s |")
 
 

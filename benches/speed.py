@@ -278,7 +278,7 @@ def main():
     bases = {name: BASES[name] for name in args.bases}
     scratch = tempfile.TemporaryDirectory()
     bases |= {network.lower(): exported(network, scratch.name) for network in args.zoo}
-    print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
+    print("| backbone, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
     print("| --- | --- | ---: | ---: |")
     for pair in args.quantized:
         for threads in args.threads:

@@ -147,7 +147,7 @@ def main():
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     args = parser.parse_args()
     program = args.program.resolve()
-    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | cuts | trained from |")
+    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | feature layers | trained from |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     all_right = True
     for network in args.networks:
