@@ -80,10 +80,10 @@ pub enum Error {
         problem: String,
     },
 
-    /// A picture cannot be used.
+    /// An image cannot be used.
     #[error("picture {}: {}", shown(path), printable(reason))]
     Image {
-        /// The picture.
+        /// The image.
         path: PathBuf,
         /// Why, in one clause.
         reason: String,
@@ -226,7 +226,7 @@ pub enum Error {
         loss: f32,
     },
 
-    /// Pictures that the user named could not be used; the others were.
+    /// Images that the user named could not be used; the others were.
     #[error("{pictures} of the pictures could not be used; see above")]
     Unusable {
         /// How many.
@@ -274,7 +274,7 @@ impl Error {
     /// | --- | --- |
     /// | 1 | a file cannot be read, written or fetched, or a thread died |
     /// | 2 | the command line or a configuration is wrong |
-    /// | 3 | a data set or picture cannot be used |
+    /// | 3 | a data set or image cannot be used |
     /// | 4 | a model cannot be used |
     /// | 5 | the output exists or is in use |
     /// | 6 | a saved model does not give the same results |

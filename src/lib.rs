@@ -34,10 +34,10 @@ pub mod download;
 /// Pure maths of the head: dense layers, activations, losses, optimisers; forward and backward.
 pub mod nn;
 
-/// Labelled folders and CSV lists of pictures: scanning, classes, stratified splits.
+/// Labelled folders and CSV lists of images: scanning, classes, stratified splits.
 pub mod dataset;
 
-/// From the bytes of a picture to the tensor that a network wants.
+/// From the bytes of an image to the tensor that a network wants.
 pub mod pixels;
 
 /// Pretrained convolutional networks: model cards, layers, cutting at a layer, running.
@@ -49,10 +49,10 @@ pub mod features;
 /// Fitting the dense head on stored features, cross-validation, metrics.
 pub mod train;
 
-/// The one file that comes out: base and head together; written, reloaded, verified, used.
+/// The one file that comes out: backbone and head together; written, reloaded, verified, used.
 pub mod saved_model;
 
-/// What people look at afterwards: tables and pictures.
+/// What people look at afterwards: tables and images.
 pub mod report;
 
 /// One file per deed: wires the rooms above together and emits events.

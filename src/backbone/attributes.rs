@@ -5,7 +5,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::onnx::{OnnxGraph, OnnxNode};
 
-/// Values of a float32 tensor, row-major; none if it is of another type.
+/// Values of a float32 tensor, row-major; `None` if it is of another type.
 pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != DataType::Float as i32 {
         return None;
@@ -21,8 +21,8 @@ pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
 pub(super) const UINT4: i32 = 21;
 pub(super) const INT4: i32 = 22;
 
-/// Values of a tensor of integers of 32 bits or fewer, row-major; none if it is of another type, or has another number
-/// of values than its dimensions say.
+/// Values of a tensor of integers of 32 bits or fewer, row-major; `None` if it is of another type, or has another
+/// number of values than its dimensions say.
 pub(super) fn integer_values(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
     let count = tensor.dims.iter().try_fold(1_usize, |count, &dim| {
         count.checked_mul(usize::try_from(dim).ok()?)
@@ -70,7 +70,7 @@ pub(super) fn integer_values(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
     (values.len() == count).then_some(values)
 }
 
-/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
+/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; `None` if it is of another type.
 pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
     let raw = &tensor.raw_data;
     match DataType::try_from(tensor.data_type).ok()? {
@@ -251,7 +251,7 @@ impl OnnxGraph {
         }
     }
 
-    /// Values of a float32 constant, row-major; none if it is of another type or not there.
+    /// Values of a float32 constant, row-major; `None` if it is of another type or not there.
     pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
         float_values(self.constant(name)?)
     }
@@ -276,7 +276,7 @@ impl OnnxGraph {
         }
     }
 
-    /// Values of an int64 constant; none if it is of another type or not there.
+    /// Values of an int64 constant; `None` if it is of another type or not there.
     pub(super) fn integers(&self, name: &str) -> Option<Vec<i64>> {
         let tensor = self.constant(name)?;
         if tensor.data_type != DataType::Int64 as i32 {

@@ -1,4 +1,4 @@
-//! Model cards: what has to be known of a base that its ONNX file does not say.
+//! Model cards: what has to be known of a backbone that its ONNX file does not say.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl Pool {
     }
 
     /// Number of features that it makes of a tensor of this shape, without the batch and channels last: `[D]`, tokens
-    /// `[T, D]` or maps `[H, W, C]`; none if it cannot.
+    /// `[T, D]` or maps `[H, W, C]`; `None` if it cannot.
     pub fn feature_len(self, shape: &[usize]) -> Option<usize> {
         match (shape, self) {
             ([features], _) => Some(*features),
@@ -115,10 +115,10 @@ pub struct ModelCard {
     /// All parameters, those of a BatchNorm that are not trained included; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parameters: u64,
-    /// Number of values of a picture's features at the default cut and size; 0 if not known.
+    /// Number of values of an image's features at the default cut and size; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub features: u64,
-    /// Share of ImageNet's validation pictures whose class comes first, in percent, as the source states it.
+    /// Share of ImageNet's validation images whose class comes first, in percent, as the source states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top1: Option<f64>,
     /// Height and width of the input in pixels where the user asks for no other: one number, or `[height, width]`.
@@ -133,13 +133,13 @@ pub struct ModelCard {
     /// How maps at the default cut are pooled.
     #[serde(default)]
     pub pool: Pool,
-    /// The tensor that holds the ImageNet logits; none if the model has no classifier, or no `cut`.
+    /// The tensor that holds the ImageNet logits; `None` if the model has no classifier, or no `cut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logits: Option<String>,
-    /// The label list of the logits; none if the model has no classifier.
+    /// The label list of the logits; `None` if the model has no classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
-    /// From a picture to the input tensor.
+    /// From an image to the input tensor.
     pub preprocess: Preprocess,
 }
 

@@ -1,5 +1,5 @@
 //! What is looked at before a graph is believed: a damaged or malicious file must not cost time or memory.
-//! Touches no file.
+//! No file access.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -106,7 +106,7 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
     }
 }
 
-/// Bytes of one value of a tensor's type; none for texts and for types of fewer bits than a byte has.
+/// Bytes of one value of a tensor's type; `None` for texts and for types of fewer bits than a byte has.
 pub(super) fn value_bytes(data_type: i32) -> Option<usize> {
     match DataType::try_from(data_type) {
         Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => Some(4),

@@ -1,4 +1,4 @@
-//! The ImageNet classifier that a base was trained as.
+//! The ImageNet classifier that a backbone was trained as.
 
 use super::cut::Layouts;
 use super::input_size::InputSize;
@@ -11,7 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
-/// A base with its own classifier.
+/// A backbone with its own classifier.
 pub struct Classifier {
     network: Network,
     preprocess: Preprocess,
@@ -34,7 +34,7 @@ pub struct Prediction {
 }
 
 impl Classifier {
-    /// Opens a base with its classifier, by name or path.
+    /// Opens a backbone with its classifier, by name or path.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if it has no classifier.
@@ -104,17 +104,17 @@ impl Classifier {
         &self.labels
     }
 
-    /// Where the base ends: its features and its logits.
+    /// Where the backbone ends: its features and its logits.
     pub fn tail(&self) -> &Tail {
         &self.tail
     }
 
-    /// Number of features that its classifier reads, pooled; none if it cannot be found.
+    /// Number of features that its classifier reads, pooled; `None` if it cannot be found.
     pub fn feature_len(&self) -> Option<usize> {
         self.feature_len
     }
 
-    /// Sentences for the user on what files beside the base say.
+    /// Sentences for the user on what files beside the backbone say.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -1,4 +1,4 @@
-//! Where a graph is cut, and the pooling put behind the cut. Touches no file.
+//! Where a graph is cut, and the pooling put after the cut. No file access.
 
 use std::collections::HashMap;
 
@@ -53,7 +53,7 @@ enum Maker {
 }
 
 impl Layouts {
-    /// Of a graph whose picture input has the layout `input`.
+    /// Of a graph whose image input has the layout `input`.
     pub fn of(graph: &OnnxGraph, input: Layout) -> Layouts {
         let (weights, copies) = (graph.weight_shapes(), graph.weight_copies());
         let is_constant = |name: &String| weights.contains_key(name) || copies.contains_key(name);
@@ -87,7 +87,7 @@ impl Layouts {
     }
 }
 
-/// Puts `pool` behind `tensor`, whose shape without the batch is `shape`. Returns the name of the result
+/// Puts `pool` after `tensor`, whose shape without the batch is `shape`. Returns the name of the result
 /// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[T·D]` or `[T, D]`.
 ///
 /// # Errors
@@ -171,7 +171,7 @@ pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) ->
     (name, lengths.sum())
 }
 
-/// Puts the pooling over all places behind the maps `[N, C, …]`: `[N, C]`.
+/// Puts the pooling over all places after the maps `[N, C, …]`: `[N, C]`.
 fn pooled_maps(graph: &mut OnnxGraph, maps: &str, pool: Pool) -> String {
     let op = match pool {
         Pool::Max => "GlobalMaxPool",

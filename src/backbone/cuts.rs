@@ -1,4 +1,4 @@
-//! The layers at which a base is cut: one, as a rule.
+//! The layers at which a backbone is cut: one, as a rule.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl fmt::Display for Cuts {
 }
 
 impl Cuts {
-    /// Takes several layers; none if there is not one.
+    /// Takes several layers; `None` if there is not one.
     pub fn several(cuts: Vec<String>) -> Option<Cuts> {
         (!cuts.is_empty()).then_some(Cuts(cuts))
     }

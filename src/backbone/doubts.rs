@@ -1,4 +1,4 @@
-//! What speaks against a cut: that it holds what a classifier says, not what it reads. Touches no file.
+//! What speaks against a cut: that it holds what a classifier says, not what it reads. No file access.
 
 use super::flow::Flow;
 use super::onnx::OnnxGraph;
@@ -55,7 +55,7 @@ impl Doubt {
         })
     }
 
-    /// A sentence on it, for a cut with `values` features a picture; none if there is no reason to doubt.
+    /// A sentence on it, for a cut with `values` features per image; `None` if there is no reason to doubt.
     pub fn sentence(&self, values: usize) -> Option<String> {
         let Doubt {
             cut, what, advice, ..

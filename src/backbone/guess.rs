@@ -1,4 +1,4 @@
-//! The card of a model that has none: what its graph tells, and a guess at the rest. Touches no file.
+//! The card of a model that has none: what its graph tells, and a guess at the rest. No file access.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::pixels::{Layout, Preprocess};
 /// Height and width where neither the graph nor a card gives any.
 pub(super) const USUAL_INPUT_SIZE: u32 = 224;
 
-/// A graph's own preparation of its pictures has no more operators than this.
+/// A graph's own preparation of its images has no more operators than this.
 const LONGEST: usize = 32;
 
-/// The usual ways of preparing pictures, by the framework that they come from.
+/// The usual ways of preparing images, by the framework that they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preparation {
@@ -29,7 +29,7 @@ pub enum Preparation {
     Tf,
     /// BGR from 0 to 255, less ImageNet's mean: Caffe, Keras' VGG and ResNet.
     Caffe,
-    /// RGB from 0 to 255: the network prepares its pictures itself, as Keras' EfficientNet does.
+    /// RGB from 0 to 255: the network prepares its images itself, as Keras' EfficientNet does.
     Raw,
     /// RGB from 0 to 1: the network takes off the mean itself.
     Unit,
@@ -73,11 +73,11 @@ impl Preparation {
     }
 }
 
-/// Height and width that `graph` states for its pictures; a side that is free is taken to be as the other one. None if
+/// Height and width that `graph` states for its images; a side that is free is taken to be as the other one. None if
 /// both are.
 ///
 /// # Errors
-/// [`crate::Error::Model`] if the graph has no picture input.
+/// [`crate::Error::Model`] if the graph has no image input.
 pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<InputSize>> {
     let (_, dims) = graph.input()?;
     let (height, width) = match layout {
@@ -105,7 +105,7 @@ pub(super) struct GuessedCard {
 /// the user says of it.
 ///
 /// # Errors
-/// [`crate::Error::Model`] if the graph has no picture input.
+/// [`crate::Error::Model`] if the graph has no image input.
 pub(super) fn guess_card(
     graph: &OnnxGraph,
     path: &Path,
@@ -201,7 +201,7 @@ pub(super) fn guess_card(
     })
 }
 
-/// What a graph does to its pictures itself, `y = a·x + b` in each channel, tells what it takes; with a reason. None
+/// What a graph does to its images itself, `y = a·x + b` in each channel, tells what it takes; with a reason. None
 /// if it does nothing of the kind at its beginning.
 fn own_preparation(graph: &OnnxGraph, input: &str) -> Option<(Preparation, String)> {
     let nodes = graph.nodes();
@@ -252,7 +252,7 @@ fn keeps_pixels(op: &str) -> bool {
     )
 }
 
-/// The one node that reads the values of `tensor`, and its place; none if there are several.
+/// The one node that reads the values of `tensor`, and its place; `None` if there are several.
 fn only_reader<'a>(nodes: &'a [OnnxNode], tensor: &str) -> Option<(usize, &'a OnnxNode)> {
     let reads = |node: &&OnnxNode| {
         let reads = node.inputs.iter().any(|input| input == tensor);
@@ -331,13 +331,13 @@ impl Affine {
         }
     }
 
-    /// What pictures a graph takes that begins so: those from which it makes numbers that layers are used to. None if
+    /// What images a graph takes that begins so: those from which it makes numbers that layers are used to. None if
     /// nothing follows from it.
     fn takes(&self) -> Option<Preparation> {
-        // The value that it takes for the middle, in units of the picture.
+        // The value that it takes for the middle, in units of the image.
         let middle = -self.shift / self.factor;
         if self.is_batch_norm && !self.is_unknown && middle.abs() < 0.2 {
-            // A batch normalisation of pictures that were normalised before.
+            // A batch normalisation of images that were normalised before.
             return None;
         }
         let is_unit = self.factor.abs() > 0.1 && middle.abs() <= 2.0;

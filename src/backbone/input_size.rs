@@ -1,4 +1,4 @@
-//! Height and width of a network's input. Touches no file.
+//! Height and width of a network's input. No file access.
 
 use std::fmt;
 use std::str::FromStr;
@@ -123,7 +123,7 @@ pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<
     Ok(size)
 }
 
-/// The shape of the input tensor for one picture of `size`.
+/// The shape of the input tensor for one image of `size`.
 pub(crate) fn input_shape(
     graph: &OnnxGraph,
     layout: Layout,
@@ -143,7 +143,7 @@ pub(crate) fn input_shape(
     Ok(picture_shape(layout, size))
 }
 
-/// The shape of a tensor that is one picture of `size`, batch included.
+/// The shape of a tensor that is one image of `size`, batch included.
 pub(crate) fn picture_shape(layout: Layout, size: InputSize) -> [usize; 4] {
     let (height, width) = (size.height as usize, size.width as usize);
     match layout {

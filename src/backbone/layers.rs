@@ -1,5 +1,5 @@
 //! The nodes of a graph as the layers that a person thinks of: a convolution and its activation are one.
-//! Touches no file.
+//! No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ pub(super) struct Group {
     pub kind: String,
     /// The tensor that it makes.
     pub tensor: String,
-    /// Its nodes' places in [`OnnxGraph::nodes`]; none for the input.
+    /// Its nodes' places in [`OnnxGraph::nodes`]; `None` for the input.
     pub nodes: Vec<usize>,
 }
 
@@ -33,13 +33,13 @@ pub enum Detail {
 ///
 /// A node belongs to the layer whose result it reads, if nobody else reads that, and if it is
 /// - the activation of a convolution or a dense layer, or the bias of a matrix product;
-/// - of the same name: `conv/relu` behind `conv`, `pool` behind `pool/global`, as exporters name the
+/// - of the same name: `conv/relu` after `conv`, `pool` after `pool/global`, as exporters name the
 ///   nodes of one layer.
 ///
 /// The product of a tensor with its own sigmoid (swish) is one activation.
 ///
 /// # Errors
-/// [`Error::Model`] if the graph has not one picture input.
+/// [`Error::Model`] if the graph has not one image input.
 pub(super) fn group(graph: &OnnxGraph, detail: Detail) -> Result<Vec<Group>> {
     let nodes = graph.nodes();
     let copies = graph.weight_copies();
@@ -143,7 +143,7 @@ fn swish_gates(nodes: &[OnnxNode]) -> HashMap<usize, usize> {
     found
 }
 
-/// Constants and shape arithmetic, which are no layers.
+/// Constants and shape arithmetic, which are not layers.
 fn is_plumbing(node: &OnnxNode) -> bool {
     matches!(
         node.op_type.as_str(),

@@ -71,11 +71,11 @@ use self::doubts::Doubt;
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
-/// Which base, and where it is cut.
+/// Which backbone, and where it is cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneParams {
-    /// Name of a base, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file.
     #[serde(default = "default_model")]
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
@@ -105,11 +105,11 @@ impl Default for BackboneParams {
     }
 }
 
-/// All that decides what features a picture gets: two stores with the same identity can be compared.
+/// All that decides what features an image gets: two stores with the same identity can be compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneId {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// SHA-256 of its ONNX file.
     pub sha256: String,
@@ -119,11 +119,11 @@ pub struct BackboneId {
     pub pool: Pool,
     /// Height and width of its input in pixels.
     pub input_size: InputSize,
-    /// From a picture to its input tensor.
+    /// From an image to its input tensor.
     pub preprocess: Preprocess,
 }
 
-/// What a base gives at one of its cuts.
+/// What a backbone gives at one of its cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutFeatures {
     /// The tensor.
@@ -144,7 +144,7 @@ impl CutFeatures {
     }
 }
 
-/// A headless base: a picture goes in, its features come out. Frozen: nothing changes its weights.
+/// A headless backbone: an image goes in, its features come out. Frozen: nothing changes its weights.
 pub struct Backbone {
     id: BackboneId,
     source: String,
@@ -159,7 +159,7 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Finds the base, cuts it, and makes it ready to run.
+    /// Finds the backbone, cuts it, and makes it ready to run.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
@@ -167,7 +167,7 @@ impl Backbone {
         Backbone::from_found(find(&params.model)?, params)
     }
 
-    /// As [`open`](Self::open), with a base that was found already.
+    /// Like [`open`](Self::open), with a backbone that was found already.
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Parameter`], with what to do.
@@ -266,7 +266,7 @@ impl Backbone {
         })
     }
 
-    /// What decides this base's features.
+    /// What decides this backbone's features.
     pub fn id(&self) -> &BackboneId {
         &self.id
     }
@@ -294,13 +294,13 @@ impl Backbone {
         &self.parts
     }
 
-    /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps. Several cuts
+    /// Shape of one image's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps. Several cuts
     /// give one vector, side by side in their order.
     pub fn feature_shape(&self) -> &[usize] {
         &self.feature_shape
     }
 
-    /// Number of values in one picture's features.
+    /// Number of values in one image's features.
     pub fn feature_len(&self) -> usize {
         self.feature_shape.iter().product()
     }
@@ -310,12 +310,12 @@ impl Backbone {
         &self.warnings
     }
 
-    /// The tensor that holds the logits of the classifier, which is left out; none if the base has no classifier.
+    /// The tensor that holds the logits of the classifier, which is left out; `None` if the backbone has no classifier.
     pub fn logits(&self) -> Option<&str> {
         self.logits.as_deref()
     }
 
-    /// Sentences for the user on what files beside the base say.
+    /// Sentences for the user on what files beside the backbone say.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -330,7 +330,7 @@ impl Backbone {
         self.network.input_shape()
     }
 
-    /// Bytes of buffers that one worker keeps between pictures.
+    /// Bytes of buffers that one worker keeps between images.
     pub fn session_bytes(&self) -> usize {
         self.network.session_bytes()
     }
@@ -345,7 +345,7 @@ impl Backbone {
         Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
-    /// As [`session`](Self::session), of the same layers with floats in the place of integers; none if it has no
+    /// Like [`session`](Self::session), of the same layers with floats in the place of integers; `None` if it has no
     /// integers.
     ///
     /// # Errors
@@ -354,7 +354,7 @@ impl Backbone {
         PictureSession::in_floats(&self.graph, self.input_shape(), &self.id.preprocess)
     }
 
-    /// Makes what one worker needs to turn pictures into features.
+    /// Makes what one worker needs to turn images into features.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
@@ -375,7 +375,7 @@ fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result
     cuts.as_slice().iter().map(shape_of).collect()
 }
 
-/// Puts `pool` behind each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
+/// Puts `pool` after each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
 fn pooled_features(
     graph: &mut OnnxGraph,
     cuts: &Cuts,
@@ -389,7 +389,7 @@ fn pooled_features(
         .collect()
 }
 
-/// Adds to an error of the engine that the size of the pictures was a guess.
+/// Adds to an error of the engine that the size of the images was a guess.
 fn with_size_advice(error: Error, size: InputSize) -> Error {
     match error {
         Error::Engine {
@@ -413,7 +413,7 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
     }
 }
 
-/// One worker's way from a picture to the values of the first output of a network, or of several.
+/// One worker's way from an image to the values of the first output of a network, or of several.
 pub struct PictureSession {
     preprocessor: Preprocessor,
     rendering: Rendering,
@@ -431,7 +431,7 @@ impl PictureSession {
         PictureSession::side_by_side(&[network], network.input_shape(), preprocess)
     }
 
-    /// A session of `graph` with floats in the place of integers; none if it has no integers.
+    /// A session of `graph` with floats in the place of integers; `None` if it has no integers.
     pub(crate) fn in_floats(
         graph: &OnnxGraph,
         input_shape: [usize; 4],
@@ -503,12 +503,12 @@ impl PictureSession {
     /// The pixels that the network sees, before they become numbers.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's pixels do not fit its size.
+    /// [`Error::Mismatch`] if the image's pixels do not fit its size.
     pub fn resized(&mut self, picture: &Picture) -> Result<Picture> {
         self.preprocessor.resize(picture)
     }
 
-    /// As [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
+    /// Like [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
     ///
     /// # Errors
     /// [`Error::Image`] if it cannot be resized.
@@ -517,7 +517,7 @@ impl PictureSession {
         self.prepare(&augment.view(&resized, seed))
     }
 
-    /// How pictures are to be decoded for [`prepare`](Self::prepare).
+    /// How images are to be decoded for [`prepare`](Self::prepare).
     pub fn rendering(&self) -> Rendering {
         self.rendering
     }

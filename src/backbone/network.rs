@@ -1,4 +1,4 @@
-//! Running a graph: tract's plan, shared by all workers, and one session a worker.
+//! Running a graph: tract's plan, shared by all workers, and one session per worker.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use super::quantize::unrounded;
 use super::rounding::canonical;
 use crate::error::{Error, Result};
 
-/// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
+/// A graph made ready to run on one image at a time; its weights are shared by all sessions.
 pub struct Network {
     plan: Arc<TypedRunnableModel>,
     name: String,
@@ -89,7 +89,7 @@ impl Network {
         &self.output_shapes
     }
 
-    /// Bytes of buffers that a session keeps between pictures.
+    /// Bytes of buffers that a session keeps between images.
     pub fn session_bytes(&self) -> usize {
         engine::workspace_bytes(self.plan.model())
     }
@@ -118,7 +118,7 @@ impl Network {
     }
 }
 
-/// What `graph` gives for several pictures at once, row-major, as a plain runtime computes it: without the engine, and in
+/// What `graph` gives for several images at once, row-major, as a plain runtime computes it: without the engine, and in
 /// floats where integers would be rounded. `input` is of the shape `input_shape`, batch included.
 ///
 /// # Errors
@@ -151,7 +151,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Runs one picture; `input` is f32 in the network's layout, row-major. Appends each output's values,
+    /// Runs one image; `input` is f32 in the network's layout, row-major. Appends each output's values,
     /// row-major, to `outputs`, which is emptied first.
     ///
     /// # Errors
@@ -328,7 +328,7 @@ pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: 
 /// What is known of the tensors of a graph once its input has a shape.
 #[derive(Default)]
 pub(super) struct KnownTensors {
-    /// The values of truth values and integers that depend on no picture.
+    /// The values of truth values and integers that depend on no image.
     pub numbers: HashMap<String, i64>,
     /// Shapes, batch included.
     pub shapes: HashMap<String, Vec<usize>>,
@@ -370,7 +370,7 @@ fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     }
 }
 
-/// Most values of one tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
+/// Most values of one tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
 const MOST_VALUES: usize = 1 << 28;
 
 fn is_too_large(shape: &[usize]) -> bool {

@@ -1,4 +1,4 @@
-//! The end of a base as a network that can be trained: from the tensor at which it is cut to the features.
+//! The end of a backbone as a network that can be trained: from the tensor at which it is cut to the features.
 //!
 //! ```text
 //! image ─► frozen prefix ─► cut ─► (frozen layers of the same block) ─► first trained layer ─► … ─► features
@@ -6,7 +6,7 @@
 //!          its maps are stored
 //! ```
 //!
-//! The cut is the last tensor before the first trained layer through which everything passes: where a base
+//! The cut is the last tensor before the first trained layer through which everything passes: where a backbone
 //! has branches, that is before the block.
 
 use std::collections::HashSet;
@@ -17,7 +17,7 @@ use super::operators::{Compiler, is_supported};
 use crate::error::{Error, Result};
 use crate::nn::ConvNet;
 
-/// One weight tensor of the end of a base.
+/// One weight tensor of the end of a backbone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TailWeight {
     /// Its name in the graph.
@@ -30,7 +30,7 @@ pub struct TailWeight {
     pub decays: bool,
 }
 
-/// The end of a base, ready to be trained.
+/// The end of a backbone, ready to be trained.
 #[derive(Clone, Debug)]
 pub struct TrainableTail {
     /// The tensor that the frozen prefix gives and the network takes.
@@ -53,7 +53,7 @@ impl TrainableTail {
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer, if nothing would stay frozen before it, or if an
-    /// operator behind it cannot be trained through: then the deepest layer that can is named.
+    /// operator after it cannot be trained through: then the deepest layer that can is named.
     pub fn of(backbone: &Backbone, from: &str, train_batchnorm: bool) -> Result<TrainableTail> {
         let (graph, output) = backbone.graph();
         let graph = &*graph.with_filled();
@@ -136,7 +136,7 @@ fn cannot_train(node: &OnnxNode, deepest: Option<&OnnxNode>) -> String {
     )
 }
 
-/// Tensors that do not depend on the picture.
+/// Tensors that do not depend on the image.
 fn constants(graph: &OnnxGraph, nodes: &[OnnxNode]) -> HashSet<String> {
     let mut constants: HashSet<String> = graph.weight_shapes().into_keys().collect();
     for node in nodes.iter().filter(|n| n.op_type == "Constant") {
@@ -238,7 +238,7 @@ fn within_share(
 }
 
 /// The last place before or at node `first` where all that follows depends on one tensor: the node there
-/// and the tensor. None if that tensor would be the picture itself.
+/// and the tensor. None if that tensor would be the image itself.
 fn cut_before(
     nodes: &[OnnxNode],
     constants: &HashSet<String>,

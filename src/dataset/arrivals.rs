@@ -72,10 +72,10 @@ pub enum FolderNews {
 /// What [`Arrivals::wait`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
-    /// Names of files that can be pictures, in the order in which they became whole.
+    /// Names of files that can be images, in the order in which they became whole.
     pub names: Vec<PathBuf>,
     /// How many of them, the last, were found by listing the folder, since more files came than the system could
-    /// tell of; none if that was not so.
+    /// tell of; `None` if that was not so.
     pub listed: Option<usize>,
     /// What became of the folder.
     pub folder: FolderNews,
@@ -85,7 +85,7 @@ impl Arrivals {
     /// Starts to watch `folder`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Dataset`] if it is no folder; [`Error::Io`].
+    /// [`Error::NotFound`]; [`Error::Dataset`] if it is not a folder; [`Error::Io`].
     pub fn watch(folder: &Path) -> Result<Arrivals> {
         if !folder.exists() {
             return Err(Error::NotFound {
@@ -170,7 +170,7 @@ impl Arrivals {
         Ok(arrived)
     }
 
-    /// Names of the files that are there now, in order, as far as they can be pictures.
+    /// Names of the files that are there now, in order, as far as they can be images.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -220,7 +220,7 @@ impl Arrivals {
         Ok(())
     }
 
-    /// A hash of the file `name` as it is now; none if it is not there, or no file. Written anew, a file has another.
+    /// A hash of the file `name` as it is now; `None` if it is not there, or no file. Written anew, a file has another.
     fn key(&self, name: &Path) -> Option<u64> {
         let facts = fs::metadata(self.folder.join(name)).ok();
         let facts = facts.filter(Metadata::is_file)?;

@@ -10,12 +10,12 @@ const FILLERS: [&str; 17] = [
     "seg", "set", "sets", "split", "splits", "the", "x",
 ];
 
-/// Folders that hold folders of pictures, and are no class.
+/// Folders that hold folders of images, and are not class.
 pub(super) const CONTAINERS: [&str; 10] = [
     "class", "classes", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures",
 ];
 
-/// Folders beside splits that hold something other than labelled pictures.
+/// Folders beside splits that hold something other than labelled images.
 pub(super) const BESIDES: [&str; 22] = [
     "annotation",
     "annotations",
@@ -41,7 +41,7 @@ pub(super) const BESIDES: [&str; 22] = [
     "unlabelled",
 ];
 
-/// Folders that are seldom a class: they hold the pictures of all classes, or what belongs to them.
+/// Folders that are seldom a class: they hold the images of all classes, or what belongs to them.
 const SELDOM_CLASSES: [&str; 5] = ["annotation", "annotations", "labels", "masks", "metadata"];
 
 /// Tells whether a folder with the name `class` in the place of a class is probably none.

@@ -1,4 +1,4 @@
-//! A CSV file of labels: which picture each of its lines means.
+//! A CSV file of labels: which image each of its lines means.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -187,7 +187,7 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// The file that `written` means, relative to the root, and how; none if there is no such file.
+    /// The file that `written` means, relative to the root, and how; `None` if there is no such file.
     fn find(&self, written: &Path) -> Option<(PathBuf, Way)> {
         if let Some(found) = self.look(written) {
             return Some(found);

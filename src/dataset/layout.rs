@@ -22,14 +22,14 @@ pub enum Layout {
     Classes,
     /// The top folders with the name of a split are splits, with class folders in them; others are passed over.
     Splits,
-    /// Folders mean nothing: every picture is taken, and none has a class.
+    /// Folders mean nothing: every image is taken, and none has a class.
     Flat,
 }
 
 /// What was made of the folders.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrangement {
-    /// Pictures have no classes.
+    /// Images have no classes.
     Flat,
     /// The first folder is the class.
     Classes,
@@ -321,7 +321,7 @@ pub(super) fn pictures_of(count: usize) -> String {
     }
 }
 
-/// How splits were read, in one line; none if their folders have the names that they have elsewhere.
+/// How splits were read, in one line; `None` if their folders have the names that they have elsewhere.
 pub(super) fn told(folders: &[SplitFolder]) -> Option<String> {
     let is_plain = |f: &SplitFolder| f.path.as_os_str() == f.split.name();
     if folders.iter().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What other programs and systems leave in folders of pictures, and no user means as pictures.
+//! What other programs and systems leave in folders of images, and no user means as images.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -47,13 +47,13 @@ const FILES: [&str; 5] = [
     "thumbs.db",
 ];
 
-/// Endings by which hidden files are counted as pictures.
+/// Endings by which hidden files are counted as images.
 const PICTURES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
 /// Files that are counted in a leftover folder, at most.
 const MOST_COUNTED: usize = 100_000;
 
-/// Tells whether nobody means a file or folder of this name as pictures: dot files, and what other systems leave
+/// Tells whether nobody means a file or folder of this name as images: dot files, and what other systems leave
 /// behind.
 pub(super) fn is_leftover(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || is_known(name, &FOLDERS) || is_known(name, &FILES)
@@ -67,9 +67,9 @@ fn is_known(name: &OsStr, known: &[&str]) -> bool {
 /// What was passed over, by name.
 #[derive(Default)]
 pub(super) struct Leftovers {
-    /// Number of folders of each name, and of the pictures in them.
+    /// Number of folders of each name, and of the images in them.
     folders: BTreeMap<String, [usize; 2]>,
-    /// Hidden files that are pictures by their endings.
+    /// Hidden files that are images by their endings.
     files: usize,
 }
 

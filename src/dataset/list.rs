@@ -101,7 +101,7 @@ struct Record {
     fields: Vec<Vec<u8>>,
 }
 
-/// Reads a list of paths and labels. `is_file` tells whether a field is the path of a picture: that decides where the
+/// Reads a list of paths and labels. `is_file` tells whether a field is the path of an image: that decides where the
 /// columns could be taken for each other.
 ///
 /// # Errors
@@ -180,7 +180,7 @@ fn after_separator_line(text: &[u8]) -> (&[u8], usize, Option<u8>) {
     }
 }
 
-/// The separator with which most lines have a picture's path, and all of them more than one field.
+/// The separator with which most lines have an image's path, and all of them more than one field.
 fn separator_of(text: &[u8], is_file: &impl Fn(&[u8]) -> bool) -> u8 {
     let score = |separator: u8| {
         let Ok(records) = records(text, separator, 0, LOOKED_AT) else {
@@ -270,7 +270,7 @@ fn header_of(records: &[Record], is_file: &impl Fn(&[u8]) -> bool) -> bool {
         (Some(0), _) | (Some(_), Some(_)) => true,
         (None, Some(_)) if first.fields.iter().all(no_path) => true,
         _ => {
-            // Names that nobody foresaw, above lines of which each has a picture.
+            // Names that nobody foresaw, above lines of which each has an image.
             let rest = &records[1..records.len().min(LOOKED_AT)];
             let is_picture = |r: &Record| r.fields.iter().take(2).any(|field| is_file(field));
             rest.len() > 1 && rest.iter().all(is_picture) && first.fields.iter().all(no_path)

@@ -1,4 +1,4 @@
-//! Pictures that could not be used: when there are so many, or such, that a run must not go on without them.
+//! Images that could not be used: when there are so many, or such, that a run must not continue without them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use super::layout::pictures_of;
 use super::names::names_shown;
 use crate::error::{Error, Result, shown};
 
-/// A run does not go on when more than one picture in so many cannot be used …
+/// A run does not continue when more than one image in so many cannot be used …
 const SHARE: usize = 10;
 
 /// … and it is not only one or two.
 const FEW: usize = 2;
 
-/// Tells whether `lost` of `total` pictures are too many to go on without.
+/// Tells whether `lost` of `total` images are too many to continue without.
 pub(super) fn is_much(lost: usize, total: usize) -> bool {
     lost > FEW && lost * SHARE > total
 }
@@ -29,19 +29,19 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Tells whether `reason` says that a file could not be read, rather than that it is no picture.
+    /// Tells whether `reason` says that a file could not be read, rather than that it is not an image.
     pub(crate) fn is_unread(reason: &str) -> bool {
         reason.starts_with("cannot be read")
     }
 
-    /// Tells whether the file went away or could not be read, rather than being no picture.
+    /// Tells whether the file went away or could not be read, rather than being no image.
     fn is_gone(&self, root: &Path) -> bool {
         Loss::is_unread(&self.reason) || !root.join(&self.path).exists()
     }
 }
 
-/// Refuses to go on without the pictures `lost` of the data set `root` where `used` has the number of pictures of each
-/// of `classes` that could be used and `all` those of any class or none: if `root` itself is gone, if the last picture
+/// Refuses to continue without the images `lost` of the data set `root` where `used` has the number of images of each
+/// of `classes` that could be used and `all` those of any class or none: if `root` itself is gone, if the last image
 /// of a class went away, or if more than a tenth (and more than two) cannot be used. `kept` says what becomes of the
 /// work that was done, as a clause.
 ///
@@ -79,7 +79,7 @@ pub fn check_losses(
     }
     let gone: Vec<&Loss> = lost.iter().filter(|loss| loss.is_gone(root)).collect();
     if all == 0 && gone.is_empty() {
-        // There are no pictures at all, which is for the caller to say.
+        // There are no images at all, which is for the caller to say.
         return Ok(());
     }
     let mut emptied: Vec<usize> = gone.iter().filter_map(|loss| loss.class).collect();

@@ -1,5 +1,5 @@
-//! Labelled folders and CSV lists of pictures: which files there are, what class each has, how they are
-//! split. Looks at names and folders only; whether a file is a picture shows when it is decoded.
+//! Labelled folders and CSV lists of images: which files there are, what class each has, how they are
+//! split. Looks at names and folders only; whether a file is an image shows when it is decoded.
 //!
 //! Three ways to lay out a data set:
 //!
@@ -37,14 +37,14 @@ pub use split::{Split, divide, stratified_folds, stratified_split};
 
 use crate::error::{Error, Result, shown};
 
-/// One file that should be a picture.
+/// One file that should be an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Its path, relative to [`Dataset::root`].
     pub path: PathBuf,
-    /// Index into [`Dataset::classes`]; none for an unlabelled picture.
+    /// Index into [`Dataset::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives; none if it gives none.
+    /// The split that the data set gives; `None` if it gives none.
     pub split: Option<Split>,
 }
 
@@ -53,11 +53,11 @@ pub struct Sample {
 pub struct Dataset {
     /// The folder to which all paths are relative.
     pub root: PathBuf,
-    /// Class names in byte order, each with at least one sample; empty for unlabelled pictures.
+    /// Class names in byte order, each with at least one sample; empty for unlabelled images.
     pub classes: Vec<String>,
     /// Samples in the byte order of their paths.
     pub samples: Vec<Sample>,
-    /// What was found but is no sample, with the reason as one clause.
+    /// What was found but is not a sample, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
     /// Sentences on how it was read, where that is not plain.
     pub notes: Vec<String>,
@@ -79,11 +79,11 @@ pub struct Missing {
 }
 
 impl Dataset {
-    /// Finds the pictures below the folder `root`, labelled by their folders or by the CSV file `labels`.
-    /// A `root` that is a file is a data set of one unlabelled picture.
+    /// Finds the images below the folder `root`, labelled by their folders or by the CSV file `labels`.
+    /// A `root` that is a file is a data set of one unlabelled image.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such folder or file; [`Error::Dataset`] if there is no picture in
+    /// [`Error::NotFound`] if there is no such folder or file; [`Error::Dataset`] if there is no image in
     /// it, if it is not clear which folders are classes, or if the CSV file is wrong, with the line.
     pub fn open(root: &Path, labels: Option<&Path>) -> Result<Dataset> {
         Dataset::open_as(root, labels, Layout::Auto)
@@ -92,7 +92,7 @@ impl Dataset {
     /// [`open`](Self::open) for a data set without a list whose folders stand for what `layout` says.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Like [`open`](Self::open).
     pub fn open_as(root: &Path, labels: Option<&Path>, layout: Layout) -> Result<Dataset> {
         let mut dataset = Dataset::find(root, labels, layout)?;
         let place = labels.map_or("folder", |_| "label");
@@ -101,7 +101,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Finds all pictures below the folder `root`, without classes.
+    /// Finds all images below the folder `root`, without classes.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Dataset`] if there are none.
@@ -159,7 +159,7 @@ impl Dataset {
     }
 
     /// Says which part of the data set is missing that should not be: a folder that cannot be read, a class of the
-    /// list, or more than a tenth of the list (and more than two files); none if no such part is.
+    /// list, or more than a tenth of the list (and more than two files); `None` if no such part is.
     pub fn missing_part(&self) -> Option<String> {
         let Missing {
             folders,
@@ -198,7 +198,7 @@ impl Dataset {
     }
 
     /// Refuses a data set that nothing can be learned from: one with less than two classes, or whose splits leave
-    /// nothing to train on. Returns a warning for each class without a training picture.
+    /// nothing to train on. Returns a warning for each class without a training image.
     ///
     /// # Errors
     /// [`Error::Dataset`], with what to do.

@@ -1,4 +1,4 @@
-//! Names of classes: those that nearly agree, and those that are no text.
+//! Names of classes: those that nearly agree, and those that are not text.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -47,7 +47,7 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}')
 }
 
-/// A warning for each group of `classes` whose names nearly agree; `counts` has their pictures, `place` says where
+/// A warning for each group of `classes` whose names nearly agree; `counts` has their images, `place` says where
 /// the names come from: `folder` or `label`.
 pub(super) fn near_names(classes: &[String], counts: &[usize], place: &str) -> Vec<String> {
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();

@@ -13,8 +13,8 @@ use super::names::{names_shown, with_bytes_shown};
 use super::{Dataset, Split, assemble};
 use crate::error::{Error, Result, shown};
 
-/// Endings of files that are plainly something else, so that a note beside the pictures is not taken for
-/// a damaged picture. Whatever else is there is looked into when it is decoded.
+/// Endings of files that are plainly something else, so that a note beside the images is not taken for
+/// a damaged image. Whatever else is there is looked into when it is decoded.
 const NO_PICTURES: [&str; 24] = [
     "csv", "doc", "docx", "gz", "html", "ini", "ipynb", "json", "jsonl", "md", "mp3", "mp4", "npy",
     "npz", "onnx", "pdf", "py", "tar", "toml", "tsv", "txt", "xml", "yaml", "zip",
@@ -26,13 +26,13 @@ type Found = (PathBuf, Option<String>, Option<Split>);
 /// What is below a data set's folder, as paths relative to it.
 #[derive(Default)]
 struct Walked {
-    /// Files that can be pictures.
+    /// Files that can be images.
     files: Vec<PathBuf>,
     /// Folders.
     folders: Vec<PathBuf>,
     /// Folders that could not be read.
     unreadable: Vec<PathBuf>,
-    /// What can be no picture, with the reason.
+    /// What can be not an image, with the reason.
     skipped: Vec<(PathBuf, String)>,
     leftovers: Leftovers,
 }
@@ -110,7 +110,7 @@ fn relative(path: &Path, root: &Path) -> PathBuf {
     path.strip_prefix(root).unwrap_or(path).to_owned()
 }
 
-/// Why an entry that is no folder is no sample; none if it is one.
+/// Why an entry that is not a folder is not a sample; `None` if it is one.
 fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
     if !entry.file_type().is_file() {
         return Some("is not a regular file");
@@ -118,7 +118,7 @@ fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
     is_plainly_other(entry.path()).then_some("is not a picture by its name")
 }
 
-/// Tells whether a file's ending is that of something else than a picture.
+/// Tells whether a file's ending is that of something else than an image.
 pub(super) fn is_plainly_other(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| NO_PICTURES.contains(&ending.to_ascii_lowercase().as_str()))
@@ -141,7 +141,7 @@ fn why_unreadable(error: &walkdir::Error) -> String {
     }
 }
 
-/// A warning for each folder in the place of a class or a split that has no pictures.
+/// A warning for each folder in the place of a class or a split that has no images.
 fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangement) -> Vec<String> {
     let filled: BTreeSet<&Path> = files.iter().flat_map(|f| f.ancestors().skip(1)).collect();
     let is_top = |folder: &Path| folder.components().count() == 1;
@@ -174,7 +174,7 @@ fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangeme
 /// Labels the files; those that have no place in the arrangement are skipped.
 ///
 /// # Errors
-/// The names of classes that are no text, as a clause.
+/// The names of classes that are not text, as a clause.
 fn label(
     files: Vec<PathBuf>,
     arrangement: &Arrangement,

@@ -124,7 +124,7 @@ pub fn divide(
 /// sample, in all and in each class. The same labels and seed give the same folds on every machine.
 pub fn stratified_folds(labels: &[usize], folds: usize, seed: u64) -> Vec<usize> {
     let mut fold_of = vec![0; labels.len()];
-    // Each class goes on dealing where the last one stopped, which keeps the folds of one size.
+    // Each class continues dealing where the last one stopped, which keeps the folds of one size.
     let dealt = shuffled_classes(labels, seed)
         .into_iter()
         .flatten()

@@ -119,7 +119,7 @@ pub fn remove_file(path: &Path) -> Result<()> {
         .map_err(Error::io("remove", path))
 }
 
-/// Takes the lock file `path`, which is made if it is not there; none if another process has it. The lock
+/// Takes the lock file `path`, which is made if it is not there; `None` if another process has it. The lock
 /// ends when the file is dropped, or with this process. What is in the file stays as it is.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //!
 //! | function | links | for |
 //! | --- | --- | --- |
-//! | [`open_to_read`], [`read`], [`read_text`] | followed | files that the user names: models, pictures, lists |
+//! | [`open_to_read`], [`read`], [`read_text`] | followed | files that the user names: models, images, lists |
 //! | [`read_given`] | followed | the same, where `/dev/stdin` or `<(command)` makes sense, too |
 //! | [`open_own_to_read`], [`read_own`] | refused | the program's own files, to read |
 //! | [`open_own`], [`open_own_below`] | refused | the program's own files, to change |
@@ -24,7 +24,7 @@ pub enum Access {
     Read,
     /// Read and write it in place.
     Change,
-    /// As [`Change`](Access::Change); it is made if it is not there.
+    /// Like [`Change`](Access::Change); it is made if it is not there.
     ChangeOrCreate,
     /// Add to its end, and read it; it is made if it is not there.
     Append,
@@ -57,19 +57,19 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
         .map_err(Error::io("read", path))
 }
 
-/// As [`read`], as UTF-8 text.
+/// Like [`read`], as UTF-8 text.
 ///
 /// # Errors
-/// As [`read`], and for bytes that are no text.
+/// Like [`read`], and for bytes that are not text.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     text(read(path, most)?, path)
 }
 
-/// As [`read`] for a file that the user names on the command line, which may also be one that was opened for
+/// Like [`read`] for a file that the user names on the command line, which may also be one that was opened for
 /// this process: `/dev/stdin`, or the pipe of the shell's `<(command)`. That one is read to its end.
 ///
 /// # Errors
-/// As [`read`].
+/// Like [`read`].
 pub fn read_given(path: &Path, most: u64) -> Result<Vec<u8>> {
     if !is_handed_over(path) {
         return read(path, most);
@@ -82,10 +82,10 @@ pub fn read_given(path: &Path, most: u64) -> Result<Vec<u8>> {
         .map_err(Error::io("read", path))
 }
 
-/// As [`read_given`], as UTF-8 text.
+/// Like [`read_given`], as UTF-8 text.
 ///
 /// # Errors
-/// As [`read_text`].
+/// Like [`read_text`].
 pub fn read_given_text(path: &Path, most: u64) -> Result<String> {
     text(read_given(path, most)?, path)
 }
@@ -93,15 +93,15 @@ pub fn read_given_text(path: &Path, most: u64) -> Result<String> {
 /// Opens one of the program's own files to read.
 ///
 /// # Errors
-/// As [`open_own`].
+/// Like [`open_own`].
 pub fn open_own_to_read(path: &Path) -> io::Result<File> {
     open_own(path, Access::Read)
 }
 
-/// As [`read`], for one of the program's own files.
+/// Like [`read`], for one of the program's own files.
 ///
 /// # Errors
-/// As [`read`], and for a link.
+/// Like [`read`], and for a link.
 pub fn read_own(path: &Path, most: u64) -> Result<Vec<u8>> {
     open_own_to_read(path)
         .and_then(|file| {
@@ -121,11 +121,11 @@ pub fn open_own(path: &Path, access: Access) -> io::Result<File> {
     open_own_below(parent(path), Path::new(name), access)
 }
 
-/// As [`open_own`] for the file `below` of `folder`. `folder` may be reached through links, since the user names
+/// Like [`open_own`] for the file `below` of `folder`. `folder` may be reached through links, since the user names
 /// it; the folders in `below` may not.
 ///
 /// # Errors
-/// As [`open_own`].
+/// Like [`open_own`].
 pub fn open_own_below(folder: &Path, below: &Path, access: Access) -> io::Result<File> {
     let opened = match system::open_below(folder, below, access) {
         // Another user's lock can be taken, though not written.

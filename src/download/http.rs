@@ -12,7 +12,7 @@ use crate::progress::Progress;
 /// A server that sends nothing for this long counts as gone.
 const STALL: Duration = Duration::from_secs(30);
 
-/// A server that sends fewer than [`LEAST_BYTES`] in this time is too slow to wait for: 1 kB a second.
+/// A server that sends fewer than [`LEAST_BYTES`] in this time is too slow to wait for: 1 kB per second.
 const PERIOD: Duration = Duration::from_secs(60);
 const LEAST_BYTES: u64 = 60_000;
 
@@ -242,7 +242,7 @@ fn request(url: &str, start: u64) -> std::result::Result<Receiver<Message>, Brok
     Ok(receiver)
 }
 
-/// Sends the request and hands the answer on, piece by piece; none if nobody listens any more.
+/// Sends the request and hands the answer on, piece by piece; `None` if nobody listens any more.
 fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Option<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_server_that_trickles_is_given_up() {
-        // A byte a second; just under and over 1 kB a second; a modem.
+        // A byte per second; just under and over 1 kB per second; a modem.
         assert!(!is_waited_for(1, 1_000));
         assert!(!is_waited_for(900, 1_000));
         assert!(is_waited_for(1_100, 1_000));

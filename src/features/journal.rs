@@ -3,9 +3,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `plan.json` | what is to be computed, [`Plan`]; written first, never changed |
-//! | `features.npy` | room for a row for every picture of the plan, header included; `features-<cut>.npy` with several cuts |
+//! | `features.npy` | room for a row for every image of the plan, header included; `features-<cut>.npy` with several cuts |
 //! | `journal.jsonl` | one [`Record`] a line for each row that is done |
-//! | `compact-*.npy` | the arrays without the places of pictures that have no row, where there are such |
+//! | `compact-*.npy` | the arrays without the places of images that have no row, where there are such |
 //! | `commit` | written when all final files stand in this folder, synced |
 //!
 //! A row counts only when its record is in the journal, and a record is appended only after the row was
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 
 pub(super) const PARTIAL: &str = "partial";
 
-/// A new `partial` in the making, when the pictures changed since an unfinished run; it takes the rows of
+/// A new `partial` in the making, when the images changed since an unfinished run; it takes the rows of
 /// the old one, then its name.
 pub(super) const FRESH: &str = "partial.new";
 
@@ -52,11 +52,11 @@ const COMMIT: &str = "commit";
 const MAX_PLAN_BYTES: u64 = 1 << 20;
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// The final tables, in the order in which they get their names, behind the arrays; `meta.json` last makes
+/// The final tables, in the order in which they get their names, after the arrays; `meta.json` last makes
 /// the store whole.
 const TABLES: [&str; 3] = [INDEX, ERRORS, META];
 
-/// A picture that is to get a row.
+/// An image that is to get a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
     pub path: PathBuf,
@@ -78,9 +78,9 @@ pub(super) struct Plan {
     pub dtype: Dtype,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
-    /// Number of pictures.
+    /// Number of images.
     pub pictures: usize,
-    /// SHA-256 over the pictures' paths, sizes and times.
+    /// SHA-256 over the images' paths, sizes and times.
     pub digest: String,
 }
 
@@ -94,7 +94,7 @@ impl Plan {
         arrays.map(|a| (a.file.as_str(), &a.shape[..])).collect()
     }
 
-    /// The plan of the unfinished store in the folder `dir`; none if there is none that this program wrote.
+    /// The plan of the unfinished store in the folder `dir`; `None` if there is none that this program wrote.
     pub fn read(dir: &Path) -> Result<Option<Plan>> {
         let path = dir.join(PLAN);
         if !is_there(&path) {
@@ -117,7 +117,7 @@ impl Plan {
     }
 }
 
-/// SHA-256 over the pictures' paths, sizes and times, in their order.
+/// SHA-256 over the images' paths, sizes and times, in their order.
 pub(super) fn digest(pictures: &[Planned]) -> String {
     let mut hash = Sha256::new();
     for picture in pictures {
@@ -130,12 +130,12 @@ pub(super) fn digest(pictures: &[Planned]) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// How one picture ended.
+/// How one image ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// Its place in the plan.
     pub slot: usize,
-    /// Its path, for runs with another plan; none if it is not UTF-8.
+    /// Its path, for runs with another plan; `None` if it is not UTF-8.
     pub path: Option<String>,
     /// Its facts, or why it has no row.
     pub outcome: std::result::Result<SourceFacts, String>,
@@ -149,11 +149,11 @@ pub(super) struct Partial {
     /// Bytes of the journal that are whole lines.
     journal_bytes: u64,
     pending: Vec<Record>,
-    /// One entry for each picture of the plan; none while it is to be done.
+    /// One entry for each image of the plan; none while it is to be done.
     outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
 }
 
-/// The rows of an unfinished store of other pictures, for those that are the same.
+/// The rows of an unfinished store of other images, for those that are the same.
 pub(super) struct Leftover {
     arrays: Vec<ArrayFile>,
     rows: Vec<(PathBuf, SourceFacts)>,
@@ -162,7 +162,7 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`; none if it is not usable.
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`; `None` if it is not usable.
     pub fn open(dir: &Path, plan: &Plan) -> Result<Option<Leftover>> {
         let mut found = BTreeMap::new();
         let take = |record: Record| {
@@ -187,12 +187,12 @@ impl Leftover {
         }))
     }
 
-    /// Path and facts of each picture that has a row.
+    /// Path and facts of each image that has a row.
     pub fn rows(&self) -> &[(PathBuf, SourceFacts)] {
         &self.rows
     }
 
-    /// Reads the bytes of the row `place`, those of all arrays one behind the other.
+    /// Reads the bytes of the row `place`, those of all arrays one after the other.
     pub fn read_row(&mut self, place: usize, row: &mut Vec<u8>) -> Result<()> {
         row.resize(self.arrays.iter().map(|array| array.row_bytes).sum(), 0);
         let mut rest = &mut row[..];
@@ -206,7 +206,7 @@ impl Leftover {
     }
 }
 
-/// The file of one array: the header, then room for a row for every picture of the plan.
+/// The file of one array: the header, then room for a row for every image of the plan.
 struct ArrayFile {
     name: String,
     file: DataFile,
@@ -225,7 +225,7 @@ impl ArrayFile {
         })
     }
 
-    /// Opens the files of an unfinished store; none if one is not there, or not as long as `plan` says.
+    /// Opens the files of an unfinished store; `None` if one is not there, or not as long as `plan` says.
     fn open_all(dir: &Path, plan: &Plan) -> Result<Option<Vec<ArrayFile>>> {
         let mut arrays = Vec::new();
         for (name, shape) in plan.files() {
@@ -250,14 +250,14 @@ impl ArrayFile {
     }
 }
 
-/// The folder of the store, and the file `name` of the folder `dir` in it, for opening: `dir` may be no link.
+/// The folder of the store, and the file `name` of the folder `dir` in it, for opening: `dir` may be not a link.
 fn split<'a>(dir: &'a Path, name: &str) -> (&'a Path, PathBuf) {
     let own = Path::new(dir.file_name().unwrap_or_default());
     (parent(dir), own.join(name))
 }
 
 /// Opens the journal in the folder `dir`; hands each of its records to `take` until that says no. The number of
-/// bytes in whole lines that were taken; none if there is no journal.
+/// bytes in whole lines that were taken; `None` if there is no journal.
 fn read_journal(
     dir: &Path,
     mut take: impl FnMut(Record) -> bool,
@@ -313,8 +313,8 @@ impl Partial {
         })
     }
 
-    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to go on with it; none if it is not
-    /// usable. The caller's data set has as many pictures as the plan: nothing is sized by a stranger's number.
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to continue with it; `None` if it is not
+    /// usable. The caller's data set has as many images as the plan: nothing is sized by a stranger's number.
     pub fn open(dir: PathBuf, plan: &Plan) -> Result<Option<Partial>> {
         let mut outcomes = vec![None; plan.pictures];
         let take = |record: Record| match outcomes.get_mut(record.slot) {
@@ -343,7 +343,7 @@ impl Partial {
         }))
     }
 
-    /// Outcomes by place in the plan; none while a picture is to be done.
+    /// Outcomes by place in the plan; none while an image is to be done.
     pub fn outcomes(&self) -> &[Option<std::result::Result<SourceFacts, String>>] {
         &self.outcomes
     }
@@ -357,7 +357,8 @@ impl Partial {
         self.dir = dir;
     }
 
-    /// Writes a row's bytes, those of all arrays one behind the other; it counts from the next [`checkpoint`](Self::checkpoint) on.
+    /// Writes a row's bytes, those of all arrays one after the other; it counts from the next
+    /// [`checkpoint`](Self::checkpoint) on.
     pub fn write_row(
         &mut self,
         slot: usize,
@@ -376,7 +377,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Notes that a picture has no row; counts from the next [`checkpoint`](Self::checkpoint) on.
+    /// Notes that an image has no row; counts from the next [`checkpoint`](Self::checkpoint) on.
     pub fn skip(&mut self, slot: usize, path: &Path, reason: String) {
         self.note(slot, path, Err(reason));
     }
@@ -418,7 +419,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the final files together: drops the places of pictures without a row, writes the tables.
+    /// Puts the final files together: drops the places of images without a row, writes the tables.
     /// After this the store is finished as far as anybody can lose it.
     pub fn commit(mut self, plan: &Plan, index: &[u8], errors: &[u8], meta: &[u8]) -> Result<()> {
         self.checkpoint()?;
@@ -443,7 +444,7 @@ impl Partial {
 }
 
 /// Copies the rows that are kept into a new, empty file. The array itself stays as it is: a run that dies before
-/// `commit` is written goes on with it.
+/// `commit` is written continues with it.
 fn compact(
     mut file: DataFile,
     (dtype, shape): (Dtype, &[usize]),

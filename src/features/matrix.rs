@@ -54,7 +54,7 @@ impl Dtype {
     }
 }
 
-/// Features of `rows` pictures with `dim` numbers each, row-major, read as f32 a few rows at a time.
+/// Features of `rows` images with `dim` numbers each, row-major, read as f32 a few rows at a time.
 ///
 /// A stored matrix stays on disk: a row costs memory only while it is read.
 #[derive(Debug)]
@@ -181,10 +181,10 @@ impl FeatureMatrix {
     /// no such row.
     ///
     /// # Errors
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     ///
     /// # Panics
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     pub fn view_into(&self, row: usize, view: usize, out: &mut [f32]) -> Result<()> {
         let found = view.checked_sub(1).and_then(|v| self.views.get(v));
         let place = found.and_then(|(matrix, places)| Some((matrix, (*places.get(row)?)?)));
@@ -269,7 +269,7 @@ impl FeatureMatrix {
     /// Copies the rows `indices` in that order into `out`, `[indices.len(), dim]`, row-major.
     ///
     /// # Errors
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     ///
     /// # Panics
     /// If an index is not below [`rows`](Self::rows), or `out` has another shape or layout.

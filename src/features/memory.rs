@@ -1,29 +1,29 @@
-//! How many pictures are in work at a time, and how large they may be, within a limit of memory.
+//! How many images are in work at a time, and how large they may be, within a limit of memory.
 
 use crate::backbone::{PictureSession, free_bytes, gigabytes};
 use crate::error::{Error, Result};
 use crate::pixels::DecodeLimits;
 
-/// Most that a picture of 8 bits takes for each pixel: its file, what the decoder holds (of a progressive JPEG all
-/// coefficients, of 16 bits), the picture.
+/// Most that an image of 8 bits takes for each pixel: its file, what the decoder holds (of a progressive JPEG all
+/// coefficients, of 16 bits), the image.
 const BYTES_PER_PIXEL: u64 = 9;
 
 /// Most of these that are the decoded pixels as the file stores them.
 const STORED_BYTES_PER_PIXEL: u64 = 4;
 
-/// Workers are added as long as each can have pictures as large as a telephone's, in pixels.
+/// Workers are added as long as each can have images as large as a telephone's, in pixels.
 const COMMON_PICTURE: u64 = 12_300_000;
 
-/// The least picture with which a run makes sense, in pixels.
+/// The least image with which a run makes sense, in pixels.
 const LEAST_PICTURE: u64 = 1_000_000;
 
-/// What a worker holds beside its session and its picture, in bytes: stacks, rows that wait.
+/// What a worker holds beside its session and its image, in bytes: stacks, rows that wait.
 const WORKER_BYTES: u64 = 2 << 20;
 
-/// Workers, and what a picture may cost to decode, so that the program takes at most `most` bytes.
+/// Workers, and what an image may cost to decode, so that the program takes at most `most` bytes.
 ///
-/// What the base takes is measured, and so is what a session takes, by running one if the tensors and buffers that it is
-/// known to need fit.
+/// What the backbone takes is measured, and so is what a session takes, by running one if the tensors and buffers that
+/// it is known to need fit.
 ///
 /// # Errors
 /// [`Error::Parameter`] if that is not enough, or if the system does not tell how much memory a program takes; those of
@@ -108,8 +108,8 @@ pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize>
     })
 }
 
-/// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its picture, and how many
-/// pixels that picture may have, at most `max_pixels`; none if one worker has too little.
+/// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its image, and how many
+/// pixels that image may have, at most `max_pixels`; `None` if one worker has too little.
 fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usize, u64)> {
     let pixels = |workers: usize| {
         let own = (left / workers as u64).saturating_sub(each);

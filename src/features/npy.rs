@@ -32,7 +32,7 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     let mut header = [b' '; HEADER_BYTES];
     header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
     header[8..10].copy_from_slice(&((HEADER_BYTES - 10) as u16).to_le_bytes());
-    // The longest dictionary, three dimensions of 20 digits each behind the rows, does not occur: a row
+    // The longest dictionary, three dimensions of 20 digits each after the rows, does not occur: a row
     // that fits memory has at most 12 digits.
     let length = dict.len().min(HEADER_BYTES - 11);
     header[10..10 + length].copy_from_slice(&dict.as_bytes()[..length]);

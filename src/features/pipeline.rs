@@ -1,11 +1,11 @@
-//! The pipeline that fills a store: pictures through the base, rows to disk.
+//! The pipeline that fills a store: images through the backbone, rows to disk.
 //!
 //! ```text
 //! plan ─► worker 0..W (read, decode, resize, infer) ─► bounded channel ─► writer (rows, checkpoints)
 //! ```
 //!
-//! Each worker takes one picture at a time through all steps, so a row does not depend on the number of
-//! workers, and the writer puts it at its picture's place in the plan: the same data set gives the same
+//! Each worker takes one image at a time through all steps, so a row does not depend on the number of
+//! workers, and the writer puts it at its image's place in the plan: the same data set gives the same
 //! bytes.
 
 use std::collections::HashMap;
@@ -36,15 +36,15 @@ use crate::progress::{Event, Phase, Progress};
 /// Longest time between checkpoints: what a killed run has to do again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Fills the store in `out` with the features of `dataset`, going on with what is already there.
+/// Fills the store in `out` with the features of `dataset`, resuming from what is already there.
 ///
-/// Rows of an unfinished run, and rows of a finished store whose pictures have not changed, are taken
-/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
+/// Rows of an unfinished run, and rows of a finished store whose images have not changed, are taken
+/// over. Images that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
 /// went away, the run stays unfinished, unless `params.allow_missing`.
 ///
 /// # Errors
-/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
-/// [`Error::Image`] for a bad picture if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
+/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another backbone; [`Error::InUse`] if
+/// another run fills it; [`Error::Image`] for a bad image if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
 pub fn extract(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -55,10 +55,10 @@ pub fn extract(
     fill_store(backbone, dataset, out, params, None, progress)
 }
 
-/// As [`extract`], with an augmented view of each picture in the picture's place.
+/// Like [`extract`], with an augmented view of each image in the image's place.
 ///
 /// # Errors
-/// As [`extract`].
+/// Like [`extract`].
 pub fn extract_view(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -216,7 +216,7 @@ fn refuse_other(
         };
         ("number of arrays", describe(&plan.arrays), describe(arrays))
     } else if shape != plan.feature_shape || arrays != plan.arrays {
-        // No store of this program: the base gives rows of one shape.
+        // No store of this program: the backbone gives rows of one shape.
         (
             "shape of a row",
             format!("{:?}", plan.feature_shape),
@@ -246,7 +246,7 @@ fn differing(one: &Preprocess, other: &Preprocess) -> String {
     differing.join(", ")
 }
 
-/// Tells whether a finished store has a row for each picture as it is now, and nothing else.
+/// Tells whether a finished store has a row for each image as it is now, and nothing else.
 fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> bool {
     let same = |row: &IndexRow, picture: &Planned| {
         row.path == picture.path
@@ -265,7 +265,7 @@ fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> 
 }
 
 /// Opens the unfinished run in `out` if it was to become the same store; else starts one, with the rows
-/// that an unfinished or a finished run already has of pictures that have not changed.
+/// that an unfinished or a finished run already has of images that have not changed.
 fn open_partial(
     out: &Path,
     plan: &Plan,
@@ -336,7 +336,7 @@ fn open_partial(
     Ok(fresh)
 }
 
-/// Copies `rows` (path and facts) of pictures that are still the same;
+/// Copies `rows` (path and facts) of images that are still the same;
 /// `read` gets a row's bytes by its place in `rows`.
 fn take_over(
     rows: &[(PathBuf, SourceFacts)],
@@ -363,7 +363,7 @@ fn take_over(
     Ok(())
 }
 
-/// Refuses to finish a store without pictures that cannot be missed.
+/// Refuses to finish a store without images that cannot be missed.
 fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     let mut used = vec![0; dataset.classes.len()];
     let mut all = 0;
@@ -391,7 +391,7 @@ fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     check_losses(&dataset.root, &dataset.classes, (&used, all), &lost, &kept)
 }
 
-/// Tells whether nothing is to be done about a picture: it has a row, or is no picture. A file that could not be read
+/// Tells whether nothing is to be done about an image: it has a row, or is not an image. A file that could not be read
 /// may be back.
 fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     match outcome {
@@ -401,7 +401,7 @@ fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     }
 }
 
-/// Runs the pictures that are to be done, and writes their rows.
+/// Runs the images that are to be done, and writes their rows.
 fn fill(
     backbone: &Backbone,
     dataset: &Dataset,

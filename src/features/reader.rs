@@ -2,7 +2,7 @@
 //!
 //! A decoder cannot be stopped, and neither can a read from a network folder whose server went away. So the
 //! work is done on a thread of its own, and when it takes too long the thread is given up: it holds its
-//! picture until it is done, while the run goes on with a new thread.
+//! image until it is done, while the run continues with a new thread.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::backbone::hex_sha256;
 use crate::error::{Error, Result};
 use crate::pixels::{DecodeLimits, Picture, Rendering, read_file};
 
-/// Threads that a run gives up before it ends: by then it is not the pictures that are at fault.
+/// Threads that a run gives up before it ends: by then it is not the images that are at fault.
 const MAX_GIVEN_UP: usize = 16;
 
-/// Reads and decodes pictures, each within a time limit.
+/// Reads and decodes images, each within a time limit.
 pub(super) struct Reader {
     thread: Thread<PathBuf, Result<(Picture, SourceFacts)>>,
     time_limit: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// For pictures that are decoded as `rendering` says.
+    /// For images that are decoded as `rendering` says.
     pub fn new(limits: DecodeLimits, rendering: Rendering, time_limit: Duration) -> Result<Reader> {
         let work = move |path: PathBuf| {
             let (bytes, file) = read_file(&path)?;
@@ -49,7 +49,7 @@ impl Reader {
         })
     }
 
-    /// The picture in the file `path`, and the file's facts.
+    /// The image in the file `path`, and the file's facts.
     ///
     /// # Errors
     /// [`Error::Image`] if it cannot be used or takes too long; [`Error::Io`] if no thread can be started.

@@ -3,10 +3,10 @@
 //! | file | what |
 //! | --- | --- |
 //! | `features.npy` | N×D, or N×H×W×C for unpooled maps; float32 or float16, little-endian, C order |
-//! | `features-<cut>.npy` | one such array a cut, in place of `features.npy`, where there are several cuts |
-//! | `index.csv` | one line a row: [`IndexRow`] |
-//! | `errors.csv` | pictures that have no row, with the reason |
-//! | `meta.json` | [`StoreMeta`]: the base, its cut and preprocessing, the counts |
+//! | `features-<cut>.npy` | one such array per cut, in place of `features.npy`, where there are several cuts |
+//! | `index.csv` | one line per row: [`IndexRow`] |
+//! | `errors.csv` | images that have no row, with the reason |
+//! | `meta.json` | [`StoreMeta`]: the backbone, its cut and preprocessing, the counts |
 //! | `partial/` | an unfinished run, see [`super::journal`] |
 //! | `run.toml`, `events.jsonl` | settings and events of the latest run, written by the jobs |
 //!
@@ -48,17 +48,17 @@ pub const FORMAT_VERSION: u32 = 1;
 /// What is known of one row of `features.npy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexRow {
-    /// The picture, relative to the data set.
+    /// The image, relative to the data set.
     pub path: PathBuf,
-    /// Index into [`StoreMeta::classes`]; none for unlabelled pictures.
+    /// Index into [`StoreMeta::classes`]; `None` for unlabelled images.
     pub class: Option<usize>,
-    /// The split that the data set gives; none if it gives none.
+    /// The split that the data set gives; `None` if it gives none.
     pub split: Option<Split>,
-    /// What was read of the picture.
+    /// What was read of the image.
     pub source: SourceFacts,
 }
 
-/// What was read of a picture's file.
+/// What was read of an image's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {
     /// Width in pixels, after EXIF orientation.
@@ -78,7 +78,7 @@ pub struct SourceFacts {
 pub struct ArrayMeta {
     /// Its file in the store's folder.
     pub file: String,
-    /// The tensor at which the base is cut.
+    /// The tensor at which the backbone is cut.
     pub cut: String,
     /// Shape of one row: `[D]` or `[H, W, C]`.
     pub shape: Vec<usize>,
@@ -117,8 +117,8 @@ pub(super) fn is_array(name: &str) -> bool {
     name.starts_with("features") && name.ends_with(".npy") && name.chars().all(plain)
 }
 
-/// Bytes of the file of an array with `rows` rows of the shape `shape`; none if no file can be that large, if a row is
-/// empty, or if it is larger than that of any network ([`MAX_ROW_BYTES`]).
+/// Bytes of the file of an array with `rows` rows of the shape `shape`; `None` if no file can be that large, if a row
+/// is empty, or if it is larger than that of any network ([`MAX_ROW_BYTES`]).
 pub(super) fn array_bytes(rows: u64, shape: &[usize], dtype: Dtype) -> Option<u64> {
     let row = shape.iter().try_fold(dtype.bytes(), |product, &length| {
         product.checked_mul(length).filter(|&bytes| bytes > 0)
@@ -139,9 +139,9 @@ pub struct StoreMeta {
     pub format_version: u32,
     /// Version of the program that wrote it.
     pub program_version: String,
-    /// The folder or CSV file that the pictures came from, as it was given.
+    /// The folder or CSV file that the images came from, as it was given.
     pub dataset: String,
-    /// Name or path of the base, as it was given.
+    /// Name or path of the backbone, as it was given.
     pub model: String,
     /// What made the features.
     pub backbone: BackboneId,
@@ -152,14 +152,14 @@ pub struct StoreMeta {
     pub arrays: Vec<ArrayMeta>,
     /// Type of one value.
     pub dtype: Dtype,
-    /// The augmented view that each row is of; none for the pictures themselves.
+    /// The augmented view that each row is of; `None` for the images themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
     /// Rows of `features.npy`.
     pub rows: u64,
     /// Lines of `errors.csv`.
     pub errors: u64,
-    /// Class names in the order of their indices; empty for unlabelled pictures.
+    /// Class names in the order of their indices; empty for unlabelled images.
     pub classes: Vec<String>,
 }
 
@@ -299,7 +299,7 @@ impl FeatureStore {
         &self.meta
     }
 
-    /// Its rows' pictures, in path order.
+    /// Its rows' images, in path order.
     pub fn index(&self) -> &[IndexRow] {
         &self.index
     }
@@ -309,7 +309,7 @@ impl FeatureStore {
         &self.matrix
     }
 
-    /// Lets training draw from augmented views of the rows, or take them in turn, one an epoch; pictures that a
+    /// Lets training draw from augmented views of the rows, or take them in turn, one per epoch; images that a
     /// view has no row of are taken as they are.
     ///
     /// # Errors
@@ -350,7 +350,7 @@ impl FeatureStore {
             })
     }
 
-    /// Pictures that have no row, with the reason.
+    /// Images that have no row, with the reason.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Store`].

@@ -1,4 +1,4 @@
-//! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
+//! Many images through one network: bounded, in parallel, each worker with a session of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,35 +21,35 @@ use crate::progress::{Event, Progress};
 /// Outcomes that may wait for their reader, for each worker: with rows of 1,280 values, 20 kB.
 const OUTCOMES_PER_WORKER: usize = 4;
 
-/// Pictures that are odd but can be used, and of which a run tells by name; the others are counted.
+/// Images that are odd but can be used, and of which a run tells by name; the others are counted.
 const TOLD_OF_ODD: usize = 20;
 
 /// Most workers: more than any machine has cores.
 pub(crate) const MOST_WORKERS: usize = 1024;
 
-/// Most that a picture may be allowed to have, in millions of pixels.
+/// Most that an image may be allowed to have, in millions of pixels.
 const MOST_MEGAPIXELS: usize = 10_000;
 
 /// How features are extracted and stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PipelineParams {
-    /// Pictures in work at the same time, at most 1,024; 0 means one a core.
+    /// Images in work at the same time, at most 1,024; 0 means one per core.
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
     /// Put the features of several cuts into one array, side by side, rather than each into its own.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concat: bool,
-    /// Stop at the first picture that cannot be used, rather than skip it.
+    /// Stop at the first image that cannot be used, rather than skip it.
     pub strict: bool,
-    /// Go on without pictures that went away, and without more than a tenth of them.
+    /// Go on without images that went away, and without more than a tenth of them.
     pub allow_missing: bool,
-    /// Pictures with more pixels than this are skipped, in millions: 1 to 10,000.
+    /// Images with more pixels than this are skipped, in millions: 1 to 10,000.
     pub max_megapixels: u32,
-    /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
+    /// Images that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
-    /// Most memory that the program may take, in bytes: by fewer workers, and by pictures that are skipped.
+    /// Most memory that the program may take, in bytes: by fewer workers, and by images that are skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
 }
@@ -88,23 +88,23 @@ impl PipelineParams {
         in_range("--max-megapixels", megapixels, 1..=MOST_MEGAPIXELS)
     }
 
-    /// What a picture may cost to decode.
+    /// What an image may cost to decode.
     pub fn limits(&self) -> DecodeLimits {
         DecodeLimits::of_pixels(u64::from(self.max_megapixels) * 1_000_000)
     }
 }
 
-/// Where the pictures of a stream come from.
+/// Where the images of a stream come from.
 pub(crate) trait Supply: Sync {
-    /// How many there will be; none if nobody knows.
+    /// How many there will be; `None` if nobody knows.
     fn count(&self) -> Option<usize>;
 
-    /// The next picture and its place among all; none if there will be no more, or if `goes_on` says no while
+    /// The next image and its place among all; `None` if there will be no more, or if `goes_on` says no while
     /// one is waited for.
     fn next(&self, goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)>;
 }
 
-/// Pictures that are known before the stream begins.
+/// Images that are known before the stream begins.
 pub(crate) struct Listed<'a> {
     paths: &'a [&'a Path],
     next: AtomicUsize,
@@ -132,18 +132,18 @@ impl Supply for Listed<'_> {
 
 /// What is to be run.
 pub(crate) struct Stream<'a> {
-    /// Folder to which the pictures' paths are relative.
+    /// Folder to which the images' paths are relative.
     pub root: &'a Path,
-    /// The pictures.
+    /// The images.
     pub pictures: &'a dyn Supply,
     /// Workers, limits, strictness.
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
     pub progress: &'a Progress,
-    /// The augmented view that is run in a picture's place.
+    /// The augmented view that is run in an image's place.
     pub view: Option<&'a View>,
-    /// Number of the network, where it can be replaced while pictures run: a worker that sees another one opens a
-    /// new session for its next picture.
+    /// Number of the network, where it can be replaced while images run: a worker that sees another one opens a
+    /// new session for its next image.
     pub version: Option<&'a AtomicU64>,
 }
 
@@ -153,11 +153,11 @@ impl Stream<'_> {
     }
 }
 
-/// What became of one picture.
+/// What became of one image.
 pub(crate) struct Outcome {
     /// Its place in [`Stream::pictures`].
     pub place: usize,
-    /// The picture, relative to [`Stream::root`].
+    /// The image, relative to [`Stream::root`].
     pub path: PathBuf,
     /// The worker that had it.
     pub worker: usize,
@@ -171,12 +171,12 @@ pub(crate) struct Outcome {
     pub infer: Duration,
 }
 
-/// Runs all pictures and hands each outcome to `sink`, in the order in which they are done.
+/// Runs all images and hands each outcome to `sink`, in the order in which they are done.
 ///
-/// Memory is bounded: one picture and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
+/// Memory is bounded: one image and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
 ///
 /// # Errors
-/// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad picture if the parameters are
+/// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad image if the parameters are
 /// strict; [`Error::Cancelled`] if a stop was asked for. What was handed to `sink` before stays handed.
 pub(crate) fn stream(
     what: &Stream,
@@ -255,7 +255,7 @@ pub(crate) fn stream(
             handles.push(handle.map_err(Error::io("start a worker for", what.root))?);
         }
         drop(sender);
-        // A panic here would wait for the workers, which wait for more pictures.
+        // A panic here would wait for the workers, which wait for more images.
         let sunk = catch_unwind(AssertUnwindSafe(|| receiver.iter().try_for_each(&mut sink)));
         let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "a result was taken")));
         if result.is_err() {
@@ -289,7 +289,7 @@ fn died(root: &Path, when: &str) -> Error {
     }
 }
 
-/// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
+/// Takes one image through all steps. A bad image is an outcome, unless the parameters are strict.
 fn run_one(
     session: &mut PictureSession,
     reader: &mut Reader,

@@ -138,7 +138,7 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
         }
     };
     let path = path_of(&record[1]);
-    // A picture lies below the data set's folder.
+    // An image lies below the data set's folder.
     if !stays_below(&path) {
         return None;
     }

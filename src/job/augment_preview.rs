@@ -1,4 +1,4 @@
-//! What augmentation makes of pictures: one at a time, and on one sheet.
+//! What augmentation makes of images: one at a time, and on one sheet.
 
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use crate::pixels::{Augment, DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::save_sheet;
 
-/// What the views of a data set's pictures depend on.
+/// What the views of a data set's images depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ViewSettings {
     /// The folder that paths are relative to.
     pub root: PathBuf,
-    /// The base whose input size and resizing rule are used.
+    /// The backbone whose input size and resizing rule are used.
     pub backbone: BackboneParams,
     /// What views differ in.
     pub augment: Augment,
@@ -38,16 +38,16 @@ impl Hash for ViewSettings {
     }
 }
 
-/// Makes views of one picture after another.
+/// Makes views of one image after another.
 pub struct Previewer {
     settings: ViewSettings,
     session: PictureSession,
-    /// The last picture, as the base gets it.
+    /// The last image, as the backbone gets it.
     last: Option<(PathBuf, Picture)>,
 }
 
 impl Previewer {
-    /// Opens the base.
+    /// Opens the backbone.
     ///
     /// # Errors
     /// Those of [`Backbone::open`].
@@ -64,7 +64,7 @@ impl Previewer {
         &self.settings
     }
 
-    /// The view with this number of the picture `path`; 0 is the picture as the base gets it.
+    /// The view with this number of the image `path`; 0 is the image as the backbone gets it.
     ///
     /// # Errors
     /// Those of [`Picture::open`].
@@ -92,14 +92,14 @@ impl Previewer {
     }
 }
 
-/// Most pictures on a sheet, views included: 300 MB of pictures of 224 x 224.
+/// Most images on a sheet, views included: 300 MB of images of 224 x 224.
 const MOST_CELLS: usize = 2_000;
 
 /// Configuration of [`augment_preview`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AugmentPreviewConfig {
-    /// Folder of pictures.
+    /// Folder of images.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,25 +112,25 @@ pub struct AugmentPreviewConfig {
     /// Replace the output if it is there.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Pictures on the sheet, of each class in turn; 0 means 6.
+    /// Images on the sheet, of each class in turn; 0 means 6.
     #[serde(default)]
     pub pictures: usize,
     /// Seed of the views: the same as in training shows the views that training sees.
     #[serde(default)]
     pub seed: u64,
-    /// The base whose input size and resizing rule are used.
+    /// The backbone whose input size and resizing rule are used.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// What views differ in, and how many of each picture are shown; `default` if nothing is asked for.
+    /// What views differ in, and how many of each image are shown; `default` if nothing is asked for.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
 
-/// Writes a sheet with a row for each of some pictures: as the base gets it, then its views. Returns the
+/// Writes a sheet with a row for each of some images: as the backbone gets it, then its views. Returns the
 /// number of rows and the augmentation that is shown.
 ///
 /// # Errors
-/// Those of the data set and the base; [`crate::Error::Image`] for a picture that cannot be used;
+/// Those of the data set and the backbone; [`crate::Error::Image`] for an image that cannot be used;
 /// [`crate::Error::OutputExists`].
 pub fn augment_preview(
     config: &AugmentPreviewConfig,
@@ -157,7 +157,7 @@ pub fn augment_preview(
             root: &config.dataset,
             labels: config.labels.as_deref(),
             layout: config.layout,
-            // A sheet of some pictures is none the worse.
+            // A sheet of some images is none the worse.
             allow_missing: true,
         },
         progress,

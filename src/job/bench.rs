@@ -1,4 +1,4 @@
-//! How fast a base runs on this machine.
+//! How fast a backbone runs on this machine.
 
 use std::path::Path;
 use std::thread;
@@ -23,10 +23,10 @@ const MOST_MEASURED: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BenchConfig {
-    /// Which base, and where it is cut.
+    /// Which backbone, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one a core.
+    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one per core.
     #[serde(default)]
     pub threads: Vec<usize>,
     /// How long each number of threads is measured, in seconds.
@@ -41,7 +41,7 @@ fn default_seconds() -> f64 {
     3.0
 }
 
-/// Runs the base, or the saved model, on a made-up picture again and again: with each number of threads for
+/// Runs the backbone, or the saved model, on a made-up image again and again: with each number of threads for
 /// [`seconds`](BenchConfig::seconds), then layer by layer on one thread.
 ///
 /// # Errors
@@ -130,14 +130,14 @@ fn check_memory(model: &Measured, threads: usize) -> Result<()> {
     }
 }
 
-/// What is measured: a base up to its features, or a saved model with its head.
+/// What is measured: a backbone up to its features, or a saved model with its head.
 enum Measured {
     Base(Box<Backbone>),
     Saved(Box<SavedModel>),
 }
 
 impl Measured {
-    /// Opens the model; also how long that took, until a first picture could be run.
+    /// Opens the model; also how long that took, until a first image could be run.
     fn open(params: &BackboneParams) -> Result<(Measured, Duration)> {
         let start = Instant::now();
         let path = Path::new(&params.model);
@@ -203,7 +203,7 @@ impl Measured {
     }
 }
 
-/// The session with a picture in it, warm.
+/// The session with an image in it, warm.
 fn warm(mut session: PictureSession) -> Result<PictureSession> {
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.

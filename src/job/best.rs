@@ -20,7 +20,7 @@ pub struct Tried {
     pub recipe: Recipe,
     /// What was found.
     pub cross_validation: CrossValidation,
-    /// How much better it is than the best of those before it; none for the first.
+    /// How much better it is than the best of those before it; `None` for the first.
     pub difference: Option<PairedDifference>,
     /// Wall time in seconds.
     pub seconds: f64,
@@ -39,7 +39,7 @@ pub struct BestReport {
 
 /// Cross-validates the recipes on the same folds, from the simplest on, for as long as `config.budget` lasts;
 /// trains the one with the highest accuracy (the simpler of equals) and saves it. The first recipe is tried
-/// whatever it takes; another whose time runs out, or that the base does not allow, does not count.
+/// whatever it takes; another whose time runs out, or that the backbone does not allow, does not count.
 ///
 /// # Errors
 /// Those of [`super::fit()`] and [`super::finetune()`].

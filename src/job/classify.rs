@@ -1,4 +1,4 @@
-//! The ImageNet classifier on pictures.
+//! The ImageNet classifier on images.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use crate::progress::{Phase, Progress};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClassifyConfig {
-    /// Pictures, and folders of pictures.
+    /// Images, and folders of images.
     pub images: Vec<PathBuf>,
-    /// Name of a base with a classifier, or path of an ONNX file.
+    /// Name of a backbone with a classifier, or path of an ONNX file.
     #[serde(default = "default_model")]
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
@@ -43,8 +43,8 @@ impl Default for ClassifyConfig {
     }
 }
 
-/// Runs the classifier over all pictures and hands each result, probabilities in the order of the labels,
-/// to `sink`, in the order in which the pictures were given. Returns the number that could not be used.
+/// Runs the classifier over all images and hands each result, probabilities in the order of the labels,
+/// to `sink`, in the order in which the images were given. Returns the number that could not be used.
 ///
 /// # Errors
 /// Those of [`Classifier::open`]; [`crate::Error::NotFound`]; the first error of `sink`.

@@ -1,4 +1,4 @@
-//! Pictures with the same bytes: in two classes, or in training and in what the training is judged by.
+//! Images with the same bytes: in two classes, or in training and in what the training is judged by.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::error::{Error, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::Progress;
 
-/// Warns of pictures of the store that are there with the same bytes in more than one class, and of those outside of
-/// training that are copies of training pictures. `splits` has the split of each row, if there are any.
+/// Warns of images of the store that are there with the same bytes in more than one class, and of those outside of
+/// training that are copies of training images. `splits` has the split of each row, if there are any.
 ///
 /// # Errors
 /// [`Error::Dataset`] in place of a warning if `strict`.
@@ -37,7 +37,7 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     for (row, facts) in index.iter().enumerate() {
         groups.entry(&facts.source.sha256).or_default().push(row);
     }
-    // By their first pictures, so that examples are the same on every run.
+    // By their first images, so that examples are the same on every run.
     let mut groups: Vec<Vec<usize>> = groups.into_values().filter(|rows| rows.len() > 1).collect();
     groups.sort_unstable();
     let split = |row: usize| splits.get(row).copied().flatten();
@@ -79,7 +79,7 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     problems
 }
 
-/// How many pictures, and two of them.
+/// How many images, and two of them.
 #[derive(Default)]
 struct Found {
     pictures: usize,

@@ -22,7 +22,7 @@ pub struct JobCard {
     pub store: Option<PathBuf>,
     /// Its configuration.
     pub config: serde_json::Value,
-    /// The sentence that tells a user who stopped it how to go on.
+    /// The sentence that tells a user who stopped it how to continue.
     pub resume: String,
 }
 

@@ -1,4 +1,4 @@
-//! A saved model scored on labelled pictures.
+//! A saved model scored on labelled images.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use crate::train::{ConfusionMatrix, first_of};
 pub struct EvaluateConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of pictures: class folders named as the model's classes.
+    /// Folder of images: class folders named as the model's classes.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ pub struct EvaluateConfig {
     /// What the folders stand for where there is no such file.
     #[serde(default)]
     pub layout: Layout,
-    /// Only the pictures of this split, where the data set gives splits.
+    /// Only the images of this split, where the data set gives splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
     /// How the pipeline runs.
@@ -46,14 +46,14 @@ pub struct Evaluation {
     pub loss: f32,
     /// Who was taken for whom.
     pub confusion: ConfusionMatrix,
-    /// Pictures that could not be used.
+    /// Images that could not be used.
     pub skipped: usize,
 }
 
 /// Runs the saved model over the data set and compares its first classes with the labels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the data set has a class that the model does not know; [`Error::Dataset`] if no picture
+/// [`Error::Mismatch`] if the data set has a class that the model does not know; [`Error::Dataset`] if no image
 /// can be used; those of [`SavedModel::open`], [`Dataset::open`] and [`check_losses`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
@@ -129,7 +129,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     Ok(evaluation)
 }
 
-/// Refuses a score over no pictures, or over too few of those that there were.
+/// Refuses a score over no images, or over too few of those that there were.
 fn check_scored(
     config: &EvaluateConfig,
     root: &Path,
@@ -160,14 +160,14 @@ fn check_scored(
     }
 }
 
-/// What `probabilities` (one for each class) say of the picture `path` of class `truth`.
+/// What `probabilities` (one for each class) say of the image `path` of class `truth`.
 pub(super) fn picture_scored(
     split: &str,
     path: &Path,
     truth: usize,
     probabilities: &[f32],
 ) -> Event {
-    /// Classes that are told of a picture.
+    /// Classes that are told of an image.
     const TOP: usize = 5;
     Event::PictureScored {
         split: split.to_owned(),

@@ -1,4 +1,4 @@
-//! What is sent to a board that has the base already: the head alone.
+//! What is sent to a board that has the backbone already: the head alone.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub struct ExportConfig {
     pub force: bool,
 }
 
-/// Writes the head of a saved model, with the SHA-256 of its base, to a file of its own. Returns its size in bytes.
+/// Writes the head of a saved model, with the SHA-256 of its backbone, to a file of its own. Returns its size in bytes.
 ///
 /// # Errors
 /// [`crate::Error::OutputExists`]; those of [`SavedModel::open`], [`DetachedHead::of`] and writing.

@@ -17,7 +17,7 @@ use crate::progress::{Event, Phase, Progress};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ExtractConfig {
-    /// Folder of pictures: class folders, or unlabelled.
+    /// Folder of images: class folders, or unlabelled.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct ExtractConfig {
     /// Throw away what is in `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which base, and where it is cut.
+    /// Which backbone, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
     /// How the pipeline runs.
@@ -55,13 +55,13 @@ impl ExtractConfig {
     }
 }
 
-/// Fills the feature store `config.out`, going on with what is there.
+/// Fills the feature store `config.out`, resuming from what is already there.
 ///
 /// # Errors
 /// Those of [`Dataset::open`], [`Backbone::open`] and [`crate::features::extract`].
 pub fn extract(config: &ExtractConfig, progress: &Progress) -> Result<FeatureStore> {
     let dataset = open_dataset(&config.source(), progress)?;
-    // Features need no training pictures; what trains on them will.
+    // Features need no training images; what trains on them will.
     for warning in dataset.check_training().unwrap_or_default() {
         progress.warn(warning);
     }
@@ -172,7 +172,7 @@ fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
     dataset.classes.iter().cloned().zip(counts).collect()
 }
 
-/// Warns of each class of the data set of whose pictures none is in the store.
+/// Warns of each class of the data set of whose images none is in the store.
 fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Progress) {
     let mut used = vec![false; dataset.classes.len()];
     for class in store.index().iter().filter_map(|row| row.class) {

@@ -1,4 +1,4 @@
-//! Images → a model whose base has learned, too: frozen prefix, head alone, then jointly; saved, verified.
+//! Images → a model whose backbone has learned, too: frozen prefix, head alone, then jointly; saved, verified.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FinetuneConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,13 +55,13 @@ pub struct FinetuneConfig {
     /// Cross-validate over this many folds first; 0 does not.
     #[serde(default)]
     pub folds: usize,
-    /// Which base, and where it ends; the name or path of the base, or a saved model.
+    /// Which backbone, and where it ends; the name or path of the backbone, or a saved model.
     #[serde(flatten)]
     pub backbone: BackboneParams,
     /// How the pipeline runs.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// How the pictures are divided.
+    /// How the images are divided.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
@@ -70,7 +70,7 @@ pub struct FinetuneConfig {
     /// The joint training.
     #[serde(flatten)]
     pub finetune: FinetuneParams,
-    /// How training pictures are augmented.
+    /// How training images are augmented.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
@@ -114,15 +114,15 @@ pub struct FinetuneReport {
     pub first_layer: String,
     /// Joint epochs.
     pub epochs: usize,
-    /// Loss and accuracy on the validation pictures of the head that was trained alone.
+    /// Loss and accuracy on the validation images of the head that was trained alone.
     pub head_alone: Option<(f32, f32)>,
-    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; what was trained of the base
+    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; what was trained of the backbone
     /// counts among the head's parameters.
     pub trained: TrainReport,
 }
 
-/// Runs the frozen prefix once over every picture, trains the head alone, then the end of the base with it,
-/// saves, reloads and verifies; goes on with what is already there.
+/// Runs the frozen prefix once over every image, trains the head alone, then the end of the backbone with it,
+/// saves, reloads and verifies; continues with what is already there.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; those of [`TrainableTail::of`], [`super::extract()`] and [`train::finetune()`];
@@ -194,7 +194,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Checks the settings, and runs the frozen prefix over every picture that has not been through it.
+    /// Checks the settings, and runs the frozen prefix over every image that has not been through it.
     fn open(config: &FinetuneConfig, progress: &Progress) -> Result<Prepared> {
         let head = config.head.clone().check()?;
         let params = config.finetune.clone().check()?;
@@ -274,8 +274,8 @@ impl Prepared {
     }
 }
 
-/// The base that is meant: that of a saved model is the one in its file, as far as it is there in float32. Else it is
-/// the one that the model was made of, whose SHA-256 comes with it.
+/// The backbone that is meant: that of a saved model is the one in its file, as far as it is there in float32. Else it
+/// is the one that the model was made of, whose SHA-256 comes with it.
 fn base_of(
     params: &BackboneParams,
     progress: &Progress,
@@ -284,7 +284,7 @@ fn base_of(
     if !path.is_file() {
         return Ok((params.clone(), None));
     }
-    // What is wrong with a file is said where it is opened as a base.
+    // What is wrong with a file is said where it is opened as a backbone.
     let Ok(Some(saved)) = SavedModel::open_if_saved(path) else {
         return Ok((params.clone(), None));
     };
@@ -354,7 +354,7 @@ fn run_prefix(
     Ok(store)
 }
 
-/// What a checkpoint must agree in to be gone on with: parameters, pictures, divisions, and the maps.
+/// What a checkpoint must agree in to be gone on with: parameters, images, divisions, and the maps.
 fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
     let Prepared { store, rows, .. } = prepared;
     let pictures: Vec<&str> = store

@@ -21,7 +21,7 @@ use crate::train::{CrossValidation, HeadParams};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FitConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,19 +46,19 @@ pub struct FitConfig {
     /// How long recipes are tried by the recipe `best`.
     #[serde(default)]
     pub budget: Budget,
-    /// Which base, and where it is cut.
+    /// Which backbone, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
     /// How the pipeline runs.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// How the pictures are divided.
+    /// How the images are divided.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
     #[serde(flatten)]
     pub head: HeadParams,
-    /// How training pictures are augmented.
+    /// How training images are augmented.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
@@ -77,7 +77,7 @@ impl FitConfig {
     }
 }
 
-/// Extracts, trains, evaluates, saves, reloads and verifies, going on with what is already there.
+/// Extracts, trains, evaluates, saves, reloads and verifies, resuming from what is already there.
 ///
 /// # Errors
 /// Those of [`super::extract()`] and [`super::train()`].
@@ -118,7 +118,7 @@ pub(super) fn cross_validated(config: &FitConfig, progress: &Progress) -> Result
     })
 }
 
-/// Features of every picture, with those of its augmented views, and the base that makes them.
+/// Features of every image, with those of its augmented views, and the backbone that makes them.
 fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, Backbone)> {
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),

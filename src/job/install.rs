@@ -20,7 +20,7 @@ pub struct InstallConfig {
     pub head: PathBuf,
     /// The saved model whose place is taken.
     pub model: PathBuf,
-    /// Name or path of the base, where `model` is not there yet; by default the one that the head names.
+    /// Name or path of the backbone, where `model` is not there yet; by default the one that the head names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
 }
@@ -40,12 +40,12 @@ pub struct InstallReport {
     pub verification: Verification,
 }
 
-/// Puts the head `config.head` on the base of `config.model`, verifies the result, and puts it into the place of
+/// Puts the head `config.head` on the backbone of `config.model`, verifies the result, and puts it into the place of
 /// `config.model` in one step. If it does not verify there, the old model comes back.
 ///
 /// # Errors
-/// [`crate::Error::Mismatch`] if the head belongs to another base; [`crate::Error::NotSame`] if the new model does not give
-/// the results that it should; those of opening and writing. In all cases the old model is in its place.
+/// [`crate::Error::Mismatch`] if the head belongs to another backbone; [`crate::Error::NotSame`] if the new model does
+/// not give the results that it should; those of opening and writing. In all cases the old model is in its place.
 pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallReport> {
     let place = &config.model;
     let (bytes, same_as) = match DetachedHead::open(&config.head)? {
@@ -82,7 +82,7 @@ pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallRep
     })
 }
 
-/// The base that the head was trained on, as it is on this machine.
+/// The backbone that the head was trained on, as it is on this machine.
 fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
     let record = head.record();
     let wanted = &record.backbone;

@@ -1,4 +1,4 @@
-//! One picture at a time, asked for by a person: models stay loaded between questions, until their file
+//! One image at a time, asked for by a person: models stay loaded between questions, until their file
 //! changes.
 
 use std::fs;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::pixels::{DecodeLimits, Picture};
 use crate::saved_model::SavedModel;
 
-/// What models say of one picture.
+/// What models say of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
     /// Its width in pixels.
@@ -42,7 +42,7 @@ impl Loaded {
     }
 }
 
-/// Labels pictures with a saved model and with the ImageNet classifier that is always at hand.
+/// Labels images with a saved model and with the ImageNet classifier that is always at hand.
 #[derive(Default)]
 pub struct Labeller {
     own: Option<((PathBuf, Option<SystemTime>), Loaded)>,
@@ -50,7 +50,7 @@ pub struct Labeller {
 }
 
 impl Labeller {
-    /// Labels the picture `path`, with the `k` first classes of each model.
+    /// Labels the image `path`, with the `k` first classes of each model.
     ///
     /// # Errors
     /// Those of [`SavedModel::open`], [`Classifier::open`] and [`Picture::open`].

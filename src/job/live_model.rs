@@ -1,7 +1,7 @@
 //! The model of a watch, whose file may be replaced while the watch runs.
 //!
-//! The file is looked at now and then. A new one is verified as `verify` does it before a picture goes through it;
-//! if it cannot be used, the old one stays. A picture goes through one model as a whole, and none waits for that.
+//! The file is looked at now and then. A new one is verified as `verify` does it before an image goes through it;
+//! if it cannot be used, the old one stays. An image goes through one model as a whole, and none waits for that.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,10 +21,10 @@ use crate::saved_model::{SavedModel, fingerprint, verify_bytes};
 /// How often the file is looked at. One that changes is still being written.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether to go on.
+/// How often it is looked whether to continue.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Class names of so many models are kept, for pictures that are on their way.
+/// Class names of so many models are kept, for images that are on their way.
 const KEPT_LABELS: usize = 4;
 
 /// What became of a model's file that was replaced.
@@ -80,7 +80,7 @@ pub(super) struct LiveModel<'a> {
 
 struct Current {
     model: Arc<Model>,
-    /// Of the file; none for a base by name.
+    /// Of the file; `None` for a backbone by name.
     sha256: Option<String>,
     /// The file when it was opened.
     facts: Option<Facts>,
@@ -89,7 +89,7 @@ struct Current {
 }
 
 impl<'a> LiveModel<'a> {
-    /// Opens the saved model `path`, or the base of this name.
+    /// Opens the saved model `path`, or the backbone of this name.
     ///
     /// # Errors
     /// Those of [`SavedModel::open`] and [`Classifier::open`]; [`crate::Error::Parameter`] if a trigger names a class that it
@@ -177,7 +177,7 @@ impl<'a> LiveModel<'a> {
             let found = facts_of(self.path);
             let is_steady = found == seen;
             seen = found;
-            // Between two names there may be no file for a moment.
+            // Between two names there may be not a file for a moment.
             if found.is_some() && is_steady && found != self.current().facts {
                 self.current().facts = found;
                 self.renew(progress);
@@ -212,7 +212,7 @@ impl<'a> LiveModel<'a> {
         });
     }
 
-    /// The SHA-256 of the model that was taken; none if it is the one that is in use.
+    /// The SHA-256 of the model that was taken; `None` if it is the one that is in use.
     fn load(&self) -> Result<Option<String>> {
         let bytes = read(self.path, MAX_ONNX_BYTES)?;
         let sha256 = hex_sha256(&bytes);

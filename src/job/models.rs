@@ -1,4 +1,4 @@
-//! The zoo: which bases there are, how one is fetched, how a new one is added.
+//! The zoo: which backbones there are, how one is fetched, how a new one is added.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::download::{Source, Wanted, download};
 use crate::error::{Error, Result, shown};
 use crate::progress::{Event, Progress};
 
-/// Lists the bases that can be named, the default first.
+/// Lists the backbones that can be named, the default first.
 pub fn list_models(progress: &Progress) -> Vec<KnownModel> {
     let mut warnings = Vec::new();
     let models = known_models(&mut warnings);
@@ -24,19 +24,19 @@ pub fn list_models(progress: &Progress) -> Vec<KnownModel> {
     models
 }
 
-/// What is known of a base: its card, and what its graph tells if it is on this machine.
+/// What is known of a backbone: its card, and what its graph tells if it is on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelFacts {
     /// Its card.
     #[serde(flatten)]
     pub card: ModelCard,
-    /// Its ONNX file; none if it is inside the program or not on this machine.
+    /// Its ONNX file; `None` if it is inside the program or not on this machine.
     pub path: Option<PathBuf>,
-    /// What was found in the file; none if it is not on this machine.
+    /// What was found in the file; `None` if it is not on this machine.
     pub found: Option<GraphFacts>,
 }
 
-/// What a base's ONNX file tells.
+/// What a backbone's ONNX file tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphFacts {
     /// SHA-256 of the file.
@@ -45,16 +45,16 @@ pub struct GraphFacts {
     pub parameters: u64,
     /// The tensor that holds the features.
     pub features: String,
-    /// The tensor that holds the ImageNet logits; none if there is no classifier.
+    /// The tensor that holds the ImageNet logits; `None` if there is no classifier.
     pub logits: Option<String>,
-    /// Shape of a picture's features at the default cut, size and pooling.
+    /// Shape of an image's features at the default cut, size and pooling.
     pub feature_shape: Vec<usize>,
 }
 
-/// Looks up a base by name, or an ONNX file by path.
+/// Looks up a backbone by name, or an ONNX file by path.
 ///
 /// # Errors
-/// Those of [`find`], but that a base whose file is not on this machine is no error.
+/// Those of [`find`], but that a backbone whose file is not on this machine is not an error.
 pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
     let is_path = model.ends_with(".onnx") || model.contains(['/', '\\']);
     let path = match is_path {
@@ -82,7 +82,7 @@ pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
     facts(found, path, progress)
 }
 
-/// Says what was guessed of a base, with `advice` behind it, and what files beside it say.
+/// Says what was guessed of a backbone, with `advice` after it, and what files beside it say.
 fn tell(found: &FoundModel, progress: &Progress, advice: &str) {
     for warning in &found.warnings {
         progress.warn_once(format!("{warning}{advice}"));
@@ -105,7 +105,7 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
         progress.warn_once(warning.clone());
     }
     card.pool = backbone.id().pool;
-    // A network that loads but cannot be run, or that makes nonsense of a black picture, is found here.
+    // A network that loads but cannot be run, or that makes nonsense of a black image, is found here.
     let mut session = backbone.session()?;
     if session.infer()?.iter().any(|value| !value.is_finite()) {
         return Err(Error::Model {
@@ -130,12 +130,12 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FetchConfig {
-    /// Name of the base.
+    /// Name of the backbone.
     pub name: String,
     /// A folder, or an `http(s)://` address, that has the file, in place of the card's addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The folder to put it in; by default the one in which bases are kept.
+    /// The folder to put it in; by default the one in which backbones are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
 }
@@ -143,7 +143,7 @@ pub struct FetchConfig {
 /// What [`fetch_model`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// The ONNX file; none if it is inside the program.
+    /// The ONNX file; `None` if it is inside the program.
     pub path: Option<PathBuf>,
     /// Its size.
     pub bytes: u64,
@@ -151,11 +151,11 @@ pub struct Fetched {
     pub was_there: bool,
 }
 
-/// Brings the ONNX file of a base to this machine. It gets its name only when size and SHA-256 are those
+/// Brings the ONNX file of a backbone to this machine. It gets its name only when size and SHA-256 are those
 /// of its card; what a stopped run left is gone on with.
 ///
 /// # Errors
-/// [`Error::Model`] if the base is not known or its card has nothing to check the file by; those of
+/// [`Error::Model`] if the backbone is not known or its card has nothing to check the file by; those of
 /// [`download`].
 pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched> {
     let folder = config.to.clone().unwrap_or_else(models_home);
@@ -286,10 +286,10 @@ pub struct AddConfig {
     /// Its card; by default the file beside it with the ending `.toml`, else it is made from the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<PathBuf>,
-    /// Name of the base; by default the card's, else that of the file.
+    /// Name of the backbone; by default the card's, else that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How pictures are prepared, where there is no card; guessed if not given.
+    /// How images are prepared, where there is no card; guessed if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Preparation>,
     /// Height and width of the input in pixels; by default what the card or the graph says.
@@ -305,10 +305,10 @@ pub struct AddConfig {
     /// Licence of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// The folder to put it in; by default the one in which bases are kept.
+    /// The folder to put it in; by default the one in which backbones are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
-    /// Replace a base of the same name.
+    /// Replace a backbone of the same name.
     #[serde(default, skip_serializing)]
     pub force: bool,
 }
@@ -320,7 +320,7 @@ pub struct AddConfig {
 /// [`Error::Model`] if the file cannot be used; [`Error::OutputExists`] if the name is taken.
 pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> {
     let beside = config.file.with_extension("toml");
-    // Whoever says how pictures are prepared does not want another card's word.
+    // Whoever says how images are prepared does not want another card's word.
     let is_told = config.preparation.is_some();
     let card_path = config
         .card
@@ -334,7 +334,7 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         None => None,
     };
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
-    // A saved model goes by what its base was before; the card is of the file.
+    // A saved model goes by what its backbone was before; the card is of the file.
     found.sha256 = hex_sha256(&bytes);
     tell(&found, progress, "; give --preprocess if you know");
     complete_card(&mut found, config, bytes.len() as u64)?;

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::pixels::{Picture, read_file};
 use crate::progress::Cancel;
 
-/// A class with this many times the pictures of another makes the data set unbalanced.
+/// A class with this many times the images of another makes the data set unbalanced.
 const IMBALANCE: usize = 10;
 
-/// Fewer pictures than this in a class are too few to learn much from.
+/// Fewer images than this in a class are too few to learn much from.
 const FEW: usize = 5;
 
 /// A file of a data set, as [`fit`](super::fit()) will use it.
@@ -22,9 +22,9 @@ const FEW: usize = 5;
 pub struct Listed {
     /// Its path, relative to [`Overview::root`].
     pub path: PathBuf,
-    /// Index into [`Overview::classes`]; none for an unlabelled picture.
+    /// Index into [`Overview::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives it or that is drawn; none for an unlabelled picture.
+    /// The split that the data set gives it or that is drawn; `None` for an unlabelled image.
     pub split: Option<Split>,
 }
 
@@ -35,18 +35,18 @@ pub struct Overview {
     pub root: PathBuf,
     /// Class names.
     pub classes: Vec<String>,
-    /// Pictures of each class in training, validation and test.
+    /// Images of each class in training, validation and test.
     pub counts: Vec<[usize; 3]>,
     /// Its files in path order.
     pub pictures: Vec<Listed>,
-    /// What was found but is no picture, with the reason as one clause.
+    /// What was found but is not an image, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
     /// Sentences on what a user should know before training.
     pub warnings: Vec<String>,
 }
 
 impl Overview {
-    /// Pictures of the class `class` in all splits.
+    /// Images of the class `class` in all splits.
     pub fn count(&self, class: usize) -> usize {
         self.counts
             .get(class)
@@ -154,16 +154,16 @@ fn warnings(overview: &Overview) -> Vec<String> {
 /// Something odd about a data set's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The file is no picture that can be used; the reason as one clause.
+    /// The file is not an image that can be used; the reason as one clause.
     Unreadable(PathBuf, String),
-    /// The picture has fewer pixels a side than the base takes: width and height.
+    /// The image has fewer pixels per side than the backbone takes: width and height.
     Small(PathBuf, u32, u32),
     /// Files with the same bytes; more than one class among them is a mistake of the labels, and more than
     /// one split makes the scores too good.
     Duplicates(Vec<PathBuf>),
 }
 
-/// Looks into every file of a data set, headers only, and hands what is odd to `sink`. A picture whose
+/// Looks into every file of a data set, headers only, and hands what is odd to `sink`. An image whose
 /// shorter side has fewer than `least_side` pixels is small. Stops quietly if a stop is asked for.
 pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Labels and probabilities for new pictures.
+//! Labels and probabilities for new images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,25 +19,25 @@ use crate::saved_model::SavedModel;
 pub struct PredictConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Pictures, and folders of pictures.
+    /// Images, and folders of images.
     pub images: Vec<PathBuf>,
     /// How the pipeline runs.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
-/// What a network said of one picture.
+/// What a network said of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PictureResult {
-    /// The picture, as it was given or below the folder that was given.
+    /// The image, as it was given or below the folder that was given.
     pub path: PathBuf,
     /// One value for each output, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
 }
 
-/// Runs the saved model over all pictures and hands each result to `sink`, in the order in which they
-/// were given; pictures of a folder are in path order. Returns the model's class names and the number of
-/// pictures that could not be used.
+/// Runs the saved model over all images and hands each result to `sink`, in the order in which they
+/// were given; images of a folder are in path order. Returns the model's class names and the number of
+/// images that could not be used.
 ///
 /// # Errors
 /// Those of [`SavedModel::open`] and [`Dataset::unlabelled`]; [`Error::Image`] if the parameters are strict;
@@ -71,7 +71,7 @@ pub fn predict(
     Ok((classes, skipped))
 }
 
-/// The pictures given one by one and those below the folders given, in that order.
+/// The images given one by one and those below the folders given, in that order.
 pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Vec<PathBuf>> {
     progress.phase(Phase::Scan, None);
     let mut paths = Vec::new();
@@ -101,9 +101,9 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     Ok(paths)
 }
 
-/// Streams pictures through a network and hands the values to `sink` by their place, places in order.
+/// Streams images through a network and hands the values to `sink` by their place, places in order.
 /// Results that come early wait; there are never more of them than the workers have in work. Returns the
-/// number of pictures that could not be used.
+/// number of images that could not be used.
 pub(super) fn in_order(
     root: &Path,
     paths: &[PathBuf],
@@ -143,7 +143,7 @@ pub(super) fn in_order(
     Ok(skipped)
 }
 
-/// Emits what became of a picture, and returns its values.
+/// Emits what became of an image, and returns its values.
 fn tell(
     outcome: Outcome,
     path: &Path,

@@ -15,7 +15,7 @@ use crate::pixels::Picture;
 use crate::progress::{Event, Phase, Progress};
 use crate::train::{self, HeadParams};
 
-/// Each cut network is run for about this long to measure its time a picture, after one run to warm up.
+/// Each cut network is run for about this long to measure its time per image, after one run to warm up.
 const TIMING: Duration = Duration::from_millis(300);
 
 /// Runs that are timed at the most.
@@ -25,7 +25,7 @@ const TIMED_RUNS: usize = 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ProbeConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub struct ProbeConfig {
     /// Throw away what is in `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which base; its cuts are the layers to try, by default such as all data passes through.
+    /// Which backbone; its cuts are the layers to try, by default such as all data passes through.
     #[serde(flatten)]
     pub backbone: BackboneParams,
     /// How the pipeline runs.
@@ -99,30 +99,30 @@ impl ProbeConfig {
 pub struct LayerScore {
     /// The layer, as `--cut` takes it.
     pub layer: String,
-    /// Shape of its output before pooling, without the batch, channels last; none if it is not known.
+    /// Shape of its output before pooling, without the batch, channels last; `None` if it is not known.
     pub output_shape: Option<Vec<usize>>,
-    /// Number of values of one picture's features.
+    /// Number of values of one image's features.
     pub features: usize,
-    /// Share of all pictures whose class came first in the cross-validation, 0 to 1.
+    /// Share of all images whose class came first in the cross-validation, 0 to 1.
     pub accuracy: f32,
     /// Sample standard deviation of the folds' accuracies.
     pub standard_deviation: f32,
-    /// Median time of one core from the input tensor to the features of one picture, in milliseconds.
+    /// Median time of one core from the input tensor to the features of one image, in milliseconds.
     pub image_ms: f64,
-    /// Size of the features of all pictures on disk.
+    /// Size of the features of all images on disk.
     pub bytes: u64,
 }
 
 /// What [`probe_layers`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeReport {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// The layers in the order of execution.
     pub layers: Vec<LayerScore>,
     /// Place of the layer with the highest accuracy, of equal ones the one with the least time.
     pub best: usize,
-    /// Pictures.
+    /// Images.
     pub images: usize,
     /// Folds of the cross-validation.
     pub folds: usize,
@@ -132,7 +132,7 @@ pub struct ProbeReport {
     pub store: PathBuf,
 }
 
-/// Extracts the features of all candidate layers in one pass over the pictures, and cross-validates a head
+/// Extracts the features of all candidate layers in one pass over the images, and cross-validates a head
 /// on those of each, over the same folds.
 ///
 /// # Errors
@@ -254,7 +254,7 @@ fn layers_to_try(config: &ProbeConfig) -> Result<Cuts> {
     })
 }
 
-/// Tensors of the base's layers with their shapes.
+/// Tensors of the backbone's layers with their shapes.
 fn output_shapes(backbone: &Backbone) -> Vec<(String, Option<Vec<usize>>)> {
     let summary = backbone.summary(crate::backbone::Detail::Layers);
     let layers = summary.map(|s| s.layers).unwrap_or_default();
@@ -290,7 +290,7 @@ fn time_a_picture(
     Ok(times[times.len() / 2])
 }
 
-/// Takes the first picture that is at hand; any input does, but a true one is fairer to caches.
+/// Takes the first image that is at hand; any input does, but a true one is fairer to caches.
 fn prepare_first(session: &mut PictureSession, store: &FeatureStore) {
     let root = Path::new(&store.meta().dataset);
     for row in store.index().iter().take(3) {

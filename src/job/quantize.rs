@@ -22,12 +22,12 @@ use crate::saved_model::{
 };
 use crate::train::{ConfusionMatrix, first_of};
 
-/// Pictures whose results are noted in the new model.
+/// Images whose results are noted in the new model.
 const REFERENCE_IMAGES: usize = 8;
-/// Pictures on which layers are compared for what their rounding costs: those that it changes most.
+/// Images on which layers are compared for what their rounding costs: those that it changes most.
 const SENSITIVITY_IMAGES: usize = 16;
 /// Largest difference of a probability between kinds of machines. Where one adds up a layer that stayed in floats
-/// in another order, a value behind it may round to the next integer.
+/// in another order, a value after it may round to the next integer.
 const TOLERANCE: f32 = 0.02;
 
 /// Configuration of [`quantize`].
@@ -36,7 +36,7 @@ const TOLERANCE: f32 = 0.02;
 pub struct QuantizeConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of pictures: class folders named as the model's classes.
+    /// Folder of images: class folders named as the model's classes.
     pub dataset: PathBuf,
     /// CSV file of paths and labels, in place of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,13 +55,13 @@ pub struct QuantizeConfig {
     /// How the ranges of the integers are chosen.
     #[serde(default)]
     pub calibration: Calibration,
-    /// Training pictures on which they are chosen, at most.
+    /// Training images on which they are chosen, at most.
     #[serde(default = "default_calibration_images")]
     pub calibration_images: usize,
     /// Layers that stay in floats.
     #[serde(default)]
     pub keep_float: Vec<String>,
-    /// Percent of the calibration pictures whose class may change before layers are kept in floats.
+    /// Percent of the calibration images whose class may change before layers are kept in floats.
     #[serde(default = "default_max_loss")]
     pub max_loss: f64,
     /// Bits of a weight, 7 or 8.
@@ -119,10 +119,10 @@ impl QuantizeConfig {
     }
 }
 
-/// How a model and the one that was made of it do on the same pictures.
+/// How a model and the one that was made of it do on the same images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
-    /// Number of pictures.
+    /// Number of images.
     pub images: usize,
     /// Share of them whose class came first, before and afterwards, 0 to 1.
     pub accuracy: [f64; 2],
@@ -141,7 +141,7 @@ pub struct Comparison {
 pub struct QuantizeReport {
     /// What the weights are now.
     pub numbers: Numbers,
-    /// Which pictures the models were compared on: `validation`, `test` or `all`.
+    /// Which images the models were compared on: `validation`, `test` or `all`.
     pub split: &'static str,
     /// How the two models do on them.
     pub comparison: Comparison,
@@ -157,7 +157,7 @@ pub struct QuantizeReport {
     pub verification: Verification,
 }
 
-/// Makes a model of smaller numbers of the saved model `config.model`, compares the two on pictures that were not
+/// Makes a model of smaller numbers of the saved model `config.model`, compares the two on images that were not
 /// trained on, writes it, reloads and verifies it.
 ///
 /// # Errors
@@ -250,7 +250,7 @@ fn quantized_event(
     }
 }
 
-/// The pictures of a data set, divided.
+/// The images of a data set, divided.
 struct Pictures {
     dataset: Dataset,
     /// Those on which ranges are chosen, and the model's class of each.
@@ -335,7 +335,7 @@ fn evenly<T: Clone>(items: &[T], count: usize) -> Vec<T> {
         .collect()
 }
 
-/// Input tensors of the calibration pictures; those that cannot be read are left out.
+/// Input tensors of the calibration images; those that cannot be read are left out.
 fn calibration_tensors(
     config: &QuantizeConfig,
     model: &SavedModel,
@@ -439,14 +439,14 @@ fn integers(
     Ok((graph, kept, layers.len()))
 }
 
-/// How many pictures get another first class.
+/// How many images get another first class.
 fn changed(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
     let first = |values: &Vec<f32>| first_of(aview1(values));
     let pairs = found.iter().zip(expected);
     pairs.filter(|(a, b)| first(a) != first(b)).count() as f64
 }
 
-/// The pictures whose outputs differ most from what is expected, with what is.
+/// The images whose outputs differ most from what is expected, with what is.
 fn most_changed(
     tensors: &[Vec<f32>],
     found: &[Vec<f32>],
@@ -463,7 +463,7 @@ fn most_changed(
     (of(tensors), of(expected))
 }
 
-/// Runs both models on the same pictures. Also gives what the new one makes of some of them, one of each class in
+/// Runs both models on the same images. Also gives what the new one makes of some of them, one of each class in
 /// turn.
 fn compare(
     config: &QuantizeConfig,
@@ -532,7 +532,7 @@ fn compare(
     Ok((comparison, references))
 }
 
-/// What is noted of a picture; none if its file has gone.
+/// What is noted of an image; `None` if its file has gone.
 fn reference(root: &Path, path: &Path, probabilities: &[f32]) -> Option<ReferenceImage> {
     let (bytes, _) = read_file(&root.join(path)).ok()?;
     Some(ReferenceImage {

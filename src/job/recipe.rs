@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recipe {
-    /// One dense softmax layer on the features of the frozen base.
+    /// One dense softmax layer on the features of the frozen backbone.
     #[default]
     Linear,
     /// A hidden layer with dropout on the same features.
     Mlp,
     /// The dense layer, trained on augmented views, too.
     Augment,
-    /// The end of the base trained with the head, on augmented views, too.
+    /// The end of the backbone trained with the head, on augmented views, too.
     Finetune,
     /// Each of the others in turn, and the one with the best accuracy.
     Best,

@@ -2,7 +2,7 @@
 //!
 //! The file has one JSON object a line, as `--json` prints them. It belongs to one run: the next run on the
 //! store begins a new one. It is a convenience, not a result: a record that cannot be written ends, and the
-//! job goes on.
+//! job continues.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ pub const EVENTS_FILE: &str = "events.jsonl";
 /// Lines that are kept until the record may begin.
 const MAX_HELD_LINES: usize = 10_000;
 
-/// A line of the record has at most this many bytes: it names a picture or a sentence.
+/// A line of the record has at most this many bytes: it names an image or a sentence.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// A reader takes at most this much at a time.
@@ -194,7 +194,7 @@ impl EventTail {
         }
         self.rest.append(&mut bytes);
         let Some(end) = self.rest.iter().rposition(|&b| b == b'\n') else {
-            // A line that long is no event.
+            // A line that long is not an event.
             if self.rest.len() > MAX_LINE_BYTES {
                 self.rest = Vec::new();
             }

@@ -52,7 +52,7 @@ pub(super) fn record_of(
     }
 }
 
-/// Notes what `model` gives for the chosen pictures, compares that with what was trained (`trained` gives
+/// Notes what `model` gives for the chosen images, compares that with what was trained (`trained` gives
 /// the probabilities of rows of the store, `name` is what it is called), writes the model and its
 /// configuration, reloads and verifies it. Returns its size in bytes and what its verification found.
 ///
@@ -93,7 +93,7 @@ fn config_path(output: &Path) -> PathBuf {
     output.with_extension("run.toml")
 }
 
-/// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
+/// Runs the chosen images through the whole model; those whose file is gone or changed are left out.
 fn run_references(
     model: &SavedModel,
     store: &FeatureStore,
@@ -138,7 +138,7 @@ fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Resul
     Ok(session.run(&picture)?.to_vec())
 }
 
-/// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
+/// Compares what was trained, by `trained` on the stored features, with the composed model on the images
 /// themselves: two ways that must lead to the same probabilities.
 fn compare_with_trained<C>(
     name: &str,

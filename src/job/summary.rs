@@ -15,28 +15,28 @@ const MOST_CLASSES: usize = 1_000_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SummaryConfig {
-    /// Which base, and where it is cut.
+    /// Which backbone, and where it is cut.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Number of classes of a dense head behind the features; 0 lists the base alone.
+    /// Number of classes of a dense head after the features; 0 lists the backbone alone.
     #[serde(default)]
     pub head: usize,
     /// Widths of the head's hidden layers.
     #[serde(default)]
     pub hidden: Vec<usize>,
-    /// With a head: list the layers of the base, too.
+    /// With a head: list the layers of the backbone, too.
     #[serde(default)]
     pub expand_nested: bool,
     /// List each ONNX node, not layers.
     #[serde(default)]
     pub nodes: bool,
-    /// The first layer that is trained: those before it are frozen. By default all layers of a base alone
-    /// count as trained, and those behind a head as frozen.
+    /// The first layer that is trained: those before it are frozen. By default all layers of a backbone alone
+    /// count as trained, and those after a head as frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfreeze_from: Option<String>,
 }
 
-/// Lists the layers of the base, or of the base up to its cut (frozen) with a head behind it.
+/// Lists the layers of the backbone, or of the backbone up to its cut (frozen) with a head after it.
 ///
 /// # Errors
 /// Those of [`Backbone::open`]; [`crate::Error::Parameter`].

@@ -18,7 +18,7 @@ use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
-/// Pictures of the data set whose results are noted in the saved model.
+/// Images of the data set whose results are noted in the saved model.
 const REFERENCE_IMAGES: usize = 8;
 
 /// How the rows are divided where the data set does not divide them.
@@ -57,10 +57,10 @@ pub struct TrainConfig {
     /// The cut whose features are used, of a store with several; by default all, side by side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// Name or path of the base that made the features; by default what the store says.
+    /// Name or path of the backbone that made the features; by default what the store says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Stop where pictures with the same bytes are in two classes, or in training and elsewhere.
+    /// Stop where images with the same bytes are in two classes, or in training and elsewhere.
     #[serde(default)]
     pub strict: bool,
     /// How the rows are divided.
@@ -85,7 +85,7 @@ pub struct TrainReport {
     pub classes: Vec<String>,
     /// Parameters of the head.
     pub head_parameters: usize,
-    /// Parameters of the frozen base.
+    /// Parameters of the frozen backbone.
     pub base_parameters: u64,
     /// The cross-validation, if one was asked for.
     pub cross_validation: Option<CrossValidation>,
@@ -101,10 +101,10 @@ pub struct TrainReport {
     pub verification: Verification,
 }
 
-/// Trains a head on the store `config.features` and saves it with its base as `config.output`.
+/// Trains a head on the store `config.features` and saves it with its backbone as `config.output`.
 ///
 /// # Errors
-/// [`Error::OutputExists`]; those of the store, the base and the training; [`Error::NotSame`] if the saved
+/// [`Error::OutputExists`]; those of the store, the backbone and the training; [`Error::NotSame`] if the saved
 /// file does not give the results of the trained model.
 pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
@@ -325,8 +325,8 @@ pub(super) fn partition(
     })
 }
 
-/// Refuses a store that nothing can be learned from, and tells of pictures that make scores wrong: see
-/// [`check_copies`]. Classes without a training row are told of by whoever finds the pictures.
+/// Refuses a store that nothing can be learned from, and tells of images that make scores wrong: see
+/// [`check_copies`]. Classes without a training row are told of by whoever finds the images.
 pub(super) fn check_divided(
     store: &FeatureStore,
     split: &SplitParams,
@@ -391,7 +391,7 @@ fn score(
     Ok(scores)
 }
 
-/// Emits what the head says of each picture of a split.
+/// Emits what the head says of each image of a split.
 fn tell_pictures(
     fitted: &Fitted,
     store: &FeatureStore,

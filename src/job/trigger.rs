@@ -1,4 +1,4 @@
-//! What a picture sets off: a condition on a class's probability, and the command that is run.
+//! What an image sets off: a condition on a class's probability, and the command that is run.
 
 use std::fmt;
 use std::io;
@@ -117,7 +117,7 @@ impl Trigger {
         found.is_some_and(|p| p > self.bound || self.inclusive && p == self.bound)
     }
 
-    /// What is to be run for the picture `path`.
+    /// What is to be run for the image `path`.
     pub(super) fn task(&self, path: &Path, probability: f32, delete: bool) -> Task {
         Task {
             path: path.to_owned(),
@@ -128,16 +128,16 @@ impl Trigger {
     }
 }
 
-/// A picture for the command.
+/// An image for the command.
 pub(super) struct Task {
     path: PathBuf,
     label: String,
     probability: f32,
-    /// Remove the picture afterwards.
+    /// Remove the image afterwards.
     delete: bool,
 }
 
-/// Runs the command for one picture after another, beside the classifying.
+/// Runs the command for one image after another, beside the classifying.
 pub(super) struct TriggerRunner {
     thread: Option<(Sender<Task>, JoinHandle<()>)>,
     /// Set when the watch has ended, by a signal or an error.
@@ -185,7 +185,7 @@ impl TriggerRunner {
         })
     }
 
-    /// Hands over a picture: true if the command will be run, false if there is none; an error if too many wait.
+    /// Hands over an image: true if the command will be run, false if there is none; an error if too many wait.
     pub fn run(&self, task: Task) -> std::result::Result<bool, ()> {
         match &self.thread {
             Some((sender, _)) => sender.try_send(task).map(|()| true).map_err(|_| ()),
@@ -238,7 +238,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// Time since the watch was asked to end; none if it was not.
+    /// Time since the watch was asked to end; `None` if it was not.
     fn elapsed(&mut self) -> Option<Duration> {
         if self.since.is_none() && self.asked.iter().any(Cancel::is_cancelled) {
             self.since = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! What a job takes from a base or a model: which tensor holds the features, and which the classifier.
+//! What a job takes from a backbone or a model: which tensor holds the features, and which the classifier.
 
 use crate::backbone::{Backbone, Classifier, Pool};
 use crate::progress::Progress;
@@ -11,7 +11,7 @@ pub(super) fn tell_backbone(backbone: &Backbone, progress: &Progress) {
     progress.info_once(of_backbone(backbone));
 }
 
-/// The same of a base that is used with its own classifier.
+/// The same of a backbone that is used with its own classifier.
 pub(super) fn tell_classifier(classifier: &Classifier, progress: &Progress) {
     tell(progress, classifier.warnings(), classifier.notes());
     progress.info_once(of_classifier(classifier));
@@ -26,7 +26,7 @@ fn tell(progress: &Progress, warnings: &[String], notes: &[String]) {
     }
 }
 
-/// The features of a base, and its classifier, which is left out.
+/// The features of a backbone, and its classifier, which is left out.
 pub(super) fn of_backbone(backbone: &Backbone) -> String {
     let parts = backbone.parts().iter();
     let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();
@@ -40,7 +40,7 @@ pub(super) fn of_backbone(backbone: &Backbone) -> String {
     )
 }
 
-/// The features that a base's classifier reads, and the classifier.
+/// The features that a backbone's classifier reads, and the classifier.
 pub(super) fn of_classifier(classifier: &Classifier) -> String {
     let tail = classifier.tail();
     let features = match classifier.feature_len() {

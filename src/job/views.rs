@@ -1,4 +1,4 @@
-//! Augmented views of the pictures, extracted once and kept beside the features.
+//! Augmented views of the images, extracted once and kept beside the features.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -13,29 +13,29 @@ use crate::features::{FeatureStore, PipelineParams, View, extract_view};
 use crate::pixels::Augment;
 use crate::progress::Progress;
 
-/// Views of a picture if none are asked for.
+/// Views of an image if none are asked for.
 pub const USUAL_VIEWS: usize = 8;
 
-/// Most views of a picture: each is a feature store of its own.
+/// Most views of an image: each is a feature store of its own.
 const MOST_VIEWS: usize = 1_000;
 
-/// How training pictures are augmented.
+/// How training images are augmented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct AugmentParams {
-    /// What views of a picture may differ in; none by default.
+    /// What views of an image may differ in; none by default.
     pub augment: Augment,
-    /// Which views of each training picture there are.
+    /// Which views of each training image there are.
     pub views: Views,
 }
 
-/// The augmented views of each training picture, which are run through the base once and kept.
+/// The augmented views of each training image, which are run through the backbone once and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
 pub enum Views {
-    /// So many, 1 to 1,000: at each epoch one of them, or the picture itself, is drawn.
+    /// So many, 1 to 1,000: at each epoch one of them, or the image itself, is drawn.
     Kept(usize),
-    /// As many as there are epochs: each is seen once, and the picture itself never.
+    /// As many as there are epochs: each is seen once, and the image itself never.
     Live,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct ViewSource<'a> {
     pub folder: &'a Path,
 }
 
-/// Extracts the views of the given rows of `store`, going on with what is there, and lets training draw from
+/// Extracts the views of the given rows of `store`, resuming from what is already there, and lets training draw from
 /// them. Does nothing if no augmentation is asked for.
 pub(super) fn attach_views(
     store: &mut FeatureStore,

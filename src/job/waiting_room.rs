@@ -1,4 +1,4 @@
-//! Pictures that wait to be classified: a bounded number, the oldest goes when there are too many.
+//! Images that wait to be classified: a bounded number, the oldest goes when there are too many.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::features::Supply;
 
-/// How often whoever waits for a picture looks whether to wait on.
+/// How often whoever waits for an image looks whether to wait on.
 const TICK: Duration = Duration::from_millis(100);
 
 /// First those that were there before, however many; then those that come, as many as there is room for.

@@ -1,4 +1,4 @@
-//! Pictures classified as they arrive in a folder, for as long as the program runs.
+//! Images classified as they arrive in a folder, for as long as the program runs.
 //!
 //! ```text
 //! folder ─► Arrivals ─► WaitingRoom (bounded, the oldest goes) ─► stream ─► sink, Trigger ─► file removed
@@ -25,24 +25,24 @@ const TICK: Duration = Duration::from_millis(200);
 /// Least time between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Most pictures that may wait.
+/// Most images that may wait.
 const MOST_WAITING: usize = 100_000;
 
 /// Configuration of [`watch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WatchConfig {
-    /// The folder in which pictures arrive.
+    /// The folder in which images arrive.
     pub folder: PathBuf,
-    /// A saved model's file, or the name of a base with a classifier.
+    /// A saved model's file, or the name of a backbone with a classifier.
     pub model: PathBuf,
-    /// Take the pictures that are there already first.
+    /// Take the images that are there already first.
     #[serde(default)]
     pub existing: bool,
-    /// Remove each picture when it is done with, classified or not.
+    /// Remove each image when it is done with, classified or not.
     #[serde(default)]
     pub delete: bool,
-    /// Pictures that may wait, 1 to 100,000; when there are more, the oldest is dropped.
+    /// Images that may wait, 1 to 100,000; when there are more, the oldest is dropped.
     #[serde(default = "default_queue")]
     pub queue: usize,
     /// When [`run`](Self::run) is run.
@@ -60,12 +60,12 @@ fn default_queue() -> usize {
     64
 }
 
-/// What was found on one picture.
+/// What was found on one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sighting {
     /// When it was classified.
     pub time: SystemTime,
-    /// The picture, below the folder as it was given.
+    /// The image, below the folder as it was given.
     pub path: PathBuf,
     /// One probability for each class, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
@@ -75,18 +75,18 @@ pub struct Sighting {
     pub infer: Duration,
     /// The triggers that it set off, as they were given.
     pub triggers: Vec<String>,
-    /// Pictures dropped since the watch began.
+    /// Images dropped since the watch began.
     pub dropped: u64,
 }
 
 /// What a watch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WatchReport {
-    /// Pictures that were classified.
+    /// Images that were classified.
     pub classified: u64,
     /// Files that could not be used.
     pub unusable: u64,
-    /// Pictures dropped because too many waited.
+    /// Images dropped because too many waited.
     pub dropped: u64,
     /// Times that a trigger was set off.
     pub triggered: u64,
@@ -95,16 +95,16 @@ pub struct WatchReport {
 /// One thing that a watch has to tell.
 #[derive(Clone, Copy, Debug)]
 pub enum WatchLine<'a> {
-    /// What was found on a picture, and the class names of the model that it went through.
+    /// What was found on an image, and the class names of the model that it went through.
     Picture(&'a [String], &'a Sighting),
     /// The model's file was replaced.
     Model(&'a ModelNews),
 }
 
-/// Classifies pictures as they arrive in a folder, until a stop is asked for, and hands each to `sink`, with the
-/// class names, in the order in which they are done. Memory does not grow: pictures that come faster than they
+/// Classifies images as they arrive in a folder, until a stop is asked for, and hands each to `sink`, with the
+/// class names, in the order in which they are done. Memory does not grow: images that come faster than they
 /// are classified are dropped, the oldest first, and counted. When the model's file is replaced, the new one is
-/// verified and used from the next picture on; if it cannot be used, the old one stays.
+/// verified and used from the next image on; if it cannot be used, the old one stays.
 ///
 /// # Errors
 /// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is no
@@ -258,7 +258,7 @@ struct Desk<'a, S> {
 }
 
 impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
-    /// Tells what became of the model's file, in its place among the pictures.
+    /// Tells what became of the model's file, in its place among the images.
     fn tell_of_model(&mut self) -> Result<()> {
         let mut news = self.model.news().into_iter();
         news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
@@ -303,7 +303,7 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
         self.settle(&sighting, &labels, fired.first().copied())
     }
 
-    /// Runs the command if a trigger was set off, and removes the picture if that is asked for: after the
+    /// Runs the command if a trigger was set off, and removes the image if that is asked for: after the
     /// command, which may want to look at it.
     fn settle(
         &mut self,

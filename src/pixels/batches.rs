@@ -35,7 +35,7 @@ pub struct Batch {
 
 /// One pass over a data set in batches: what the generators of Keras give, for code that wants tensors.
 ///
-/// Memory is one batch and one decoded picture. All batches hold `batch_size` samples but the last, which
+/// Memory is one batch and one decoded image. All batches hold `batch_size` samples but the last, which
 /// holds the rest.
 ///
 /// ```
@@ -141,7 +141,7 @@ impl<'a> Batches<'a> {
 }
 
 impl Iterator for Batches<'_> {
-    /// A batch with a picture that cannot be used is an error that names the picture; the next call goes
+    /// A batch with an image that cannot be used is an error that names the image; the next call goes
     /// on with the batch after it.
     type Item = Result<Batch>;
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use image::{Rgb, RgbImage};
 
-    /// Five plain pictures of two classes, of levels 0, 10, 20, 30, 40, and the folder that holds them.
+    /// Five plain images of two classes, of levels 0, 10, 20, 30, 40, and the folder that holds them.
     fn levels() -> (tempfile::TempDir, Dataset) {
         let folder = tempfile::tempdir().unwrap();
         for (i, class) in ["a", "a", "b", "b", "b"].iter().enumerate() {

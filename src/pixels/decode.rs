@@ -17,7 +17,7 @@ use super::orientation::upright;
 use super::source::Source;
 use super::tiff::{self, TiffHeader};
 
-/// What decoding one picture may cost.
+/// What decoding one image may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Most pixels (width x height); read from the header, before anything is decoded.
@@ -44,18 +44,18 @@ impl DecodeLimits {
     }
 }
 
-/// What a decoded picture is for.
+/// What a decoded image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rendering {
-    /// What shows through where the picture is transparent, RGB.
+    /// What shows through where the image is transparent, RGB.
     pub background: [u8; 3],
-    /// A picture whose sides stay at least this long, in pixels, may be decoded at a reduced size; none for
-    /// the whole picture.
+    /// An image whose sides stay at least this long, in pixels, may be decoded at a reduced size; `None` for
+    /// the whole image.
     pub least_side: Option<u32>,
 }
 
 impl From<[u8; 3]> for Rendering {
-    /// The whole picture on this background.
+    /// The whole image on this background.
     fn from(background: [u8; 3]) -> Rendering {
         Rendering {
             background,
@@ -64,7 +64,7 @@ impl From<[u8; 3]> for Rendering {
     }
 }
 
-/// Decodes `bytes`; also gives the upright width and height of the whole picture. The error is one clause that
+/// Decodes `bytes`; also gives the upright width and height of the whole image. The error is one clause that
 /// reads after the path.
 pub(crate) fn decode(
     bytes: &[u8],
@@ -97,7 +97,7 @@ pub(crate) fn decode(
     Ok((picture, upright(size, orientation)))
 }
 
-/// Width and height of the picture in `bytes`, upright: what [`decode`] gives if the rest is whole. The error is one
+/// Width and height of the image in `bytes`, upright: what [`decode`] gives if the rest is whole. The error is one
 /// clause.
 pub(crate) fn measure(bytes: &[u8]) -> Result<(u32, u32), String> {
     let format = sniff(bytes)?;
@@ -122,7 +122,7 @@ pub(crate) fn measure(bytes: &[u8]) -> Result<(u32, u32), String> {
         .unwrap_or_else(|_| Err(format!("is {} that cannot be read", format_name(format))))
 }
 
-/// The stored picture, how it is to be turned, and the width and height of the whole, as stored.
+/// The stored image, how it is to be turned, and the width and height of the whole, as stored.
 fn decode_as(
     bytes: &[u8],
     format: ImageFormat,
@@ -170,7 +170,7 @@ fn decode_as(
     }
 }
 
-/// Says no to a picture of no pixels or of too many, by its header.
+/// Says no to an image of no pixels or of too many, by its header.
 fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -241,7 +241,7 @@ pub(super) fn over(colour: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
     })
 }
 
-/// The picture over a plain background.
+/// The image over a plain background.
 fn composite(
     width: u32,
     height: u32,

@@ -1,4 +1,4 @@
-//! The file of a picture. Nothing that a name can stand for makes a reader wait or fill its memory.
+//! The file of an image. Nothing that a name can stand for makes a reader wait or fill its memory.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::disk::open_to_read;
 use crate::error::{Error, Result};
 
-/// A picture file larger than this is not read.
+/// An image file larger than this is not read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Opens the regular file `path`.

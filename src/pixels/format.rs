@@ -2,7 +2,7 @@
 
 use image::ImageFormat;
 
-/// The format of a picture, or in one clause why it cannot be used.
+/// The format of an image, or in one clause why it cannot be used.
 pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
     let is = |magic: &[u8]| bytes.starts_with(magic);
     let at = |offset: usize, magic: &[u8]| {
@@ -94,7 +94,7 @@ fn unsupported(name: &str) -> String {
     format!("is {name}, which is not supported; convert it to JPEG or PNG")
 }
 
-/// The reason why a file that starts like text cannot be used; none if it does not start like text.
+/// The reason why a file that starts like text cannot be used; `None` if it does not start like text.
 fn sniff_text(bytes: &[u8]) -> Option<String> {
     const HEAD: usize = 1024;
     let head = &bytes[..bytes.len().min(HEAD)];

@@ -1,4 +1,4 @@
-//! From the bytes of a picture to the tensor that a network wants.
+//! From the bytes of an image to the tensor that a network wants.
 //!
 //! ```text
 //! bytes ─► format ─► decode ─► Picture ─► resize ─► preprocess ─► f32 tensor
@@ -8,7 +8,7 @@
 //!
 //! Everything here follows Pillow: the comparison tests hold each step against it.
 
-/// The file of a picture.
+/// The file of an image.
 mod file;
 
 /// What a file is, by its first bytes.
@@ -32,10 +32,10 @@ mod orientation;
 /// From bytes to decoded pixels.
 mod decode;
 
-/// Bringing a picture to the size of the network's input.
+/// Bringing an image to the size of the network's input.
 mod resize;
 
-/// Random views of a picture.
+/// Random views of an image.
 mod augment;
 
 /// From pixels to normalised numbers.

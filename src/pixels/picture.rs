@@ -7,7 +7,7 @@ use super::file::read_file;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
-/// A decoded picture: 8-bit RGB, upright, without alpha.
+/// A decoded image: 8-bit RGB, upright, without alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Width in pixels, at least 1.
@@ -29,7 +29,7 @@ impl Picture {
     /// out smaller, if `rendering` allows. `path` is for messages alone.
     ///
     /// # Errors
-    /// [`Error::Image`] if the bytes are not a picture of these formats, are broken or cut off, or
+    /// [`Error::Image`] if the bytes are not an image of these formats, are broken or cut off, or
     /// exceed `limits`.
     pub fn decode(
         bytes: &[u8],
@@ -41,7 +41,7 @@ impl Picture {
         Ok(picture)
     }
 
-    /// As [`decode`](Self::decode); also gives the upright width and height of the whole picture, of which this may
+    /// Like [`decode`](Self::decode); also gives the upright width and height of the whole image, of which this may
     /// be a reduction.
     pub(crate) fn decode_sized(
         bytes: &[u8],
@@ -72,7 +72,7 @@ impl Picture {
     /// pixels are whole shows when they are decoded.
     ///
     /// # Errors
-    /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
+    /// [`Error::Image`] if the file cannot be read or is not an image of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
         let (bytes, _) = read_file(path)?;
         measure(&bytes).map_err(|reason| Error::Image {
@@ -81,7 +81,7 @@ impl Picture {
         })
     }
 
-    /// The whole picture, made smaller with antialiased bilinear filtering so that it fits into
+    /// The whole image, made smaller with antialiased bilinear filtering so that it fits into
     /// `max_width` x `max_height` pixels (each taken as at least 1); never made larger.
     ///
     /// # Errors

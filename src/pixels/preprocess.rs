@@ -30,13 +30,13 @@ pub enum ChannelOrder {
 /// The gap at which "the result is indistinguishable in most cases", as Pillow says of it.
 const REDUCING_GAP: f32 = 3.0;
 
-/// How a picture becomes a network's input: the `[preprocess]` table of a model card.
+/// How an image becomes a network's input: the `[preprocess]` table of a model card.
 ///
 /// Each channel c, taken in `order`, becomes `(v · scale − mean[c]) / std[c]` with v in 0 to 255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Preprocess {
-    /// How the picture is brought to the network's proportions.
+    /// How the image is brought to the network's proportions.
     pub resize: ResizeRule,
     /// How pixels are mixed on the way.
     pub filter: Filter,
@@ -50,10 +50,10 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// What is divided by, a channel, in `order`; finite, above 0.
     pub std: [f32; 3],
-    /// The RGB colour under transparent pixels and around padded pictures; white by default.
+    /// The RGB colour under transparent pixels and around padded images; white by default.
     #[serde(default = "white")]
     pub background: [u8; 3],
-    /// How many times larger than the input a picture must stay when a JPEG is decoded at 1/2, 1/4 or 1/8 of
+    /// How many times larger than the input an image must stay when a JPEG is decoded at 1/2, 1/4 or 1/8 of
     /// its size, which is several times faster; 0, the default, decodes it whole. 3 changes the resized pixels by
     /// 0.4 of 255 levels in the mean. The name is that of Pillow's `Image.resize`.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -149,7 +149,7 @@ impl Preprocess {
         Ok(())
     }
 
-    /// How pictures are to be decoded for an input of `width` x `height` pixels.
+    /// How images are to be decoded for an input of `width` x `height` pixels.
     pub(crate) fn rendering(&self, width: u32, height: u32) -> Rendering {
         Rendering {
             background: self.background,
@@ -168,7 +168,7 @@ impl Preprocess {
     }
 }
 
-/// Turns pictures into input tensors of one size; keeps its buffers between calls, so each worker has its
+/// Turns images into input tensors of one size; keeps its buffers between calls, so each worker has its
 /// own.
 pub struct Preprocessor {
     resampler: Resampler,
@@ -195,7 +195,7 @@ impl Preprocessor {
     /// The pixels that the network sees, before they become numbers.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's `rgb` does not hold its `width` x `height` pixels.
+    /// [`Error::Mismatch`] if the image's `rgb` does not hold its `width` x `height` pixels.
     pub fn resize(&mut self, picture: &Picture) -> Result<Picture> {
         self.resampler.resize(picture, self.width, self.height)
     }

@@ -1,4 +1,4 @@
-//! Bringing a picture to the size of the network's input.
+//! Bringing an image to the size of the network's input.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::Picture;
 use crate::error::{Error, Result};
 
-/// How a picture of any proportions becomes one of the network's.
+/// How an image of any proportions becomes one of the network's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResizeRule {
-    /// The whole picture, its proportions changed.
+    /// The whole image, its proportions changed.
     Stretch,
     /// The largest centred part that has the network's proportions; its edges may lie within pixels.
     Crop,
-    /// The whole picture, fitted in and centred; the rest is background.
+    /// The whole image, fitted in and centred; the rest is background.
     Pad,
 }
 
@@ -33,7 +33,7 @@ pub enum Filter {
     Lanczos,
 }
 
-/// A part of a picture in pixels from its top left corner: [`left`, `right`) x [`top`, `bottom`), fractional.
+/// A part of an image in pixels from its top left corner: [`left`, `right`) x [`top`, `bottom`), fractional.
 ///
 /// Pillow holds these as 32-bit floats; so do we, for the same nearest pixels.
 struct Part {
@@ -70,7 +70,7 @@ impl Part {
     }
 }
 
-/// Resizes pictures by one rule; keeps its buffers between calls.
+/// Resizes images by one rule; keeps its buffers between calls.
 pub(crate) struct Resampler {
     rule: ResizeRule,
     filter: Filter,
@@ -91,7 +91,7 @@ impl Resampler {
     /// `picture` at exactly `width` x `height` pixels.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's `rgb` does not hold its `width` x `height` pixels, or if a
+    /// [`Error::Mismatch`] if the image's `rgb` does not hold its `width` x `height` pixels, or if a
     /// size is 0.
     pub(crate) fn resize(&mut self, picture: &Picture, width: u32, height: u32) -> Result<Picture> {
         let pixels = u64::from(picture.width) * u64::from(picture.height);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn crop_takes_the_centre() {
-        // Grey columns 0, 50, 100, 150; the middle square of a 4 x 2 picture holds 50 and 100.
+        // Grey columns 0, 50, 100, 150; the middle square of a 4 x 2 image holds 50 and 100.
         let columns = [0, 50, 100, 150].repeat(2);
         let wide = picture(4, 2, columns.iter().flat_map(|&v| [v; 3]).collect());
         let cropped = Resampler::new(ResizeRule::Crop, Filter::Nearest, [0; 3])

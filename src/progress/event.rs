@@ -10,29 +10,29 @@ use serde::{Deserialize, Serialize};
 pub enum Phase {
     /// Walking the folders.
     Scan,
-    /// Pictures through the backbone.
+    /// Images through the backbone.
     Extract,
     /// Epochs of the head.
     Train,
-    /// Epochs of the head alone, before the base is trained with it.
+    /// Epochs of the head alone, before the backbone is trained with it.
     WarmUp,
-    /// Epochs of the end of the base with the head.
+    /// Epochs of the end of the backbone with the head.
     Tune,
-    /// Scoring a finished model on labelled pictures.
+    /// Scoring a finished model on labelled images.
     Evaluate,
     /// Writing the saved model.
     Save,
     /// Reloading the saved model and comparing.
     Verify,
-    /// Pictures through a network whose numbers are to become smaller.
+    /// Images through a network whose numbers are to become smaller.
     Calibrate,
-    /// New pictures through a saved model.
+    /// New images through a saved model.
     Predict,
-    /// The file of a base from elsewhere; its steps are bytes.
+    /// The file of a backbone from elsewhere; its steps are bytes.
     Download,
     /// Heads on the features of one layer after another.
     Probe,
-    /// Pictures as they arrive.
+    /// Images as they arrive.
     Watch,
 }
 
@@ -76,7 +76,7 @@ pub struct EpochStats {
     pub val_accuracy: Option<f32>,
     /// The best epoch so far, 1-based.
     pub best_epoch: usize,
-    /// Epochs without improvement that early stopping still allows; none if it is off.
+    /// Epochs without improvement that early stopping still allows; `None` if it is off.
     pub patience_left: Option<usize>,
 }
 
@@ -114,7 +114,7 @@ pub enum Event {
     Phase {
         /// Which.
         phase: Phase,
-        /// Steps it has: pictures, epochs, checks, bytes or layers; none if not known.
+        /// Steps it has: images, epochs, checks, bytes or layers; `None` if not known.
         total: Option<u64>,
     },
     /// A line worth showing that asks nothing of the user.
@@ -129,9 +129,9 @@ pub enum Event {
     },
     /// The data set was walked.
     Scanned {
-        /// Pictures in all.
+        /// Images in all.
         images: usize,
-        /// Class name and number of pictures; empty for unlabelled data.
+        /// Class name and number of images; empty for unlabelled data.
         classes: Vec<(String, usize)>,
     },
     /// Rows that need not be computed, since an earlier run did.
@@ -139,19 +139,19 @@ pub enum Event {
         /// Number of rows found valid.
         rows: u64,
     },
-    /// A worker took a picture.
+    /// A worker took an image.
     ImageStarted {
         /// 0-based number of the worker.
         worker: usize,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
     },
-    /// A picture's row was computed and written.
+    /// An image's row was computed and written.
     ImageDone {
         /// 0-based number of the worker.
         worker: usize,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Rows finished so far, skipped and resumed ones included.
@@ -165,9 +165,9 @@ pub enum Event {
         /// Time to write the row, in microseconds.
         write_us: u64,
     },
-    /// A picture could not be used; the job goes on without it.
+    /// An image could not be used; the job continues without it.
     ImageSkipped {
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Why, in one clause.
@@ -192,12 +192,12 @@ pub enum Event {
         done: u64,
         /// Layers in all.
         total: u64,
-        /// Share of pictures whose class came first, 0 to 1.
+        /// Share of images whose class came first, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
     },
-    /// All rows so far are safe on disk: a killed run goes on from here.
+    /// All rows so far are safe on disk: a killed run continues from here.
     Checkpoint {
         /// Rows that are safe.
         rows: u64,
@@ -227,24 +227,24 @@ pub enum Event {
     RecipeTried {
         /// Its name.
         recipe: String,
-        /// Share of pictures whose class came first, 0 to 1.
+        /// Share of images whose class came first, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
         /// Wall time in seconds.
         seconds: f64,
-        /// How much more accurate it is than the best before it, the mean over the folds; none for the first.
+        /// How much more accurate it is than the best before it, the mean over the folds; `None` for the first.
         difference: Option<f32>,
         /// A difference up to this may be noise.
         margin: Option<f32>,
         /// Whether it is the best so far.
         is_best: bool,
     },
-    /// What a model says of one labelled picture that it did not learn from.
+    /// What a model says of one labelled image that it did not learn from.
     PictureScored {
         /// Which rows it is of, as in [`Event::Evaluated`].
         split: String,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Index of its true class.
@@ -273,11 +273,11 @@ pub enum Event {
     Quantized {
         /// What its weights are: `int8` or `float16`.
         numbers: String,
-        /// Which pictures: `validation`, `test` or `all`.
+        /// Which images: `validation`, `test` or `all`.
         split: String,
-        /// Number of pictures.
+        /// Number of images.
         images: usize,
-        /// Share of pictures whose class came first before, 0 to 1.
+        /// Share of images whose class came first before, 0 to 1.
         accuracy_before: f32,
         /// The same afterwards.
         accuracy_after: f32,
@@ -285,7 +285,7 @@ pub enum Event {
         loss_before: f32,
         /// The same afterwards.
         loss_after: f32,
-        /// Share of pictures that get the same first class before and afterwards.
+        /// Share of images that get the same first class before and afterwards.
         agreement: f32,
         /// Mean absolute difference of a probability.
         mean_abs_diff: f32,
@@ -332,7 +332,7 @@ pub enum Event {
     },
     /// The job was stopped by its user.
     Cancelled {
-        /// How to go on, in one sentence.
+        /// How to continue, in one sentence.
         resume: String,
     },
 }

@@ -58,7 +58,7 @@ impl Cancel {
 pub struct Pause(Arc<AtomicBool>);
 
 impl Pause {
-    /// Holds the job (`true`) or lets it go on (`false`).
+    /// Holds the job (`true`) or lets it continue (`false`).
     pub fn set(&self, paused: bool) {
         self.0.store(paused, Ordering::Relaxed);
     }
@@ -184,7 +184,7 @@ impl Progress {
         &self.pause
     }
 
-    /// Waits while the job is paused, then tells whether it may go on.
+    /// Waits while the job is paused, then tells whether it may continue.
     ///
     /// # Errors
     /// [`Error::Cancelled`] if a stop was asked for, or the time is over.

@@ -1,13 +1,13 @@
-//! How fast a base runs, as text.
+//! How fast a backbone runs, as text.
 
 use serde::Serialize;
 
 use super::{Text, printable};
 
-/// What a measurement of a base found.
+/// What a measurement of a backbone found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// Which tensors hold its features and its classifier, in one line.
     pub uses: String,
@@ -18,9 +18,9 @@ pub struct BenchReport {
     pub input: [usize; 4],
     /// Kernels that it runs with.
     pub kernels: &'static str,
-    /// Time to load the model until it can run a picture, in milliseconds.
+    /// Time to load the model until it can run an image, in milliseconds.
     pub load_ms: f64,
-    /// Billions of floating-point operations for one picture, as the layers' definitions have them; 0 where
+    /// Billions of floating-point operations for one image, as the layers' definitions have them; 0 where
     /// tract runs alone.
     pub gflop: f64,
     /// What one core reaches in registers, in GFLOP/s.
@@ -58,15 +58,15 @@ pub struct BenchHeat {
 /// Speed with some number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchRate {
-    /// Threads, each with a picture of its own.
+    /// Threads, each with an image of its own.
     pub threads: usize,
-    /// Pictures run in a second by all threads together.
+    /// Images run in a second by all threads together.
     pub images_per_second: f64,
-    /// Median time for one picture on one thread, in milliseconds.
+    /// Median time for one image on one thread, in milliseconds.
     pub median_ms: f64,
-    /// Time that 95 of 100 pictures do not exceed, in milliseconds.
+    /// Time that 95 of 100 images do not exceed, in milliseconds.
     pub p95_ms: f64,
-    /// Time that 99 of 100 pictures do not exceed, in milliseconds.
+    /// Time that 99 of 100 images do not exceed, in milliseconds.
     pub p99_ms: f64,
 }
 

@@ -8,7 +8,7 @@ use crate::train::{ClassScores, ConfusionMatrix, Score};
 /// Widest class name in a column's head.
 const HEAD_CHARS: usize = 12;
 
-/// One line a split: pictures, loss, accuracy.
+/// One line a split: images, loss, accuracy.
 pub fn scores_table(scores: &[(Split, Score)]) -> Text {
     let mut table = Table::new(&["split", "images", "loss", "accuracy"]);
     for (split, score) in scores {

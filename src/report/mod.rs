@@ -1,4 +1,4 @@
-//! What people look at afterwards: tables and pictures. Pure text, but for `plot` and `sheet`.
+//! What people look at afterwards: tables and images. Pure text, but for `plot` and `sheet`.
 
 mod bench;
 mod metrics;

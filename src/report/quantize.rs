@@ -11,7 +11,7 @@ const NAMED_LAYERS: usize = 8;
 pub struct QuantizeSummary<'a> {
     /// What the numbers are now: `int8` or `float16`.
     pub numbers: &'a str,
-    /// Which pictures both were run on.
+    /// Which images both were run on.
     pub split: &'a str,
     /// Number of them.
     pub images: usize,

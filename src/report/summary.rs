@@ -12,9 +12,9 @@ const COST_WIDTH: usize = 16;
 /// Columns that are shown by request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Multiply-adds for one picture.
+    /// Multiply-adds for one image.
     pub macs: bool,
-    /// Bytes of each output for one picture.
+    /// Bytes of each output for one image.
     pub activations: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A head alone: some kB that make a saved model of a base that is elsewhere already.
+//! A head alone: a few kB that make a saved model of a backbone that is elsewhere already.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const HEAD_KEY: &str = "tl.head";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Origin {
-    /// SHA-256 of what the base computes from picture to features, its weights included.
+    /// SHA-256 of what the backbone computes from image to features, its weights included.
     base_sha256: String,
     /// SHA-256 of the whole model's file.
     model_sha256: String,
@@ -51,7 +51,7 @@ impl DetachedHead {
         })
     }
 
-    /// Reads the file `path`; none if it is a whole model.
+    /// Reads the file `path`; `None` if it is a whole model.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Model`].
@@ -88,16 +88,16 @@ impl DetachedHead {
     /// Puts it in the place of the head of `model`.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it belongs to another base than that of `model`.
+    /// [`Error::Mismatch`] if it belongs to another backbone than that of `model`.
     pub fn on_model(&self, model: &SavedModel) -> Result<SavedModel> {
         let (_, base) = split(&model.graph, &model.record)?;
         self.on_graph(base, model.graph.name())
     }
 
-    /// Puts it behind a base.
+    /// Puts it after a backbone.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it belongs to another base, or to another state of this one.
+    /// [`Error::Mismatch`] if it belongs to another backbone, or to another state of this one.
     pub fn on_base(&self, base: &Backbone) -> Result<SavedModel> {
         let (graph, output) = base.graph();
         let (mut graph, mut output) = (graph.clone(), output.to_owned());

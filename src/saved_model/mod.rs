@@ -1,4 +1,4 @@
-//! The one file that comes out: base and head together, with all that is needed to use it and to see that
+//! The one file that comes out: backbone and head together, with all that is needed to use it and to see that
 //! it still gives the same results.
 //!
 //! ```text
@@ -34,7 +34,7 @@ use crate::pixels::Picture;
 /// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
 
-/// Most features of a picture that a record may speak of: as many as a tensor may have values.
+/// Most features of an image that a record may speak of: as many as a tensor may have values.
 const MOST_FEATURES: usize = 1 << 28;
 
 /// A saved model that is loaded and ready to run.
@@ -67,10 +67,10 @@ impl SavedModel {
         SavedModel::parse(&read(path)?, path)
     }
 
-    /// Opens the ONNX file `path` if it is a saved model, rather than a base or another program's: else none.
+    /// Opens the ONNX file `path` if it is a saved model, rather than a backbone or another program's: else none.
     ///
     /// # Errors
-    /// As [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
+    /// Like [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
     pub fn open_if_saved(path: &Path) -> Result<Option<SavedModel>> {
         let bytes = read(path)?;
         match OnnxGraph::has_metadata(&bytes, &path.display().to_string(), RECORD_KEY)? {
@@ -114,12 +114,12 @@ impl SavedModel {
         self.network.input_shape()
     }
 
-    /// Bytes of buffers that one worker keeps between pictures.
+    /// Bytes of buffers that one worker keeps between images.
     pub fn session_bytes(&self) -> usize {
         self.network.session_bytes()
     }
 
-    /// As [`session`](Self::session), with the layers that run in integers in float32; none if there are none.
+    /// Like [`session`](Self::session), with the layers that run in integers in float32; `None` if there are none.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
@@ -152,7 +152,7 @@ impl SavedModel {
         )
     }
 
-    /// Makes what one worker needs to turn pictures into its input tensors, which are the output.
+    /// Makes what one worker needs to turn images into its input tensors, which are the output.
     ///
     /// # Errors
     /// Does not fail.
@@ -160,11 +160,11 @@ impl SavedModel {
         PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
     }
 
-    /// Largest difference of a probability between two pictures at once and each alone, with floats in the place of
-    /// integers; none if the file states that it takes one picture at a time.
+    /// Largest difference of a probability between two images at once and each alone, with floats in the place of
+    /// integers; `None` if the file states that it takes one image at a time.
     ///
     /// # Errors
-    /// [`Error::Model`] or [`Error::Engine`] if it cannot be run on two pictures.
+    /// [`Error::Model`] or [`Error::Engine`] if it cannot be run on two images.
     pub fn batch_difference(&self) -> Result<Option<f32>> {
         if self.graph.batch().is_some() {
             return Ok(None);
@@ -188,11 +188,11 @@ impl SavedModel {
         Ok(Some(max_abs_diff(&both, &alone)))
     }
 
-    /// Makes the file state that it takes one picture at a time, if two at once do not give what each gives alone.
+    /// Makes the file state that it takes one image at a time, if two at once do not give what each gives alone.
     /// Returns whether it had to.
     ///
     /// # Errors
-    /// [`Error::Model`] if the graph has not one picture input.
+    /// [`Error::Model`] if the graph has not one image input.
     pub fn state_batch(&mut self) -> Result<bool> {
         match self.batch_difference() {
             Ok(None) => Ok(false),
@@ -240,7 +240,7 @@ impl SavedModel {
 /// The metadata of the saved model `path`, which is not made ready to run.
 ///
 /// # Errors
-/// As [`SavedModel::open`].
+/// Like [`SavedModel::open`].
 pub fn record_in(path: &Path) -> Result<Record> {
     read_record(&OnnxGraph::parse(
         &read(path)?,

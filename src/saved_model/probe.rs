@@ -1,4 +1,4 @@
-//! The built-in probe picture, and the kind of machine that a model runs on. Pure.
+//! The built-in probe image, and the kind of machine that a model runs on. Pure.
 
 use crate::backbone::kernels;
 use crate::pixels::Picture;
@@ -7,7 +7,7 @@ use crate::pixels::Picture;
 const WIDTH: u32 = 301;
 const HEIGHT: u32 = 233;
 
-/// A picture that every copy of the program makes alike: colour ramps, rings and noise, so that all parts
+/// An image that every copy of the program makes alike: colour ramps, rings and noise, so that all parts
 /// of a network have something to answer.
 pub fn probe_picture() -> Picture {
     let mut noise: u32 = 0x2545_f491;

@@ -23,19 +23,19 @@ pub struct Record {
     pub program_version: String,
     /// Class names in the order of the outputs.
     pub classes: Vec<String>,
-    /// The base, its cut, and from a picture to the input tensor.
+    /// The backbone, its cut, and from an image to the input tensor.
     pub backbone: BackboneId,
-    /// The base's file, as it was given; none for a base that has a name.
+    /// The backbone's file, as it was given; `None` for a backbone that has a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_path: Option<String>,
-    /// Shape of the features between base and head: `[D]` or `[H, W, C]`.
+    /// Shape of the features between backbone and head: `[D]` or `[H, W, C]`.
     pub feature_shape: Vec<usize>,
     /// Whether operators before the head's first layer standardise the features.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standardized: bool,
     /// How the head came about.
     pub training: TrainingRecord,
-    /// How its numbers were made smaller; none if they are float32 as they were trained.
+    /// How its numbers were made smaller; `None` if they are float32 as they were trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<QuantizationRecord>,
     /// What the model gives, for comparison wherever it is loaded.
@@ -43,11 +43,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// The name or path by which the base can be had again, for the model or head `model`: a path is looked for
+    /// The name or path by which the backbone can be had again, for the model or head `model`: a path is looked for
     /// beside it, then as it was given.
     ///
     /// # Errors
-    /// [`Error::Model`] if the base's file is not there; [`Error::Mismatch`] if it is another one now.
+    /// [`Error::Model`] if the backbone's file is not there; [`Error::Mismatch`] if it is another one now.
     pub fn base_source(&self, model: &Path) -> Result<String> {
         let id = &self.backbone;
         let shown = model.display();
@@ -130,13 +130,13 @@ pub struct QuantizationRecord {
     /// How the ranges of its integers were chosen; none without integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
-    /// Pictures on which they were chosen.
+    /// Images on which they were chosen.
     pub calibration_images: usize,
     /// Layers that stayed in floats.
     pub float_layers: Vec<String>,
-    /// Which pictures the following was measured on: `validation`, `test` or `all`.
+    /// Which images the following was measured on: `validation`, `test` or `all`.
     pub split: String,
-    /// Number of those pictures.
+    /// Number of those images.
     pub images: usize,
     /// Share of them whose class came first before, 0 to 1.
     pub accuracy_before: f32,
@@ -158,22 +158,22 @@ pub struct TrainingRecord {
     pub validation_split: f64,
     /// Share of each class held out for testing, where the data set gives no split.
     pub test_split: f64,
-    /// Number of training pictures.
+    /// Number of training images.
     pub training_images: usize,
-    /// Number of validation pictures.
+    /// Number of validation images.
     pub validation_images: usize,
-    /// Number of test pictures.
+    /// Number of test images.
     pub test_images: usize,
     /// What each epoch measured.
     pub history: Vec<EpochStats>,
     /// 1-based epoch that the head was taken from.
     pub best_epoch: usize,
-    /// How the end of the base was trained with the head; none if the base is as it was.
+    /// How the end of the backbone was trained with the head; `None` if the backbone is as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<FinetuneRecord>,
 }
 
-/// How the end of a base was trained jointly with a head that had been trained alone.
+/// How the end of a backbone was trained jointly with a head that had been trained alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FinetuneRecord {
@@ -181,11 +181,11 @@ pub struct FinetuneRecord {
     pub params: FinetuneParams,
     /// The first layer that was trained.
     pub first_layer: String,
-    /// Parameters of the base that were trained.
+    /// Parameters of the backbone that were trained.
     pub trained_parameters: u64,
     /// What each joint epoch measured.
     pub history: Vec<EpochStats>,
-    /// The joint epoch that base and head were taken from; 0 if the head alone was no worse.
+    /// The joint epoch that backbone and head were taken from; 0 if the head alone was no worse.
     pub best_epoch: usize,
 }
 
@@ -195,21 +195,21 @@ pub struct FinetuneRecord {
 pub struct Reference {
     /// The kind of machine that noted them: on the same kind, outputs are the same to the bit.
     pub machine: String,
-    /// Probabilities for the built-in probe picture.
+    /// Probabilities for the built-in probe image.
     pub probe: Vec<f32>,
-    /// Probabilities for some pictures of the data set.
+    /// Probabilities for some images of the data set.
     pub images: Vec<ReferenceImage>,
-    /// Largest difference of a probability that is taken for the same on another kind of machine; none for what
+    /// Largest difference of a probability that is taken for the same on another kind of machine; `None` for what
     /// float32 networks need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f32>,
 }
 
-/// Outputs for one picture of the data set.
+/// Outputs for one image of the data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ReferenceImage {
-    /// The picture, relative to the data set.
+    /// The image, relative to the data set.
     pub path: String,
     /// SHA-256 of its file, to know it again.
     pub sha256: String,

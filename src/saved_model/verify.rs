@@ -24,7 +24,7 @@ pub struct Verification {
     pub max_abs_diff: f32,
     /// Every item, in the order in which it was looked at.
     pub checks: Vec<Check>,
-    /// Pictures of the data set that were compared.
+    /// Images of the data set that were compared.
     pub images: usize,
 }
 
@@ -50,22 +50,22 @@ impl Verification {
     }
 }
 
-/// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Pictures are
+/// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Images are
 /// looked for below `dataset`, or where the record says; those that are not there are left out.
 ///
 /// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
 /// to 1e-4, or what a quantised model says. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
 ///
 /// # Errors
-/// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
+/// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is not an error here.
 pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Result<Verification> {
     verify_bytes(&read(path)?, path, dataset, progress)
 }
 
-/// As [`verify`], with the bytes of a file that is or will be `path`.
+/// Like [`verify`], with the bytes of a file that is or will be `path`.
 ///
 /// # Errors
-/// As [`verify`].
+/// Like [`verify`].
 pub fn verify_bytes(
     bytes: &[u8],
     path: &Path,
@@ -170,7 +170,7 @@ fn operators(model: &SavedModel) -> String {
     format!("{} nodes: {}", nodes.len(), list.join(", "))
 }
 
-/// Runs a reference picture; none if it is not there or not the same file any more.
+/// Runs a reference image; `None` if it is not there or not the same file any more.
 fn run_image(
     session: &mut PictureSession,
     root: &Path,
@@ -215,7 +215,7 @@ impl Checks<'_> {
         });
     }
 
-    /// Two pictures at once against each alone, as other programs may run the file.
+    /// Two images at once against each alone, as other programs may run the file.
     fn batch(&mut self, model: &SavedModel) {
         let (ok, detail) = match model.batch_difference() {
             Ok(None) => (true, "the file takes one picture at a time, and says so".to_owned()),

@@ -62,7 +62,7 @@ pub(super) fn write(path: &Path, header: &Header, tensors: &[&[f32]]) -> Result<
     write_atomic(path, &bytes)
 }
 
-/// Reads the checkpoint `path` of the run `fingerprint`; none if there is none, or one of another run.
+/// Reads the checkpoint `path` of the run `fingerprint`; `None` if there is none, or one of another run.
 pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<(Header, Vec<Vec<f32>>)>> {
     if !is_there(path) {
         return Ok(None);

@@ -103,7 +103,7 @@ impl Head {
         })
     }
 
-    /// What is done to features before the first layer; none where that is part of its weights.
+    /// What is done to features before the first layer; `None` where that is part of its weights.
     pub fn standardization(&self) -> Option<&Standardization> {
         self.standardization.as_ref()
     }

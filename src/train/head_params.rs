@@ -58,7 +58,7 @@ pub struct HeadParams {
     pub dropout: f32,
     /// Share of each one-hot target that is spread evenly over all classes, from 0 to below 1.
     pub label_smoothing: f32,
-    /// α of mixup, from 0 (none) to 2: pictures of a batch are mixed in pairs, with shares from Beta(α, α), where
+    /// α of mixup, from 0 (none) to 2: images of a batch are mixed in pairs, with shares from Beta(α, α), where
     /// they enter what is trained. See [`crate::nn::mixup`].
     pub mixup: f32,
     /// Weights of the classes in the training loss.
@@ -81,7 +81,7 @@ impl Default for HeadParams {
     ///
     /// These sit in the middle of a plateau: between a third and three times this learning rate, a
     /// tenth and ten times this penalty, and half and three times these epochs, the cross-validated
-    /// accuracy on 223 pictures of five classes stays within its noise.
+    /// accuracy on 223 images of five classes stays within its noise.
     fn default() -> HeadParams {
         HeadParams {
             epochs: 100,

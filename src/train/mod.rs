@@ -1,4 +1,4 @@
-//! Fitting the dense head on stored features, and the end of the base with it: parameters, the loops,
+//! Fitting the dense head on stored features, and the end of the backbone with it: parameters, the loops,
 //! cross-validation, metrics.
 
 mod batches;

@@ -29,7 +29,7 @@ pub struct Score {
 /// The class with the largest logit comes first; among equals the one with the lower number.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the shapes do not fit, a label is no class of the head, or a feature is not
+/// [`Error::Mismatch`] if the shapes do not fit, a label is not a class of the head, or a feature is not
 /// finite; [`Error::Cancelled`].
 pub fn evaluate(
     head: &Head,

@@ -121,7 +121,7 @@ impl Standardizer {
     }
 
     /// Why results may be poor: many features whose mean is so large that the stored numbers hardly tell their
-    /// values apart; none if there are few.
+    /// values apart; `None` if there are few.
     pub(crate) fn warning(&self) -> Option<String> {
         let (blurred, dim) = (self.blurred.len(), self.mean.len());
         let &example = self.blurred.first().filter(|_| 10 * blurred > dim)?;
@@ -258,7 +258,7 @@ impl Moments {
     }
 }
 
-/// The middle of some numbers, the upper of two; none if there are none.
+/// The middle of some numbers, the upper of two; `None` if there are none.
 fn median(mut numbers: Vec<f64>) -> Option<f64> {
     let middle = numbers.len() / 2;
     numbers.sort_by(f64::total_cmp);

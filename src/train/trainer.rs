@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The tensor as flat slices; none if it is not contiguous, which layers made here always are.
+/// The tensor as flat slices; `None` if it is not contiguous, which layers made here always are.
 pub(super) fn parameter<'a, D: Dimension>(
     values: &'a mut Array<f32, D>,
     gradient: &'a Array<f32, D>,

@@ -1,6 +1,6 @@
-//! The end of a base with a head behind it: features, and derivatives of the loss, of many pictures at once.
+//! The end of a backbone with a head after it: features, and derivatives of the loss, of many images at once.
 //!
-//! Pictures are taken in shards of a fixed number, which are summed in their order: results do not depend on
+//! Images are taken in shards of a fixed number, which are summed in their order: results do not depend on
 //! the number of threads.
 
 use ndarray::{Array2, ArrayView2, Axis};
@@ -20,12 +20,12 @@ use crate::nn::parallel::map;
 use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, Mixup, mlp};
 use crate::progress::Progress;
 
-/// Pictures of a shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
+/// Images of a shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
 pub(super) const SHARD: usize = 4;
-/// Pictures that pass through the network at once where none is trained on.
+/// Images that pass through the network at once where none is trained on.
 const PASSING: usize = 8 * SHARD;
 
-/// The weights of the end of a base and of the head behind it.
+/// The weights of the end of a backbone and of the head after it.
 #[derive(Clone, Debug)]
 pub struct TunedModel {
     net: ConvNet,
@@ -46,7 +46,7 @@ pub(super) struct ShardResult {
     pub(super) logits: Array2<f32>,
 }
 
-/// The pictures of a training batch and what their loss is.
+/// The images of a training batch and what their loss is.
 pub(super) struct TrainingBatch<'a> {
     /// Epoch, counted from 1.
     pub(super) epoch: usize,
@@ -64,7 +64,7 @@ pub(super) struct TrainingBatch<'a> {
 }
 
 impl TunedModel {
-    /// The base as it is, with a head of no layers.
+    /// The backbone as it is, with a head of no layers.
     pub(super) fn untrained(tail: &TrainableTail) -> TunedModel {
         TunedModel {
             net: tail.net.clone(),

@@ -1,4 +1,4 @@
-//! Which view of a picture an epoch sees.
+//! Which view of an image an epoch sees.
 
 use rand::{Rng, RngExt};
 

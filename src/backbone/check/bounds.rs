@@ -1,4 +1,4 @@
-//! Are the numbers in a graph those that a network for pictures can have? An engine takes an attribute at its word:
+//! Are the numbers in a graph those that a network for images can have? An engine takes an attribute at its word:
 //! a window of 10¹² pixels, an axis of -9, or a list that names an axis twice make it loop or fill the memory.
 //!
 //! Every check here takes time in proportion to the file.
@@ -220,7 +220,7 @@ fn axis_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
     };
     let is_in_range = match (known, added) {
         (Some(rank), Some(added)) => (-rank - added..rank + added).contains(&axis),
-        // Some operators may name the axis behind the last.
+        // Some operators may name the axis after the last.
         (Some(rank), None) => !is_given || (-rank - 1..=rank + 1).contains(&axis),
         (None, Some(_)) => axis >= -1,
         (None, None) => true,

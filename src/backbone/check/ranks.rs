@@ -82,13 +82,13 @@ impl<'a> Facts<'a> {
         own.or_else(outer).unwrap_or(Rank::UNKNOWN)
     }
 
-    /// Dimensions of a constant; none of other tensors.
+    /// Dimensions of a constant; `None` of other tensors.
     pub fn dims(&self, tensor: &str) -> Option<&[i64]> {
         let own = self.dims.get(tensor).map(Vec::as_slice);
         own.or_else(|| self.outer?.dims(tensor))
     }
 
-    /// Length of a vector that may be read as a shape; none of other tensors.
+    /// Length of a vector that may be read as a shape; `None` of other tensors.
     fn vector(&self, tensor: &str) -> Option<usize> {
         let own = self.lengths.get(tensor).copied();
         own.or_else(|| self.outer?.vector(tensor))

@@ -1,5 +1,5 @@
 //! How large are the tensors that a graph makes of constants? An engine computes them when it loads the graph, long
-//! before a picture comes: 40 nodes that each double a weight ask for 2⁴⁰ values.
+//! before an image comes: 40 nodes that each double a weight ask for 2⁴⁰ values.
 //!
 //! The shapes of all tensors are followed as far as they are known, and the values of small ones, since shapes are made
 //! of them. Numbers are floating-point: none is so large that it wraps.
@@ -13,7 +13,7 @@ use super::shapes::{broadcast, reshaped, squeezed, unsqueezed};
 use super::{constants, graphs, inner_graphs, said};
 use crate::backbone::attributes::small_values;
 
-/// Most values of a tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
+/// Most values of a tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
 const MOST_VALUES: f64 = (1_u64 << 28) as f64;
 
 /// Most values that a graph may make of constants, for each value that is in the file, and beside those.
@@ -39,7 +39,7 @@ struct Known {
     dims: Option<Vec<f64>>,
     /// Its values, of a number or a vector.
     values: Option<Vec<f64>>,
-    /// Whether it does not depend on the picture.
+    /// Whether it does not depend on the image.
     constant: bool,
     /// The number of its values, if it is constant and its shape is not known: not more than this.
     most: f64,
@@ -84,7 +84,7 @@ impl Known {
 
     /// Number of its values, as far as that is known.
     fn count(&self) -> f64 {
-        // `max` would pass over what is no number.
+        // `max` would pass over what is not a number.
         let at_least_1 = |&d: &f64| if d < 1.0 { 1.0 } else { d };
         let product = |dims: &Vec<f64>| dims.iter().map(at_least_1).product();
         self.dims.as_ref().map_or(self.most, product)
@@ -97,7 +97,7 @@ struct Sizes<'a> {
     known: HashMap<&'a str, Known>,
 }
 
-/// Says, as a clause, which node of `graph` makes too much of constants, or too large a tensor, for a picture of the
+/// Says, as a clause, which node of `graph` makes too much of constants, or too large a tensor, for an image of the
 /// shape `picture`, batch included. Nodes must be in an order of execution.
 pub(in crate::backbone) fn oversize(graph: &pb::GraphProto, picture: [usize; 4]) -> Option<String> {
     let in_file: f64 = graphs(graph)
@@ -179,7 +179,7 @@ fn look_at<'a>(
     None
 }
 
-/// Whether a number is larger than another; what is no number is.
+/// Whether a number is larger than another; what is not a number is.
 fn exceeds(number: f64, most: f64) -> bool {
     number.is_nan() || most.is_nan() || number > most
 }

@@ -1,4 +1,4 @@
-//! Attention, one operator from operator set 23 on, as products and a softmax. Touches no file.
+//! Attention, one operator from operator set 23 on, as products and a softmax. No file access.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! `If` operators whose condition is known, as the branch that is taken. Touches no file.
+//! `If` operators whose condition is known, as the branch that is taken. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ pub(super) fn fold(graph: &mut pb::GraphProto) {
     fold_in(graph, &HashMap::new(), &mut |_| None);
 }
 
-/// As [`fold`], where `decide` knows the values of more conditions by the names of their tensors. Returns whether
+/// Like [`fold`], where `decide` knows the values of more conditions by the names of their tensors. Returns whether
 /// anything changed.
 pub(in crate::backbone) fn fold_decided(
     graph: &mut pb::GraphProto,

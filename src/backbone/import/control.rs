@@ -1,4 +1,4 @@
-//! Operators that hold graphs, settled once the size of the input is known. Touches no file.
+//! Operators that hold graphs, settled once the size of the input is known. No file access.
 
 use super::branches::fold_decided;
 use super::loops::{Known, unroll};
@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// Puts the branch that is taken in the place of each `If` whose condition depends on the shape of the input alone, as
 /// exporters write them, and the rounds in the place of each `Loop` and `Scan` whose number does; both must be the same
-/// for one picture and for two.
+/// for one image and for two.
 pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     /// Most times that something inside of something is looked at.
     const MOST_ROUNDS: usize = 32;
@@ -21,7 +21,7 @@ pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]
         let [_, a, b, c] = input_shape;
         let one = known(graph, input_shape)?;
         let two = known(graph, [2, a, b, c])?;
-        // Where two pictures cannot be analysed, the batch is fixed anyway.
+        // Where two images cannot be analysed, the batch is fixed anyway.
         let number = |name: &str| {
             let value = one.numbers.get(name).copied();
             value.filter(|value| two.numbers.get(name).is_none_or(|other| other == value))

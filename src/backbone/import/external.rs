@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-/// How many bytes a tensor of this shape and type has; none for types of parts of bytes.
+/// How many bytes a tensor of this shape and type has; `None` for types of parts of bytes.
 fn bytes_of(tensor: &pb::TensorProto) -> Option<u64> {
     let width = u64::try_from(value_bytes(tensor.data_type)?).ok()?;
     let dims = tensor.dims.iter();

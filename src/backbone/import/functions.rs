@@ -1,4 +1,4 @@
-//! Functions that a file defines, written out where they are used. Touches no file.
+//! Functions that a file defines, written out where they are used. No file access.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! `Loop` and `Scan` operators whose number of rounds is known, written out round by round. Touches no file.
+//! `Loop` and `Scan` operators whose number of rounds is known, written out round by round. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,7 +57,7 @@ pub(in crate::backbone) fn unroll(graph: &mut pb::GraphProto, version: i64, know
 struct Rounds<'a> {
     body: &'a pb::GraphProto,
     count: usize,
-    /// Inputs of the body before those that go from round to round: the number of the round, and whether to go on.
+    /// Inputs of the body before those that go from round to round: the number of the round, and whether to continue.
     leading: usize,
     /// What goes from round to round: its values before the first.
     states: Vec<&'a str>,
@@ -129,7 +129,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// The operators in the place of `node`, and the weights of its body; none if they would be too many.
+    /// The operators in the place of `node`, and the weights of its body; `None` if they would be too many.
     fn written_out(
         &self,
         node: &pb::NodeProto,

@@ -1,5 +1,5 @@
-//! A base's file, in whatever form a program exports it, as a graph that the rest of this program knows: one list of
-//! operators of ONNX's own in float32, with all its weights in it. Saved models, which this program wrote, need none
+//! A backbone's file, in whatever form a program exports it, as a graph that the rest of this program knows: one list
+//! of operators of ONNX's own in float32, with all its weights in it. Saved models, which this program wrote, need none
 //! of it.
 //!
 //! ```text
@@ -78,7 +78,7 @@ fn mend_expand(graph: &mut OnnxGraph) {
     }
 }
 
-/// Takes away the inputs that are left out behind the last one of a node, at any depth: they say nothing.
+/// Takes away the inputs that are left out after the last one of a node, at any depth: they say nothing.
 fn trim_inputs(graph: &mut pb::GraphProto) {
     each_graph_mut(graph, &mut |graph| {
         for node in &mut graph.node {
@@ -87,8 +87,8 @@ fn trim_inputs(graph: &mut pb::GraphProto) {
     });
 }
 
-/// Reads the bytes of a base's file, whose weights may lie in other files of `folder`; `name` stands for it in error
-/// messages. Also returns its bytes as one file, if they are others than `bytes`.
+/// Reads the bytes of a backbone's file, whose weights may lie in other files of `folder`; `name` stands for it in
+/// error messages. Also returns its bytes as one file, if they are others than `bytes`.
 ///
 /// # Errors
 /// [`Error::Model`] if the bytes are no ONNX file or a damaged one, if a file of weights is missing, too short or

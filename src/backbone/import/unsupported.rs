@@ -1,4 +1,4 @@
-//! Operators and constants that cannot be run, by name, with what to do. Touches no file.
+//! Operators and constants that cannot be run, by name, with what to do. No file access.
 
 use std::collections::HashSet;
 

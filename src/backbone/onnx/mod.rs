@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 mod edit;
 pub(super) mod walk;
 
-/// A graph with one picture tensor as its input.
+/// A graph with one image tensor as its input.
 #[derive(Clone, Debug)]
 pub struct OnnxGraph {
     proto: pb::ModelProto,
@@ -30,7 +30,7 @@ pub struct OnnxNode {
     /// The ONNX operator, such as `Conv`.
     pub op_type: String,
     /// Tensors that it reads; an empty name is an input left out. Those that the graphs inside an `If`, `Loop` or
-    /// `Scan` take from outside come behind its own.
+    /// `Scan` take from outside come after its own.
     pub inputs: Vec<String>,
     /// Tensors that it makes.
     pub outputs: Vec<String>,
@@ -76,7 +76,7 @@ impl OnnxGraph {
     /// A graph of what a file says.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse).
+    /// Like [`parse`](Self::parse).
     pub(super) fn from_proto(proto: pb::ModelProto, name: &str) -> Result<OnnxGraph> {
         let fail = |problem: String| Error::Model {
             model: name.to_owned(),
@@ -151,7 +151,7 @@ impl OnnxGraph {
         self.proto.graph.get_or_insert_default()
     }
 
-    /// Name and dimensions of the picture input; `None` is a free dimension.
+    /// Name and dimensions of the image input; `None` is a free dimension.
     ///
     /// # Errors
     /// [`Error::Model`] if the graph has not exactly one float32 input with four dimensions.
@@ -197,7 +197,7 @@ impl OnnxGraph {
         Ok((input.name.clone(), dims))
     }
 
-    /// Number of pictures that it takes at once; none if that is free.
+    /// Number of images that it takes at once; `None` if that is free.
     pub fn batch(&self) -> Option<usize> {
         let (_, dims) = self.input().ok()?;
         dims[0]

@@ -183,7 +183,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// The network that ends in the tensor `output`, as one vector a picture, and its weights.
+    /// The network that ends in the tensor `output`, as one vector per image, and its weights.
     pub fn finish(mut self, output: &str) -> Result<(ConvNet, Vec<TailWeight>)> {
         let Some(&value) = self.values.get(output) else {
             return Err(self

@@ -1,4 +1,4 @@
-//! How pictures are prepared, as files say that other programs put beside an ONNX file: `preprocessor_config.json` of
+//! How images are prepared, as files say that other programs put beside an ONNX file: `preprocessor_config.json` of
 //! Hugging Face, and `config.json` with timm's `pretrained_cfg`.
 
 mod hugging_face;
@@ -23,7 +23,7 @@ const MOST_BYTES: u64 = 8 << 20;
 pub(super) struct Processor {
     /// The file.
     pub path: PathBuf,
-    /// From a picture to the input tensor, channels first.
+    /// From an image to the input tensor, channels first.
     pub preprocess: Preprocess,
     /// Height and width of the input in pixels, where it says so.
     pub input_size: Option<u32>,
@@ -66,7 +66,7 @@ impl Processor {
     }
 }
 
-/// What the files beside the ONNX file `model` say; none if there are none that can be used. On each that cannot, a
+/// What the files beside the ONNX file `model` say; `None` if there are none that can be used. On each that cannot, a
 /// sentence goes to `warnings`. Where the file lies in a folder `onnx`, as in Hugging Face's repositories, the folder
 /// above it counts, too.
 pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Processor> {
@@ -112,7 +112,7 @@ fn not_an_object() -> String {
     "`pretrained_cfg` is not an object".to_owned()
 }
 
-/// The object in the JSON file `path`; none if there is no such file.
+/// The object in the JSON file `path`; `None` if there is no such file.
 fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
     if !path.exists() {
         return None;
@@ -206,7 +206,7 @@ mod tests {
         );
         assert_eq!(convnext.preprocess.resize, ResizeRule::Crop);
         assert_eq!(convnext.input_size, Some(224));
-        // A network that prepares its pictures itself.
+        // A network that prepares its images itself.
         let raw = processor(r#"{"do_rescale": false, "do_normalize": false, "size": [96, 96]}"#);
         assert_eq!(raw.preprocess.scale, 1.0);
         assert_eq!(raw.input_size, Some(96));

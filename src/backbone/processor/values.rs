@@ -14,7 +14,7 @@ const SIDES: RangeInclusive<u64> = 1..=4096;
 /// A value, or what is wrong with it.
 pub(super) type Said<T> = std::result::Result<T, String>;
 
-/// The value of a key; none if it is absent or null.
+/// The value of a key; `None` if it is absent or null.
 pub(super) fn get<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null())
 }
@@ -76,7 +76,7 @@ pub(super) fn filter(
     })
 }
 
-/// What remains to be said where a program crops pictures more closely than is done here.
+/// What remains to be said where a program crops images more closely than is done here.
 pub(super) fn margin(share: f64) -> Option<String> {
     (share < 0.999).then(|| {
         format!(

@@ -1,5 +1,5 @@
 //! Weights that exporters leave in another form, as nodes that move them, in the form in which they are used.
-//! Touches no file.
+//! No file access.
 
 use crate::backbone::onnx::OnnxGraph;
 
@@ -40,7 +40,7 @@ pub(super) fn move_weights(graph: &mut OnnxGraph) {
     });
 }
 
-/// The dimensions that a node of the kind `op` at `place` gives to a weight of `dims`; none if they are not known.
+/// The dimensions that a node of the kind `op` at `place` gives to a weight of `dims`; `None` if they are not known.
 fn shape(graph: &OnnxGraph, place: usize, op: &str, dims: &[usize]) -> Option<Vec<usize>> {
     let node = graph.node_proto(place)?;
     let attributes = graph.attributes(place);

@@ -1,5 +1,5 @@
 //! A float graph made ready to be quantised: BatchNorm becomes part of the weights before it, nodes that do
-//! nothing are gone. Touches no file.
+//! nothing are gone. No file access.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
 //! Which tensors of a graph become integers, and the graph with `QuantizeLinear` and `DequantizeLinear` around
-//! them. Touches no file.
+//! them. No file access.
 //!
 //! ```text
 //! x ─► QuantizeLinear ─► DequantizeLinear ─► Conv ─► y ─► QuantizeLinear ─► DequantizeLinear ─► …
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Any runtime can compute that in floats; one that knows the pattern computes with integers. A ReLU or ReLU6
-//! behind such a convolution is gone: the range of its result says the same.
+//! after such a convolution is gone: the range of its result says the same.
 
 use std::collections::{HashMap, HashSet};
 
@@ -48,7 +48,7 @@ pub(super) struct Analysis {
     graph: OnnxGraph,
     nodes: Vec<OnnxNode>,
     roles: Vec<Role>,
-    /// For a weighted or joining node: the activation behind it that a range can stand for.
+    /// For a weighted or joining node: the activation after it that a range can stand for.
     activations: Vec<Option<usize>>,
 }
 
@@ -216,7 +216,7 @@ impl Analysis {
     }
 }
 
-/// What node `place` can be; only tensors that depend on the picture, `varying`, become integers.
+/// What node `place` can be; only tensors that depend on the image, `varying`, become integers.
 fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize, varying: &HashSet<String>) -> Role {
     let weights = node.inputs.get(1).filter(|w| graph.is_float_constant(w));
     let dims = weights.map_or(0, |w| graph.constant_dims(w).len());

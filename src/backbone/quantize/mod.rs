@@ -43,7 +43,7 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`Error::Model`] if the graph cannot be run, is quantised already, has no layer that can be quantised, or
-    /// is of an operator set that cannot be raised to 13; [`Error::Parameter`] without pictures.
+    /// is of an operator set that cannot be raised to 13; [`Error::Parameter`] without images.
     pub fn new(
         graph: &OnnxGraph,
         input_shape: [usize; 4],

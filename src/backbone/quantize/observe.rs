@@ -1,4 +1,4 @@
-//! The values that tensors take for some pictures.
+//! The values that tensors take for some images.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -83,7 +83,7 @@ pub(super) fn ranges(
     Ok(known)
 }
 
-/// Runs `network` on every picture, on several threads, and gathers what it gives: each thread adds outputs to a
+/// Runs `network` on every image, on several threads, and gathers what it gives: each thread adds outputs to a
 /// value of its own, which are merged at the end.
 fn over_pictures<T: Send>(
     network: &Network,
@@ -123,7 +123,7 @@ fn over_pictures<T: Send>(
     merged.into_inner().map_err(|_| lost())
 }
 
-/// The first output of `session` for every picture.
+/// The first output of `session` for every image.
 ///
 /// # Errors
 /// [`Error::Model`] if the network cannot be run.

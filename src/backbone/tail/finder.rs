@@ -1,4 +1,4 @@
-//! The classifier at the end of a graph. Touches no file.
+//! The classifier at the end of a graph. No file access.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use crate::backbone::outputs;
 /// How many nodes back a formula such as a softmax or a normalisation reaches.
 const FORMULA: usize = 24;
 
-/// More dense layers than this that make one output together are no classifier.
+/// More dense layers than this that make one output together are not classifier.
 const MOST_HEADS: usize = 16;
 
 /// A classifier that was found at the end of a graph.
@@ -48,7 +48,7 @@ impl End {
 struct Path {
     /// A softmax or what else makes probabilities.
     classified: bool,
-    /// An activation or a normalisation with nothing that makes probabilities behind it.
+    /// An activation or a normalisation with nothing that makes probabilities after it.
     bent: bool,
     /// A product of two tensors, in which a sigmoid is a gate.
     gated: bool,
@@ -111,7 +111,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The classifier that makes `output`; none if it is no classifier's.
+    /// The classifier that makes `output`; `None` if it is not a classifier's.
     pub fn end(&self, output: &str) -> Option<End> {
         let mut logits = output.to_owned();
         let mut heads = self.heads(output, &mut logits)?;
@@ -130,7 +130,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// The layers with weights that `output` is made by, with nothing but simple formulas behind them; none if
+    /// The layers with weights that `output` is made by, with nothing but simple formulas after them; `None` if
     /// anything else is on the way. The tensor before the softmax goes to `logits`.
     fn heads(&self, output: &str, logits: &mut String) -> Option<Vec<Head<'a>>> {
         let mut found = Vec::new();
@@ -194,7 +194,7 @@ impl<'a> Finder<'a> {
         Some(found)
     }
 
-    /// What `node`, which reads the tensors `inputs`, does behind a classifier; none if it cannot stand there.
+    /// What `node`, which reads the tensors `inputs`, does after a classifier; `None` if it cannot stand there.
     fn role(&self, node: &'a OnnxNode, inputs: &[&'a str], path: Path) -> Option<Role<'a>> {
         let op = node.op_type.as_str();
         let op = op.strip_prefix("QLinear").unwrap_or(op);
@@ -234,7 +234,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// What the difference, product or quotient of two tensors of the picture is.
+    /// What the difference, product or quotient of two tensors of the image is.
     fn formula(&self, op: &str, node: &'a OnnxNode, a: &'a str, b: &'a str) -> Role<'a> {
         let of_a = self.flow.depends(b, a, FORMULA);
         if op == "Div" && of_a {
@@ -386,7 +386,7 @@ impl<'a> Finder<'a> {
         is_pooled
     }
 
-    /// Whether the maps `tensor` are 1 × 1; none if that cannot be found.
+    /// Whether the maps `tensor` are 1 × 1; `None` if that cannot be found.
     fn is_one_place(&self, tensor: &str) -> Option<bool> {
         match *self.shape(tensor)? {
             [_, _, height, width] => Some(height == 1 && width == 1),

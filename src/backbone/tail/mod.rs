@@ -1,4 +1,4 @@
-//! Where a graph ends: its classifier, and the features that the classifier reads. Touches no file.
+//! Where a graph ends: its classifier, and the features that the classifier reads. No file access.
 
 mod finder;
 mod operators;
@@ -18,11 +18,11 @@ const MOST_OUTPUTS: usize = 64;
 /// The two tensors at the end of an ImageNet classifier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tail {
-    /// The tensor before the softmax; none if the graph has no classifier.
+    /// The tensor before the softmax; `None` if the graph has no classifier.
     pub logits: Option<String>,
     /// The tensor that the classifier reads; without a classifier, the output.
     pub features: String,
-    /// How the graph itself pools what the classifier makes of the features, where it does so behind the classifier.
+    /// How the graph itself pools what the classifier makes of the features, where it does so after the classifier.
     pub pool: Option<Pool>,
     /// Sentences on what was chosen where there was a choice, for whoever does not choose a cut.
     pub notes: Vec<String>,
@@ -36,13 +36,13 @@ pub(super) fn is_imagenet_width(values: usize) -> bool {
 /// Finds the logits and the features of a graph by walking back from its outputs.
 ///
 /// The classifier is the last layer that multiplies by a weight matrix: `Gemm`, `MatMul`, `Einsum` or their
-/// quantised forms; a 1 × 1 convolution behind a global pooling, as in Keras' MobileNet; a convolution that a global
+/// quantised forms; a 1 × 1 convolution after a global pooling, as in Keras' MobileNet; a convolution that a global
 /// pooling follows, as in SqueezeNet. Between it and the output may be whatever makes probabilities of logits. Weights
-/// may come through any operators that do not depend on the picture. A dense layer that is followed by an activation
-/// or a normalisation, or whose output is called an embedding, is no classifier but makes features.
+/// may come through any operators that do not depend on the image. A dense layer that is followed by an activation
+/// or a normalisation, or whose output is called an embedding, is not a classifier but makes features.
 ///
 /// Of several outputs the one is taken that is called features (`pooler_output`, `image_embeds` …), else the first
-/// with one vector a picture, else `last_hidden_state`, else the last that is computed. Shapes that the file does not
+/// with one vector per image, else `last_hidden_state`, else the last that is computed. Shapes that the file does not
 /// declare are those for the input shape `input`, batch included, if there is one.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
-//! Augmentation: random views of a picture, as the preprocessing layers of Keras make them.
+//! Augmentation: random views of an image, as the preprocessing layers of Keras make them.
 //!
-//! Flips, rotation, translation and zoom are one affine map about the picture's centre, read with bilinear
-//! mixing, the rest mirrored in where the map leaves the picture. Colours follow, then RandAugment, then erasing.
+//! Flips, rotation, translation and zoom are one affine map about the image's centre, read with bilinear
+//! mixing, the rest mirrored in where the map leaves the image. Colours follow, then RandAugment, then erasing.
 //! Which random numbers a view gets depends on its seed alone.
 
 mod colour;
@@ -26,7 +26,7 @@ pub use self::rand_augment::RandOperation;
 
 /// What views may differ in, each with its range; written as `RandomFlip=horizontal,RandomRotation=0.05`.
 ///
-/// A range of 0 leaves the picture as it is.
+/// A range of 0 leaves the image as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Augment {
@@ -261,7 +261,7 @@ impl From<Augment> for String {
 mod tests {
     use super::*;
 
-    /// A picture of 6 × 4 pixels, all different.
+    /// An image of 6 × 4 pixels, all different.
     pub(super) fn picture() -> Picture {
         Picture {
             width: 6,

@@ -1,8 +1,8 @@
 //! RandAugment: operations drawn from a list, all at one strength (Cubuk et al., "RandAugment: Practical automated
 //! data augmentation with a reduced search space", CVPR Workshops 2020).
 //!
-//! The list and its ranges are those of torchvision's `RandAugment`; colours come out as those of Pillow's `ImageOps` and
-//! `ImageEnhance`. Where the picture is sheared, moved or turned, pixels are mixed bilinearly and the rest is
+//! The list and its ranges are those of torchvision's `RandAugment`; colours come out as those of Pillow's `ImageOps`
+//! and `ImageEnhance`. Where the image is sheared, moved or turned, pixels are mixed bilinearly and the rest is
 //! mirrored in, as in all views here (torchvision: nearest pixel, black).
 
 use std::f32::consts::PI;
@@ -25,9 +25,9 @@ pub enum RandOperation {
     ShearX,
     /// Shears the columns, by up to ±0.3.
     ShearY,
-    /// Moves the picture left or right, by up to 45 % of its width.
+    /// Moves the image left or right, by up to 45 % of its width.
     TranslateX,
-    /// Moves the picture up or down, by up to 45 % of its height.
+    /// Moves the image up or down, by up to 45 % of its height.
     TranslateY,
     /// Turns it, by up to ±30°.
     Rotate,
@@ -37,7 +37,7 @@ pub enum RandOperation {
     Color,
     /// Multiplies the distances from the mean grey, by 1 ± up to 0.9.
     Contrast,
-    /// Multiplies the distances from the smoothed picture, by 1 ± up to 0.9.
+    /// Multiplies the distances from the smoothed image, by 1 ± up to 0.9.
     Sharpness,
     /// Keeps the 8 to 4 highest bits.
     Posterize,
@@ -68,7 +68,7 @@ impl RandOperation {
         RandOperation::Equalize,
     ];
 
-    /// The picture after this operation, in the same size; `strength` is −1 to 1, and its sign counts only where
+    /// The image after this operation, in the same size; `strength` is −1 to 1, and its sign counts only where
     /// there are two directions.
     pub fn apply(self, strength: f32, picture: &Picture) -> Picture {
         let strong = strength.abs();
@@ -142,7 +142,7 @@ fn moved(picture: &Picture, change: impl FnOnce(&mut Affine)) -> Vec<u8> {
     values.map(|v| v.round() as u8).collect()
 }
 
-/// `plain` + (1 + 0.9 · `strength`) · (picture − `plain`), cut off at 0 and 255.
+/// `plain` + (1 + 0.9 · `strength`) · (image − `plain`), cut off at 0 and 255.
 fn away_from(plain: &[u8], picture: &Picture, strength: f32) -> Vec<u8> {
     let factor = 1.0 + 0.9 * strength;
     let pairs = plain.iter().zip(&picture.rgb);

@@ -110,7 +110,7 @@ pub(crate) struct JpegHeader {
 
 impl JpegHeader {
     /// Reads the header of a JPEG; the error is one clause. A JPEG of a kind that no decoder here reads is an error:
-    /// arithmetic coding, 12 bits, lossless, hierarchical, a height that stands after the picture, 2 components or
+    /// arithmetic coding, 12 bits, lossless, hierarchical, a height that stands after the image, 2 components or
     /// more than 4, sampling factors that do not divide the largest, and some factors with scans of their own.
     pub fn read(bytes: &[u8]) -> Result<JpegHeader, String> {
         let mut header = JpegHeader {
@@ -238,7 +238,7 @@ impl JpegHeader {
     /// How the samples become colours, by libjpeg's rule, which most programs share. Three components: a JFIF segment
     /// means YCbCr, else an Adobe segment with transform 0 means RGB and one with another transform YCbCr, else the
     /// identifiers `R`, `G`, `B` mean RGB and all others YCbCr. Four: an Adobe segment with a transform other than 0
-    /// means YCCK, else they are CMYK. The size of the picture and the kind of its scans have no part in it.
+    /// means YCCK, else they are CMYK. The size of the image and the kind of its scans have no part in it.
     pub fn colour(&self) -> ColorTransform {
         let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
         match (ids.len(), self.adobe) {
@@ -252,9 +252,9 @@ impl JpegHeader {
         }
     }
 
-    /// True if the faster decoder, zune-jpeg 0.5.15, reads the picture rightly; `jpeg-decoder` reads all others.
+    /// True if the faster decoder, zune-jpeg 0.5.15, reads the image rightly; `jpeg-decoder` reads all others.
     ///
-    /// zune-jpeg gives wrong pixels without an error for sequential pictures whose components come in scans of their
+    /// zune-jpeg gives wrong pixels without an error for sequential images whose components come in scans of their
     /// own, for chroma finer than luma and for some other sampling factors, and has a rule of its own for colours.
     /// It is taken only for grey with sampling factors of 1, and for YCbCr whose luma has factors of 1 or 2 and whose
     /// chroma has factors of 1; if sequential, with all components in the first scan; and if no Adobe segment and no
@@ -277,7 +277,7 @@ impl JpegHeader {
         }
     }
 
-    /// True if a reduced picture loses little of its colours: no component has less than half of another's samples,
+    /// True if a reduced image loses little of its colours: no component has less than half of another's samples,
     /// across or down.
     pub fn is_evenly_sampled(&self) -> bool {
         let even = |of: fn(&Component) -> u8| {
@@ -292,7 +292,7 @@ impl JpegHeader {
     }
 
     /// True if `jpeg-decoder` 0.3.2 counts the blocks of a scan wrongly: that of one component whose sampling factor is
-    /// neither 1 nor the largest, which it pads to whole units of the frame. Sequential pictures have such scans if
+    /// neither 1 nor the largest, which it pads to whole units of the frame. Sequential images have such scans if
     /// their components are apart, progressive ones always do.
     fn has_miscounted_scans(&self) -> bool {
         let between = |of: fn(&Component) -> u8| {

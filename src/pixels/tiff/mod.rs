@@ -84,7 +84,7 @@ pub(super) struct TiffHeader<'a> {
 
 impl<'a> TiffHeader<'a> {
     /// Reads what stands about the first page; the error is one clause. Raw photos are an error, and so are files
-    /// whose first page is a reduction of another one: both would pass for a small picture.
+    /// whose first page is a reduction of another one: both would pass for a small image.
     pub fn read(bytes: &'a [u8]) -> Result<TiffHeader<'a>, String> {
         let directory = Directory::first(bytes)
             .ok_or("is cut off: its TIFF data ends too early; copy it again")?;
@@ -142,7 +142,7 @@ impl<'a> TiffHeader<'a> {
         let planar = self.directory.number(tag::PLANAR) == Some(2) && self.samples > 1;
         let (data, planar) = match self.directory.number(tag::COMPRESSION) {
             Some(MODERN_JPEG) if planar => return Err(unsupported("JPEG in planes").into()),
-            // The crate takes the planes behind the first for rows of tiles.
+            // The crate takes the planes after the first for rows of tiles.
             _ if planar && self.directory.has(tag::TILE_OFFSETS) => {
                 return Err(unsupported("tiles in planes").into());
             }

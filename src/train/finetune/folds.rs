@@ -15,7 +15,7 @@ use crate::train::score::probabilities;
 /// Emits [`Event::Epoch`] with the fold in it, and [`Event::FoldDone`].
 ///
 /// # Errors
-/// As [`finetune`].
+/// Like [`finetune`].
 pub fn finetune_folds(
     tuning: &Tuning,
     fold_of: &[usize],

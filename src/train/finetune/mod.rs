@@ -1,4 +1,4 @@
-//! Fine-tuning: the head alone first, then the end of the base and the head jointly.
+//! Fine-tuning: the head alone first, then the end of the backbone and the head jointly.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ mod run;
 
 pub use folds::finetune_folds;
 
-/// Where a run that is stopped or killed goes on.
+/// Where a run that is stopped or killed continues.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The file.
@@ -31,9 +31,9 @@ pub struct Checkpoint {
 
 /// What is trained on what, and how.
 pub struct Tuning<'a> {
-    /// The end of the base.
+    /// The end of the backbone.
     pub tail: &'a TrainableTail,
-    /// Maps at the tail's cut, a row a picture.
+    /// Maps at the tail's cut, a row an image.
     pub maps: &'a FeatureMatrix,
     /// The class of each row.
     pub labels: &'a [usize],
@@ -45,14 +45,14 @@ pub struct Tuning<'a> {
     pub params: &'a ValidFinetuneParams,
     /// Threads; the result does not depend on them.
     pub threads: usize,
-    /// Where the run goes on if it is stopped or killed; none to begin again.
+    /// Where the run continues if it is stopped or killed; `None` to begin again.
     pub checkpoint: Option<Checkpoint>,
 }
 
 /// What fine-tuning found.
 #[derive(Clone, Debug)]
 pub struct Finetuned {
-    /// Base and head of the best epoch.
+    /// Backbone and head of the best epoch.
     pub model: TunedModel,
     /// Epochs of the head alone.
     pub warmup: Vec<EpochStats>,
@@ -64,7 +64,7 @@ pub struct Finetuned {
     pub best_epoch: usize,
 }
 
-/// Trains the head on the features of the frozen base, then the end of the base with it, on the rows
+/// Trains the head on the features of the frozen backbone, then the end of the backbone with it, on the rows
 /// `training`; the best joint epoch by the rows `validation` is kept, or the head alone if none is better;
 /// without validation rows the last epoch.
 ///

@@ -133,7 +133,7 @@ impl Run {
         let params: &FinetuneParams = tuning.params.get();
         let epoch = self.done.epoch + 1;
         let batch_size = tuning.head.get().batch_size;
-        // A generator an epoch: a run that goes on needs no other state.
+        // A generator an epoch: a run that continues needs no other state.
         let mut rng = Pcg32::new(tuning.head.get().seed, epoch as u64);
         let mut order_rng = Pcg32::from_rng(&mut rng);
         let mut order = training.to_vec();
@@ -274,7 +274,7 @@ impl Run {
             tensors.extend(trained_weights(model, tuning));
             tensors.extend(head_tensors(&model.layers));
         }
-        // Its base is the one that the run is given again.
+        // Its backbone is the one that the run is given again.
         tensors.extend(head_tensors(&self.start.layers));
         tensors.extend(base_moments);
         tensors.extend(head_moments);

@@ -40,7 +40,7 @@ fn vector(name: &str, values: &[i64]) -> pb::TensorProto {
     }
 }
 
-/// A graph of a picture `x` of four dimensions.
+/// A graph of an image `x` of four dimensions.
 fn graph(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> pb::GraphProto {
     let dims = vec![Default::default(); 4];
     let tensor = pb::type_proto::Tensor {
@@ -126,7 +126,7 @@ fn an_axis_must_be_there() {
         let found = said_of(op, &[("axis", &[axis])]);
         assert_eq!(found.is_none(), is_right, "{op} {axis}: {found:?}");
     }
-    // Tokens behind a convolution, as vision transformers have them: [N, tokens, width].
+    // Tokens after a convolution, as vision transformers have them: [N, tokens, width].
     let tokens = |axis: i64| {
         let nodes = vec![
             node("Reshape", &["x", "shape"], "flat", &[]),
