@@ -1,4 +1,4 @@
-//! How fast a backbone runs on this machine.
+//! Measures how fast a backbone runs on this machine.
 
 use std::path::Path;
 use std::thread;
@@ -16,20 +16,20 @@ use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
 use crate::saved_model::SavedModel;
 
-/// Most numbers of threads that are measured in one run.
+/// Maximum number of thread counts measured in one run.
 const MOST_MEASURED: usize = 64;
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BenchConfig {
-    /// Which backbone, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one per core.
+    /// Thread counts to measure, each 1 to 1,024; if empty, 1 and the number of cores.
     #[serde(default)]
     pub threads: Vec<usize>,
-    /// How long each number of threads is measured, in seconds.
+    /// How long each thread count is measured, in seconds.
     #[serde(default = "default_seconds")]
     pub seconds: f64,
     /// Whether the report lists every layer.
@@ -41,11 +41,11 @@ fn default_seconds() -> f64 {
     3.0
 }
 
-/// Runs the backbone, or the saved model, on a made-up image again and again: with each number of threads for
+/// Runs the backbone or saved model repeatedly on a synthetic image: with each thread count for
 /// [`seconds`](BenchConfig::seconds), then layer by layer on one thread.
 ///
 /// # Errors
-/// [`Error::Parameter`] for no threads or no time; those of [`Backbone::open`] and [`SavedModel::open`].
+/// [`Error::Parameter`] for zero threads or zero time; those of [`Backbone::open`] and [`SavedModel::open`].
 pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = config.threads.clone();
@@ -137,7 +137,7 @@ enum Measured {
 }
 
 impl Measured {
-    /// Opens the model; also how long that took, until a first image could be run.
+    /// Opens the model; also returns the time until a first image could be run.
     fn open(params: &BackboneParams) -> Result<(Measured, Duration)> {
         let start = Instant::now();
         let path = Path::new(&params.model);
@@ -203,7 +203,7 @@ impl Measured {
     }
 }
 
-/// The session with an image in it, warm.
+/// A warmed-up session with an image as its input.
 fn warm(mut session: PictureSession) -> Result<PictureSession> {
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.
@@ -217,7 +217,7 @@ fn warm(mut session: PictureSession) -> Result<PictureSession> {
     Ok(session)
 }
 
-/// The speed of several sessions of `backbone`, each on a thread of its own.
+/// The speed of several sessions of `backbone`, each on its own thread.
 fn rate(backbone: &Measured, sessions: Vec<PictureSession>, time: Duration) -> Result<BenchRate> {
     let threads = sessions.len();
     let start = Instant::now();

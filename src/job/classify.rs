@@ -1,4 +1,4 @@
-//! The ImageNet classifier on images.
+//! Labels images with the ImageNet classifier.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct ClassifyConfig {
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -44,7 +44,7 @@ impl Default for ClassifyConfig {
 }
 
 /// Runs the classifier over all images and hands each result, probabilities in the order of the labels,
-/// to `sink`, in the order in which the images were given. Returns the number that could not be used.
+/// to `sink`, in the order of the given images. Returns the number of unusable images.
 ///
 /// # Errors
 /// Those of [`Classifier::open`]; [`crate::Error::NotFound`]; the first error of `sink`.

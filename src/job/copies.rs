@@ -1,4 +1,4 @@
-//! Images with the same bytes: in two classes, or in training and in what the training is judged by.
+//! Identical images in two classes, or in both training and validation or test.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,11 +8,11 @@ use crate::error::{Error, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::Progress;
 
-/// Warns of images of the store that are there with the same bytes in more than one class, and of those outside of
-/// training that are copies of training images. `splits` has the split of each row, if there are any.
+/// Warns of images in the store that are identical in more than one class, and of those outside training that are
+/// copies of training images. `splits` has the split of each row, if any.
 ///
 /// # Errors
-/// [`Error::Dataset`] in place of a warning if `strict`.
+/// [`Error::Dataset`] instead of a warning if `strict`.
 pub(super) fn check_copies(
     store: &FeatureStore,
     splits: &[Option<Split>],
@@ -37,7 +37,7 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     for (row, facts) in index.iter().enumerate() {
         groups.entry(&facts.source.sha256).or_default().push(row);
     }
-    // By their first images, so that examples are the same on every run.
+    // Sorted by their first images, so that examples are the same on every run.
     let mut groups: Vec<Vec<usize>> = groups.into_values().filter(|rows| rows.len() > 1).collect();
     groups.sort_unstable();
     let split = |row: usize| splits.get(row).copied().flatten();
@@ -79,7 +79,7 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     problems
 }
 
-/// How many images, and two of them.
+/// The number of images, and two examples.
 #[derive(Default)]
 struct Found {
     pictures: usize,

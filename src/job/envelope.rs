@@ -1,4 +1,4 @@
-//! What every job has around it: the first and the last event, and the configuration beside its output.
+//! Runs a job: emits its first and last event and writes the configuration beside its output.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,19 +10,19 @@ use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
 
-/// What a job is, for those who watch it.
+/// Description of a job for progress displays.
 #[derive(Clone, Debug, Default)]
 pub struct JobCard {
-    /// Its name as on the command line, such as `fit`.
+    /// Its command-line name, such as `fit`.
     pub name: &'static str,
     /// Its output, if it has any.
     pub out: Option<PathBuf>,
-    /// The feature store that it works in, if any: its events are recorded there, see
+    /// The feature store in which it works, if any; its events are recorded there, see
     /// [`EVENTS_FILE`](super::EVENTS_FILE).
     pub store: Option<PathBuf>,
     /// Its configuration.
     pub config: serde_json::Value,
-    /// The sentence that tells a user who stopped it how to continue.
+    /// Tells a user who stopped it how to resume, in one sentence.
     pub resume: String,
 }
 
@@ -31,7 +31,7 @@ impl JobCard {
     pub fn new(name: &'static str, config: &impl Serialize) -> JobCard {
         JobCard {
             name,
-            // By way of text, which has 0.01 where the nearest float32 is 0.0099999998. A configuration is plain
+            // Through text, which keeps 0.01 where the nearest float32 is 0.0099999998. A configuration is plain
             // data: what JSON cannot hold is not in it.
             config: serde_json::to_string(config)
                 .and_then(|text| serde_json::from_str(&text))
@@ -51,8 +51,8 @@ impl JobCard {
     }
 }
 
-/// Runs `job` between [`Event::Started`] and the event that tells how it ended. The job gets a progress
-/// that goes to `progress`, and into the store's record of events where the card names a store.
+/// Runs `job` between [`Event::Started`] and the event that tells how it ended. Its events go to `progress`, and into
+/// the event log of the store if the card names one.
 ///
 /// # Errors
 /// Those of the job.

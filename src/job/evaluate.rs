@@ -1,4 +1,4 @@
-//! A saved model scored on labelled images.
+//! Scores a saved model on labelled images.
 
 use std::path::{Path, PathBuf};
 
@@ -21,39 +21,39 @@ use crate::train::{ConfusionMatrix, first_of};
 pub struct EvaluateConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of images: class folders named as the model's classes.
+    /// Folder of images: class folders with the names of the model's classes.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
-    /// Only the images of this split, where the data set gives splits.
+    /// Use only the images of this split, if the data set has splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
-/// What an evaluation found.
+/// Result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Class names, in the order of the matrix.
     pub classes: Vec<String>,
     /// Mean cross-entropy in nats.
     pub loss: f32,
-    /// Who was taken for whom.
+    /// The confusion matrix.
     pub confusion: ConfusionMatrix,
-    /// Images that could not be used.
+    /// Number of unusable images.
     pub skipped: usize,
 }
 
-/// Runs the saved model over the data set and compares its first classes with the labels.
+/// Runs the saved model over the data set and compares its predictions with the labels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the data set has a class that the model does not know; [`Error::Dataset`] if no image
+/// [`Error::Mismatch`] if the data set has a class that the model does not have; [`Error::Dataset`] if no image
 /// can be used; those of [`SavedModel::open`], [`Dataset::open`] and [`check_losses`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
@@ -129,7 +129,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     Ok(evaluation)
 }
 
-/// Refuses a score over no images, or over too few of those that there were.
+/// Refuses a score over no images, or if too many images were lost.
 fn check_scored(
     config: &EvaluateConfig,
     root: &Path,
@@ -160,14 +160,14 @@ fn check_scored(
     }
 }
 
-/// What `probabilities` (one for each class) say of the image `path` of class `truth`.
+/// The prediction for the image `path` of class `truth`, from `probabilities` (one per class).
 pub(super) fn picture_scored(
     split: &str,
     path: &Path,
     truth: usize,
     probabilities: &[f32],
 ) -> Event {
-    /// Classes that are told of an image.
+    /// Number of classes reported per image.
     const TOP: usize = 5;
     Event::PictureScored {
         split: split.to_owned(),

@@ -19,27 +19,27 @@ use crate::progress::{Event, Phase, Progress};
 pub struct ExtractConfig {
     /// Folder of images: class folders, or unlabelled.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// Folder of the feature store.
     pub out: PathBuf,
-    /// Throw away what is in `out`.
+    /// Discard the contents of `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which backbone, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
 impl ExtractConfig {
-    /// What the job is, for those who watch it.
+    /// Description of the job for progress displays.
     pub fn card(&self) -> JobCard {
         JobCard::new("extract", self).with_output(&self.out, &self.out)
     }
@@ -55,13 +55,13 @@ impl ExtractConfig {
     }
 }
 
-/// Fills the feature store `config.out`, resuming from what is already there.
+/// Fills the feature store `config.out`, resuming an earlier run.
 ///
 /// # Errors
 /// Those of [`Dataset::open`], [`Backbone::open`] and [`crate::features::extract`].
 pub fn extract(config: &ExtractConfig, progress: &Progress) -> Result<FeatureStore> {
     let dataset = open_dataset(&config.source(), progress)?;
-    // Features need no training images; what trains on them will.
+    // Features need no training images; training on them does.
     for warning in dataset.check_training().unwrap_or_default() {
         progress.warn(warning);
     }
@@ -97,7 +97,7 @@ pub(super) fn run(
     Ok(store)
 }
 
-/// Fills a store by `fill`; if there is one of other settings in `out` and `replace` is asked for, in its place.
+/// Fills a store with `fill`; if `out` has a store with other settings and `replace` is set, replaces it.
 pub(super) fn or_replace(
     out: &Path,
     replace: bool,
@@ -117,7 +117,7 @@ pub(super) fn or_replace(
     }
 }
 
-/// A data set as a configuration names it.
+/// A data set as described in a configuration.
 pub(super) struct Source<'a> {
     pub root: &'a Path,
     pub labels: Option<&'a Path>,
@@ -126,7 +126,7 @@ pub(super) struct Source<'a> {
     pub allow_missing: bool,
 }
 
-/// Opens a data set, and tells what is in it and what is odd about it.
+/// Opens a data set, and reports its contents and problems.
 ///
 /// # Errors
 /// Those of [`Dataset::open`]; [`Error::Dataset`] if a part of it is missing that may not be.
@@ -155,7 +155,7 @@ pub(super) fn open_dataset(source: &Source, progress: &Progress) -> Result<Datas
     Ok(dataset)
 }
 
-/// [`open_dataset`] for a data set that is learned from.
+/// [`open_dataset`] for training.
 ///
 /// # Errors
 /// Those of [`open_dataset`] and [`Dataset::check_training`].
@@ -172,7 +172,7 @@ fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
     dataset.classes.iter().cloned().zip(counts).collect()
 }
 
-/// Warns of each class of the data set of whose images none is in the store.
+/// Warns of each class of the data set without an image in the store.
 fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Progress) {
     let mut used = vec![false; dataset.classes.len()];
     for class in store.index().iter().filter_map(|row| row.class) {

@@ -1,4 +1,5 @@
-//! Images → a model whose backbone has learned, too: frozen prefix, head alone, then jointly; saved, verified.
+//! Fine-tuning, from images to a saved and verified model: runs the frozen layers once, trains the head alone, then the
+//! end of the backbone with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use crate::train::{
     ValidFinetuneParams, ValidHeadParams,
 };
 
-/// Least time between two checkpoints: one of VGG16's last block has 113 MB.
+/// Minimum time between two checkpoints: one of VGG16's last block has 113 MB.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Configuration of [`finetune`].
@@ -38,30 +39,30 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 pub struct FinetuneConfig {
     /// Folder of images: class folders.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
-    /// Folder of the maps at the cut; by default beside the output, ending `.maps`.
+    /// Folder of the feature maps at the cut; by default beside the output, ending `.maps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<PathBuf>,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Cross-validate over this many folds first; 0 does not.
+    /// Number of cross-validation folds; 0 for none.
     #[serde(default)]
     pub folds: usize,
-    /// Which backbone, and where it ends; the name or path of the backbone, or a saved model.
+    /// The backbone (a name, a path or a saved model) and where it ends.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// How the images are divided.
+    /// How the images are split.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
@@ -76,12 +77,12 @@ pub struct FinetuneConfig {
 }
 
 impl FinetuneConfig {
-    /// What the job is, for those who watch it.
+    /// Description of the job for progress displays.
     pub fn card(&self) -> JobCard {
         JobCard::new("finetune", self).with_output(&self.output, &self.store())
     }
 
-    /// What the recipe `finetune` makes of the settings of `fit`.
+    /// The settings of the recipe `finetune`, from those of `fit`.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting cannot be taken over.
@@ -99,7 +100,7 @@ impl FinetuneConfig {
         Ok(taken)
     }
 
-    /// Folder of the maps at the cut.
+    /// Folder of the feature maps at the cut.
     pub fn store(&self) -> PathBuf {
         self.maps
             .clone()
@@ -107,22 +108,22 @@ impl FinetuneConfig {
     }
 }
 
-/// What fine-tuning found.
+/// Result of fine-tuning.
 #[derive(Debug)]
 pub struct FinetuneReport {
     /// The first layer that was trained.
     pub first_layer: String,
     /// Joint epochs.
     pub epochs: usize,
-    /// Loss and accuracy on the validation images of the head that was trained alone.
+    /// Loss and accuracy on the validation images after training the head alone.
     pub head_alone: Option<(f32, f32)>,
-    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; what was trained of the backbone
-    /// counts among the head's parameters.
+    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; the head's parameters include those
+    /// trained in the backbone.
     pub trained: TrainReport,
 }
 
-/// Runs the frozen prefix once over every image, trains the head alone, then the end of the backbone with it,
-/// saves, reloads and verifies; continues with what is already there.
+/// Runs the frozen layers once over every image, trains the head alone, then the end of the backbone with it, saves,
+/// reloads and verifies. Resumes an earlier run.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; those of [`TrainableTail::of`], [`super::extract()`] and [`train::finetune()`];
@@ -131,7 +132,7 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
     run(config, None, progress)
 }
 
-/// [`finetune`] with the result of its cross-validation, where it is known.
+/// [`finetune`] with the result of its cross-validation, if known.
 pub(super) fn run(
     config: &FinetuneConfig,
     known: Option<CrossValidation>,
@@ -181,20 +182,20 @@ pub(super) fn cross_validated(
     cross_validate(config, &prepared.tuning(config), config.folds, progress)
 }
 
-/// All that is there before the first step.
+/// The state before the first step.
 struct Prepared {
     head: ValidHeadParams,
     params: ValidFinetuneParams,
     backbone: Backbone,
     tail: TrainableTail,
-    /// Maps at the tail's cut.
+    /// Feature maps at the tail's cut.
     store: FeatureStore,
     labels: Vec<usize>,
     rows: Rows,
 }
 
 impl Prepared {
-    /// Checks the settings, and runs the frozen prefix over every image that has not been through it.
+    /// Checks the settings, and runs the frozen layers over every image that is not stored yet.
     fn open(config: &FinetuneConfig, progress: &Progress) -> Result<Prepared> {
         let head = config.head.clone().check()?;
         let params = config.finetune.clone().check()?;
@@ -274,8 +275,8 @@ impl Prepared {
     }
 }
 
-/// The backbone that is meant: that of a saved model is the one in its file, as far as it is there in float32. Else it
-/// is the one that the model was made of, whose SHA-256 comes with it.
+/// The backbone to train: for a saved model the one in its file if that is float32, otherwise the one from which the
+/// model was made, with its SHA-256.
 fn base_of(
     params: &BackboneParams,
     progress: &Progress,
@@ -284,7 +285,7 @@ fn base_of(
     if !path.is_file() {
         return Ok((params.clone(), None));
     }
-    // What is wrong with a file is said where it is opened as a backbone.
+    // Errors in the file are reported when it is opened as a backbone.
     let Ok(Some(saved)) = SavedModel::open_if_saved(path) else {
         return Ok((params.clone(), None));
     };
@@ -304,7 +305,7 @@ fn base_of(
         params.model, id.model
     ));
     let found = BackboneParams {
-        // What has no separator may be taken for a name.
+        // Without a separator it could be mistaken for a name.
         model: if is_path(&model) || !is_inside {
             model
         } else {
@@ -317,7 +318,7 @@ fn base_of(
     Ok((found, (!is_inside).then(|| id.sha256.clone())))
 }
 
-/// Fills the store of maps at the cut, and those of their augmented views.
+/// Fills the stores of feature maps at the cut, also for augmented views.
 fn run_prefix(
     config: &FinetuneConfig,
     extract_config: &ExtractConfig,
@@ -354,7 +355,7 @@ fn run_prefix(
     Ok(store)
 }
 
-/// What a checkpoint must agree in to be gone on with: parameters, images, divisions, and the maps.
+/// What must match to resume a checkpoint: parameters, images, splits, and feature maps.
 fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
     let Prepared { store, rows, .. } = prepared;
     let pictures: Vec<&str> = store

@@ -1,5 +1,4 @@
-//! One image at a time, asked for by a person: models stay loaded between questions, until their file
-//! changes.
+//! Labels one image at a time, interactively: models stay loaded until their file changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use crate::error::Result;
 use crate::pixels::{DecodeLimits, Picture};
 use crate::saved_model::SavedModel;
 
-/// What models say of one image.
+/// Predictions for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
     /// Its width in pixels.
@@ -42,7 +41,7 @@ impl Loaded {
     }
 }
 
-/// Labels images with a saved model and with the ImageNet classifier that is always at hand.
+/// Labels images with a saved model and with the built-in ImageNet classifier.
 #[derive(Default)]
 pub struct Labeller {
     own: Option<((PathBuf, Option<SystemTime>), Loaded)>,

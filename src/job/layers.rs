@@ -5,10 +5,10 @@ use crate::backbone::{
 };
 use crate::error::Result;
 
-/// A backbone's layers, and where it is cut.
+/// A backbone's layers, and its feature layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseLayers {
-    /// Every layer of the backbone, its classifier included.
+    /// Every layer of the backbone, including its classifier.
     pub summary: Summary,
     /// Indices of the layers whose outputs are the features; a cut that is not a layer's output is left out.
     pub cuts: Vec<usize>,
@@ -16,8 +16,8 @@ pub struct BaseLayers {
     pub pool: Pool,
     /// Height and width of the input in pixels.
     pub input_size: InputSize,
-    /// For each layer, the number of features of an image if the backbone is cut there; `None` where it cannot
-    /// be.
+    /// For each layer, the number of features per image if the backbone is cut there; `None` where that is
+    /// impossible.
     pub feature_len: Vec<Option<usize>>,
     /// For each layer, the parameters up to it.
     pub parameters: Vec<u64>,
@@ -26,7 +26,7 @@ pub struct BaseLayers {
 /// Lists the layers of the backbone `params`.
 ///
 /// # Errors
-/// Those of [`find`], and [`crate::Error::Parameter`] for a cut that is not there.
+/// Those of [`find`], and [`crate::Error::Parameter`] for a cut that does not exist.
 pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
     let found = find(&params.model)?;
     let layout = found.card.preprocess.layout;

@@ -1,5 +1,7 @@
-//! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
-//! rooms together, and returns what it found. Both programs start their work here and nowhere else.
+//! Jobs: one configuration in, one report out.
+//!
+//! Each combines the modules above and reports to a [`Progress`](crate::progress::Progress). Both programs start their
+//! work only here.
 
 pub mod augment_preview;
 

@@ -1,4 +1,4 @@
-//! What is in a data set, before anything is computed: its classes and splits, and what may be wrong with it.
+//! Overview of a data set before anything is computed: classes, splits, and possible problems.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::pixels::{Picture, read_file};
 use crate::progress::Cancel;
 
-/// A class with this many times the images of another makes the data set unbalanced.
+/// A data set is unbalanced if one class has this many times the images of another.
 const IMBALANCE: usize = 10;
 
 /// Fewer images than this in a class are too few to learn much from.
@@ -24,11 +24,11 @@ pub struct Listed {
     pub path: PathBuf,
     /// Index into [`Overview::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives it or that is drawn; `None` for an unlabelled image.
+    /// Its split, given by the data set or drawn; `None` for an unlabelled image.
     pub split: Option<Split>,
 }
 
-/// A data set as it was found; nothing was decoded.
+/// A scanned data set; nothing was decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// The folder to which all paths are relative.
@@ -41,12 +41,12 @@ pub struct Overview {
     pub pictures: Vec<Listed>,
     /// What was found but is not an image, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Sentences on what a user should know before training.
+    /// Warnings before training, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Overview {
-    /// Images of the class `class` in all splits.
+    /// Number of images of the class `class` in all splits.
     pub fn count(&self, class: usize) -> usize {
         self.counts
             .get(class)
@@ -54,7 +54,7 @@ impl Overview {
     }
 }
 
-/// Lists the data set of `config` and divides it as training will.
+/// Lists the data set of `config` and splits it as training will.
 ///
 /// # Errors
 /// Those of [`Dataset::open`] and [`divide`].
@@ -151,20 +151,20 @@ fn warnings(overview: &Overview) -> Vec<String> {
     warnings
 }
 
-/// Something odd about a data set's files.
+/// A problem with a data set's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The file is not an image that can be used; the reason as one clause.
     Unreadable(PathBuf, String),
-    /// The image has fewer pixels per side than the backbone takes: width and height.
+    /// The image is smaller than the backbone's input: width and height.
     Small(PathBuf, u32, u32),
-    /// Files with the same bytes; more than one class among them is a mistake of the labels, and more than
-    /// one split makes the scores too good.
+    /// Identical files; in more than one class they are labelling errors, in more than one split they inflate the
+    /// scores.
     Duplicates(Vec<PathBuf>),
 }
 
-/// Looks into every file of a data set, headers only, and hands what is odd to `sink`. An image whose
-/// shorter side has fewer than `least_side` pixels is small. Stops quietly if a stop is asked for.
+/// Reads the header of every file of a data set and passes problems to `sink`. An image whose shorter side has fewer
+/// than `least_side` pixels is small. Returns early if a stop is requested.
 pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();
     for picture in &overview.pictures {

@@ -21,23 +21,22 @@ pub struct PredictConfig {
     pub model: PathBuf,
     /// Images, and folders of images.
     pub images: Vec<PathBuf>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
-/// What a network said of one image.
+/// The output of a network for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PictureResult {
-    /// The image, as it was given or below the folder that was given.
+    /// The image, as given or below the given folder.
     pub path: PathBuf,
-    /// One value for each output, or why there is none.
+    /// One value per output, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
 }
 
-/// Runs the saved model over all images and hands each result to `sink`, in the order in which they
-/// were given; images of a folder are in path order. Returns the model's class names and the number of
-/// images that could not be used.
+/// Runs the saved model over all images and passes each result to `sink`, in the given order; images of a folder are in
+/// path order. Returns the model's class names and the number of unusable images.
 ///
 /// # Errors
 /// Those of [`SavedModel::open`] and [`Dataset::unlabelled`]; [`Error::Image`] if the parameters are strict;
@@ -71,7 +70,7 @@ pub fn predict(
     Ok((classes, skipped))
 }
 
-/// The images given one by one and those below the folders given, in that order.
+/// The given images and those below the given folders, in that order.
 pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Vec<PathBuf>> {
     progress.phase(Phase::Scan, None);
     let mut paths = Vec::new();
@@ -101,9 +100,8 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     Ok(paths)
 }
 
-/// Streams images through a network and hands the values to `sink` by their place, places in order.
-/// Results that come early wait; there are never more of them than the workers have in work. Returns the
-/// number of images that could not be used.
+/// Streams images through a network and passes the values to `sink` in input order. Early results wait; there are never
+/// more of them than images in progress. Returns the number of unusable images.
 pub(super) fn in_order(
     root: &Path,
     paths: &[PathBuf],
@@ -143,7 +141,7 @@ pub(super) fn in_order(
     Ok(skipped)
 }
 
-/// Emits what became of an image, and returns its values.
+/// Emits the outcome for an image, and returns its values.
 fn tell(
     outcome: Outcome,
     path: &Path,

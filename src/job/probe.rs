@@ -1,4 +1,4 @@
-//! Which layer's features do best for a data set: all candidates in one pass, a quick head on each.
+//! Finds the best feature layer for a data set: all candidates in one pass, a linear probe on each.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::pixels::Picture;
 use crate::progress::{Event, Phase, Progress};
 use crate::train::{self, HeadParams};
 
-/// Each cut network is run for about this long to measure its time per image, after one run to warm up.
+/// Each cut network is timed for about this long, after one warm-up run.
 const TIMING: Duration = Duration::from_millis(300);
 
-/// Runs that are timed at the most.
+/// Maximum number of timed runs.
 const TIMED_RUNS: usize = 20;
 
 /// Configuration of [`probe_layers`].
@@ -27,25 +27,25 @@ const TIMED_RUNS: usize = 20;
 pub struct ProbeConfig {
     /// Folder of images: class folders.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// Folder of the feature store; by default the data set's name, ending `.layers`, in the working folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
-    /// Throw away what is in `out`.
+    /// Discard the contents of `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which backbone; its cuts are the layers to try, by default such as all data passes through.
+    /// The backbone; its cuts are the layers to try, by default layers through which all data passes.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// Most layers to try where none is named.
+    /// Maximum number of layers to try if none is named.
     #[serde(default = "default_layers")]
     pub layers: usize,
     /// Folds of the cross-validation.
@@ -101,39 +101,39 @@ pub struct LayerScore {
     pub layer: String,
     /// Shape of its output before pooling, without the batch, channels last; `None` if it is not known.
     pub output_shape: Option<Vec<usize>>,
-    /// Number of values of one image's features.
+    /// Number of features per image.
     pub features: usize,
-    /// Share of all images whose class came first in the cross-validation, 0 to 1.
+    /// Cross-validated accuracy, 0 to 1.
     pub accuracy: f32,
     /// Sample standard deviation of the folds' accuracies.
     pub standard_deviation: f32,
-    /// Median time of one core from the input tensor to the features of one image, in milliseconds.
+    /// Median time on one core from the input tensor to the features of one image, in milliseconds.
     pub image_ms: f64,
     /// Size of the features of all images on disk.
     pub bytes: u64,
 }
 
-/// What [`probe_layers`] found.
+/// Result of [`probe_layers`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeReport {
     /// Name of the backbone.
     pub model: String,
     /// The layers in the order of execution.
     pub layers: Vec<LayerScore>,
-    /// Place of the layer with the highest accuracy, of equal ones the one with the least time.
+    /// Index of the layer with the highest accuracy, on a tie the fastest.
     pub best: usize,
     /// Images.
     pub images: usize,
     /// Folds of the cross-validation.
     pub folds: usize,
-    /// Accuracy of always saying the largest class: what a layer must beat.
+    /// Accuracy of always predicting the largest class: the baseline.
     pub largest_class: f32,
     /// The feature store with an array for each layer.
     pub store: PathBuf,
 }
 
-/// Extracts the features of all candidate layers in one pass over the images, and cross-validates a head
-/// on those of each, over the same folds.
+/// Extracts the features of all candidate layers in one pass over the images, and cross-validates a head on each, over
+/// the same folds.
 ///
 /// # Errors
 /// Those of [`super::extract()`] and of the training; [`Error::Parameter`].
@@ -204,7 +204,7 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
             classes,
             &fold_of,
             &head,
-            // Every epoch of every fold of every layer is more than anybody wants to know.
+            // Epoch events of every fold of every layer would be too many.
             &progress.muted(),
         )?;
         let time = time_a_picture(&extract_config.backbone, &part.cut, &store, progress)?;
@@ -264,7 +264,7 @@ fn output_shapes(backbone: &Backbone) -> Vec<(String, Option<Vec<usize>>)> {
         .collect()
 }
 
-/// Median time of one core from the input tensor to the features at `cut`.
+/// Median time on one core from the input tensor to the features at `cut`.
 fn time_a_picture(
     params: &BackboneParams,
     cut: &str,
@@ -290,7 +290,7 @@ fn time_a_picture(
     Ok(times[times.len() / 2])
 }
 
-/// Takes the first image that is at hand; any input does, but a true one is fairer to caches.
+/// Uses the first available image; any input works, but a real one is more representative for caches.
 fn prepare_first(session: &mut PictureSession, store: &FeatureStore) {
     let root = Path::new(&store.meta().dataset);
     for row in store.index().iter().take(3) {

@@ -1,4 +1,4 @@
-//! A saved model → the same in smaller numbers: int8 or float16, compared, saved, verified.
+//! Quantises a saved model to int8 or float16: compared, saved, verified.
 
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,12 @@ use crate::saved_model::{
 };
 use crate::train::{ConfusionMatrix, first_of};
 
-/// Images whose results are noted in the new model.
+/// Number of images whose outputs are recorded in the new model.
 const REFERENCE_IMAGES: usize = 8;
-/// Images on which layers are compared for what their rounding costs: those that it changes most.
+/// Number of images for measuring the cost of quantising each layer: those that change most.
 const SENSITIVITY_IMAGES: usize = 16;
-/// Largest difference of a probability between kinds of machines. Where one adds up a layer that stayed in floats
-/// in another order, a value after it may round to the next integer.
+/// Largest difference of a probability between kinds of machines. Where one sums a float layer in a different order, a
+/// later value may round to the next integer.
 const TOLERANCE: f32 = 0.02;
 
 /// Configuration of [`quantize`].
@@ -36,38 +36,38 @@ const TOLERANCE: f32 = 0.02;
 pub struct QuantizeConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of images: class folders named as the model's classes.
+    /// Folder of images: class folders with the names of the model's classes.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The new model, an ONNX file.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Make the weights float16 and nothing an integer.
+    /// Store the weights as float16 instead of quantising to integers.
     #[serde(default)]
     pub float16: bool,
     /// How the ranges of the integers are chosen.
     #[serde(default)]
     pub calibration: Calibration,
-    /// Training images on which they are chosen, at most.
+    /// Maximum number of calibration images, taken from the training images.
     #[serde(default = "default_calibration_images")]
     pub calibration_images: usize,
     /// Layers that stay in floats.
     #[serde(default)]
     pub keep_float: Vec<String>,
-    /// Percent of the calibration images whose class may change before layers are kept in floats.
+    /// Percentage of calibration images whose class may change; above this, the most sensitive layers stay float32.
     #[serde(default = "default_max_loss")]
     pub max_loss: f64,
     /// Bits of a weight, 7 or 8.
     #[serde(default = "default_weight_bits")]
     pub weight_bits: u32,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -85,7 +85,7 @@ fn default_weight_bits() -> u32 {
 }
 
 impl QuantizeConfig {
-    /// What the job is, for those who watch it.
+    /// Description of the job for progress displays.
     pub fn card(&self) -> JobCard {
         JobCard {
             out: Some(self.output.clone()),
@@ -119,16 +119,16 @@ impl QuantizeConfig {
     }
 }
 
-/// How a model and the one that was made of it do on the same images.
+/// Comparison of a model and its quantised version on the same images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// Number of images.
     pub images: usize,
-    /// Share of them whose class came first, before and afterwards, 0 to 1.
+    /// Accuracy before and after, 0 to 1.
     pub accuracy: [f64; 2],
-    /// Mean cross-entropy before and afterwards, in nats.
+    /// Mean cross-entropy before and after, in nats.
     pub loss: [f64; 2],
-    /// Share of them that get the same first class before and afterwards.
+    /// Share of images with the same predicted class before and after.
     pub agreement: f64,
     /// Mean absolute difference of a probability.
     pub mean_abs_diff: f64,
@@ -136,33 +136,33 @@ pub struct Comparison {
     pub max_abs_diff: f32,
 }
 
-/// What quantising found.
+/// Result of quantisation.
 #[derive(Clone, Debug)]
 pub struct QuantizeReport {
-    /// What the weights are now.
+    /// Type of the weights.
     pub numbers: Numbers,
     /// Which images the models were compared on: `validation`, `test` or `all`.
     pub split: &'static str,
-    /// How the two models do on them.
+    /// The comparison on them.
     pub comparison: Comparison,
-    /// Number of layers with weights that could be integers; 0 for float16.
+    /// Number of quantisable layers with weights; 0 for float16.
     pub layers: usize,
-    /// Those that stayed in floats.
+    /// Layers that stayed in floats.
     pub float_layers: Vec<String>,
-    /// Sizes of the files before and afterwards.
+    /// File sizes before and after.
     pub bytes: [u64; 2],
     /// The new file.
     pub output: PathBuf,
-    /// What its verification found.
+    /// Its verification.
     pub verification: Verification,
 }
 
-/// Makes a model of smaller numbers of the saved model `config.model`, compares the two on images that were not
-/// trained on, writes it, reloads and verifies it.
+/// Quantises the saved model `config.model`, compares the two on images not used in training, writes the new one,
+/// reloads and verifies it.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; [`Error::Parameter`]; those of [`SavedModel::open`], [`Dataset::open`] and
-/// [`Quantizer::new`]; [`Error::NotSame`] if the saved file does not give the results that it should.
+/// [`Quantizer::new`]; [`Error::NotSame`] if the saved file does not give the recorded results.
 pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<QuantizeReport> {
     config.check()?;
     let model = SavedModel::open(&config.model)?;
@@ -250,14 +250,14 @@ fn quantized_event(
     }
 }
 
-/// The images of a data set, divided.
+/// The images of a data set, split.
 struct Pictures {
     dataset: Dataset,
-    /// Those on which ranges are chosen, and the model's class of each.
+    /// Calibration images, with the model's predicted class of each.
     calibration: Vec<(PathBuf, usize)>,
-    /// Those on which the models are compared, likewise.
+    /// Comparison images, likewise.
     compared: Vec<(PathBuf, usize)>,
-    /// What the latter are: `validation`, `test` or `all`.
+    /// Which images the latter are: `validation`, `test` or `all`.
     split: &'static str,
 }
 
@@ -327,7 +327,7 @@ impl Pictures {
     }
 }
 
-/// At most `count` of `items`, as far apart as can be: of each class as many as its share.
+/// At most `count` of `items`, evenly spaced, so that each class keeps its share.
 fn evenly<T: Clone>(items: &[T], count: usize) -> Vec<T> {
     let count = count.min(items.len());
     (0..count)
@@ -392,7 +392,7 @@ fn integers(
         }
     }
     let mut float: Vec<&str> = config.keep_float.iter().map(String::as_str).collect();
-    // The last layer is small, and its results are what people look at.
+    // The last layer is small, and its outputs are the visible result.
     if let Some(&last) = layers.last()
         && layers.len() > 1
         && !float.contains(&last)
@@ -439,14 +439,14 @@ fn integers(
     Ok((graph, kept, layers.len()))
 }
 
-/// How many images get another first class.
+/// Number of images whose predicted class changes.
 fn changed(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
     let first = |values: &Vec<f32>| first_of(aview1(values));
     let pairs = found.iter().zip(expected);
     pairs.filter(|(a, b)| first(a) != first(b)).count() as f64
 }
 
-/// The images whose outputs differ most from what is expected, with what is.
+/// The images whose outputs differ most from the expected ones, with the expected outputs.
 fn most_changed(
     tensors: &[Vec<f32>],
     found: &[Vec<f32>],
@@ -463,7 +463,7 @@ fn most_changed(
     (of(tensors), of(expected))
 }
 
-/// Runs both models on the same images. Also gives what the new one makes of some of them, one of each class in
+/// Runs both models on the same images. Also returns the new model's outputs for some of them, one of each class in
 /// turn.
 fn compare(
     config: &QuantizeConfig,
@@ -532,7 +532,7 @@ fn compare(
     Ok((comparison, references))
 }
 
-/// What is noted of an image; `None` if its file has gone.
+/// The reference record of an image; `None` if its file is gone.
 fn reference(root: &Path, path: &Path, probabilities: &[f32]) -> Option<ReferenceImage> {
     let (bytes, _) = read_file(&root.join(path)).ok()?;
     Some(ReferenceImage {

@@ -1,4 +1,4 @@
-//! The end that all ways of training share: results noted, file written, reloaded and compared.
+//! The last steps of every training job: record reference outputs, write the file, reload it and compare.
 
 use std::path::{Path, PathBuf};
 
@@ -21,13 +21,13 @@ use crate::train::Head;
 pub(super) struct Saving<'a, C> {
     /// The features on which the model was trained.
     pub store: &'a FeatureStore,
-    /// Rows of the store whose results are noted in the model.
+    /// Rows of the store whose outputs are recorded in the model.
     pub chosen: Vec<usize>,
-    /// The configuration that is written beside the model.
+    /// The configuration to write beside the model.
     pub config: &'a C,
     /// The model's file.
     pub output: &'a Path,
-    /// The head that was trained.
+    /// The trained head.
     pub head: &'a Head,
 }
 
@@ -52,9 +52,9 @@ pub(super) fn record_of(
     }
 }
 
-/// Notes what `model` gives for the chosen images, compares that with what was trained (`trained` gives
-/// the probabilities of rows of the store, `name` is what it is called), writes the model and its
-/// configuration, reloads and verifies it. Returns its size in bytes and what its verification found.
+/// Records the outputs of `model` for the chosen images, compares them with the trained network (`trained` returns the
+/// probabilities of rows of the store, `name` is its description), writes the model and its configuration, reloads and
+/// verifies it. Returns its size in bytes and its verification.
 ///
 /// # Errors
 /// [`Error::NotSame`] if one of the comparisons fails; those of writing and loading.
@@ -93,7 +93,7 @@ fn config_path(output: &Path) -> PathBuf {
     output.with_extension("run.toml")
 }
 
-/// Runs the chosen images through the whole model; those whose file is gone or changed are left out.
+/// Runs the chosen images through the whole model, without those whose file is gone or changed.
 fn run_references(
     model: &SavedModel,
     store: &FeatureStore,
@@ -116,7 +116,7 @@ fn run_references(
             .filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
         if let Some(bytes) = bytes {
             let probabilities = match run_picture(&mut session, &bytes, &path) {
-                // Larger than a program takes that is not told to.
+                // Larger than the default limit.
                 Err(Error::Image { .. }) => continue,
                 found => found?,
             };
@@ -139,7 +139,7 @@ fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Resul
 }
 
 /// Compares what was trained, by `trained` on the stored features, with the composed model on the images
-/// themselves: two ways that must lead to the same probabilities.
+/// themselves: both must give the same probabilities.
 fn compare_with_trained<C>(
     name: &str,
     trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
@@ -154,7 +154,7 @@ fn compare_with_trained<C>(
         );
         return Ok(());
     }
-    // float32: sums are formed in another order. float16: features were rounded to three digits.
+    // float32: sums are in a different order. float16: features were rounded to three digits.
     let tolerance = match saving.store.meta().dtype {
         Dtype::F32 => 1e-4,
         Dtype::F16 => 2e-2,

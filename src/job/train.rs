@@ -1,4 +1,4 @@
-//! Features on disk → a saved model.
+//! Trains a head on stored features and saves the model.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
-/// Images of the data set whose results are noted in the saved model.
+/// Number of images whose outputs are recorded in the saved model.
 const REFERENCE_IMAGES: usize = 8;
 
-/// How the rows are divided where the data set does not divide them.
+/// How rows are split if the data set has no splits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct SplitParams {
@@ -48,22 +48,22 @@ pub struct TrainConfig {
     pub features: PathBuf,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Cross-validate over this many folds first; 0 does not.
+    /// Number of cross-validation folds; 0 for none.
     #[serde(default)]
     pub folds: usize,
-    /// The cut whose features are used, of a store with several; by default all, side by side.
+    /// The feature layer to use, of a store with several; by default all, concatenated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// Name or path of the backbone that made the features; by default what the store says.
+    /// Name or path of the backbone that computed the features; by default what the store says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Stop where images with the same bytes are in two classes, or in training and elsewhere.
+    /// Stop if identical images are in two classes, or in training and another split.
     #[serde(default)]
     pub strict: bool,
-    /// How the rows are divided.
+    /// How the rows are split.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
@@ -72,13 +72,13 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// What the job is, for those who watch it.
+    /// Description of the job for progress displays.
     pub fn card(&self) -> JobCard {
         JobCard::new("train", self).with_output(&self.output, &self.features)
     }
 }
 
-/// What training found.
+/// Result of training.
 #[derive(Debug)]
 pub struct TrainReport {
     /// Class names.
@@ -87,7 +87,7 @@ pub struct TrainReport {
     pub head_parameters: usize,
     /// Parameters of the frozen backbone.
     pub base_parameters: u64,
-    /// The cross-validation, if one was asked for.
+    /// The cross-validation, if requested.
     pub cross_validation: Option<CrossValidation>,
     /// Scores on the training, validation and test rows; splits without rows are left out.
     pub scores: Vec<(Split, Score)>,
@@ -97,7 +97,7 @@ pub struct TrainReport {
     pub output: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// What its verification found.
+    /// Its verification.
     pub verification: Verification,
 }
 
@@ -147,8 +147,8 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     })
 }
 
-/// Trains and saves, without a cross-validation; the configuration beside the model is `written`, that of the job
-/// which the user started.
+/// Trains and saves, without a cross-validation; the configuration written beside the model is `written`, that of the
+/// job started by the user.
 pub(super) fn run(
     config: &TrainConfig,
     written: &impl Serialize,
@@ -212,7 +212,7 @@ pub(super) fn run(
     })
 }
 
-/// Refuses an output that is there already, or that cannot be one.
+/// Refuses an output that already exists or is invalid.
 pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     if output.is_dir() {
         return Err(Error::Parameter {
@@ -252,7 +252,7 @@ pub(super) fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Res
     })
 }
 
-/// The cross-validation that `config` asks for, if any.
+/// The cross-validation requested by `config`, if any.
 pub(super) fn cross_validate(
     config: &TrainConfig,
     store: &FeatureStore,
@@ -303,7 +303,7 @@ impl Rows {
     }
 }
 
-/// Divides the rows: as the data set says, else stratified and seeded.
+/// Splits the rows: as the data set says, else stratified and seeded.
 pub(super) fn partition(
     store: &FeatureStore,
     labels: &[usize],
@@ -325,8 +325,8 @@ pub(super) fn partition(
     })
 }
 
-/// Refuses a store that nothing can be learned from, and tells of images that make scores wrong: see
-/// [`check_copies`]. Classes without a training row are told of by whoever finds the images.
+/// Refuses a store that cannot be trained on, and warns of images that make scores wrong: see [`check_copies`]. Classes
+/// without a training row are reported when the data set is scanned.
 pub(super) fn check_divided(
     store: &FeatureStore,
     split: &SplitParams,
@@ -353,7 +353,7 @@ pub(super) fn check_divided(
     check_copies(store, &splits, strict, progress)
 }
 
-/// The rows that are trained on at some time: all of them in a cross-validation.
+/// Rows used for training at some point: all of them in a cross-validation.
 pub(super) fn rows_to_train_on(
     store: &FeatureStore,
     split: &SplitParams,
@@ -391,7 +391,7 @@ fn score(
     Ok(scores)
 }
 
-/// Emits what the head says of each image of a split.
+/// Emits the head's prediction for each image of a split.
 fn tell_pictures(
     fitted: &Fitted,
     store: &FeatureStore,
@@ -399,7 +399,7 @@ fn tell_pictures(
     (split, rows): (Split, &[usize]),
     progress: &Progress,
 ) -> Result<()> {
-    /// Rows whose probabilities are in memory at a time.
+    /// Number of rows whose probabilities are in memory at a time.
     const CHUNK: usize = 256;
     for chunk in rows.chunks(CHUNK) {
         let found = train::probabilities(&fitted.head, store.matrix(), chunk, progress)?;
@@ -427,7 +427,7 @@ pub(super) fn evaluated(split: Split, score: &Score, store: &FeatureStore) -> Ev
     }
 }
 
-/// What the record of a saved model says of its data and its head; the epochs are still to come.
+/// The part of a saved model's record about its data and head; the epochs are added later.
 pub(super) fn training_record(
     store: &FeatureStore,
     head: &HeadParams,
@@ -448,7 +448,7 @@ pub(super) fn training_record(
     }
 }
 
-/// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.
+/// Chooses the rows whose outputs are recorded: one of each class in turn, held-out rows first.
 pub(super) fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
     let classes = store.meta().classes.len();
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); classes];

@@ -1,17 +1,17 @@
-//! What a job takes from a backbone or a model: which tensor holds the features, and which the classifier.
+//! Reports which tensors of a backbone or model a job uses: the features and the classifier.
 
 use crate::backbone::{Backbone, Classifier, Pool};
 use crate::progress::Progress;
 use crate::report::grouped;
 use crate::saved_model::{OUTPUT, Record};
 
-/// Says once what `backbone` gives, what files beside it say, and what had to be guessed.
+/// Emits the features of `backbone`, what files beside it say, and what had to be guessed.
 pub(super) fn tell_backbone(backbone: &Backbone, progress: &Progress) {
     tell(progress, backbone.warnings(), backbone.notes());
     progress.info_once(of_backbone(backbone));
 }
 
-/// The same of a backbone that is used with its own classifier.
+/// The same for a backbone used with its own classifier.
 pub(super) fn tell_classifier(classifier: &Classifier, progress: &Progress) {
     tell(progress, classifier.warnings(), classifier.notes());
     progress.info_once(of_classifier(classifier));
@@ -26,7 +26,7 @@ fn tell(progress: &Progress, warnings: &[String], notes: &[String]) {
     }
 }
 
-/// The features of a backbone, and its classifier, which is left out.
+/// The features of a backbone, and its classifier, which is dropped.
 pub(super) fn of_backbone(backbone: &Backbone) -> String {
     let parts = backbone.parts().iter();
     let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();

@@ -1,4 +1,4 @@
-//! Images that wait to be classified: a bounded number, the oldest goes when there are too many.
+//! A bounded queue of images to classify; the oldest is dropped when it is full.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::features::Supply;
 
-/// How often whoever waits for an image looks whether to wait on.
+/// How often a waiting reader checks for a stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// First those that were there before, however many; then those that come, as many as there is room for.
+/// First all images that existed at the start; then arriving ones, up to the limit.
 pub(super) struct WaitingRoom {
     state: Mutex<State>,
     came: Condvar,
@@ -18,7 +18,7 @@ pub(super) struct WaitingRoom {
 }
 
 struct State {
-    /// There before the room opened, the last first.
+    /// Images that existed at the start, the last first.
     existing: Vec<PathBuf>,
     waiting: VecDeque<PathBuf>,
     taken: usize,
@@ -42,7 +42,7 @@ impl WaitingRoom {
         }
     }
 
-    /// Lets `picture` wait; returns the one that was dropped for it. One that waits already does not wait twice.
+    /// Queues `picture`; returns the one dropped for it. An image that is already queued is not queued twice.
     pub fn enter(&self, picture: PathBuf) -> Option<PathBuf> {
         let mut state = self.state();
         if state.waiting.contains(&picture) {
@@ -58,7 +58,7 @@ impl WaitingRoom {
         dropped
     }
 
-    /// Nobody comes any more.
+    /// No more images will arrive.
     pub fn close(&self) {
         self.state().closed = true;
         self.came.notify_all();
@@ -68,18 +68,18 @@ impl WaitingRoom {
         self.state().closed
     }
 
-    /// How many were dropped.
+    /// Number of dropped images.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked left the state whole: each change is one step.
+        // A panic cannot leave the state inconsistent: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes a waiting room when it goes out of scope, also by a panic: whoever waits there is let go.
+/// Closes the queue when it goes out of scope, also on a panic, so that readers stop waiting.
 pub(super) struct CloseOnDrop<'a>(pub &'a WaitingRoom);
 
 impl Drop for CloseOnDrop<'_> {

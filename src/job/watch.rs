@@ -1,7 +1,7 @@
-//! Images classified as they arrive in a folder, for as long as the program runs.
+//! Classifies images as they arrive in a folder, until the program is stopped.
 //!
 //! ```text
-//! folder ─► Arrivals ─► WaitingRoom (bounded, the oldest goes) ─► stream ─► sink, Trigger ─► file removed
+//! folder ─► Arrivals ─► WaitingRoom (bounded, drops the oldest) ─► stream ─► sink, Trigger ─► file removed
 //! ```
 
 use std::fs;
@@ -19,13 +19,13 @@ use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::grouped;
 
-/// How often it is looked whether the watch is to end.
+/// How often to check whether the watch is to end.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Least time between two warnings of one kind.
+/// Minimum time between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Most images that may wait.
+/// Maximum number of queued images.
 const MOST_WAITING: usize = 100_000;
 
 /// Configuration of [`watch`].
@@ -36,22 +36,22 @@ pub struct WatchConfig {
     pub folder: PathBuf,
     /// A saved model's file, or the name of a backbone with a classifier.
     pub model: PathBuf,
-    /// Take the images that are there already first.
+    /// First classify the images that already exist.
     #[serde(default)]
     pub existing: bool,
-    /// Remove each image when it is done with, classified or not.
+    /// Remove each image after processing, classified or not.
     #[serde(default)]
     pub delete: bool,
-    /// Images that may wait, 1 to 100,000; when there are more, the oldest is dropped.
+    /// Maximum number of queued images, 1 to 100,000; when there are more, the oldest is dropped.
     #[serde(default = "default_queue")]
     pub queue: usize,
-    /// When [`run`](Self::run) is run.
+    /// When to run [`run`](Self::run).
     #[serde(default)]
     pub triggers: Vec<Trigger>,
     /// The shell command that a trigger runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -60,55 +60,55 @@ fn default_queue() -> usize {
     64
 }
 
-/// What was found on one image.
+/// The prediction for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sighting {
     /// When it was classified.
     pub time: SystemTime,
-    /// The image, below the folder as it was given.
+    /// Path of the image, starting with the folder as given.
     pub path: PathBuf,
-    /// One probability for each class, or why there is none.
+    /// One probability per class, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
     /// Time to read, decode, resize and normalise.
     pub decode: Duration,
-    /// Time in the network.
+    /// Time of inference.
     pub infer: Duration,
-    /// The triggers that it set off, as they were given.
+    /// The triggers that fired, as given.
     pub triggers: Vec<String>,
     /// Images dropped since the watch began.
     pub dropped: u64,
 }
 
-/// What a watch did.
+/// Statistics of a watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WatchReport {
-    /// Images that were classified.
+    /// Number of classified images.
     pub classified: u64,
-    /// Files that could not be used.
+    /// Number of unusable files.
     pub unusable: u64,
-    /// Images dropped because too many waited.
+    /// Number of images dropped from the queue.
     pub dropped: u64,
-    /// Times that a trigger was set off.
+    /// Number of times that a trigger fired.
     pub triggered: u64,
 }
 
-/// One thing that a watch has to tell.
+/// A result of a watch.
 #[derive(Clone, Copy, Debug)]
 pub enum WatchLine<'a> {
-    /// What was found on an image, and the class names of the model that it went through.
+    /// The prediction for an image, and the class names of the model that made it.
     Picture(&'a [String], &'a Sighting),
     /// The model's file was replaced.
     Model(&'a ModelNews),
 }
 
-/// Classifies images as they arrive in a folder, until a stop is asked for, and hands each to `sink`, with the
-/// class names, in the order in which they are done. Memory does not grow: images that come faster than they
-/// are classified are dropped, the oldest first, and counted. When the model's file is replaced, the new one is
+/// Classifies images as they arrive in a folder, until a stop is requested, and passes each result to `sink`, with the
+/// class names, in the order of completion. Memory does not grow: when images arrive faster than they are classified,
+/// the oldest are dropped and counted. When the model's file is replaced, the new one is
 /// verified and used from the next image on; if it cannot be used, the old one stays.
 ///
 /// # Errors
-/// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is no
-/// error here.
+/// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is not
+/// an error here.
 pub fn watch(
     config: &WatchConfig,
     progress: &Progress,
@@ -138,7 +138,7 @@ pub fn watch(
     let start = |name: &str| std::thread::Builder::new().name(name.into());
     let cannot_start = |e| Error::io("start a thread for", &config.folder)(e);
     let (fed, streamed) = std::thread::scope(|scope| {
-        // However this ends, the threads must see it.
+        // The threads must notice the end in any case.
         let _ending = CloseOnDrop(&waiting);
         let feeder = start("tl-arrivals").spawn_scoped(scope, || {
             let _ending = CloseOnDrop(&waiting);
@@ -185,7 +185,7 @@ pub fn watch(
     }
 }
 
-/// Brings arriving files to the waiting room, until it is closed or a stop is asked for.
+/// Queues arriving files, until the queue is closed or a stop is requested.
 fn feed(
     mut arrivals: Arrivals,
     config: &WatchConfig,
@@ -238,7 +238,7 @@ fn feed(
 
 fn remove(path: &Path, progress: &Progress) {
     match fs::remove_file(path) {
-        // Whoever put it there may have taken it away, or written over it.
+        // The file may have been removed or overwritten.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             progress.warn(format!("{} cannot be removed: {error}", shown(path)));
         }
@@ -258,7 +258,7 @@ struct Desk<'a, S> {
 }
 
 impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
-    /// Tells what became of the model's file, in its place among the images.
+    /// Reports the replacement of the model's file, in order with the images.
     fn tell_of_model(&mut self) -> Result<()> {
         let mut news = self.model.news().into_iter();
         news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
@@ -303,8 +303,7 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
         self.settle(&sighting, &labels, fired.first().copied())
     }
 
-    /// Runs the command if a trigger was set off, and removes the image if that is asked for: after the
-    /// command, which may want to look at it.
+    /// Runs the command if a trigger fired, and removes the image if requested: after the command, which may need it.
     fn settle(
         &mut self,
         sighting: &Sighting,
