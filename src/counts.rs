@@ -1,0 +1,52 @@
+//! Numbers and counts as people read them.
+
+/// A number with separators: 14714688 as `14,714,688`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap_or_default())
+        .collect();
+    groups.join(",")
+}
+
+/// A number of things: `1 class`, `12 images`, `788,608 parameters`. `noun` is the singular.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let number_shown = grouped(number as u64);
+    if number == 1 {
+        return format!("{number_shown} {noun}");
+    }
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{number_shown} {stem}ies"),
+        None if noun.ends_with('s') => format!("{number_shown} {noun}es"),
+        None => format!("{number_shown} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (14_714_688, "14,714,688"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn nouns_follow_their_number() {
+        assert_eq!(count(1, "class"), "1 class");
+        assert_eq!(count(0, "class"), "0 classes");
+        assert_eq!(count(2, "probability"), "2 probabilities");
+        assert_eq!(count(788_608, "parameter"), "788,608 parameters");
+    }
+}
