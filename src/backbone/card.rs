@@ -24,9 +24,6 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The names on the command line.
-    pub const NAMES: [&'static str; 5] = ["avg", "max", "cls", "none", "flatten"];
-
     /// The name as on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,8 +74,7 @@ fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
     match is_plain_name(name) {
         true => Ok(()),
         false => Err(format!(
-            "its {what} {name:?} is no plain name: 1 to {MAX_NAME} letters, digits and - _ . that begin with a letter, \
-             a digit or _"
+            "its {what} {name:?} is not a plain name: 1 to {MAX_NAME} letters, digits, - _ and . starting with a letter, a digit or _"
         )),
     }
 }
@@ -187,7 +183,7 @@ impl ModelCard {
         check_name("file", &self.file)?;
         if !self.file.to_ascii_lowercase().ends_with(".onnx") {
             return Err(format!(
-                "its file {:?} does not end in .onnx; it must be the ONNX file beside the card",
+                "its file {:?} does not end in .onnx; it must be the ONNX file next to the card",
                 self.file
             ));
         }
@@ -196,14 +192,14 @@ impl ModelCard {
         }
         let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
         if !self.sha256.is_empty() && !is_hash {
-            return Err("its sha256 does not have 64 hexadecimal digits".into());
+            return Err("its sha256 is not 64 hexadecimal digits".into());
         }
         let is_address = |url: &&String| {
             let scheme = url.starts_with("http://") || url.starts_with("https://");
             scheme && url.chars().all(|c| c.is_ascii_graphic())
         };
         match self.urls.iter().find(|url| !is_address(url)) {
-            Some(url) => Err(format!("{url:?} is no address; one begins with https://")),
+            Some(url) => Err(format!("{url:?} is not a URL; it must start with https://")),
             None => Ok(()),
         }
     }

@@ -36,15 +36,12 @@ pub enum Preparation {
 }
 
 impl Preparation {
-    /// The names on the command line.
-    pub const NAMES: [&'static str; 5] = ["torch", "tf", "caffe", "raw", "unit"];
-
     /// What is done, in words.
     pub fn describe(self) -> &'static str {
         match self {
-            Preparation::Torch => "RGB, 0 to 1, ImageNet mean and deviation (torch)",
+            Preparation::Torch => "RGB, 0 to 1, ImageNet mean and standard deviation (torch)",
             Preparation::Tf => "RGB, -1 to 1 (tf)",
-            Preparation::Caffe => "BGR, 0 to 255 less the ImageNet mean (caffe)",
+            Preparation::Caffe => "BGR, 0 to 255, ImageNet mean subtracted (caffe)",
             Preparation::Raw => "RGB, 0 to 255 (raw)",
             Preparation::Unit => "RGB, 0 to 1 (unit)",
         }
@@ -132,8 +129,7 @@ pub(super) fn guess_card(
             let is_scaled = found.preprocess.scale < 0.1;
             if let Some((Preparation::Raw, reason)) = own.filter(|_| is_scaled) {
                 warnings.push(format!(
-                    "{} itself seems to prepare pictures of 0 to 255 (told {reason}), as {} does before; if its features \
-                     are poor, write a card with scale = 1",
+                    "{} seems to preprocess images of 0 to 255 itself (judging {reason}), in addition to {}; if accuracy is poor, write a card with scale = 1",
                     path.display(),
                     found.path.display()
                 ));
@@ -147,7 +143,7 @@ pub(super) fn guess_card(
         (None, None) => {
             let (preparation, reason) = own.unwrap_or_else(|| guess_by_producer(graph));
             warnings.push(format!(
-                "{} has no card ({} beside it); its pictures are prepared as {}, which is a guess {reason}",
+                "{} has no model card ({} next to it); preprocessing is {}, guessed {reason}",
                 path.display(),
                 path.with_extension("toml")
                     .file_name()
@@ -162,7 +158,7 @@ pub(super) fn guess_card(
         && stated != InputSize::from(size)
     {
         notes.push(format!(
-            "the input of {} has {stated} px, whatever the file beside it says",
+            "the input of {} is {stated} px, despite the file next to it",
             path.display()
         ));
     }
@@ -376,7 +372,7 @@ fn guess_by_producer(graph: &OnnxGraph) -> (Preparation, String) {
         _ => Preparation::Torch,
     };
     let reason = match producer {
-        "" => "(the usual one)".to_owned(),
+        "" => "(the most common)".to_owned(),
         name => format!("from the program that wrote it, {name}"),
     };
     (preparation, reason)

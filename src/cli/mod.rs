@@ -14,6 +14,7 @@ mod shell;
 mod signals;
 #[cfg(feature = "train")]
 mod training;
+mod values;
 #[cfg(target_os = "linux")]
 mod watch;
 
@@ -26,7 +27,7 @@ use self::args::{
     BenchArgs, ClassifyArgs, Cli, Command, PipelineArgs, PredictArgs, SummaryArgs, VerifyArgs,
 };
 pub(crate) use self::layers::configuration;
-use self::output::{Out, ResultWriter};
+use self::output::{Format, Out, ResultWriter};
 use self::render::{Manner, Verbosity};
 #[cfg(feature = "tui")]
 pub(crate) use self::settings::{Setting, settings};
@@ -53,7 +54,7 @@ pub fn main() -> u8 {
         Ok(()) => 0,
         Err(Error::Cancelled) => {
             if !quiet {
-                complain("stopped; run the same command again to go on");
+                complain("stopped; run the same command again to resume");
             }
             Error::Cancelled.exit_code()
         }
@@ -61,7 +62,7 @@ pub fn main() -> u8 {
         Err(error) => {
             complain(&format!("error: {error}"));
             if let Some(detail) = error.detail().filter(|_| verbose) {
-                complain(&format!("the engine said: {detail}"));
+                complain(&format!("engine message: {detail}"));
             }
             error.exit_code()
         }
@@ -169,7 +170,11 @@ fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
         images: args.images,
         pipeline: pipeline("predict", &args.pipeline)?,
     };
-    let format = if face.json { "jsonl" } else { &args.format };
+    let format = if face.json {
+        Format::Jsonl
+    } else {
+        args.format
+    };
     let mut writer = ResultWriter::new(format, args.top, None);
     let (_, skipped) = face.show(&JobCard::new("predict", &config), false, |progress| {
         let result = predict(&config, progress, |classes, result| {
@@ -186,7 +191,7 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
         return Err(Error::Parameter {
             name: "--save-plot",
             value: args.images.len().to_string(),
-            problem: "it takes one picture at a time".into(),
+            problem: "--save-plot takes a single image".into(),
         });
     }
     if let Some(path) = args
@@ -200,7 +205,11 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
         images: args.images.clone(),
         ..configuration_of_classify(&args)?
     };
-    let format = if face.json { "jsonl" } else { &args.format };
+    let format = if face.json {
+        Format::Jsonl
+    } else {
+        args.format
+    };
     let mut writer = ResultWriter::new(format, args.top, Some(usize::from(args.background)));
     let skipped = face.show(&JobCard::new("classify", &config), false, |progress| {
         let skipped = classify(&config, progress, |labels, result| {

@@ -18,13 +18,13 @@ use crate::report::{grouped, timestamp};
 /// Most full files to keep.
 const MOST_KEPT: usize = 1_000;
 
-/// Classify pictures as they arrive in a folder: one JSON line each.
+/// Watch a folder and classify images as they arrive, one JSON line each.
 ///
-/// A file is taken when its writer closes it, or when it is moved into the folder; names that start with a dot
-/// or end in .part or .tmp are unfinished. When pictures come faster than they are classified, the oldest that
-/// wait are dropped, and counted in `dropped`. Ends at SIGTERM or Ctrl-C with exit code 0; a command of --run that
-/// still runs has a second to end, then it is ended. For a camera, let
-/// another program write its frames into a folder in memory, and give --delete.
+/// A file is classified when its writer closes it or when it is moved into the folder; names that start with a dot or
+/// end in .part or .tmp are ignored as unfinished. If images arrive faster than they are classified, the oldest in
+/// the queue are dropped and counted in `dropped`. SIGTERM or Ctrl-C ends the watch with exit code 0; a --run command
+/// that is still running gets one second to finish. For a camera, let another program write frames to a folder in
+/// memory, and use --delete.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -35,53 +35,53 @@ Examples:
   ffmpeg -f v4l2 -i /dev/video0 -vf fps=2 /dev/shm/frames/%d.jpg &
   tl-batch watch /dev/shm/frames model.onnx --delete")]
 pub struct WatchArgs {
-    /// The folder in which pictures arrive; folders inside it are not watched.
+    /// Folder to watch; its subfolders are not watched.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// The saved model, or the name of a base with an ImageNet classifier. When its file is replaced, the new one is
-    /// verified and used; a line with `event: model` says so.
+    /// A saved model, or the name of a backbone with an ImageNet classifier. When the file is replaced, the new model
+    /// is verified and used, and a line with `event: model` reports it.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Take the pictures that are there already first, by name; none of them is dropped.
+    /// First classify the images that are already there, in order of name; none of them is dropped.
     #[arg(long)]
     pub existing: bool,
 
-    /// Remove each picture when it is done with, also those that are dropped or cannot be used.
+    /// Delete each image when done, including dropped and unusable ones.
     #[arg(long)]
     pub delete: bool,
 
-    /// Pictures that may wait to be classified [default: 64].
+    /// Maximum number of images waiting to be classified [default: 64].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<usize>,
 
-    /// How many classes a line lists, most probable first.
+    /// Number of classes to list per line, most probable first.
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[serde(skip)]
     pub top: usize,
 
-    /// Mark a picture whose class is more probable than this, and run the command of --run; may be given again.
+    /// Flag images whose probability for this class is above P, and run the --run command; repeatable.
     #[arg(long = "trigger", value_name = "CLASS>P")]
     pub triggers: Vec<Trigger>,
 
-    /// Shell command that a trigger runs, one at a time, with TL_PATH, TL_LABEL and TL_PROBABILITY set.
+    /// Shell command to run on a trigger, one at a time, with TL_PATH, TL_LABEL and TL_PROBABILITY set.
     #[arg(long, value_name = "COMMAND", requires = "triggers")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
 
-    /// Add the lines to this file rather than write them to standard output.
+    /// Append the lines to this file instead of writing to standard output.
     #[arg(short, long, value_name = "FILE")]
     #[serde(skip)]
     pub output: Option<PathBuf>,
 
-    /// Begin a new file when it is as large as this, such as 500K, 10M or 1G; the full one becomes FILE.1.
+    /// Start a new file at this size, such as 500K, 10M or 1G; the full one becomes FILE.1.
     #[arg(long, value_name = "SIZE", requires = "output", value_parser = bytes)]
     #[serde(skip)]
     pub rotate: Option<u64>,
 
-    /// Full files to keep.
+    /// Number of full files to keep.
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 5)]
     #[serde(skip)]
     pub keep: usize,
@@ -105,7 +105,7 @@ pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
         .and_then(|n| n.checked_mul(factor));
     found
         .filter(|&bytes| bytes > 0)
-        .ok_or_else(|| format!("`{text}` is no size; write one such as 500K, 10M or 1G"))
+        .ok_or_else(|| format!("`{text}` is not a size; write one such as 500K, 10M or 1G"))
 }
 
 /// One line.

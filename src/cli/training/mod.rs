@@ -14,6 +14,7 @@ pub use self::args::{
 use super::Face;
 use super::layers::configuration;
 use super::output::Out;
+use crate::counts::count;
 use crate::error::Result;
 use crate::job::{
     AugmentPreviewConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, JobCard,
@@ -114,8 +115,9 @@ fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
         return Ok(());
     }
     Out::new().line(format!(
-        "{}: {rows} pictures, each as it is and in {} views of {augment}",
+        "{}: {}, each with {} augmented views ({augment})",
         config.output.to_string_lossy(),
+        count(rows, "image"),
         config.augment.views.count(USUAL_VIEWS)
     ))
 }
