@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{DataFile, create_folder, open_to_read, parent, remove_file, rename_synced};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 use crate::progress::{Event, Phase, Progress};
 
 /// Least time between two events about the bytes that came.
@@ -79,8 +79,7 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
             http::transfer(url, &mut part, progress)?;
             // Bytes of an earlier run can be of another file: then once more, from the beginning.
             if resumed && !part.is_right(progress)? {
-                progress
-                    .warn("what an earlier run left does not fit; fetching it from the beginning");
+                progress.warn("the partial download does not match; restarting");
                 part.truncate(0)?;
                 http::transfer(url, &mut part, progress)?;
             }
@@ -176,7 +175,7 @@ impl<'a> Part<'a> {
             return Err(fail(
                 source,
                 format!(
-                    "this is another file ({} bytes, SHA-256 {found}) than the card describes ({} bytes, {})",
+                    "the file ({} bytes, SHA-256 {found}) is not the one that the card describes ({} bytes, {})",
                     self.length, self.wanted.bytes, self.wanted.sha256
                 ),
             ));
@@ -196,7 +195,7 @@ fn fail(source: &Source, problem: impl Into<String>) -> Error {
 fn copy(path: &Path, part: &mut Part, progress: &Progress) -> Result<()> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model file",
+            what: PathRole::ModelFile,
             path: path.to_owned(),
         });
     }

@@ -5,6 +5,8 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::counts::count;
+
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -65,14 +67,14 @@ pub enum Error {
     /// A path given by the user does not exist.
     #[error("{what} {} does not exist; check the path", shown(path))]
     NotFound {
-        /// What the path stands for: `data set`, `model`, `picture`.
-        what: &'static str,
+        /// What the path stands for.
+        what: PathRole,
         /// The path.
         path: PathBuf,
     },
 
     /// The data set cannot be used as it is.
-    #[error("data set {}: {}", shown(path), printable(problem))]
+    #[error("dataset {}: {}", shown(path), printable(problem))]
     Dataset {
         /// Its folder or CSV file.
         path: PathBuf,
@@ -81,7 +83,7 @@ pub enum Error {
     },
 
     /// An image cannot be used.
-    #[error("picture {}: {}", shown(path), printable(reason))]
+    #[error("image {}: {}", shown(path), printable(reason))]
     Image {
         /// The image.
         path: PathBuf,
@@ -110,7 +112,7 @@ pub enum Error {
     },
 
     /// A file could not be fetched.
-    #[error("cannot fetch {}: {}", printable(from), printable(problem))]
+    #[error("cannot download {}: {}", printable(from), printable(problem))]
     Download {
         /// Its address or path.
         from: String,
@@ -139,10 +141,10 @@ pub enum Error {
 
     /// A feature store has features of other settings.
     #[error(
-        "{what} of the feature store {}: expected {}, found {}; give another folder, or --force to replace this one",
+        "feature store {} was made with other settings: {what} is {}, not {}; use another folder, or --force to replace this one",
         shown(path),
-        printable(expected),
-        printable(found)
+        printable(found),
+        printable(expected)
     )]
     OtherFeatures {
         /// Its folder.
@@ -165,7 +167,11 @@ pub enum Error {
     },
 
     /// A parameter is out of its range.
-    #[error("{name} = {}: {}", printable(value), printable(problem))]
+    #[error(
+        "invalid value `{}` for {name}: {}",
+        printable(value),
+        printable(problem)
+    )]
     Parameter {
         /// Its name as on the command line.
         name: &'static str,
@@ -186,7 +192,7 @@ pub enum Error {
 
     /// The output is there already.
     #[error(
-        "{} exists already; give --force to replace it, or another name",
+        "{} already exists; use --force to overwrite it, or choose another name",
         shown(path)
     )]
     OutputExists {
@@ -196,7 +202,7 @@ pub enum Error {
 
     /// Another process works on the same output.
     #[error(
-        "{} is in use by another run; wait for it to end, or give another --out",
+        "{} is in use by another run; wait for it to finish, or use another --out",
         shown(path)
     )]
     InUse {
@@ -227,7 +233,7 @@ pub enum Error {
     },
 
     /// Images that the user named could not be used; the others were.
-    #[error("{pictures} of the pictures could not be used; see above")]
+    #[error("{} could not be used; see above", count(*pictures, "image"))]
     Unusable {
         /// How many.
         pictures: usize,
@@ -236,6 +242,43 @@ pub enum Error {
     /// The user asked for a stop.
     #[error("stopped")]
     Cancelled,
+}
+
+/// What a path given by the user stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathRole {
+    /// A folder of images.
+    Dataset,
+    /// A CSV file of paths and labels.
+    LabelFile,
+    /// A folder to watch.
+    Folder,
+    /// An image file.
+    Image,
+    /// A folder of stored features.
+    FeatureStore,
+    /// An ONNX file to load.
+    Model,
+    /// An ONNX file to copy.
+    ModelFile,
+    /// The folder of an output file.
+    OutputFolder,
+}
+
+impl std::fmt::Display for PathRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PathRole::Dataset => "dataset",
+            PathRole::LabelFile => "label file",
+            PathRole::Folder => "folder",
+            PathRole::Image => "image",
+            PathRole::FeatureStore => "feature store",
+            PathRole::Model => "model",
+            PathRole::ModelFile => "model file",
+            PathRole::OutputFolder => "output folder",
+        })
+    }
 }
 
 /// Holds a whole number that a user gave for `name` against its range.
@@ -258,10 +301,10 @@ fn hint(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded => {
-            "; make room and run the same command again: what is done is kept"
+            "; free some space and run the same command again: finished work is kept"
         }
         FileTooLarge => {
-            "; raise the limit on the size of a file (`ulimit -f`) and run the same command again: what is done is kept"
+            "; raise the file size limit (`ulimit -f`) and run the same command again: finished work is kept"
         }
         _ => "",
     }
@@ -285,7 +328,7 @@ impl Error {
             Error::Io { .. } | Error::Download { .. } => 1,
             Error::Parameter { .. } | Error::Config { .. } => 2,
             Error::NotFound {
-                what: "model" | "model file",
+                what: PathRole::Model | PathRole::ModelFile,
                 ..
             } => 4,
             Error::NotFound { .. }
@@ -359,7 +402,7 @@ mod tests {
                 source: std::io::Error::other(evil()),
             },
             Error::NotFound {
-                what: "model",
+                what: PathRole::Model,
                 path: path(),
             },
             Error::Dataset {
@@ -386,7 +429,7 @@ mod tests {
             },
             Error::OtherFeatures {
                 path: path(),
-                what: "cut",
+                what: "feature layer",
                 expected: evil(),
                 found: evil(),
             },
@@ -395,7 +438,7 @@ mod tests {
                 problem: evil(),
             },
             Error::Parameter {
-                name: "--cut",
+                name: "--feature-layer",
                 value: evil(),
                 problem: evil(),
             },

@@ -19,6 +19,9 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+/// Numbers and counts as text.
+pub(crate) mod counts;
+
 /// The error type: a variant for each mistake, an exit code for each kind of mistake.
 pub mod error;
 

@@ -137,7 +137,7 @@ pub fn open_own_below(folder: &Path, below: &Path, access: Access) -> io::Result
     let (file, facts) = regular(opened.map_err(clear)?)?;
     match access.writes() && system::names(&facts) > 1 {
         true => Err(refuse(
-            "it has a second name elsewhere (a hard link), so that writing it would change another file; remove it",
+            "it is a hard link, so writing to it would change another file; remove it",
         )),
         false => Ok(file),
     }
@@ -214,7 +214,7 @@ fn text(bytes: Vec<u8>, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| {
         Error::io("read", path)(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it is not text in UTF-8",
+            "it is not UTF-8 text",
         ))
     })
 }
@@ -263,7 +263,7 @@ fn refuse(problem: impl Into<String>) -> io::Error {
 }
 
 fn no_name() -> io::Error {
-    refuse("it is not the name of a file")
+    refuse("it is not a file name")
 }
 
 /// Says what the system means where its words are about something else.
@@ -305,7 +305,7 @@ mod system {
                 let flags = to_folder | OFlags::NOFOLLOW;
                 folder = openat(folder, name, flags, Mode::empty()).map_err(|e| match e {
                     Errno::LOOP | Errno::NOTDIR => {
-                        super::refuse("the folder that it is in is a link, or no folder; remove it")
+                        super::refuse("its parent is a link, or not a folder; remove it")
                     }
                     other => other.into(),
                 })?;
@@ -332,8 +332,7 @@ mod system {
     pub fn meaning(error: &io::Error) -> Option<&'static str> {
         match Errno::from_io_error(error)? {
             Errno::LOOP | Errno::MLINK => Some(
-                "it is a link, and the program's own files are not opened through links; remove it, or give the \
-                 path of the file itself",
+                "it is a link, and this program's own files are not opened through links; remove it, or give the path of the file itself",
             ),
             Errno::NXIO | Errno::ISDIR | Errno::NODEV => Some("it is not a regular file"),
             _ => None,

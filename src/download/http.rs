@@ -64,16 +64,16 @@ pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Resul
         let Some(&wait) = waits.next() else {
             let problem = match part.length {
                 0 => format!(
-                    "{reason}; without a network, give --from with a folder that has the file"
+                    "{reason}; without a network, use --from with a folder that has the file"
                 ),
                 length => format!(
-                    "{reason}; {length} of {} bytes are kept, run the same command again to go on",
+                    "{reason}; {length} of {} bytes are kept, run the same command again to resume",
                     part.wanted.bytes
                 ),
             };
             return Err(fail(&source, problem));
         };
-        progress.info(format!("{reason}; trying again"));
+        progress.info(format!("{reason}; retrying"));
         pause(wait, progress)?;
     }
     Ok(())
@@ -100,7 +100,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) if since.elapsed() < STALL => continue,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Broken::Connection("the server sends nothing".into()));
+                return Err(Broken::Connection("the server sends no data".into()));
             }
             // The sender ends without a message only after the last piece.
             Err(RecvTimeoutError::Disconnected) => break,
@@ -114,8 +114,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
                     return Err(Broken::ForGood(fail(
                         &source,
                         format!(
-                            "the server sends less than 1 kB a second; {} of {} bytes are kept, run the same command \
-                             again to go on, or give --from with another address",
+                            "the server sends less than 1 kB/s; {} of {} bytes are kept, run the same command again to resume, or use --from with another URL",
                             part.length, part.wanted.bytes
                         ),
                     )));
@@ -126,7 +125,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
                     return Err(Broken::ForGood(fail(
                         &source,
                         format!(
-                            "the server sends more ({sent} bytes and on) than the {} that the card says",
+                            "the server sends more ({sent} bytes or more) than the {} bytes in the card",
                             part.wanted.bytes
                         ),
                     )));
@@ -137,7 +136,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
     }
     if part.length < part.wanted.bytes {
         return Err(Broken::Connection(
-            "the connection ended before the file was whole".into(),
+            "the connection ended before the file was complete".into(),
         ));
     }
     Ok(())
@@ -193,7 +192,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
         }
         429 | 500..=599 => {
             return Err(Broken::Connection(format!(
-                "the server answers with status {}",
+                "the server returned status {}",
                 head.status
             )));
         }
@@ -201,7 +200,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
             return Err(Broken::ForGood(fail(
                 source,
                 format!(
-                    "the server answers with status {status}; try --from with a mirror, or get the file by other means"
+                    "the server returned status {status}; use --from with a mirror, or get the file another way"
                 ),
             )));
         }
@@ -220,7 +219,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
     // A server without ranges sends all again.
     if head.start > part.length {
         return Err(Broken::Connection(
-            "the server skips a part of the file".into(),
+            "the server skipped a part of the file".into(),
         ));
     }
     part.truncate(head.start)?;
@@ -257,7 +256,7 @@ fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Optio
     let response = match asked.call() {
         Ok(response) => response,
         Err(error) => {
-            send(Message::Broken(format!("no answer ({error})")));
+            send(Message::Broken(format!("no response ({error})")));
             return None;
         }
     };

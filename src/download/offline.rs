@@ -8,6 +8,6 @@ use crate::progress::Progress;
 pub(super) fn transfer(url: &str, _part: &mut Part, _progress: &Progress) -> Result<()> {
     Err(fail(
         &Source::Url(url.to_owned()),
-        "this program was built without the network; give --from with a folder that has the file",
+        "this program was built without network support; use --from with a folder that has the file",
     ))
 }
