@@ -60,14 +60,14 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     };
     if threads.len() > MOST_MEASURED {
         let value = format!("{} numbers", threads.len());
-        return Err(wrong("threads", value, "give at most 64"));
+        return Err(wrong("threads", value, "at most 64 are allowed"));
     }
     for &number in &threads {
-        in_range("threads", number, 1..=MOST_WORKERS)?;
+        in_range("--threads", number, 1..=MOST_WORKERS)?;
     }
     if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
         let value = config.seconds.to_string();
-        return Err(wrong("seconds", value, "must be more than 0, at most 3600"));
+        return Err(wrong("seconds", value, "must be above 0 and at most 3600"));
     }
     let (model, load) = Measured::open(&config.backbone)?;
     let time = Duration::from_secs_f64(config.seconds);
@@ -118,10 +118,10 @@ fn check_memory(model: &Measured, threads: usize) -> Result<()> {
     let needed = each.saturating_mul(threads as u64);
     match free_bytes() {
         Some(free) if needed > free => Err(Error::Parameter {
-            name: "threads",
+            name: "--threads",
             value: threads.to_string(),
             problem: format!(
-                "one takes {} for this model, and {} are free",
+                "each thread needs {} for this model, and {} are free",
                 gigabytes(each),
                 gigabytes(free)
             ),
@@ -238,7 +238,7 @@ fn rate(backbone: &Measured, sessions: Vec<PictureSession>, time: Duration) -> R
             .collect();
         let lost = || Error::Model {
             model: backbone.name(),
-            problem: "cannot be run: a thread of the measurement ended early".into(),
+            problem: "benchmark failed: a thread ended early".into(),
         };
         let runs = workers.into_iter().map(|w| w.join().map_err(|_| lost())?);
         runs.collect::<Result<Vec<_>>>()

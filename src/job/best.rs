@@ -79,7 +79,7 @@ pub fn best(config: &FitConfig, progress: &Progress) -> Result<BestReport> {
                     ..
                 }),
             ) if !tried.is_empty() => {
-                progress.warn(format!("recipe {} is left out: {error}", recipe.name()));
+                progress.warn(format!("skipping recipe {}: {error}", recipe.name()));
                 continue;
             }
             found => found?,
@@ -113,7 +113,7 @@ pub fn best(config: &FitConfig, progress: &Progress) -> Result<BestReport> {
     }
     let chosen = tried[leader].recipe;
     let known = tried[leader].cross_validation.clone();
-    progress.info(format!("recipe {} makes the model", chosen.name()));
+    progress.info(format!("winner: {}", chosen.name()));
     let config = chosen.applied_to(&config)?;
     let trained = match chosen {
         Recipe::Finetune => {
@@ -139,7 +139,7 @@ fn cross_validated(config: &FitConfig, progress: &Progress) -> Result<CrossValid
 
 fn out_of_time(recipe: Recipe, config: &FitConfig) -> String {
     format!(
-        "recipe {} is not tried: the {} of --budget are over",
+        "skipping {}: the --budget of {} is used up",
         recipe.name(),
         config.budget
     )

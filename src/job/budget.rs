@@ -34,7 +34,7 @@ impl FromStr for Budget {
         let wrong = || Error::Parameter {
             name: "--budget",
             value: text.to_owned(),
-            problem: "write a number of seconds, minutes or hours, such as 90s, 10m or 1h".into(),
+            problem: "write a time in seconds, minutes or hours, such as 90s, 10m or 1h".into(),
         };
         let unit = text.chars().last().ok_or_else(wrong)?;
         let seconds: u64 = match unit {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::counts::count;
 use crate::dataset::Split;
 use crate::error::{Error, Result, shown};
 use crate::features::FeatureStore;
@@ -23,7 +24,7 @@ pub(super) fn check_copies(
         if strict {
             return Err(Error::Dataset {
                 path: store.meta().dataset.clone().into(),
-                problem: format!("{problem}; --strict stops here"),
+                problem: format!("{problem} (an error because of --strict)"),
             });
         }
         progress.warn(problem);
@@ -62,17 +63,16 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(example) = mixed.example {
         problems.push(format!(
-            "{} pictures are in more than one class with the same bytes (for example, {}): leave each in one class",
-            mixed.pictures,
+            "{} in more than one class (for example, {}); keep each in one class",
+            count(mixed.pictures, "identical image"),
             named(example)
         ));
     }
     if let Some(example) = leaked.example {
         problems.push(format!(
-            "{} of the validation and test pictures {} the same bytes as training pictures (for example, {}): the \
-             scores are better than they would be on new pictures; take the copies out",
-            leaked.pictures,
-            if leaked.pictures == 1 { "has" } else { "have" },
+            "{} in the validation and test splits {} also in the training split (for example, {}), which inflates the scores; remove the copies",
+            count(leaked.pictures, "image"),
+            if leaked.pictures == 1 { "is" } else { "are" },
             named(example)
         ));
     }

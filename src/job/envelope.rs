@@ -36,7 +36,7 @@ impl JobCard {
             config: serde_json::to_string(config)
                 .and_then(|text| serde_json::from_str(&text))
                 .unwrap_or_default(),
-            resume: "run the same command again to go on".to_owned(),
+            resume: "run the same command again to resume".to_owned(),
             ..JobCard::default()
         }
     }

@@ -76,8 +76,14 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         return Err(Error::Dataset {
             path: config.dataset.clone(),
             problem: match config.split {
-                Some(split) => format!("it gives no pictures for {}; it has no such folder", split.name()),
-                None => "it has no labelled pictures; evaluation wants a folder for each class, or --labels".into(),
+                Some(split) => format!(
+                    "it has no images for {}: there is no such folder",
+                    split.name()
+                ),
+                None => {
+                    "it has no labelled images; evaluate needs one folder per class, or --labels"
+                        .into()
+                }
             },
         });
     }
@@ -150,7 +156,7 @@ fn check_scored(
         Some(first) if all == 0 => Err(Error::Dataset {
             path: config.dataset.clone(),
             problem: format!(
-                "none of its {} pictures can be used; the first, {}, {}",
+                "none of its {} images can be used; the first, {}, {}",
                 lost.len(),
                 shown(&first.path),
                 first.reason
@@ -205,10 +211,10 @@ pub(super) fn match_classes(
                     found: class.clone(),
                     hint: match known.iter().find(|k| name_key(k) == name_key(class)) {
                         Some(near) => format!(
-                            "rename it to `{}`, as the model calls it",
+                            "rename it to `{}`, the model's name for it",
                             shown(Path::new(near))
                         ),
-                        None => "the folders must have the names of the model's classes".into(),
+                        None => "folders must be named like the model's classes".into(),
                     },
                 })
         })

@@ -8,6 +8,7 @@ use super::copies::check_copies;
 use super::envelope::{JobCard, write_config};
 use super::uses;
 use crate::backbone::{Backbone, BackboneParams};
+use crate::counts::{count, grouped};
 use crate::dataset::{Dataset, Layout};
 use crate::error::{Error, Result, shown};
 use crate::features::{FeatureStore, PipelineParams, remove_store};
@@ -88,8 +89,9 @@ pub(super) fn run(
     let skipped = store.meta().errors;
     if skipped > 0 {
         progress.warn(format!(
-            "{skipped} of {} files could not be used; they are listed in {}",
-            skipped + store.meta().rows,
+            "skipped {} of {}; see {}",
+            grouped(skipped as u64),
+            count(skipped + store.meta().rows, "file"),
             shown(&config.out.join("errors.csv"))
         ));
     }
@@ -108,7 +110,7 @@ pub(super) fn or_replace(
         Err(Error::OtherFeatures { what, .. }) if replace => {
             let path = shown(out);
             progress.info(format!(
-                "{path} is replaced: its features are of another {what}"
+                "replacing {path}: its features were made with another {what}"
             ));
             remove_store(out)?;
             fill()
@@ -145,7 +147,7 @@ pub(super) fn open_dataset(source: &Source, progress: &Progress) -> Result<Datas
     if let (Some(problem), false) = (dataset.missing_part(), source.allow_missing) {
         return Err(Error::Dataset {
             path: source.labels.unwrap_or(source.root).to_owned(),
-            problem: format!("{problem}; give --allow-missing to go on without them"),
+            problem: format!("{problem}; use --allow-missing to continue without them"),
         });
     }
     progress.emit(Event::Scanned {
@@ -180,8 +182,7 @@ fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Prog
     }
     for (name, _) in dataset.classes.iter().zip(used).filter(|(_, used)| !used) {
         progress.warn(format!(
-            "the class `{}` has no picture that can be used: a model gets an output for it that never learns; mend its \
-             pictures, or take the class out",
+            "the class `{}` has no usable image: the model would have an output that never learns; fix its images, or remove the class",
             shown(Path::new(name))
         ));
     }

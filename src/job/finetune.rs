@@ -19,6 +19,7 @@ use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, Pool, TrainableTail, find_cut, hex_sha256, is_path,
 };
+use crate::counts::count;
 use crate::dataset::{self, Layout};
 use crate::disk;
 use crate::error::{Error, Result};
@@ -213,10 +214,10 @@ impl Prepared {
         let backbone = extract::open_backbone(&backbone_params, progress)?;
         if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
             return Err(Error::Mismatch {
-                what: format!("base of {}", config.backbone.model),
+                what: format!("backbone of {}", config.backbone.model),
                 expected: format!("{} with SHA-256 {expected}", backbone.id().model),
                 found: backbone.id().sha256.clone(),
-                hint: "give the base itself, by name or path".into(),
+                hint: "give the backbone itself, by name or path".into(),
             });
         }
         let tail = TrainableTail::of(
@@ -225,8 +226,8 @@ impl Prepared {
             config.finetune.train_batchnorm,
         )?;
         progress.info(format!(
-            "{} parameters of {} are trained, from {} on; all before {} is run once",
-            tail.trained_parameters(),
+            "training {} of {}, from {} on; the layers up to {} are frozen and run once per image",
+            count(tail.trained_parameters(), "parameter"),
             backbone.id().model,
             tail.first_layer,
             tail.cut
@@ -296,12 +297,12 @@ fn base_of(
     let is_inside =
         record.quantization.is_none() && cuts.all(|cut| find_cut(saved.graph(), cut).is_ok());
     let (model, which) = match is_inside {
-        true if record.training.finetune.is_some() => (params.model.clone(), ", as fine-tuned,"),
+        true if record.training.finetune.is_some() => (params.model.clone(), "fine-tuned "),
         true => (params.model.clone(), ""),
         false => (record.base_source(path)?, ""),
     };
     progress.info(format!(
-        "{} is a saved model: its base {}{which} is trained, with a new head",
+        "{} is a saved model: training its {which}backbone {} with a new head",
         params.model, id.model
     ));
     let found = BackboneParams {
@@ -389,9 +390,9 @@ fn cross_validate(
     let pictures = tuning.labels.len();
     if folds < 2 || folds > pictures {
         return Err(Error::Parameter {
-            name: "folds",
+            name: "--folds",
             value: folds.to_string(),
-            problem: format!("give 2 to {pictures} folds, or 0 for none"),
+            problem: format!("must be from 2 to {pictures}, or 0 for none"),
         });
     }
     let epochs = config.head.epochs + config.finetune.tune_epochs;

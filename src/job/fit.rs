@@ -112,9 +112,9 @@ pub(super) fn cross_validated(config: &FitConfig, progress: &Progress) -> Result
     let (store, _) = extracted(config, progress)?;
     let found = train::cross_validate(&train_config(config), &store, progress)?;
     found.ok_or_else(|| Error::Parameter {
-        name: "folds",
+        name: "--folds",
         value: config.folds.to_string(),
-        problem: "give at least 2".into(),
+        problem: "must be at least 2".into(),
     })
 }
 

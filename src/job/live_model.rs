@@ -191,14 +191,14 @@ impl<'a> LiveModel<'a> {
             Ok(None) => return,
             Ok(Some(sha256)) => {
                 let line = format!(
-                    "{} was replaced and verified; it is used from the next picture on",
+                    "{} was replaced and verified; using it from the next image on",
                     shown(self.path)
                 );
                 progress.info(line);
                 (Ok(sha256), None)
             }
             Err(error) => {
-                let line = format!("the new model cannot be used, the old one stays: {error}");
+                let line = format!("keeping the old model, the new one cannot be used: {error}");
                 (Err(line.clone()), Some(line))
             }
         };

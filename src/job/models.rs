@@ -110,7 +110,7 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
     if session.infer()?.iter().any(|value| !value.is_finite()) {
         return Err(Error::Model {
             model: card.name,
-            problem: "its features of a black picture are not finite numbers".into(),
+            problem: "its features of a black image are not finite numbers".into(),
         });
     }
     Ok(ModelFacts {
@@ -171,7 +171,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     if card.sha256.is_empty() || card.bytes == 0 {
         return Err(Error::Model {
             model: card.name,
-            problem: format!("its file cannot be fetched; get it by {}", card.source),
+            problem: format!("its file cannot be downloaded; get it by {}", card.source),
         });
     }
     let wanted = Wanted {
@@ -194,7 +194,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     let mut result = Err(Error::Model {
         model: card.name.clone(),
         problem: format!(
-            "its card has no address to fetch it from; get it by {}, or give --from",
+            "its card has no download URL; get it by {}, or use --from",
             card.source
         ),
     });
@@ -235,7 +235,7 @@ fn card_to_fetch(config: &FetchConfig) -> Result<(ModelCard, bool)> {
             return Err(Error::Model {
                 model: path.display().to_string(),
                 problem: format!(
-                    "its card is that of `{}`, not of `{}`; ask for that, or name the card's file after it",
+                    "its card is for `{}`, not `{}`; use that name, or rename the card's file",
                     card.name, config.name
                 ),
             });
@@ -256,7 +256,7 @@ fn source_within(base: &str, name: &str) -> Result<Source> {
         return Err(Error::Download {
             from: path.display().to_string(),
             problem: format!(
-                "it is a link to {}, which is not in the folder of --from; put the file itself there",
+                "it is a link to {}, which is outside the --from folder; put the file itself there",
                 shown(&file)
             ),
         });
@@ -370,10 +370,10 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     }
     if !is_plain_name(&format!("{}.onnx", card.name)) {
         return Err(Error::Parameter {
-            name: "name",
+            name: "--name",
             value: card.name.clone(),
             problem:
-                "a name has letters, digits and - _ . in it, and begins with a letter, a digit or _"
+                "a name consists of letters, digits, - _ and . and starts with a letter, a digit or _"
                     .into(),
         });
     }
@@ -386,7 +386,7 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
         return Err(Error::Model {
             model: config.file.display().to_string(),
             problem: format!(
-                "its card is that of another file (SHA-256 {}); give the right one with --card",
+                "its card describes another file (SHA-256 {}); give the right one with --card",
                 card.sha256
             ),
         });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::fit::FitConfig;
 use crate::backbone::hex_sha256;
+use crate::counts::{count, grouped};
 use crate::dataset::{Dataset, Split, divide};
 use crate::error::{Error, Result};
 use crate::pixels::{Picture, read_file};
@@ -121,9 +122,9 @@ fn warnings(overview: &Overview) -> Vec<String> {
     let sizes = (0..overview.classes.len()).map(|class| (overview.count(class), class));
     match overview.classes.len() {
         0 => warnings
-            .push("the pictures have no classes: put those of each class into a folder of its own, or give --labels".into()),
+            .push("the images have no classes; put the images of each class in its own folder, or use --labels".into()),
         1 => warnings.push(format!(
-            "there is one class only ({}): training wants two or more",
+            "only 1 class ({}); training needs at least 2",
             overview.classes[0]
         )),
         _ => {}
@@ -132,20 +133,25 @@ fn warnings(overview: &Overview) -> Vec<String> {
         && most >= IMBALANCE * least.max(1)
     {
         warnings.push(format!(
-            "{} has {most} pictures and {} only {least}: consider class-weights = balanced",
-            overview.classes[large], overview.classes[small]
+            "{} has {} and {} only {}: consider --class-weights balanced",
+            overview.classes[large],
+            count(most, "image"),
+            overview.classes[small],
+            grouped(least as u64)
         ));
     }
-    for (count, class) in sizes.filter(|&(count, _)| count < FEW) {
+    for (images, class) in sizes.filter(|&(images, _)| images < FEW) {
         warnings.push(format!(
-            "{} has {count} pictures only: add some",
-            overview.classes[class]
+            "{} has only {}; add more",
+            overview.classes[class],
+            count(images, "image")
         ));
     }
     let unheld = overview.counts.iter().all(|counts| counts[1] == 0);
     if overview.classes.len() > 1 && unheld {
         warnings.push(
-            "no picture is held out for validation: the accuracy will be that of training".into(),
+            "no images are held out for validation: only the training accuracy will be known"
+                .into(),
         );
     }
     warnings
@@ -258,8 +264,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "many has 50 pictures and one only 1: consider class-weights = balanced",
-                "one has 1 pictures only: add some"
+                "many has 50 images and one only 1: consider --class-weights balanced",
+                "one has only 1 image; add more"
             ]
         );
     }
@@ -282,7 +288,7 @@ mod tests {
         );
         assert!(
             matches!(&found[0], Finding::Unreadable(path, reason)
-                if path == Path::new("a/page.png") && reason.starts_with("is not a picture")),
+                if path == Path::new("a/page.png") && reason.starts_with("is not an image")),
             "{found:?}"
         );
         assert_eq!(found[1], Finding::Small("a/small.png".into(), 8, 8));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::uses;
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 use crate::features::{Listed, Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
@@ -88,7 +88,7 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
             paths.push(path.clone());
         } else {
             return Err(Error::NotFound {
-                what: "picture",
+                what: PathRole::Image,
                 path: path.clone(),
             });
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::copies::check_copies;
 use super::extract::{self, ExtractConfig};
 use crate::backbone::{Backbone, BackboneParams, Cuts, PictureSession, candidate_layers, find};
+use crate::counts::count;
 use crate::dataset::{self, Layout};
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, PipelineParams};
@@ -144,11 +145,11 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
         false => Err(Error::Parameter {
             name,
             value: value.to_string(),
-            problem: format!("give {least} or more"),
+            problem: format!("must be at least {least}"),
         }),
     };
-    in_range("layers", config.layers, 2)?;
-    in_range("folds", config.folds, 2)?;
+    in_range("--layers", config.layers, 2)?;
+    in_range("--folds", config.folds, 2)?;
     config.head.clone().check()?;
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
@@ -179,13 +180,13 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
     if folds < 2 {
         return Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "a class has one picture only; each needs two or more to be cross-validated"
-                .into(),
+            problem: "a class has only 1 image; cross-validation needs at least 2 per class".into(),
         });
     }
     if folds < config.folds {
         progress.warn(format!(
-            "the smallest class has {rarest} pictures, so there are {folds} folds"
+            "the smallest class has {}: using {folds} folds",
+            count(rarest, "image")
         ));
     }
     let fold_of = dataset::stratified_folds(&labels, folds, config.head.seed);
@@ -250,7 +251,7 @@ fn layers_to_try(config: &ProbeConfig) -> Result<Cuts> {
     let tensors = layers.into_iter().map(|layer| layer.tensor).collect();
     Cuts::several(tensors).ok_or_else(|| Error::Model {
         model: config.backbone.model.clone(),
-        problem: "it has no layer to cut at".into(),
+        problem: "it has no layer to take features from".into(),
     })
 }
 

@@ -12,6 +12,7 @@ use super::predict::in_order;
 use super::train::check_output;
 use super::uses;
 use crate::backbone::{Calibration, OnnxGraph, Quantizer, hex_sha256, with_float16_weights};
+use crate::counts::count;
 use crate::dataset::{Dataset, Layout, Split, divide};
 use crate::error::{Error, Result, shown};
 use crate::features::PipelineParams;
@@ -89,7 +90,7 @@ impl QuantizeConfig {
     pub fn card(&self) -> JobCard {
         JobCard {
             out: Some(self.output.clone()),
-            resume: "run the same command again; it begins anew".to_owned(),
+            resume: "run the same command again; it starts from the beginning".to_owned(),
             ..JobCard::new("quantize", self)
         }
     }
@@ -105,15 +106,15 @@ impl QuantizeConfig {
         };
         if !matches!(self.weight_bits, 7 | 8) {
             let bits = self.weight_bits.to_string();
-            return wrong("weight-bits", bits, "a weight has 7 or 8 bits");
+            return wrong("--weight-bits", bits, "must be 7 or 8");
         }
         if !(0.0..=100.0).contains(&self.max_loss) {
             let loss = self.max_loss.to_string();
-            return wrong("max-loss", loss, "it is a percentage, 0 to 100");
+            return wrong("--max-loss", loss, "must be a percentage from 0 to 100");
         }
         if self.calibration_images == 0 && !self.float16 {
-            let problem = "calibration wants one picture or more";
-            return wrong("calibration-images", "0".into(), problem);
+            let problem = "calibration needs at least 1 image";
+            return wrong("--calibration-images", "0".into(), problem);
         }
         Ok(())
     }
@@ -279,7 +280,9 @@ impl Pictures {
         if labelled.is_empty() {
             return Err(Error::Dataset {
                 path: config.dataset.clone(),
-                problem: "it has no labelled pictures; quantize wants a folder for each class, or --labels".into(),
+                problem:
+                    "it has no labelled images; quantize needs one folder per class, or --labels"
+                        .into(),
             });
         }
         let given: Vec<Option<Split>> = labelled.iter().map(|(sample, _)| sample.split).collect();
@@ -303,10 +306,10 @@ impl Pictures {
         let as_in_training = counts == trained_with;
         if !as_in_training {
             progress.info(format!(
-                "{} is not what the model was trained on ({} pictures); all of its {} pictures are compared",
+                "{} is not the dataset that the model was trained on ({}); comparing on all of its {}",
                 shown(&config.dataset),
-                trained_with.iter().sum::<usize>(),
-                labelled.len()
+                count(trained_with.iter().sum::<usize>(), "image"),
+                count(labelled.len(), "image")
             ));
         }
         let (split, compared) = match counts {
@@ -359,7 +362,7 @@ fn calibration_tensors(
     match tensors.is_empty() {
         true => Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "none of the pictures for calibration can be used".into(),
+            problem: "none of the calibration images can be used".into(),
         }),
         false => Ok(tensors),
     }
@@ -385,9 +388,9 @@ fn integers(
     for name in &config.keep_float {
         if !layers.contains(&name.as_str()) {
             return Err(Error::Parameter {
-                name: "keep-float",
+                name: "--keep-float",
                 value: name.clone(),
-                problem: format!("the layers that can be integers are {}", layers.join(", ")),
+                problem: format!("the layers that can be quantised are {}", layers.join(", ")),
             });
         }
     }
@@ -407,7 +410,7 @@ fn integers(
     if best.0 > config.max_loss {
         let (some, their_expected) = most_changed(tensors, &found, &expected);
         progress.info(format!(
-            "{:.1} % of the calibration pictures change their class; looking for layers to keep in floats",
+            "{:.1} % of the calibration images change class; looking for sensitive layers to keep in float32",
             best.0
         ));
         order =
@@ -428,8 +431,7 @@ fn integers(
     float.extend(order[..best.1 - given].iter().map(String::as_str));
     if best.0 > config.max_loss {
         progress.warn(format!(
-            "{:.1} % of the calibration pictures change their class, more than --max-loss {}; more \
-             --calibration-images or another --calibration may help",
+            "{:.1} % of the calibration images change class, more than --max-loss {}; more --calibration-images or another --calibration may help",
             best.0, config.max_loss
         ));
     }
@@ -510,7 +512,7 @@ fn compare(
     if images == 0 {
         return Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "none of its pictures can be used".into(),
+            problem: "none of its images can be used".into(),
         });
     }
     let count = images as f64;

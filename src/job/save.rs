@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::envelope::write_config;
 use crate::backbone::{Backbone, PictureSession, hex_sha256, is_path};
+use crate::counts::count;
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture, read_file};
@@ -69,8 +70,7 @@ pub(super) fn save_verified<C: Serialize>(
     let references = run_references(&model, saving.store, &saving.chosen, progress)?;
     if model.state_batch()? {
         progress.warn(
-            "two pictures at once do not give what each gives alone, as the base's graph is written; the saved model \
-             states that it takes one picture at a time"
+            "the backbone's graph gives other results for two images in a batch than for each alone, so the model is saved with a batch size of 1"
                 .to_owned(),
         );
     }
@@ -149,9 +149,8 @@ fn compare_with_trained<C>(
 ) -> Result<()> {
     let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
     if rows.is_empty() {
-        progress.info(
-            "no picture of the data set is at hand to compare with; the probe stands for them",
-        );
+        progress
+            .info("no images of the dataset are available; compared on the synthetic image only");
         return Ok(());
     }
     // float32: sums are in a different order. float16: features were rounded to three digits.
@@ -172,8 +171,8 @@ fn compare_with_trained<C>(
         name: format!("{name} on stored features"),
         ok: largest <= tolerance,
         detail: format!(
-            "largest difference {largest:.1e} over {} pictures",
-            rows.len()
+            "largest difference {largest:.1e} over {}",
+            count(rows.len(), "image")
         ),
         max_abs_diff: Some(largest),
     }));
@@ -183,9 +182,8 @@ fn compare_with_trained<C>(
     Err(Error::NotSame {
         path: saving.output.to_owned(),
         problem: format!(
-            "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
-             their features again",
-            rows.len()
+            "differs from the {name} by up to {largest:.1e} on {}; if images have changed, extract their features again",
+            count(rows.len(), "image")
         ),
     })
 }

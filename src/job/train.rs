@@ -12,7 +12,7 @@ use super::extract::open_backbone;
 use super::save::{Saving, record_of, save_verified};
 use crate::backbone::{Backbone, BackboneParams, Detail};
 use crate::dataset::{self, Split};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
@@ -126,10 +126,10 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     let backbone = open_backbone(&params, progress)?;
     if backbone.id().sha256 != id.sha256 {
         return Err(Error::Mismatch {
-            what: format!("base of the feature store {}", shown(&config.features)),
+            what: format!("backbone of the feature store {}", shown(&config.features)),
             expected: format!("{} with SHA-256 {}", id.model, id.sha256),
             found: backbone.id().sha256.clone(),
-            hint: "give the base that made the features with --model".into(),
+            hint: "give the backbone that computed the features with --model".into(),
         });
     }
     check_divided(
@@ -216,9 +216,9 @@ pub(super) fn run(
 pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     if output.is_dir() {
         return Err(Error::Parameter {
-            name: "output",
+            name: "--output",
             value: output.display().to_string(),
-            problem: "this is a folder; give the name of a file in it".into(),
+            problem: "this is a folder; give a file name".into(),
         });
     }
     if output.exists() && !force {
@@ -229,7 +229,7 @@ pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     let folder = crate::disk::parent(output);
     if !folder.is_dir() {
         return Err(Error::NotFound {
-            what: "output folder",
+            what: PathRole::OutputFolder,
             path: folder.to_owned(),
         });
     }
@@ -245,8 +245,7 @@ pub(super) fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Res
     Err(Error::Dataset {
         path: PathBuf::from(&store.meta().dataset),
         problem: format!(
-            "it has pictures of {} class ({}); training wants two or more, each in a folder of its own",
-            present.len(),
+            "it has only 1 class ({}); training needs at least 2, each in its own folder",
             names.join(", ")
         ),
     })
@@ -266,9 +265,9 @@ pub(super) fn cross_validate(
     }
     if folds < 2 || folds > labels.len() {
         return Err(Error::Parameter {
-            name: "folds",
+            name: "--folds",
             value: folds.to_string(),
-            problem: format!("give 2 to {} folds, or 0 for none", labels.len()),
+            problem: format!("must be from 2 to {}, or 0 for none", labels.len()),
         });
     }
     let head = config.head.clone().check()?;
@@ -339,8 +338,7 @@ pub(super) fn check_divided(
     if rows.training.is_empty() {
         return Err(Error::Dataset {
             path: PathBuf::from(&store.meta().dataset),
-            problem: "it has no pictures for training, only for validation and test; put training pictures into a \
-                      folder `train`"
+            problem: "it has validation and test images, but no training images; put training images in a folder `train`"
                 .into(),
         });
     }

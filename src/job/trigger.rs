@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
+use crate::counts::count;
 use crate::error::{Error, Result};
 use crate::progress::{Cancel, Progress};
 
@@ -39,8 +40,9 @@ impl FromStr for Trigger {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Trigger, String> {
-        let wrong =
-            || format!("`{text}` is no trigger; write one as CLASS>PROBABILITY, such as 'cat>0.9'");
+        let wrong = || {
+            format!("`{text}` is not a trigger; write it as CLASS>PROBABILITY, such as 'cat>0.9'")
+        };
         let (class, bound) = text.rsplit_once('>').ok_or_else(wrong)?;
         let (inclusive, bound) = match bound.strip_prefix('=') {
             Some(bound) => (true, bound),
@@ -174,7 +176,8 @@ impl TriggerRunner {
                 }
                 if left > 0 {
                     progress.warn(format!(
-                        "the watch ended before the command of --run was run for the last {left} of its pictures"
+                        "the watch ended before the --run command could run for the last {}",
+                        count(left, "image")
                     ));
                 }
             })
@@ -223,7 +226,7 @@ fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
         Err(error) => Some(format!("cannot be started: {error}")),
     };
     if let Some(problem) = problem {
-        progress.warn(format!("the command of --run {problem}"));
+        progress.warn(format!("the --run command {problem}"));
     }
     if task.delete {
         // If the file is gone, the command has taken it.

@@ -1,6 +1,7 @@
 //! Reports which tensors of a backbone or model a job uses: the features and the classifier.
 
 use crate::backbone::{Backbone, Classifier, Pool};
+use crate::counts::count;
 use crate::progress::Progress;
 use crate::report::grouped;
 use crate::saved_model::{OUTPUT, Record};
@@ -31,7 +32,7 @@ pub(super) fn of_backbone(backbone: &Backbone) -> String {
     let parts = backbone.parts().iter();
     let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();
     let pool = match backbone.id().pool {
-        Pool::Cls => ", the class token",
+        Pool::Cls => ", class token",
         _ => "",
     };
     line(
@@ -54,13 +55,10 @@ pub(super) fn of_classifier(classifier: &Classifier) -> String {
 pub(super) fn of_saved(record: &Record) -> String {
     let cut = &record.backbone.cut;
     let pool = match record.backbone.pool {
-        Pool::Cls => ", the class token",
+        Pool::Cls => ", class token",
         _ => "",
     };
-    let classes = match record.classes.len() {
-        1 => "1 class".to_owned(),
-        n => format!("{} classes", grouped(n as u64)),
-    };
+    let classes = count(record.classes.len(), "class");
     line(
         &format!("{}{pool}", one(&cut.to_string(), &record.feature_shape)),
         &format!("{OUTPUT} ({classes})"),

@@ -91,7 +91,7 @@ impl FromStr for Views {
             name: "--views",
             value: text.to_owned(),
             problem: format!(
-                "give a number from 1 to {MOST_VIEWS}, or live; --augment none leaves pictures as they are"
+                "must be from 1 to {MOST_VIEWS}, or live; --augment none turns augmentation off"
             ),
         })
     }
@@ -139,8 +139,7 @@ pub(super) fn attach_views(
             name: "--views",
             value: "live".into(),
             problem: format!(
-                "with {count} epochs there would be {count} views of each picture, and {MOST_VIEWS} is the most; give a \
-                 number of views, or fewer epochs"
+                "{count} epochs would need {count} views of each image, and at most {MOST_VIEWS} are possible; give a number of views, or use fewer epochs"
             ),
         });
     }

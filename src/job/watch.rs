@@ -114,7 +114,7 @@ pub fn watch(
     progress: &Progress,
     sink: impl FnMut(WatchLine) -> Result<()>,
 ) -> Result<WatchReport> {
-    in_range("queue", config.queue, 1..=MOST_WAITING)?;
+    in_range("--queue", config.queue, 1..=MOST_WAITING)?;
     config.pipeline.check()?;
     let model = LiveModel::open(&config.model, &config.triggers)?;
     model.tell(progress);
@@ -166,8 +166,7 @@ pub fn watch(
             Ok(feeder) => feeder.join().unwrap_or_else(|_| {
                 Err(Error::Dataset {
                     path: config.folder.clone(),
-                    problem: "the thread that watches it panicked; this is a fault of the program, please report it"
-                        .into(),
+                    problem: "the thread that watches it panicked; please report this bug".into(),
                 })
             }),
             Err(e) => Err(cannot_start(e)),
@@ -206,15 +205,15 @@ fn feed(
         match arrived.folder {
             FolderNews::None => {}
             FolderNews::Gone => progress.warn(format!(
-                "the folder {folder} was removed or renamed; waiting for it to come back"
+                "the folder {folder} was removed or renamed; waiting for it to return"
             )),
             FolderNews::MadeAnew => progress.warn(format!(
-                "the folder {folder} was made anew; watching the new one"
+                "the folder {folder} was recreated; watching the new one"
             )),
         }
         if let Some(found) = arrived.listed {
             progress.warn(format!(
-                "more files came at once than the system could tell of; {} were found by listing the folder",
+                "event queue overflowed: some events were missed; found {} by listing the folder",
                 grouped(found as u64)
             ));
         }
@@ -227,7 +226,7 @@ fn feed(
             }
             if may_warn() {
                 progress.warn(format!(
-                    "pictures come faster than they are classified: {} dropped so far",
+                    "images arrive faster than they are classified: {} dropped so far",
                     waiting.dropped()
                 ));
             }
@@ -240,7 +239,7 @@ fn remove(path: &Path, progress: &Progress) {
     match fs::remove_file(path) {
         // The file may have been removed or overwritten.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            progress.warn(format!("{} cannot be removed: {error}", shown(path)));
+            progress.warn(format!("cannot delete {}: {error}", shown(path)));
         }
         _ => {}
     }
@@ -320,7 +319,7 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
                 Ok(false) => {}
                 Err(()) => self
                     .progress
-                    .warn("the command of --run takes too long: it was left out for a picture"),
+                    .warn("the --run command takes too long: skipped it for an image"),
             }
         }
         if self.config.delete {
@@ -351,6 +350,6 @@ mod tests {
         let sink = |_: WatchLine| -> Result<()> { panic!("the clock is wrong") };
         let error = watch(&config, &Progress::silent(), sink).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("panicked while a result was taken"), "{said}");
+        assert!(said.contains("panicked while handling a result"), "{said}");
     }
 }

@@ -97,7 +97,7 @@ pub fn bench_text(report: &BenchReport) -> Text {
     ));
     if let Some(peak) = report.peak_gflops {
         text.line(format!(
-            "{:.3} GFLOP a picture; one core reaches {peak:.0} GFLOP/s in registers",
+            "{:.3} GFLOP per image; peak of one core: {peak:.0} GFLOP/s",
             report.gflop
         ));
     }
@@ -121,11 +121,11 @@ pub fn bench_text(report: &BenchReport) -> Text {
     text.add(&integers_text(report));
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     let memory = report.peak_memory_bytes.map_or(String::new(), |bytes| {
-        format!("; memory at most: {:.0} MiB", megabytes(bytes as f64))
+        format!("; peak memory: {:.0} MiB", megabytes(bytes as f64))
     });
     text.gap();
     text.line(format!(
-        "loaded in {:.0} ms; buffers: {:.1} MiB a thread{memory}",
+        "loaded in {:.0} ms; buffers: {:.1} MiB per thread{memory}",
         report.load_ms,
         megabytes(report.session_bytes as f64)
     ));
@@ -147,8 +147,10 @@ fn heat_text(heat: &BenchHeat) -> Text {
         parts.push(format!("{begin:.0} MHz before, {end:.0} MHz after"));
     }
     match heat.throttled {
-        Some(true) => parts.push("held back for heat or want of current: not its best".to_owned()),
-        Some(false) => parts.push("not held back".to_owned()),
+        Some(true) => {
+            parts.push("throttled by heat or under-voltage: slower than it could be".to_owned())
+        }
+        Some(false) => parts.push("not throttled".to_owned()),
         None => {}
     }
     match parts.is_empty() {
@@ -166,12 +168,12 @@ fn integers_text(report: &BenchReport) -> Text {
     };
     let gain = single.images_per_second / float.images_per_second;
     let verdict = match gain {
-        gain if gain < 1.05 => "int8 is not worth it on this machine",
-        _ => "int8 is worth it on this machine",
+        gain if gain < 1.05 => "int8 does not pay off on this machine",
+        _ => "int8 pays off on this machine",
     };
     text.gap();
     text.line(format!(
-        "{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)",
+        "{verdict}: {gain:.2}x the speed of the same layers in float32 ({:.1} images/s, 1 thread)",
         float.images_per_second
     ));
     text
@@ -239,11 +241,11 @@ mod tests {
         };
         let said = bench_text(&report(300.0, 150.0)).to_string();
         assert!(
-            said.contains("int8 is worth it on this machine: 2.00 times"),
+            said.contains("int8 pays off on this machine: 2.00 times"),
             "{said}"
         );
         let said = bench_text(&report(100.0, 120.0)).to_string();
-        assert!(said.contains("int8 is not worth it"), "{said}");
+        assert!(said.contains("int8 does not pay off"), "{said}");
     }
 
     #[test]
@@ -286,8 +288,8 @@ mod tests {
         for expected in [
             "net, input 3 x 8 x 8, avx2 kernels",
             "      2      300.0      6.60      7.25     10.00       150      75%",
-            "processor: 48 °C before, 81 °C after; held back for heat",
-            "loaded in 42 ms; buffers: 1.5 MiB a thread; memory at most: 64 MiB",
+            "processor: 48 °C before, 81 °C after; throttled by heat",
+            "loaded in 42 ms; buffers: 1.5 MiB per thread; peak memory: 64 MiB",
             "conv1 winograd           8 x 8 x 16     2.000 100.0%      150",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");

@@ -1,7 +1,7 @@
 //! Scores as tables.
 
 use super::table::Table;
-use super::{Text, printable};
+use super::{Text, grouped, printable};
 use crate::dataset::Split;
 use crate::train::{ClassScores, ConfusionMatrix, Score};
 
@@ -14,7 +14,7 @@ pub fn scores_table(scores: &[(Split, Score)]) -> Text {
     for (split, score) in scores {
         table.row([
             split.name().to_owned(),
-            score.rows.to_string(),
+            grouped(score.rows as u64),
             format!("{:.4}", score.loss),
             format!("{:.4}", score.accuracy),
         ]);

@@ -185,10 +185,10 @@ fn shorten(text: &str, characters: usize) -> String {
 fn to_image(picture: &Picture) -> Result<RgbImage> {
     RgbImage::from_raw(picture.width, picture.height, picture.rgb.clone()).ok_or_else(|| {
         Error::Mismatch {
-            what: "pixels of a picture".into(),
+            what: "pixels of an image".into(),
             expected: format!("{}x{} RGB", picture.width, picture.height),
             found: format!("{} bytes", picture.rgb.len()),
-            hint: "give three bytes a pixel".into(),
+            hint: "use three bytes per pixel".into(),
         }
     })
 }
@@ -221,7 +221,7 @@ mod tests {
         let count = |colour| plot.pixels().filter(|&&p| p == colour).count() as u32;
         assert_eq!(count(FIRST_BAR), PANEL_WIDTH * 3 / 4 * BAR_HEIGHT);
         assert_eq!(count(OTHER_BARS), PANEL_WIDTH / 10 * BAR_HEIGHT);
-        assert_eq!(count(Rgb([200, 0, 0])), 480 * 240, "the picture, reduced");
+        assert_eq!(count(Rgb([200, 0, 0])), 480 * 240, "the image, reduced");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Text;
 use super::table::Table;
+use crate::counts::count;
 
 /// More layers than this are counted, not named.
 const NAMED_LAYERS: usize = 8;
@@ -61,7 +62,7 @@ pub fn quantize_text(summary: &QuantizeSummary) -> Text {
     let mut text = table.text();
     text.gap();
     text.line(format!(
-        "{} pictures: the same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most",
+        "{} images: same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most",
         summary.split,
         summary.images,
         100.0 * summary.agreement,
@@ -77,13 +78,13 @@ pub fn quantize_text(summary: &QuantizeSummary) -> Text {
 fn layers_line(summary: &QuantizeSummary) -> String {
     let float = summary.float_layers;
     let kept = match float.len() {
-        0 => "none in floats".to_owned(),
-        n if n <= NAMED_LAYERS => format!("{n} in floats ({})", float.join(", ")),
-        n => format!("{n} in floats"),
+        0 => "none in float32".to_owned(),
+        n if n <= NAMED_LAYERS => format!("{n} in float32 ({})", float.join(", ")),
+        n => format!("{n} in float32"),
     };
     format!(
-        "{} layers in integers, {kept}",
-        summary.layers - float.len()
+        "{} in int8, {kept}",
+        count(summary.layers - float.len(), "layer")
     )
 }
 
@@ -110,8 +111,8 @@ mod tests {
         for line in [
             "accuracy   0.9500  0.9250  -2.50 points",
             "size, MB    16.00    4.00          25 %",
-            "validation pictures: the same class for 39 of 40 (97.5 %); probabilities differ by 0.0123 on average, 0.2500 at most",
-            "49 layers in integers, 1 in floats (dense)",
+            "validation images: same class for 39 of 40 (97.5 %); probabilities differ by 0.0123 on average, 0.2500 at most",
+            "49 layers in int8, 1 in float32 (dense)",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
