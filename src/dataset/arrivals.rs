@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::leftovers::is_leftover;
 use super::scan::is_plainly_other;
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 
 /// Endings of files that are still written and get another name when they are whole.
 const UNFINISHED: [&str; 6] = ["crdownload", "filepart", "part", "partial", "swp", "tmp"];
@@ -89,7 +89,7 @@ impl Arrivals {
     pub fn watch(folder: &Path) -> Result<Arrivals> {
         if !folder.exists() {
             return Err(Error::NotFound {
-                what: "folder",
+                what: PathRole::Folder,
                 path: folder.to_owned(),
             });
         }
@@ -125,7 +125,7 @@ impl Arrivals {
                 return Err(Error::Dataset {
                     path: self.folder.clone(),
                     problem: format!(
-                        "the folder was removed or renamed while it was watched, and did not come back within {} s",
+                        "the folder was removed or renamed while it was watched, and did not return within {} s",
                         AWAY.as_secs()
                     ),
                 });
@@ -242,7 +242,7 @@ fn start(folder: &Path) -> Result<State> {
     let fail = |e: Errno| match e {
         Errno::NOTDIR => Error::Dataset {
             path: folder.to_owned(),
-            problem: "is no folder; give the folder in which pictures arrive".into(),
+            problem: "it is not a folder; give the folder in which images arrive".into(),
         },
         other => Error::io("watch", folder)(other.into()),
     };
@@ -340,7 +340,7 @@ mod tests {
 
         fs::write(dir.path().join(".b.jpg.x1"), b"hidden").unwrap();
         fs::write(dir.path().join("c.jpg.part"), b"unfinished").unwrap();
-        fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
+        fs::write(dir.path().join("notes.txt"), b"no image").unwrap();
         fs::create_dir(dir.path().join("folder")).unwrap();
         fs::rename(dir.path().join(".b.jpg.x1"), dir.path().join("b.jpg")).unwrap();
         assert_eq!(names(arrivals.wait(LONG).unwrap()), ["b.jpg"]);
@@ -387,7 +387,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(2 * AWAY).unwrap();
         arrivals.state = State::Away(long_ago);
         let error = arrivals.wait(SHORT).unwrap_err().to_string();
-        assert!(error.contains("did not come back within 10 s"), "{error}");
+        assert!(error.contains("did not return within 10 s"), "{error}");
     }
 
     #[test]

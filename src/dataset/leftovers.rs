@@ -6,7 +6,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::layout::pictures_of;
+use crate::counts::count;
 use crate::error::shown;
 
 /// Folders of thumbnails, deleted files and the like, in lower case; those that begin with a dot are passed over
@@ -98,20 +98,20 @@ impl Leftovers {
     pub fn warnings(&self) -> Vec<String> {
         let folders = self.folders.iter().map(|(name, [folders, pictures])| {
             let held = match pictures {
-                0 => "no pictures in it".to_owned(),
-                n => format!("{} in it", pictures_of(*n)),
+                0 => "no images in it".to_owned(),
+                n => format!("{} in it", count(*n, "image")),
             };
             match folders {
-                1 => format!("the folder {name} is passed over: it is no class ({held})"),
-                n => format!("{n} folders {name} are passed over: they are no classes ({held})")
+                1 => format!("ignored the folder {name}: it is not a class ({held})"),
+                n => format!("ignored {n} folders {name}: they are not classes ({held})")
                     .replace("in it", "in them"),
             }
         });
         let mut warnings: Vec<String> = folders.collect();
         if self.files > 0 {
             warnings.push(format!(
-                "hidden files, whose names begin with a dot, are passed over ({})",
-                pictures_of(self.files)
+                "ignored hidden files, whose names start with a dot ({})",
+                count(self.files, "image")
             ));
         }
         warnings

@@ -35,7 +35,8 @@ pub use losses::{Loss, check_losses};
 pub(crate) use names::{name_key, path_of_bytes};
 pub use split::{Split, divide, stratified_folds, stratified_split};
 
-use crate::error::{Error, Result, shown};
+use crate::counts::{count, grouped};
+use crate::error::{Error, PathRole, Result, shown};
 
 /// One file that should be an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl Dataset {
     fn find(root: &Path, labels: Option<&Path>, layout: Layout) -> Result<Dataset> {
         if !root.exists() {
             return Err(Error::NotFound {
-                what: "data set",
+                what: PathRole::Dataset,
                 path: root.to_owned(),
             });
         }
@@ -133,14 +134,14 @@ impl Dataset {
         Err(Error::Dataset {
             path: root.to_owned(),
             problem: format!(
-                "no pictures were found in it{found}; put the pictures of each class into a folder of its own"
+                "no images found in it{found}; put the images of each class in its own folder"
             ),
         })
     }
 
     fn of_one_file(file: &Path) -> Result<Dataset> {
         let name = file.file_name().ok_or_else(|| Error::NotFound {
-            what: "data set",
+            what: PathRole::Dataset,
             path: file.to_owned(),
         })?;
         Ok(Dataset {
@@ -178,13 +179,17 @@ impl Dataset {
         }
         if !classes.is_empty() {
             return Some(format!(
-                "none of the files of {} in the list is there",
+                "none of the listed files of {} exists",
                 names::names_shown(classes.iter().map(String::as_str))
             ));
         }
         losses::is_much(*files, self.samples.len() + files).then(|| {
             let listed = self.samples.len() + files;
-            format!("{files} of {listed} files in the list are not there, more than a tenth")
+            format!(
+                "{} of {} do not exist, more than 10 %",
+                grouped(*files as u64),
+                count(listed, "listed file")
+            )
         })
     }
 
@@ -217,8 +222,7 @@ impl Dataset {
             return Err(Error::Dataset {
                 path: self.root.clone(),
                 problem: format!(
-                    "it has pictures for {} and none for training; put training pictures into a folder `train`, or, \
-                     if these folders are classes, give --layout classes",
+                    "it has {} images, but no training images; put training images in a folder `train`, or, if these folders are classes, use --layout classes",
                     given.join(" and ")
                 ),
             });
@@ -228,8 +232,7 @@ impl Dataset {
             .map(|class| {
                 let name = shown(Path::new(&self.classes[class])).to_string();
                 format!(
-                    "the class `{name}` has no training pictures, only others: the model gets an output for it that \
-                     never learns; add some, or take the class out"
+                    "the class `{name}` has no training images: the model will have an output that never learns; add some, or remove the class"
                 )
             })
             .collect())
@@ -244,18 +247,17 @@ impl Dataset {
             return Ok(());
         }
         let found = match &self.classes[..] {
-            [] => "its pictures have no classes".to_owned(),
+            [] => "its images have no classes".to_owned(),
             classes => format!(
-                "it has pictures of {} class only ({})",
-                classes.len(),
+                "it has only {} ({})",
+                count(classes.len(), "class"),
                 shown(Path::new(&classes.join(", ")))
             ),
         };
         Err(Error::Dataset {
             path: self.root.clone(),
             problem: format!(
-                "{found}, and {least} or more are wanted; put the pictures of each class into a folder of its own, or \
-                 give --labels"
+                "{found}, and at least {least} are needed; put the images of each class in its own folder, or use --labels"
             ),
         })
     }

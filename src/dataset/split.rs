@@ -60,15 +60,15 @@ pub fn stratified_split(
             return Err(Error::Parameter {
                 name,
                 value: share.to_string(),
-                problem: "it must be a share from 0 to below 1".into(),
+                problem: "must be from 0 to below 1".into(),
             });
         }
     }
     if validation + test >= 1.0 {
         return Err(Error::Parameter {
-            name: "validation-split",
+            name: "--validation-split",
             value: validation.to_string(),
-            problem: format!("with a test split of {test} nothing is left to train on"),
+            problem: format!("with a test split of {test}, nothing is left to train on"),
         });
     }
     let mut splits = vec![Split::Training; labels.len()];

@@ -81,7 +81,7 @@ pub(crate) fn decode(
     let mut warnings = Vec::new();
     if ImageFormat::from_path(path).is_ok_and(|named| named != format) {
         warnings.push(format!(
-            "is {}, though its name ends otherwise",
+            "is {}, despite the extension of its name",
             format_name(format)
         ));
     }
@@ -174,9 +174,7 @@ fn decode_as(
 fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
-        return Err(format!(
-            "is {width} x {height} pixels, so there is nothing to see"
-        ));
+        return Err(format!("is {width} x {height} pixels, so it is empty"));
     }
     if pixels > limits.max_pixels {
         return Err(format!(
@@ -258,14 +256,14 @@ fn composite(
 
 fn cut_off(format: ImageFormat) -> String {
     format!(
-        "is cut off: its {} data ends too early; copy it again",
+        "is truncated: its {} data ends too early; copy it again",
         format_name(format)
     )
 }
 
 fn too_much_memory(limits: &DecodeLimits) -> String {
     format!(
-        "takes more than {} MiB to decode; make it smaller",
+        "needs more than {} MiB to decode; make it smaller",
         limits.max_bytes >> 20
     )
 }
@@ -277,7 +275,7 @@ fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> St
         ImageError::Limits(_) => too_much_memory(limits),
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => cut_off(format),
         ImageError::Unsupported(e) => {
-            format!("is {name} of a kind that is not supported ({e}); save it anew")
+            format!("is an unsupported kind of {name} ({e}); save it again")
         }
         error => {
             let mut cause: &dyn std::error::Error = &error;
@@ -371,7 +369,7 @@ mod tests {
             let bytes = encode(ramp(), format);
             assert_eq!(
                 read(&bytes[..bytes.len() / 2], "a").unwrap_err(),
-                format!("is cut off: its {name} data ends too early; copy it again")
+                format!("is truncated: its {name} data ends too early; copy it again")
             );
         }
     }
@@ -397,7 +395,7 @@ mod tests {
     fn html_with_the_name_of_a_jpeg_is_not_a_picture() {
         assert_eq!(
             read(b"<!DOCTYPE html><title>404</title>", "cat.jpg").unwrap_err(),
-            "is not a picture (it starts like HTML)"
+            "is not an image (it starts like HTML)"
         );
     }
 
@@ -406,7 +404,10 @@ mod tests {
         let bytes = encode(ramp(), ImageFormat::Png);
         let picture = read(&bytes, "cat.jpg").unwrap();
         assert_eq!(picture.rgb, ramp().into_rgb8().into_raw());
-        assert_eq!(picture.warnings, ["is PNG, though its name ends otherwise"]);
+        assert_eq!(
+            picture.warnings,
+            ["is PNG, despite the extension of its name"]
+        );
         assert!(read(&bytes, "cat.PNG").unwrap().warnings.is_empty());
         assert!(read(&bytes, "cat").unwrap().warnings.is_empty());
     }
@@ -452,7 +453,7 @@ mod tests {
                 [0; 3].into()
             )
             .unwrap_err(),
-            "takes more than 1 MiB to decode; make it smaller"
+            "needs more than 1 MiB to decode; make it smaller"
         );
     }
 

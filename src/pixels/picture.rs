@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(measured, (picture.width, picture.height), "{name}");
         }
         let error = Picture::measure(&root.join("README.md")).unwrap_err();
-        assert!(error.to_string().contains("is not a picture"), "{error}");
+        assert!(error.to_string().contains("is not an image"), "{error}");
     }
 
     #[test]

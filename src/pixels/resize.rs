@@ -215,13 +215,13 @@ fn nearest(picture: &Picture, part: &Part, width: u32, height: u32) -> Vec<u8> {
 
 fn mismatch(picture: &Picture, width: u32, height: u32) -> Error {
     Error::Mismatch {
-        what: format!("resizing a picture to {width} x {height} pixels"),
+        what: format!("resizing an image to {width} x {height} pixels"),
         expected: format!(
             "sizes above 0 and 3 bytes for each of {} x {} pixels",
             picture.width, picture.height
         ),
         found: format!("{} bytes", picture.rgb.len()),
-        hint: "give a picture as it was decoded".into(),
+        hint: "give an image as it was decoded".into(),
     }
 }
 

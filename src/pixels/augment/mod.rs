@@ -220,22 +220,24 @@ impl FromStr for Augment {
             if name == "RandomFlip" {
                 let flip = FLIPS.iter().find(|(flip, _)| *flip == value);
                 augment.flip = flip.map(|(_, flip)| *flip).ok_or_else(|| {
-                    wrong("RandomFlip is horizontal, vertical or horizontal_and_vertical".into())
+                    wrong(
+                        "RandomFlip must be horizontal, vertical or horizontal_and_vertical".into(),
+                    )
                 })?;
                 continue;
             }
             let known = augment.ranges().map(|(name, _)| name);
             if !known.contains(&name) {
                 return Err(wrong(format!(
-                    "there is no {name}; there are RandomFlip, {}",
+                    "unknown layer {name}; use RandomFlip, {}",
                     known.join(", ")
                 )));
             }
             let value = value.parse::<f32>().ok();
             let value = value.filter(|v| (0.0..=1.0).contains(v));
-            let value = value.ok_or_else(|| wrong(format!("{name} takes a share from 0 to 1")))?;
+            let value = value.ok_or_else(|| wrong(format!("{name} must be from 0 to 1")))?;
             if name == "RandomZoom" && value == 1.0 {
-                return Err(wrong("RandomZoom takes a share below 1".into()));
+                return Err(wrong("RandomZoom must be below 1".into()));
             }
             augment.set(name, value);
         }
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(Augment::default().to_string(), "none");
         for (text, part) in [
             ("RandomShear=0.1", "RandomShear"),
-            ("RandomZoom=2", "RandomZoom takes"),
-            ("RandomFlip=0.5", "RandomFlip is"),
+            ("RandomZoom=2", "RandomZoom must"),
+            ("RandomFlip=0.5", "RandomFlip must"),
             ("RandomZoom", "NAME=RANGE"),
         ] {
             let error = text.parse::<Augment>().unwrap_err().to_string();

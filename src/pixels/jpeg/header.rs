@@ -145,7 +145,7 @@ impl JpegHeader {
             }
         }
         if !whole {
-            return Err("is cut off: its JPEG data ends too early; copy it again".into());
+            return Err("is truncated: its JPEG data ends too early; copy it again".into());
         }
         match (header.components.is_empty(), header.first_scan) {
             (true, _) => Err("is broken JPEG (it has no frame header)".into()),
@@ -173,11 +173,11 @@ impl JpegHeader {
             return Err("is broken JPEG (its frame header is too short)".into());
         };
         if bits != 8 {
-            return Err(unsupported(&format!("{bits} bits a sample")));
+            return Err(unsupported(&format!("{bits} bits per sample")));
         }
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
         if height == 0 {
-            return Err(unsupported("its height stands after the picture"));
+            return Err(unsupported("its height is stored after the image data"));
         }
         if width == 0 {
             return Err("is broken JPEG (its width is 0)".into());
@@ -318,7 +318,7 @@ impl JpegHeader {
 }
 
 fn unsupported(kind: &str) -> String {
-    format!("is JPEG of a kind that is not supported ({kind}); save it anew")
+    format!("is an unsupported kind of JPEG ({kind}); save it again")
 }
 
 #[cfg(test)]
