@@ -182,7 +182,7 @@ impl Attributes<'_> {
                     [top as usize, left as usize],
                     [bottom as usize, right as usize],
                 )),
-                _ => Err("its padding is not that of two dimensions".into()),
+                _ => Err("its padding is not two-dimensional".into()),
             },
             other => Err(format!("its padding is {other}")),
         }

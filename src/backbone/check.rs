@@ -73,8 +73,7 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         || tensor.data_location == Some(DataLocation::External as i32)
     {
         return Some(format!(
-            "the weights of `{name}` are kept in another file, and a saved model is one file: give the one that `fit` or \
-             `train` wrote"
+            "the weights of `{name}` are in another file, but a saved model is a single file; give the one that `fit` or `train` wrote"
         ));
     }
     let claimed = tensor
@@ -100,7 +99,7 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
     match claimed {
         Some(values) if u64::try_from(values) == Ok(found as u64) => None,
         _ => Some(format!(
-            "the tensor `{name}` says that it has the shape {:?} but has {found} values; the file is damaged",
+            "the tensor `{name}` has the shape {:?} but {found} values; the file is damaged",
             tensor.dims
         )),
     }
@@ -139,7 +138,7 @@ fn huge_fill(graph: &pb::GraphProto) -> Option<String> {
         let values = *shapes.get(node.input.get(place)?.as_str())?;
         (values > MOST_FILLED).then(|| {
             format!(
-                "the node `{}` ({}) makes a tensor of {values} values, which no base needs",
+                "the node `{}` ({}) creates a tensor of {values} values, too large for a backbone",
                 node.name, node.op_type
             )
         })
@@ -189,7 +188,7 @@ pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, Stri
     match (0..waits.len()).find(|&i| waits[i] > 0) {
         None => Ok(order),
         Some(i) => Err(format!(
-            "its nodes form a circle: `{}` ({}) waits for its own result",
+            "its graph has a cycle: `{}` ({}) depends on its own output",
             graph.node[i].name, graph.node[i].op_type
         )),
     }

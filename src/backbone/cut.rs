@@ -26,12 +26,12 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
         return Ok(node.outputs.first().cloned().unwrap_or_default());
     }
     let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-    let place = pick(&names, cut, "cut", graph.name())?;
+    let place = pick(&names, cut, "--feature-layer", graph.name())?;
     if place == 0 {
         return Err(Error::Parameter {
-            name: "cut",
+            name: "--feature-layer",
             value: cut.to_owned(),
-            problem: "this is the input; features come from a layer behind it".into(),
+            problem: "this is the input; features come from a layer after it".into(),
         });
     }
     Ok(layers[place].tensor.clone())
@@ -119,7 +119,7 @@ pub fn pooled(
             Pool::Flatten => (flattened(graph, tensor), vec![tokens * width]),
         }),
         [_, _, _] if pool == Pool::Cls => Err(Error::Parameter {
-            name: "pool",
+            name: "--pool",
             value: pool.name().to_owned(),
             problem: format!(
                 "`{tensor}` has feature maps, which have no class token; use avg, max, flatten or none"
@@ -146,8 +146,7 @@ pub fn pooled(
             })
         }
         _ => Err(graph.fail(format!(
-            "the tensor `{tensor}` has {} dimensions; features have two (one vector a picture), three (tokens) or \
-             four (feature maps): choose another --cut",
+            "the tensor `{tensor}` has {} dimensions; features have two (a vector per image), three (tokens) or four (feature maps); choose another --feature-layer",
             shape.len() + 1
         ))),
     }

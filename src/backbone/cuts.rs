@@ -27,7 +27,7 @@ impl TryFrom<OneOrMany> for Cuts {
     fn try_from(value: OneOrMany) -> std::result::Result<Cuts, &'static str> {
         match value {
             OneOrMany::One(cut) => Ok(Cuts(vec![cut])),
-            OneOrMany::Many(cuts) if cuts.is_empty() => Err("cut: give one layer or more"),
+            OneOrMany::Many(cuts) if cuts.is_empty() => Err("give at least one feature layer"),
             OneOrMany::Many(cuts) => Ok(Cuts(cuts)),
         }
     }
@@ -81,7 +81,7 @@ impl Cuts {
             let tensor = find_cut(graph, cut)?;
             if tensors.contains(&tensor) {
                 return Err(Error::Parameter {
-                    name: "cut",
+                    name: "--feature-layer",
                     value: cut.clone(),
                     problem: format!("`{tensor}` is given twice"),
                 });

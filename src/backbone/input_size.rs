@@ -64,7 +64,9 @@ impl FromStr for InputSize {
 
     fn from_str(text: &str) -> std::result::Result<InputSize, String> {
         let wrong = || {
-            format!("`{text}` is no size in pixels; give one number, or height x width as in 48x64")
+            format!(
+                "`{text}` is not a size in pixels; give one number, or height x width as in 48x64"
+            )
         };
         let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
         match text.split_once(['x', 'X', '×']) {
@@ -111,10 +113,10 @@ pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<
     let size = wanted.unwrap_or(card.input_size);
     if size.least() < card.min_size.max(1) || size.most() > LARGEST_INPUT {
         return Err(Error::Parameter {
-            name: "input-size",
+            name: "--input-size",
             value: size.to_string(),
             problem: format!(
-                "{} takes {} to {LARGEST_INPUT} pixels",
+                "{} accepts {} to {LARGEST_INPUT} pixels",
                 card.name,
                 card.min_size.max(1)
             ),
@@ -136,7 +138,7 @@ pub(crate) fn input_shape(
     };
     if channels.is_some_and(|c| c != 3) {
         return Err(graph.fail(format!(
-            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
+            "its input `{name}` has {} channels in the card's layout; an RGB image has 3",
             channels.unwrap_or(0)
         )));
     }

@@ -271,7 +271,7 @@ pub(super) fn pick(names: &[&str], wanted: &str, flag: &'static str, model: &str
         _ => {
             let close: Vec<&str> = matching.iter().take(6).map(|&i| names[i]).collect();
             wrong(format!(
-                "{} layers of {model} match ({}{}); give the whole name",
+                "{} layers of {model} match ({}{}); give the full name",
                 matching.len(),
                 close.join(", "),
                 if matching.len() > 6 { ", …" } else { "" }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_layer_is_picked_by_name_part_or_place_from_the_end() {
         let names = ["block1_conv", "block1_pool", "block2_conv", "block2"];
-        let pick = |wanted| pick(&names, wanted, "cut", "net");
+        let pick = |wanted| pick(&names, wanted, "--feature-layer", "net");
         let cases = [
             ("block2", 3),
             ("block1_pool", 1),

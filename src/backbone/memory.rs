@@ -78,7 +78,7 @@ pub(super) fn refusal(bytes: u64) -> Option<String> {
     let free = free_bytes()?;
     (bytes > free).then(|| {
         format!(
-            "it needs {} of memory a worker, {} are free; give a smaller --input-size or another model",
+            "it needs {} of memory per worker, and {} are free; use a smaller --input-size or another backbone",
             gigabytes(bytes),
             gigabytes(free)
         )

@@ -181,8 +181,7 @@ impl Backbone {
             && stated != size
         {
             warnings.push(format!(
-                "{} states pictures of {} pixels, its card of {}, which are taken; change `input-size` in the card, or \
-                 give --input-size",
+                "{} has an input of {} pixels, its card says {}; using the card; correct `input-size` in the card, or give --input-size",
                 found.graph.name(),
                 stated.sides(),
                 size.sides()
@@ -241,7 +240,7 @@ impl Backbone {
         let network = Network::load(&graph, input_shape).map_err(explained)?;
         if !is_free {
             warnings.push(format!(
-                "{} takes one picture at a time, as its graph is written; so will models that are saved on it",
+                "the graph of {} has a batch size of 1; so will models saved from it",
                 graph.name()
             ));
         }
@@ -402,8 +401,7 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
             Error::Engine {
                 model,
                 problem: format!(
-                    "the file does not say how large its pictures are, and with the usual {} pixels {problem}; give \
-                     the size that it was made for with --input-size",
+                    "the file does not say its input size, and with the default of {} pixels {problem}; give the right size with --input-size",
                     size.sides()
                 ),
                 detail,

@@ -106,7 +106,7 @@ impl Network {
     pub fn session(&self) -> Result<Session> {
         let state = self.plan.spawn().map_err(|e| Error::Engine {
             model: self.name.clone(),
-            problem: "no memory or thread could be had to run it; close other programs, or give fewer --workers"
+            problem: "not enough memory or threads to run it; close other programs, or use fewer --workers"
                 .to_owned(),
             detail: format!("{e:#}"),
         })?;
@@ -189,7 +189,7 @@ impl Session {
         Err(Error::Engine {
             model: self.name.clone(),
             problem: format!(
-                "{place} failed while a picture was run; export the model again, or give a --cut before it"
+                "{place} failed on an image; export the model again, or choose a --feature-layer before it"
             ),
             detail,
         })
@@ -226,14 +226,16 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     };
     let advice = match graph.operator_set() {
         version if version > NEWEST_KNOWN => format!(
-            "export the model with opset {NEWEST_KNOWN} or below (it is written in {version}), or give a --cut before \
-             it"
+            "export the model with opset {NEWEST_KNOWN} or below (this one has {version}), or choose a --feature-layer before it"
         ),
-        _ => "give a --cut before it, another --input-size, or export the model again".to_owned(),
+        _ => {
+            "choose a --feature-layer before it or another --input-size, or export the model again"
+                .to_owned()
+        }
     };
     Err(Error::Engine {
         model: graph.name().to_owned(),
-        problem: format!("{place} cannot be run in this form; {advice}"),
+        problem: format!("{place} is not supported in this form; {advice}"),
         detail,
     })
 }
@@ -241,7 +243,7 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
 /// How the sentences begin with which this program itself refuses a graph while the engine works on it.
 const OWN_WORDS: [&str; 5] = [
     "its input is too large",
-    "the tensor that `",
+    "the output of `",
     "the windows of `",
     "the weights of ",
     "there is not enough memory",
@@ -319,8 +321,7 @@ pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: 
     strict.err().unwrap_or_else(|| {
         let [_, a, b, c] = input_shape;
         graph.fail(format!(
-            "the shape of `{tensor}` for an input of {a}x{b}x{c} depends on the picture, so that it cannot be features; \
-             give another --cut"
+            "the shape of `{tensor}` for an input of {a}x{b}x{c} depends on the image, so it cannot be used as features; choose another --feature-layer"
         ))
     })
 }
@@ -432,7 +433,7 @@ fn check_constants(model: &mut InferenceModel) -> TractResult<()> {
                 let open = shape.iter().any(|dim| dim.to_i64().is_err());
                 ensure!(
                     sound || open,
-                    "the tensor that `{}` makes is too large: {}",
+                    "the output of `{}` is too large: {}",
                     node.name,
                     by(&shape)
                 );
@@ -455,7 +456,7 @@ fn check_tensors(model: &TypedModel) -> TractResult<()> {
             if let Some(shape) = output.fact.shape.as_concrete() {
                 ensure!(
                     !is_too_large(shape),
-                    "the tensor that `{}` makes is too large: {}",
+                    "the output of `{}` is too large: {}",
                     node.name,
                     by(shape)
                 );

@@ -120,7 +120,7 @@ impl Summary {
     /// [`crate::Error::Parameter`] if there is no such layer.
     pub fn unfreeze_from(&mut self, layer: &str) -> Result<()> {
         let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
-        let first = pick(&names, layer, "unfreeze-from", &self.model)?;
+        let first = pick(&names, layer, "--unfreeze-from", &self.model)?;
         self.layers[..first].iter_mut().for_each(Layer::freeze);
         Ok(())
     }

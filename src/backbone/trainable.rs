@@ -74,11 +74,11 @@ impl TrainableTail {
                 .find(|&&i| i > first && cut_before(&nodes, &constants, i).is_some());
             return Err(wrong(match next {
                 Some(&i) => format!(
-                    "nothing of {} would stay frozen; the first layer that can be trained is {}",
+                    "no layer of {} would stay frozen; the first layer that can be trained is {}",
                     graph.name(),
                     nodes[i].name
                 ),
-                None => format!("nothing of {} would stay frozen", graph.name()),
+                None => format!("no layer of {} would stay frozen", graph.name()),
             }));
         };
         let cannot_train_at = |at: usize| {
@@ -107,7 +107,7 @@ impl TrainableTail {
         let (net, weights) = compiler.finish(output)?;
         if !weights.iter().any(|w| w.trained) {
             return Err(wrong(
-                "there is no weight to train from this layer on".into(),
+                "there are no weights to train from this layer on".into(),
             ));
         }
         Ok(TrainableTail {
@@ -127,11 +127,11 @@ impl TrainableTail {
 
 fn cannot_train(node: &OnnxNode, deepest: Option<&OnnxNode>) -> String {
     let advice = match deepest {
-        Some(layer) => format!("; the deepest layer to train from is {}", layer.name),
+        Some(layer) => format!("; the earliest layer to train from is {}", layer.name),
         None => String::new(),
     };
     format!(
-        "training cannot pass through {}, an operator {}{advice}",
+        "cannot backpropagate through {}, an operator {}{advice}",
         node.name, node.op_type
     )
 }
@@ -170,7 +170,7 @@ fn find_layer(
         return match layers.len().checked_sub(count) {
             Some(i) if count > 0 => Ok(layers[i]),
             _ => Err(format!(
-                "{} has {} layers with weights; give 1 or more of them",
+                "{} has {} layers with weights; unfreeze at least 1 of them",
                 graph.name(),
                 layers.len()
             )),
@@ -197,7 +197,7 @@ fn find_layer(
             graph.name()
         )),
         [a, b, ..] => Err(format!(
-            "several layers of {} match ({}, {}, …); give the whole name",
+            "several layers of {} match ({}, {}, …); give the full name",
             graph.name(),
             nodes[a].name,
             nodes[b].name

@@ -17,7 +17,7 @@ use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
 use super::{BackboneParams, input_shape};
 use crate::disk::{parent, read, read_text};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 
 /// The backbone that is used where the user names none.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
@@ -176,7 +176,7 @@ pub fn known_model(name: &str) -> Result<KnownModel> {
     Err(Error::Model {
         model: name.to_owned(),
         problem: format!(
-            "no base of this name is known; use one of {}, or the path of an ONNX file",
+            "unknown backbone; use one of {}, or the path of an ONNX file",
             known.join(", ")
         ),
     })
@@ -246,7 +246,7 @@ pub fn find_file(
 ) -> Result<(FoundModel, Vec<u8>)> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model",
+            what: PathRole::Model,
             path: path.to_owned(),
         });
     }
@@ -340,7 +340,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
         return Err(Error::Model {
             model: name,
             problem: format!(
-                "the file is not the one that its card describes (SHA-256 {sha256}, expected {}); get it again",
+                "the file does not match its card (SHA-256 {sha256}, expected {}); download it again",
                 card.sha256
             ),
         });
@@ -352,12 +352,12 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
 fn missing(card: &ModelCard) -> Error {
     let way = match card.urls.is_empty() {
         false => format!(
-            "`tl-batch models fetch {}` gets them ({:.1} MB)",
+            "download them with `tl-batch models fetch {}` ({:.1} MB)",
             card.name,
             card.bytes as f64 / 1e6
         ),
         true => format!(
-            "put {} (from {}) into {} or another folder named by TL_MODELS",
+            "put {} (from {}) in {} or another folder listed in TL_MODELS",
             card.file,
             card.source,
             models_home().display()

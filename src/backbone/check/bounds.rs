@@ -55,7 +55,7 @@ fn most_nodes() -> Result<usize, String> {
     let number = text.trim().parse().ok().filter(|&number| number > 0);
     number.ok_or_else(|| {
         format!(
-            "{MOST_NODES_VARIABLE} is `{text}`; it takes a number of nodes, such as {MOST_NODES}"
+            "{MOST_NODES_VARIABLE} is `{text}`; it must be a number of nodes, such as {MOST_NODES}"
         )
     })
 }
@@ -66,14 +66,13 @@ fn count_excess(graph: &pb::GraphProto, most_nodes: usize) -> Option<String> {
     for (graph, depth) in graphs(graph) {
         if depth > MOST_NESTED {
             return Some(format!(
-                "it has graphs in nodes in graphs, more than {MOST_NESTED} deep"
+                "its subgraphs are nested more than {MOST_NESTED} deep"
             ));
         }
         nodes += graph.node.len();
         if nodes > most_nodes {
             return Some(format!(
-                "it has more than {most_nodes} nodes; if it comes from a source that you trust, set \
-                 {MOST_NODES_VARIABLE} to a larger number"
+                "it has more than {most_nodes} nodes; if you trust its source, set {MOST_NODES_VARIABLE} to a larger number"
             ));
         }
         for node in &graph.node {
@@ -81,7 +80,7 @@ fn count_excess(graph: &pb::GraphProto, most_nodes: usize) -> Option<String> {
             tensors += own;
             if own > MOST_TENSORS {
                 return Some(format!(
-                    "{} has {own} inputs or outputs; the most is {MOST_TENSORS}",
+                    "{} has {own} inputs or outputs; the limit is {MOST_TENSORS}",
                     said(node)
                 ));
             }
@@ -105,7 +104,7 @@ fn repeated(graph: &pb::GraphProto) -> Option<String> {
     let mut twice = names.filter(|name| !name.is_empty() && !made.insert(name));
     twice
         .next()
-        .map(|name| format!("two of its nodes or weights make the tensor `{name}`"))
+        .map(|name| format!("two of its nodes or weights define the tensor `{name}`"))
 }
 
 /// Attributes, ranks and windows of the nodes of `graph`, which stands in a graph of which `outer` is known. `steps` is
@@ -116,7 +115,7 @@ fn value_excess(graph: &pb::GraphProto, outer: Option<&Facts>, steps: &mut u64) 
         let rank = facts.learn(node);
         if let Some(rank) = rank.filter(|rank| rank.most > MOST_DIMENSIONS) {
             return Some(format!(
-                "{} makes a tensor of {} dimensions; the most is {MOST_DIMENSIONS}",
+                "{} creates a tensor of {} dimensions; the limit is {MOST_DIMENSIONS}",
                 said(node),
                 rank.most
             ));
@@ -130,7 +129,7 @@ fn value_excess(graph: &pb::GraphProto, outer: Option<&Facts>, steps: &mut u64) 
         }
         if *steps > MOST_LAYOUT_STEPS {
             return Some(format!(
-                "{} has a window or padding far larger than a network for pictures needs",
+                "{} has a window or padding far too large for an image network",
                 said(node)
             ));
         }
@@ -169,7 +168,7 @@ fn attribute_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
             _ => MOST_IN_A_LIST,
         };
         if !is_free && lists.iter().any(|&length| length > most) {
-            return Some(format!("has too many numbers in `{name}`"));
+            return Some(format!("has too many values in `{name}`"));
         }
         let numbers = || attribute.ints.iter().copied().chain([attribute.i]);
         let is_list = !attribute.ints.is_empty();
@@ -180,14 +179,14 @@ fn attribute_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
             && let Some(wrong) = own().find(|number| !range.contains(number))
         {
             return Some(format!(
-                "has {wrong} in `{name}`, which goes from {} to {}",
+                "has {wrong} in `{name}`, which must be from {} to {}",
                 range.start(),
                 range.end()
             ));
         }
         if name == "perm" && !is_permutation(&attribute.ints) {
             return Some(format!(
-                "has {:?} as its order of axes; each axis must be there once",
+                "permutes the axes {:?}; each axis must occur once",
                 attribute.ints
             ));
         }
@@ -227,7 +226,7 @@ fn axis_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
     };
     (!is_in_range).then(|| match known {
         Some(rank) => format!("has the axis {axis}, but its input has {rank} dimensions"),
-        None => format!("has the axis {axis}, but how many dimensions its input has is not known"),
+        None => format!("has the axis {axis}, but the rank of its input is unknown"),
     })
 }
 
@@ -259,7 +258,7 @@ fn layout_steps(node: &pb::NodeProto, facts: &Facts) -> Result<u64, String> {
         let extent = (window - 1).saturating_mul(at(dilations, axis).max(1)) + 1;
         if extent > MOST_PIXELS.unsigned_abs() {
             return Err(format!(
-                "has a window of {extent} pixels; the most is {MOST_PIXELS}"
+                "has a window of {extent} pixels; the limit is {MOST_PIXELS}"
             ));
         }
         let padding = at(pads, axis) + at(pads, axis + pads.len() / 2);

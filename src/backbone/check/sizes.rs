@@ -154,12 +154,12 @@ fn look_at<'a>(
         }
         if is_too_large || constant && exceeds(0.0, *left) {
             return Some(format!(
-                "{} makes {} a tensor of {count:.3e} values, more than a network for pictures needs",
+                "{} creates {} a tensor of {count:.3e} values, too large for an image network",
                 said(node),
                 if constant {
-                    "of constants"
+                    "from constants"
                 } else {
-                    "of the picture"
+                    "from the image"
                 },
             ));
         }
@@ -211,7 +211,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
         usize::try_from(axis).ok().filter(|&axis| axis < rank)
     };
     let sizes = |values: &[f64]| match values.iter().find(|&&v| v.is_nan() || v < 0.0) {
-        Some(v) => Err(format!("has {v} as a size, which must not be below 0")),
+        Some(v) => Err(format!("has {v} as a size, which must not be negative")),
         None => Ok(values.to_vec()),
     };
     let same = || Known::at_most(input(0).count());
@@ -219,7 +219,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     let axes = axes_input(&node.op_type).and_then(&values);
     if let Some(far) = axes.and_then(|axes| axes.iter().find(|a| exceeds(a.abs(), MOST_DIMENSIONS)))
     {
-        return Err(format!("has the axis {far}, which no tensor has"));
+        return Err(format!("has the invalid axis {far}"));
     }
     Ok(match node.op_type.as_str() {
         "Constant" => match node.attribute.first() {
@@ -283,7 +283,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                 (None, None) => return Ok(same()),
             };
             if let Some(wrong) = pads.iter().find(|p| exceeds(p.abs(), MOST_PADDING)) {
-                return Err(format!("pads by {wrong}; the most is {MOST_PADDING}"));
+                return Err(format!("pads by {wrong}; the limit is {MOST_PADDING}"));
             }
             let has_axes = node.input.get(3).is_some_and(|axes| !axes.is_empty());
             match dims(0).filter(|dims| 2 * dims.len() == pads.len() && !has_axes) {
@@ -332,7 +332,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                     dims[place] = k;
                     Known::of_dims(dims)
                 }
-                _ => return Err(format!("takes {k} of fewer values")),
+                _ => return Err(format!("takes the top {k} of fewer values")),
             },
             _ => same(),
         },
@@ -367,7 +367,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                         dims: input(1).dims.clone(),
                         ..Known::of_values(found)
                     },
-                    None => return Err("reads behind the end of a vector".to_owned()),
+                    None => return Err("reads past the end of a vector".to_owned()),
                 }
             }
             _ => match (dims(0), dims(1)) {

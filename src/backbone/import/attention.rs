@@ -133,16 +133,16 @@ fn products(
         return Err("lacks a query, key or value".into());
     };
     if (4..7).any(|place| input(place).is_some()) {
-        return Err("works with keys and values of earlier calls, which is not supported".into());
+        return Err("uses a key/value cache, which is not supported".into());
     }
     if node.output.iter().skip(1).any(|name| !name.is_empty()) {
-        return Err("gives more than its result, which is not supported".into());
+        return Err("has more than one output, which is not supported".into());
     }
     let is_windowed = ["left_window_size", "right_window_size"]
         .iter()
         .any(|name| attributes.int(name).is_some_and(|size| size >= 0));
     if is_windowed {
-        return Err("looks through a sliding window, which is not supported".into());
+        return Err("uses a sliding window, which is not supported".into());
     }
     let heads = [
         attributes.int("q_num_heads"),
@@ -158,7 +158,7 @@ fn products(
     let (mut q, mut k, mut v) = (query.clone(), key.clone(), values.clone());
     if is_flat {
         let [Some(of_query), Some(of_key)] = heads else {
-            return Err("does not say how many heads it has".into());
+            return Err("does not state its number of heads".into());
         };
         q = split_heads(&mut r, &q, of_query);
         k = split_heads(&mut r, &k, of_key);

@@ -48,7 +48,7 @@ pub(super) fn inline(
         return Err(Error::Model {
             model: name.to_owned(),
             problem: format!(
-                "its weights ask for {wanted} bytes of files that have {there}: the file is damaged; get it again"
+                "its weights need {wanted} bytes from files that have {there}: the file is damaged; download it again"
             ),
         });
     }
@@ -115,7 +115,7 @@ impl Place {
         let number = |key: &str| match entry(key).map(str::parse::<u64>) {
             None => Ok(None),
             Some(Ok(number)) => Ok(Some(number)),
-            Some(Err(_)) => Err(format!("whose `{key}` is no number")),
+            Some(Err(_)) => Err(format!("whose `{key}` is not a number")),
         };
         let location = entry("location").ok_or("which is not named")?;
         let path = below(folder, location)?;
@@ -138,7 +138,7 @@ impl Place {
         };
         if length > rest {
             return Err(format!(
-                "{}, which is too short; get it again",
+                "{}, which is too short; download it again",
                 shown(&path)
             ));
         }
@@ -176,7 +176,7 @@ fn below(folder: &Path, location: &str) -> std::result::Result<PathBuf, String> 
         return Err(outside());
     }
     let missing =
-        |e| format!("{location:?}, which is not beside it ({e}); put both into one folder");
+        |e| format!("{location:?}, which is not next to it ({e}); put both in one folder");
     let path = fs::canonicalize(folder.join(relative)).map_err(missing)?;
     let folder = fs::canonicalize(folder).map_err(missing)?;
     match path.starts_with(folder) && path.is_file() {

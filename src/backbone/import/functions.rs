@@ -172,11 +172,11 @@ impl Inliner<'_> {
                 continue;
             };
             if inside.contains(&key) {
-                return Err(format!("its function {} calls itself", function.name));
+                return Err(format!("its function {} is recursive", function.name));
             }
             if inside.len() >= MOST_NESTED {
                 return Err(format!(
-                    "its functions are more than {MOST_NESTED} deep inside one another"
+                    "its functions are nested more than {MOST_NESTED} deep"
                 ));
             }
             let body = self.body(function, &key, node)?;
@@ -209,7 +209,7 @@ impl Inliner<'_> {
         self.bytes += bytes;
         if self.nodes > MOST_NODES || self.bytes > MOST_BYTES {
             return Err(format!(
-                "written out, its functions have more than {MOST_NODES} operators or {} MB; the last was {}",
+                "with its functions inlined, it has more than {MOST_NODES} operators or {} MB; the last was {}",
                 MOST_BYTES >> 20,
                 function.name
             ));
@@ -223,7 +223,7 @@ impl Inliner<'_> {
         inner.remove("");
         let prefix = self.prefix(&call, &inner).ok_or_else(|| {
             let name = &function.name;
-            format!("the names inside of its function {name} are those of other tensors")
+            format!("the names inside its function {name} clash with other tensors")
         })?;
         let mut names: HashMap<String, String> = HashMap::new();
         for name in inner {
@@ -310,8 +310,7 @@ impl Inliner<'_> {
         match changed {
             None => Ok(()),
             Some(op) => Err(format!(
-                "its function {} is written in operator set {own} and the file in {file}, in which {op} is another; \
-                 export both in one operator set",
+                "its function {} uses opset {own} and the file opset {file}, in which {op} differs; export both with one opset",
                 function.name
             )),
         }

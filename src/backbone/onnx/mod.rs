@@ -84,15 +84,14 @@ impl OnnxGraph {
         };
         if let Some(operator) = engine::named_in(&proto) {
             return Err(fail(format!(
-                "it names the operator {operator}, which this program uses inside and no file may have; export the \
-                 model again"
+                "it contains the operator {operator}, which is internal to this program; export the model again"
             )));
         }
         let graph = proto
             .graph
             .as_ref()
             .filter(|g| !g.node.is_empty())
-            .ok_or_else(|| fail("this is no ONNX file, or one without a graph".into()))?;
+            .ok_or_else(|| fail("not an ONNX file, or one without a graph".into()))?;
         if let Some(problem) = check::damage(graph) {
             return Err(fail(problem));
         }
@@ -166,7 +165,7 @@ impl OnnxGraph {
         let [input] = inputs[..] else {
             let names: Vec<_> = inputs.iter().map(|i| i.name.as_str()).collect();
             return Err(self.fail(format!(
-                "it has {} inputs ({}); a base has one, the picture",
+                "it has {} inputs ({}); a backbone has one, the image",
                 names.len(),
                 names.join(", ")
             )));
@@ -189,7 +188,7 @@ impl OnnxGraph {
             .collect();
         if dims.len() != 4 {
             return Err(self.fail(format!(
-                "its input `{}` has {} dimensions; a picture has four (batch, channels, height, width)",
+                "its input `{}` has {} dimensions; an image batch has four (batch, channels, height, width)",
                 input.name,
                 dims.len()
             )));
@@ -389,7 +388,7 @@ pub(in crate::backbone) fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelP
         return Err(fail("the file is empty".into()));
     }
     pb::ModelProto::decode(bytes)
-        .map_err(|e| fail(format!("this is no ONNX file, or a damaged one ({e})")))
+        .map_err(|e| fail(format!("not an ONNX file, or a damaged one ({e})")))
 }
 
 impl OnnxNode {

@@ -45,7 +45,7 @@ impl Processor {
         } = &self.preprocess;
         let way = match resize {
             ResizeRule::Stretch => "stretched",
-            ResizeRule::Crop => "cropped at the centre",
+            ResizeRule::Crop => "centre crop",
             ResizeRule::Pad => "padded",
         };
         let numbers = match (mean, std) {
@@ -58,7 +58,7 @@ impl Processor {
             .input_size
             .map_or(String::new(), |n| format!("{n} px, "));
         format!(
-            "pictures are prepared as {} says: {size}{way}, {filter:?}, {numbers}{remark}",
+            "preprocessing from {}: {size}{way}, {filter:?}, {numbers}{remark}",
             self.path.display()
         )
         .replace("Rgb", "RGB")
@@ -99,7 +99,7 @@ pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Process
                     });
                 }
                 Err(problem) => warnings.push(format!(
-                    "{} is ignored: {problem}; a model card can state the preprocessing",
+                    "ignoring {}: {problem}; state the preprocessing in a model card",
                     path.display()
                 )),
             }
@@ -125,13 +125,13 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
         Ok(Value::Object(map)) => Some(map),
         Ok(_) => {
             warnings.push(format!(
-                "{} is ignored: it is not a JSON object",
+                "ignoring {}: it is not a JSON object",
                 path.display()
             ));
             None
         }
         Err(problem) => {
-            warnings.push(format!("{} is ignored: {problem}", path.display()));
+            warnings.push(format!("ignoring {}: {problem}", path.display()));
             None
         }
     }
@@ -244,7 +244,7 @@ mod tests {
         };
         assert_eq!(found.preprocess, expected);
         assert!(
-            found.sentence().contains("the middle 95.0 %"),
+            found.sentence().contains("crops to 95.0 %"),
             "{}",
             found.sentence()
         );
@@ -268,7 +268,7 @@ mod tests {
                 r#"{"image_mean": [0, 0, 1e99], "image_std": [1, 1, 1]}"#.to_owned(),
                 "mean",
             ),
-            (r#"{"do_normalize": true}"#.to_owned(), "not `image_mean`"),
+            (r#"{"do_normalize": true}"#.to_owned(), "no `image_mean`"),
             (
                 r#"{"do_normalize": "yes"}"#.to_owned(),
                 "`do_normalize` is \"yes\"",
@@ -280,7 +280,7 @@ mod tests {
             ),
             (
                 format!(r#"{{{normal}, "size": {{"depth": 3}}}}"#),
-                "no height and width",
+                "without a height and width",
             ),
             (
                 format!(r#"{{{normal}, "resample": 17}}"#),

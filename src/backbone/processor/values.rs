@@ -33,7 +33,7 @@ pub(super) fn colours(map: &Map<String, Value>, key: &str) -> Said<Option<[f32; 
     let Some(value) = get(map, key) else {
         return Ok(None);
     };
-    let wrong = || format!("`{key}` is {value}; it takes three numbers");
+    let wrong = || format!("`{key}` is {value}; it must be three numbers");
     let number = |value: &Value| value.as_f64().map(|v| v as f32).ok_or_else(wrong);
     Ok(Some(match value.as_array().map(Vec::as_slice) {
         Some([one]) => [number(one)?; 3],
@@ -47,7 +47,7 @@ pub(super) fn colours(map: &Map<String, Value>, key: &str) -> Said<Option<[f32; 
 pub(super) fn side(value: &Value, key: &str) -> Said<u32> {
     let side = value.as_u64().filter(|side| SIDES.contains(side));
     side.map(|side| side as u32).ok_or(format!(
-        "`{key}` is {value}; it takes {} to {} pixels",
+        "`{key}` is {value}; it must be from {} to {} pixels",
         SIDES.start(),
         SIDES.end()
     ))
@@ -69,10 +69,14 @@ pub(super) fn filter(
         (Some(2), _) | (_, Some("bilinear" | "random")) => (Filter::Bilinear, None),
         (Some(3), _) | (_, Some("bicubic")) => (Filter::Bicubic, None),
         (Some(4 | 5), _) | (_, Some("box" | "hamming")) => {
-            let remark = format!("`{key}` {value} is not known here and bilinear is used");
+            let remark = format!("`{key}` {value} is unknown, bilinear is used");
             (Filter::Bilinear, Some(remark))
         }
-        _ => return Err(format!("`{key}` is {value}, which is no way of resizing")),
+        _ => {
+            return Err(format!(
+                "`{key}` is {value}, which is not a resizing filter"
+            ));
+        }
     })
 }
 
@@ -80,7 +84,7 @@ pub(super) fn filter(
 pub(super) fn margin(share: f64) -> Option<String> {
     (share < 0.999).then(|| {
         format!(
-            "the file takes the middle {:.1} % of the shorter side, here it is the whole shorter side",
+            "the file crops to {:.1} % of the shorter side, this program to the whole shorter side",
             share * 100.0
         )
     })

@@ -59,10 +59,12 @@ impl Analysis {
     /// [`crate::Error::Model`] if it is quantised already, or of an operator set that cannot be raised.
     pub(super) fn of(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Analysis> {
         if graph.is_quantized() {
-            return Err(graph.fail("it is quantised already; give the model that it was made of"));
+            return Err(
+                graph.fail("it is already quantised; give the float model that it was made from")
+            );
         }
         if graph.nodes().iter().any(|node| node.outputs.is_empty()) {
-            return Err(graph.fail("it has a node that makes nothing"));
+            return Err(graph.fail("it has a node without an output"));
         }
         let mut graph = folded(graph);
         upgrade(&mut graph, input_shape)?;

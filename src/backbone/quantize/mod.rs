@@ -54,9 +54,9 @@ impl Quantizer {
     ) -> Result<Quantizer> {
         if pictures.is_empty() {
             return Err(Error::Parameter {
-                name: "calibration-images",
+                name: "--calibration-images",
                 value: "0".into(),
-                problem: "calibration wants one picture or more".into(),
+                problem: "calibration needs at least 1 image".into(),
             });
         }
         let analysis = Analysis::of(graph, input_shape)?;

@@ -54,7 +54,7 @@ pub(super) fn ranges(
     let finite = |range: &Range| range.low.is_finite() && range.high.is_finite();
     if let Some(i) = bounds.iter().position(|range| !finite(range)) {
         return Err(graph.fail(format!(
-            "its tensor `{}` takes values that are not finite numbers",
+            "its tensor `{}` has values that are not finite",
             inner[i]
         )));
     }
@@ -110,7 +110,7 @@ fn over_pictures<T: Send>(
     };
     let lost = || Error::Model {
         model: "calibration".into(),
-        problem: "a worker died; this is a fault of the program".into(),
+        problem: "a worker thread panicked; please report this bug".into(),
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();

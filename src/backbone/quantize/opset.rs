@@ -26,7 +26,7 @@ pub(super) fn upgrade(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<
     }
     let refuse = |graph: &OnnxGraph, what: String| {
         Err(graph.fail(format!(
-            "{what} is not known to quantize in operator set {found}; convert the model to operator set {WANTED}"
+            "{what} cannot be converted from opset {found}; convert the model to opset {WANTED}"
         )))
     };
     if found < OLDEST {

@@ -31,10 +31,9 @@ impl End {
     /// A sentence on what was chosen, where there was a choice.
     pub fn note(&self) -> Option<String> {
         (self.features.len() > 1).then(|| {
-            let cuts: Vec<String> = self.features.iter().map(|f| format!("--cut {f}")).collect();
+            let cuts: Vec<String> = self.features.iter().map(|f| format!("--feature-layer {f}")).collect();
             format!(
-                "its classifier has {} heads that read different tensors; the features are {}, what the first reads; {} \
-                 takes all",
+                "its classifier has {} heads that read different tensors; the features are {}, the input of the first; {} uses all",
                 self.features.len(),
                 self.features[0],
                 cuts.join(" ")

@@ -82,10 +82,10 @@ pub fn find_tail(graph: &OnnxGraph, input: Option<[usize; 4]>) -> Result<Tail> {
     if outputs.len() > 1 {
         let way = match tail.features == name {
             true => format!("its features are {name}"),
-            false => format!("its features are {}, on the way to {name}", tail.features),
+            false => format!("its features are {}, which leads to {name}", tail.features),
         };
         notes.push(format!(
-            "{} has {} outputs, {}: {way}; --cut takes another",
+            "{} has {} outputs, {}: {way}; choose another with --feature-layer",
             graph.name(),
             outputs.len(),
             outputs::listed(&outputs)

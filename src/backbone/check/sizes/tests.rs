@@ -65,7 +65,11 @@ fn what_is_made_of_constants_is_bounded() {
     };
     let doubled = |times: i32| said_of((0..times).map(double).collect(), vec![floats("d0", &[64])]);
     assert_eq!(doubled(16), None);
-    assert!(doubled(40).unwrap().contains("makes of constants a tensor"));
+    assert!(
+        doubled(40)
+            .unwrap()
+            .contains("makes from constants a tensor")
+    );
     // Each with each.
     let outer = |n: i64| {
         let weights = vec![floats("a", &[n, 1]), floats("b", &[1, n])];
