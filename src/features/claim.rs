@@ -16,7 +16,7 @@ pub(super) fn claim(out: &Path) -> Result<File> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
-            problem: "this is something else than a feature store; give --out a new folder".into(),
+            problem: "this folder is not a feature store; give --out a new folder".into(),
         });
     }
     create_folder(out)?;
@@ -64,8 +64,9 @@ pub fn remove_store(out: &Path) -> Result<()> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
-            problem: "this is no feature store, so --force does not remove it; give another folder"
-                .into(),
+            problem:
+                "this is not a feature store, so --force does not remove it; use another folder"
+                    .into(),
         });
     }
     let _lock = held(out)?;

@@ -490,7 +490,9 @@ pub(super) fn roll_forward(dir: &Path) -> Result<()> {
     if fs::symlink_metadata(&partial).is_ok_and(|facts| facts.is_symlink()) {
         return Err(Error::Store {
             path: dir.to_owned(),
-            problem: format!("its folder {PARTIAL} is a link, which is not followed; remove it"),
+            problem: format!(
+                "its folder {PARTIAL} is a link, and links are not followed; remove it"
+            ),
         });
     }
     // An array that has a compact one is of no more use, and must not be taken for it once that has its name.

@@ -116,7 +116,7 @@ impl FeatureMatrix {
             return Err(Error::Store {
                 path: path.to_path_buf(),
                 problem: format!(
-                    "{} bytes are too few for {rows} rows of {dim} numbers; extract the features again",
+                    "{} bytes are too few for {rows} rows of {dim} values; extract the features again",
                     facts.len()
                 ),
             });
@@ -155,7 +155,7 @@ impl FeatureMatrix {
                 what: "length of the rows of an augmented view".into(),
                 expected: self.dim.to_string(),
                 found: view.dim.to_string(),
-                hint: "extract the views with the same base, cut and pooling".into(),
+                hint: "extract the views with the same backbone, feature layer and pooling".into(),
             });
         }
         self.views.push((view, places));
@@ -257,7 +257,7 @@ impl FeatureMatrix {
                 read_numbers(file, begin, *dtype, out).map_err(|e| match e.kind() {
                     std::io::ErrorKind::UnexpectedEof => Error::Store {
                         path: path.clone(),
-                        problem: "it became shorter while it was read; extract the features again"
+                        problem: "it was truncated while being read; extract the features again"
                             .into(),
                     },
                     _ => Error::io("read", path)(e),
@@ -396,7 +396,7 @@ mod tests {
         other.set_len(20).unwrap();
         matrix.row_into(1, &mut row).unwrap();
         let error = matrix.row_into(2, &mut row).unwrap_err().to_string();
-        assert!(error.contains("x.npy: it became shorter"), "{error}");
+        assert!(error.contains("x.npy: it was truncated"), "{error}");
     }
 
     #[test]

@@ -42,8 +42,7 @@ pub(super) fn share(
     };
     let unknown = || {
         refuse(
-            "this system does not tell how much memory a program takes; give --workers and \
-             --max-megapixels instead"
+            "this system does not report a program's memory use; use --workers and --max-megapixels instead"
                 .into(),
         )
     };
@@ -53,7 +52,7 @@ pub(super) fn share(
     let known = base + session.run_bytes() + LEAST_PICTURE * BYTES_PER_PIXEL;
     if known > most {
         return Err(refuse(format!(
-            "one worker takes {} for this base; give {}M or more, a smaller --input-size or another model",
+            "one worker needs {} for this backbone; use at least {}M, a smaller --input-size or another backbone",
             gigabytes(session.run_bytes()),
             megabytes(known)
         )));
@@ -76,7 +75,7 @@ pub(super) fn share(
             ))
         }
         _ => Err(refuse(format!(
-            "give {}M or more for this base",
+            "this backbone needs at least {}M",
             megabytes(least)
         ))),
     }
@@ -101,7 +100,7 @@ pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize>
         name: "--workers",
         value: workers.to_string(),
         problem: format!(
-            "one takes {} for this base, and {} are free; give {fitting} or fewer",
+            "each worker needs {} for this backbone, and {} are free; use {fitting} or fewer",
             gigabytes(each),
             gigabytes(free)
         ),
@@ -168,7 +167,7 @@ mod tests {
         if free_bytes().is_some() {
             assert_eq!(with_room(u64::MAX / 8, 4, false).unwrap(), 1);
             let refused = with_room(u64::MAX / 8, 4, true).unwrap_err().to_string();
-            assert!(refused.contains("give 1 or fewer"), "{refused}");
+            assert!(refused.contains("use 1 or fewer"), "{refused}");
         }
     }
 

@@ -180,9 +180,9 @@ fn refuse_other(
 ) -> Result<()> {
     let wanted = &plan.backbone;
     let (what, expected, found) = if id.sha256 != wanted.sha256 {
-        ("model", wanted.model.clone(), id.model.clone())
+        ("backbone", wanted.model.clone(), id.model.clone())
     } else if id.cut != wanted.cut {
-        ("cut", wanted.cut.to_string(), id.cut.to_string())
+        ("feature layer", wanted.cut.to_string(), id.cut.to_string())
     } else if id.pool != wanted.pool {
         (
             "pool",
@@ -191,7 +191,7 @@ fn refuse_other(
         )
     } else if *view != plan.view {
         let name = |view: &Option<View>| match view {
-            None => "the pictures themselves".to_owned(),
+            None => "the original images".to_owned(),
             Some(view) => format!("view {} of {}", view.number, view.augment),
         };
         ("augmentation", name(&plan.view), name(view))
@@ -211,7 +211,7 @@ fn refuse_other(
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
     } else if arrays.len() != plan.arrays.len() {
         let describe = |arrays: &[ArrayMeta]| match arrays.len() {
-            0 => "one for all cuts".to_owned(),
+            0 => "one for all feature layers".to_owned(),
             n => n.to_string(),
         };
         ("number of arrays", describe(&plan.arrays), describe(arrays))
@@ -511,7 +511,7 @@ fn finish(
         return Err(Error::Dataset {
             path: dataset.root.clone(),
             problem: format!(
-                "none of its {} files is a picture that can be used; the first {reason}",
+                "none of its {} files is a usable image; the first {reason}",
                 pictures.len()
             ),
         });

@@ -68,13 +68,13 @@ impl Reader {
                     return Err(Error::io("read", path)(std::io::Error::new(
                         std::io::ErrorKind::TimedOut,
                         format!(
-                            "{} pictures took longer than {seconds} s each; is the disk or the network well?",
+                            "{} images took longer than {seconds} s each; check the disk or network",
                             self.given_up
                         ),
                     )));
                 }
                 Err(bad(&format!(
-                    "takes longer than {seconds} s to read and decode; give more with --max-seconds"
+                    "takes longer than {seconds} s to read and decode; raise --max-seconds"
                 )))
             }
         }
@@ -114,7 +114,7 @@ impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
                     }
                 }
             })
-            .map_err(Error::io("start", "a thread that reads pictures"))?;
+            .map_err(Error::io("start", "a thread that reads images"))?;
         Ok(Thread {
             work,
             tasks,
@@ -202,6 +202,6 @@ mod tests {
             Err(Error::Io { source, .. }) => Some(source.to_string()),
             _ => None,
         });
-        assert!(last.unwrap().contains("is the disk or the network well?"));
+        assert!(last.unwrap().contains("check the disk or network"));
     }
 }

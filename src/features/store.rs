@@ -26,7 +26,7 @@ use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
 use crate::disk::{is_there, open_own_to_read, read_exact_at, read_own};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 
 /// Most bytes of `meta.json`; most of them are class names.
 const MAX_META_BYTES: u64 = 64 << 20;
@@ -206,7 +206,7 @@ impl FeatureStore {
         };
         if !dir.exists() {
             return Err(Error::NotFound {
-                what: "feature store",
+                what: PathRole::FeatureStore,
                 path: dir.to_owned(),
             });
         }
@@ -217,9 +217,9 @@ impl FeatureStore {
         let meta_path = dir.join(META);
         if !is_there(&meta_path) {
             return Err(fail(if dir.join(journal::PARTIAL).exists() {
-                "it is unfinished; run the same `tl-batch extract` again to finish it".into()
+                "it is incomplete; run the same `tl-batch extract` again to finish it".into()
             } else {
-                "there is no meta.json in it; make a store with `tl-batch extract`".into()
+                "it has no meta.json; create a store with `tl-batch extract`".into()
             }));
         }
         let meta = read_meta(dir)?;
@@ -235,14 +235,14 @@ impl FeatureStore {
         };
         if matrix.dim() != meta.feature_len() {
             return Err(fail(
-                "its arrays do not add up to the features that meta.json says; extract again into a new folder"
+                "its arrays do not match the features in meta.json; extract again to a new folder"
                     .into(),
             ));
         }
         let index = table::read_index(&dir.join(INDEX), &meta.classes)?;
         if index.len() as u64 != meta.rows {
             return Err(fail(format!(
-                "index.csv has {} rows, meta.json says {}; extract again into a new folder",
+                "index.csv has {} rows, meta.json says {}; extract again to a new folder",
                 index.len(),
                 meta.rows
             )));
@@ -267,7 +267,7 @@ impl FeatureStore {
         let place = self.meta.arrays.iter().position(|array| array.cut == cut);
         let Some(place) = place else {
             return Err(Error::Parameter {
-                name: "cut",
+                name: "--feature-layer",
                 value: cut.to_owned(),
                 problem: format!(
                     "the feature store {} has {}",
@@ -346,7 +346,7 @@ impl FeatureStore {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::Store {
                 path: self.dir.clone(),
-                problem: "it has pictures without a class; training wants a folder for each class, or --labels".into(),
+                problem: "it has images without a class; training needs one folder per class, or --labels".into(),
             })
     }
 
@@ -363,7 +363,7 @@ impl FeatureStore {
 fn open_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Result<FeatureMatrix> {
     let broken = |problem: &str| Error::Store {
         path: dir.to_owned(),
-        problem: format!("{file} {problem}; extract again into a new folder"),
+        problem: format!("{file} {problem}; extract again to a new folder"),
     };
     let path = dir.join(file);
     let opened = open_own_to_read(&path).map_err(Error::io("read", &path))?;
@@ -371,9 +371,9 @@ fn open_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Resu
     let read = read_exact_at(&opened, &mut found, 0);
     if read.is_err() || found != npy::header(meta.dtype, meta.rows, shape) {
         return Err(broken(if npy::is_big_endian(&found) {
-            "holds big-endian numbers, and this program reads little-endian ones"
+            "is big-endian; only little-endian arrays are supported"
         } else {
-            "does not have the shape that meta.json says"
+            "does not have the shape given in meta.json"
         }));
     }
     let rows = usize::try_from(meta.rows).unwrap_or(usize::MAX);
@@ -396,7 +396,7 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
         .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(FORMAT_VERSION)) {
         return Err(fail(format!(
-            "it has format version {}, this program reads version {FORMAT_VERSION}; extract again into a new folder",
+            "it has format version {}, this program reads version {FORMAT_VERSION}; extract again to a new folder",
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
@@ -405,8 +405,7 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
     match meta.is_sound() {
         true => Ok(meta),
         false => Err(fail(
-            "its meta.json names files or sizes that no store has; extract again into a new folder"
-                .into(),
+            "its meta.json has invalid file names or sizes; extract again to a new folder".into(),
         )),
     }
 }

@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
 use crate::backbone::{PictureSession, gigabytes};
+use crate::counts::count;
 use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
@@ -190,7 +191,7 @@ pub(crate) fn stream(
     let with_room = memory::with_room(each, workers, what.params.workers != 0)?;
     if with_room < workers {
         what.progress.warn(format!(
-            "{with_room} of {workers} workers: one takes {} of memory, and more are not free",
+            "running {with_room} of {workers} workers: each needs {} of memory, and there is no more free",
             gigabytes(each)
         ));
         workers = with_room;
@@ -257,7 +258,7 @@ pub(crate) fn stream(
         drop(sender);
         // A panic here would wait for the workers, which wait for more images.
         let sunk = catch_unwind(AssertUnwindSafe(|| receiver.iter().try_for_each(&mut sink)));
-        let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "a result was taken")));
+        let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "handling a result")));
         if result.is_err() {
             stop.store(true, Ordering::Relaxed);
         }
@@ -266,15 +267,18 @@ pub(crate) fn stream(
         for handle in handles {
             let ended = handle
                 .join()
-                .unwrap_or_else(|_| Err(died(what.root, "a picture was worked on")));
+                .unwrap_or_else(|_| Err(died(what.root, "processing an image")));
             result = result.and(ended);
         }
         result
     });
     let untold = odd.into_inner().saturating_sub(TOLD_OF_ODD);
     if untold > 0 {
-        what.progress
-            .warn(format!("{untold} more pictures are odd, but were used"));
+        what.progress.warn(format!(
+            "{} had warnings but {} used",
+            count(untold, "more image"),
+            if untold == 1 { "was" } else { "were" }
+        ));
     }
     result
 }
@@ -283,9 +287,7 @@ pub(crate) fn stream(
 fn died(root: &Path, when: &str) -> Error {
     Error::Model {
         model: shown(root).to_string(),
-        problem: format!(
-            "a thread panicked while {when}; this is a fault of the program, please report it"
-        ),
+        problem: format!("a worker thread panicked while {when}; please report this bug"),
     }
 }
 

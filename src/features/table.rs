@@ -180,7 +180,7 @@ fn read_records<T>(
     for (i, record) in reader.byte_records().enumerate() {
         let record = record.map_err(|e| Error::Store {
             path: path.to_owned(),
-            problem: format!("it is damaged: {e}; extract again into a new folder"),
+            problem: format!("it is damaged: {e}; extract again to a new folder"),
         })?;
         let row = (record.len() == columns).then(|| parse(&record)).flatten();
         rows.push(row.ok_or_else(|| damaged(path, i + 2))?);
@@ -191,7 +191,7 @@ fn read_records<T>(
 fn damaged(path: &Path, line: usize) -> Error {
     Error::Store {
         path: path.to_owned(),
-        problem: format!("its line {line} is damaged; extract again into a new folder"),
+        problem: format!("its line {line} is damaged; extract again to a new folder"),
     }
 }
 

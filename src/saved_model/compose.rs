@@ -32,7 +32,8 @@ pub fn compose_tuned(
             what: format!("features of the head for {}", backbone.id().model),
             expected: backbone.feature_len().to_string(),
             found: head.inputs().to_string(),
-            hint: "train the head on features of this base, cut and input size".into(),
+            hint: "train the head on features of this backbone, feature layer and input size"
+                .into(),
         });
     }
     let (features, output) = backbone.graph();

@@ -61,7 +61,7 @@ impl DetachedHead {
             return Ok(None);
         };
         let origin = serde_json::from_str(text)
-            .map_err(|e| graph.fail(format!("what it says of its base is damaged: {e}")))?;
+            .map_err(|e| graph.fail(format!("its description of the backbone is damaged: {e}")))?;
         let record = read_record(&graph)?;
         Ok(Some(DetachedHead {
             graph,
@@ -113,14 +113,14 @@ impl DetachedHead {
         if found != self.origin.base_sha256 {
             let short = |sha256: &str| sha256.get(..16).unwrap_or(sha256).to_owned();
             return Err(Error::Mismatch {
-                what: format!("base of the head in {name}"),
+                what: format!("backbone of the head in {name}"),
                 expected: format!(
                     "{} (SHA-256 {}…)",
                     self.record.backbone.model,
                     short(&self.origin.base_sha256)
                 ),
                 found: format!("SHA-256 {}…", short(&found)),
-                hint: "install the whole model once; heads fit the base that they were trained on"
+                hint: "install the complete model once; a head only works with the backbone it was trained on"
                     .into(),
             });
         }
@@ -134,7 +134,7 @@ impl DetachedHead {
 fn split(graph: &OnnxGraph, record: &Record) -> Result<(String, OnnxGraph)> {
     let nodes = graph.nodes();
     let fail = || {
-        graph.fail("it does not end in a dense head in float32, so that its head cannot be taken off; move the whole file")
+        graph.fail("it does not end in a float32 dense head, so its head cannot be exported; copy the whole file")
     };
     let maker = |tensor: &str, kind: &str| -> Result<&OnnxNode> {
         let found = nodes.iter().find(|n| n.outputs.iter().any(|o| o == tensor));

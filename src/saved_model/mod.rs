@@ -28,7 +28,7 @@ use crate::backbone::{
     picture_shape, run_batch,
 };
 use crate::disk::{self, write_atomic};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 use crate::pixels::Picture;
 
 /// Key of the file's metadata that other programs may read.
@@ -252,7 +252,7 @@ pub fn record_in(path: &Path) -> Result<Record> {
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model",
+            what: PathRole::Model,
             path: PathBuf::from(path),
         });
     }
@@ -283,7 +283,7 @@ fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
 
 fn read_record(graph: &OnnxGraph) -> Result<Record> {
     let text = graph.metadata(RECORD_KEY).ok_or_else(|| {
-        graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no classes and preprocessing")
+        graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no record of classes and preprocessing")
     })?;
     let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
     let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
@@ -292,8 +292,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
         .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(RECORD_VERSION)) {
         return Err(graph.fail(format!(
-            "its record has version {}, this program reads version {RECORD_VERSION}; use the version of the program \
-             that saved it",
+            "its record has version {}, this program reads version {RECORD_VERSION}; use the program version that saved it",
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
@@ -301,7 +300,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
     let size = record.backbone.input_size;
     if size.least() < 1 || size.most() > LARGEST_INPUT {
         return Err(graph.fail(format!(
-            "its record asks for pictures of {} pixels; this program takes 1 to {LARGEST_INPUT}",
+            "its record has an input size of {} pixels; this program accepts 1 to {LARGEST_INPUT}",
             size.sides()
         )));
     }
@@ -311,7 +310,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
         .try_fold(1_usize, |n, &dim| n.checked_mul(dim));
     if features.is_none_or(|features| features > MOST_FEATURES) {
         return Err(graph.fail(format!(
-            "its record says that a picture has features of the shape {:?}, which are too many",
+            "its record has features of shape {:?}, which are too many",
             record.feature_shape
         )));
     }

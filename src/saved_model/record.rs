@@ -55,7 +55,7 @@ impl Record {
             return known_model(&id.model).map(|_| id.model.clone()).map_err(|_| Error::Model {
                 model: shown.to_string(),
                 problem: format!(
-                    "its base, {}, has no name that is known here; give the path of the base's ONNX file",
+                    "its backbone {} is unknown here; give the path of the backbone's ONNX file",
                     id.model
                 ),
             });
@@ -83,15 +83,15 @@ impl Record {
         }
         match other {
             Some((name, found)) => Err(Error::Mismatch {
-                what: format!("base of {shown}, the file {name}"),
+                what: format!("backbone of {shown}, the file {name}"),
                 expected: format!("SHA-256 {}", id.sha256),
                 found: format!("SHA-256 {found}"),
-                hint: "the file has changed since; give the base as it was, by its path".into(),
+                hint: "the file has changed since; give the path of the original backbone".into(),
             }),
             None => Err(Error::Model {
                 model: shown.to_string(),
                 problem: format!(
-                    "its base was the file {}, which is not there; give the path of the base's ONNX file",
+                    "its backbone was the file {}, which does not exist; give the path of the backbone's ONNX file",
                     given.display()
                 ),
             }),

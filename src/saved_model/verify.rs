@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ReferenceImage, SavedModel, machine_kind, probe_picture, read};
 use crate::backbone::{PictureSession, hex_sha256};
+use crate::counts::{count, grouped};
 use crate::disk::stays_below;
 use crate::error::{Error, Result, shown};
 use crate::pixels::{DecodeLimits, Picture, read_file};
@@ -45,7 +46,7 @@ impl Verification {
             .collect();
         Err(Error::NotSame {
             path: path.to_owned(),
-            problem: format!("these differ: {}", failed.join(", ")),
+            problem: format!("these checks differ: {}", failed.join(", ")),
         })
     }
 }
@@ -81,15 +82,19 @@ pub fn verify_bytes(
     };
     checks.note(
         "file",
-        format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(bytes)),
+        format!(
+            "{} bytes, SHA-256 {}",
+            grouped(bytes.len() as u64),
+            hex_sha256(bytes)
+        ),
     );
     let model = SavedModel::parse(bytes, path)?;
     let [_, a, b, c] = model.input_shape();
     checks.note(
         "reload",
         format!(
-            "input (None, {a}, {b}, {c}), {} classes: {}",
-            model.classes().len(),
+            "input (None, {a}, {b}, {c}), {}: {}",
+            count(model.classes().len(), "class"),
             model.classes().join(", ")
         ),
     );
@@ -101,7 +106,7 @@ pub fn verify_bytes(
         "machine",
         if checks.exact {
             format!(
-                "the kind that saved it ({}): compared to the bit",
+                "same kind as the one that saved it ({}): compared bit for bit",
                 reference.machine
             )
         } else {
@@ -115,7 +120,7 @@ pub fn verify_bytes(
     );
     let mut session = model.session()?;
     let probe = session.run(&probe_picture())?;
-    checks.compare("probe", probe, &reference.probe);
+    checks.compare("synthetic image", probe, &reference.probe);
     let root = dataset.map_or_else(
         || PathBuf::from(&model.record().training.dataset),
         Path::to_owned,
@@ -132,7 +137,7 @@ pub fn verify_bytes(
     let (absent, all) = (reference.images.len() - images, reference.images.len());
     if absent > 0 {
         progress.info(format!(
-            "{absent} of {all} reference pictures are not in {} as they were; the probe stands for them",
+            "{absent} of {all} reference images are missing from {} or have changed; compared without them",
             shown(&root)
         ));
     }
@@ -167,7 +172,7 @@ fn operators(model: &SavedModel) -> String {
         .iter()
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    format!("{} nodes: {}", nodes.len(), list.join(", "))
+    format!("{}: {}", count(nodes.len(), "node"), list.join(", "))
 }
 
 /// Runs a reference image; `None` if it is not there or not the same file any more.
@@ -218,15 +223,14 @@ impl Checks<'_> {
     /// Two images at once against each alone, as other programs may run the file.
     fn batch(&mut self, model: &SavedModel) {
         let (ok, detail) = match model.batch_difference() {
-            Ok(None) => (true, "the file takes one picture at a time, and says so".to_owned()),
+            Ok(None) => (true, "the file has a batch size of 1 and says so".to_owned()),
             Ok(Some(diff)) => (
                 diff <= TOLERANCE,
-                format!("two pictures at once: largest difference {diff:.1e} to each alone"),
+                format!("batch of 2: largest difference {diff:.1e} to each image alone"),
             ),
             Err(_) => (
                 false,
-                "the file states that it takes any number of pictures, but two at once cannot be run; save it again \
-                 with this version, which says so in the file, and give other programs one picture at a time"
+                "the file claims to accept any batch size, but a batch of 2 fails; save it again with this version, which records that, and use a batch size of 1 in other programs"
                     .to_owned(),
             ),
         };
@@ -248,8 +252,8 @@ impl Checks<'_> {
                 diff <= self.tolerance
             },
             detail: format!(
-                "largest difference {diff:.1e} over {} probabilities",
-                expected.len()
+                "largest difference {diff:.1e} over {}",
+                count(expected.len(), "probability")
             ),
             max_abs_diff: Some(diff),
         });

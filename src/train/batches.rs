@@ -67,7 +67,7 @@ fn check_finite(row: usize, values: impl Iterator<Item = f32>) -> Result<()> {
                 what: format!("features of row {row}"),
                 expected: "finite numbers".to_string(),
                 found: format!("{value} in column {column}"),
-                hint: "extract the features again, or leave that picture out".to_string(),
+                hint: "extract the features again, or remove that image".to_string(),
             });
         }
     }

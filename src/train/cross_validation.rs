@@ -121,7 +121,7 @@ fn count_folds(matrix: &FeatureMatrix, fold_of: &[usize]) -> Result<usize> {
         what,
         expected,
         found: found.to_string(),
-        hint: "give --folds from 2 up to the pictures of the smallest class".to_string(),
+        hint: "set --folds from 2 to the number of images in the smallest class".to_string(),
     };
     if fold_of.len() != matrix.rows() {
         return Err(mismatch(

@@ -102,7 +102,7 @@ impl FinetuneParams {
             return Err(Error::Parameter {
                 name: "--tune-warmup-epochs",
                 value: self.tune_warmup_epochs.to_string(),
-                problem: format!("must be below --tune-epochs, which is {}", self.tune_epochs),
+                problem: format!("must be below --tune-epochs ({})", self.tune_epochs),
             });
         }
         Ok(ValidFinetuneParams(self))

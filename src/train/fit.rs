@@ -136,7 +136,7 @@ fn check(
         what: what.to_string(),
         expected: expected.to_string(),
         found: found.to_string(),
-        hint: "a head needs pictures of at least two classes to train on".to_string(),
+        hint: "training needs images of at least 2 classes".to_string(),
     };
     if classes < 2 {
         return Err(too_few("number of classes", "at least 2", classes));

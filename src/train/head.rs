@@ -61,7 +61,7 @@ impl Head {
             what: what.to_string(),
             expected,
             found,
-            hint: "the head is broken; train it again".to_string(),
+            hint: "the head is damaged; train it again".to_string(),
         };
         if layers.is_empty() {
             return Err(mismatch(

@@ -181,8 +181,7 @@ impl ValidHeadParams {
             name: "--hidden",
             value: widths.join(","),
             problem: format!(
-                "to train this head on {dim} features takes {} of memory, and {} are free; give fewer or smaller layers, or \
-                 a smaller --batch-size",
+                "training this head on {dim} features needs {} of memory, and {} are free; use fewer or smaller layers, or a smaller --batch-size",
                 gigabytes(needed),
                 gigabytes(free)
             ),
@@ -253,7 +252,7 @@ impl HeadParams {
             return Err(Error::Parameter {
                 name: "--warmup-epochs",
                 value: self.warmup_epochs.to_string(),
-                problem: format!("must be below --epochs, which is {}", self.epochs),
+                problem: format!("must be below --epochs ({})", self.epochs),
             });
         }
         if self.nesterov && self.momentum == 0.0 {

@@ -94,7 +94,8 @@ fn check_dim(head: &Head, matrix: &FeatureMatrix) -> Result<()> {
         what: "features in a row".to_string(),
         expected: head.inputs().to_string(),
         found: matrix.dim().to_string(),
-        hint: "use features of the base and cut that the head was trained on".to_string(),
+        hint: "use features of the backbone and feature layer that the head was trained on"
+            .to_string(),
     })
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn check_rows(matrix: &FeatureMatrix, rows: &[usize]) -> Result<()> {
             what: "number of a row".to_string(),
             expected: format!("below {}", matrix.rows()),
             found: row.to_string(),
-            hint: "the list of rows belongs to other features".to_string(),
+            hint: "the list of rows is for other features".to_string(),
         }),
     }
 }
@@ -132,7 +133,7 @@ pub(crate) fn check_labels(
             what: format!("class of row {row}"),
             expected: format!("below {classes}"),
             found: labels[row].to_string(),
-            hint: "the labels belong to another list of classes".to_string(),
+            hint: "the labels are for another list of classes".to_string(),
         }),
     }
 }

@@ -126,9 +126,7 @@ impl Standardizer {
         let (blurred, dim) = (self.blurred.len(), self.mean.len());
         let &example = self.blurred.first().filter(|_| 10 * blurred > dim)?;
         Some(format!(
-            "{blurred} of {dim} features lie so far from 0 (number {example}: {:.4e} ± {:.1e}) that their stored values are \
-             a few steps apart, and their differences are lost to rounding; cut at an earlier layer, and do not store \
-             features as float16",
+            "{blurred} of {dim} features are so far from 0 (number {example}: {:.4e} ± {:.1e}) that rounding hides their differences; choose an earlier --feature-layer, and do not store features as float16",
             self.mean[example], self.scale[example]
         ))
     }

@@ -84,7 +84,7 @@ pub fn finetune(
     let mut run = match Run::resume(tuning, training)? {
         Some(run) => {
             progress.info(format!(
-                "goes on after epoch {} of {}",
+                "resuming after epoch {} of {}",
                 run.done.epoch,
                 tuning.params.get().tune_epochs
             ));
