@@ -91,7 +91,7 @@ def finetune(program, name, first, folder):
 
     done = try_to_run(program, arguments(first), folder)
     if done.returncode:
-        better = re.search(r"(?:first layer that can be trained|deepest layer to train from) is (\S+)", done.stderr)
+        better = re.search(r"(?:first layer that can be trained|earliest layer to train from) is (\S+)", done.stderr)
         if not better:
             sys.exit(f"tl-batch {' '.join(arguments(first))}: {done.stderr.strip()}")
         first = better[1]

@@ -214,7 +214,7 @@ fn the_result_depends_neither_on_threads_nor_on_stops() {
             _ => None,
         })
         .collect();
-    assert_eq!(told, ["goes on after epoch 2 of 4"]);
+    assert_eq!(told, ["resuming after epoch 2 of 4"]);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_killed_run_ends_with_the_bytes_of_an_undisturbed_one() {
     let said = work.run(&format!("{} --force", line("killed.onnx")));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_eq!(
-        said.stderr.contains("goes on after epoch"),
+        said.stderr.contains("resuming after epoch"),
         was_killed,
         "{}",
         said.stderr
@@ -328,11 +328,11 @@ fn the_layer_is_found_by_name_number_and_share() {
     for (from, part) in [
         ("block9", "no layer of this name"),
         ("dwconv", "several layers"),
-        ("0", "give 1 or more"),
+        ("0", "unfreeze at least 1"),
         ("1%", "the last layer alone"),
         (
             "stem_conv",
-            "nothing of efficientnet-lite0 would stay frozen",
+            "no layer of efficientnet-lite0 would stay frozen",
         ),
     ] {
         let error = first(from).unwrap_err().to_string();

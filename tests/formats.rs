@@ -79,8 +79,8 @@ fn weights_in_a_file_beside_the_graph_count_as_part_of_it() {
     let said = work.run("summary ./split.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
-        said.stderr.contains("which is not beside it")
-            && said.stderr.contains("put both into one folder"),
+        said.stderr.contains("which is not next to it")
+            && said.stderr.contains("put both in one folder"),
         "{}",
         said.stderr
     );

@@ -104,7 +104,7 @@ fn an_int8_model_does_as_the_float_model_and_as_in_onnx_runtime() {
         );
         assert!(
             said.stdout
-                .contains("49 layers in integers, 1 in floats (dense)"),
+                .contains("49 layers in int8, 1 in float32 (dense)"),
             "{}",
             said.stdout
         );
@@ -233,7 +233,7 @@ fn what_cannot_be_quantised_is_said() {
     assert_eq!(said.code, Some(2));
     assert!(
         said.stderr
-            .contains("keep-float = nowhere: the layers that can be integers are stem_conv, "),
+            .contains("invalid value `nowhere` for --keep-float: the layers that can be quantised are stem_conv, "),
         "{}",
         said.stderr
     );
@@ -256,7 +256,7 @@ fn what_cannot_be_quantised_is_said() {
     ));
     assert_eq!(said.code, Some(4));
     assert!(
-        said.stderr.contains("it is quantised already"),
+        said.stderr.contains("it is already quantised"),
         "{}",
         said.stderr
     );

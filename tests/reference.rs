@@ -260,7 +260,10 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
         };
         let backbone = Backbone::open(&params).unwrap();
         assert_eq!(backbone.feature_shape(), [8], "{variant}");
-        assert!(backbone.warnings()[0].contains("has no card"), "{variant}");
+        assert!(
+            backbone.warnings()[0].contains("has no model card"),
+            "{variant}"
+        );
         let mut session = backbone.session().unwrap();
         let picture = Picture::open(
             &tiny_pictures()[0],
