@@ -1,5 +1,5 @@
-//! Files from elsewhere: by HTTP(S) or from a folder, resumed, checked, whole or not there. The only room
-//! that knows the network.
+//! Downloads files by HTTP(S) or copies them from a folder: resumable, verified, atomic. The only module that uses the
+//! network.
 //!
 //! ```text
 //! url or file ─► <name>.part (grows, survives a stop) ─► size and SHA-256 right? ─► <name>
@@ -18,10 +18,10 @@ use crate::disk::{DataFile, create_folder, open_to_read, parent, remove_file, re
 use crate::error::{Error, PathRole, Result};
 use crate::progress::{Event, Phase, Progress};
 
-/// Least time between two events about the bytes that came.
+/// Minimum time between two events about the bytes that came.
 const EVENT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the file must be.
+/// Expected size and SHA-256 of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// SHA-256 in lower-case hexadecimal.
@@ -58,9 +58,9 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// Brings the file of `source` to `to`, which gets its name only when size and SHA-256 are right.
+/// Fetches the file of `source` to `to`, which gets its name only when size and SHA-256 match.
 ///
-/// What came before a stop or a broken connection lies in `<to>.part` and is not fetched again.
+/// The part received before a stop or a broken connection is kept in `<to>.part` and not fetched again.
 /// Emits [`Phase::Download`] and [`Event::BytesDone`].
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
         Source::Url(url) => {
             let resumed = part.length > 0;
             http::transfer(url, &mut part, progress)?;
-            // Bytes of an earlier run can be of another file: then once more, from the beginning.
+            // The partial file may belong to another file: then restart from the beginning.
             if resumed && !part.is_right(progress)? {
                 progress.warn("the partial download does not match; restarting");
                 part.truncate(0)?;
@@ -88,7 +88,7 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
     part.finish(source, to, progress)
 }
 
-/// The file that grows.
+/// The partial file.
 struct Part<'a> {
     file: DataFile,
     length: u64,
@@ -167,7 +167,7 @@ impl<'a> Part<'a> {
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 
-    /// Gives the file its name if it is right, and removes it if not.
+    /// Gives the file its name if it matches, and removes it if not.
     fn finish(mut self, source: &Source, to: &Path, progress: &Progress) -> Result<()> {
         let found = self.sha256(progress)?;
         if self.length != self.wanted.bytes || found != self.wanted.sha256 {

@@ -41,7 +41,7 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     printable(&path.to_string_lossy())
 }
 
-/// Tells whether a character could do something to a terminal, or to the text around it, that is not seen:
+/// Returns whether a character could do something to a terminal, or to the text around it, that is not seen:
 /// control characters, line and paragraph separators, and marks that turn the reading direction (Unicode's
 /// Bidi_Control).
 pub fn is_unsafe(c: char) -> bool {

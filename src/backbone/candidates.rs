@@ -134,7 +134,7 @@ fn followers(graph: &OnnxGraph, groups: &[Group]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Tells whether the one layer after `place` only normalises or activates what it makes: then that one's
+/// Returns whether the one layer after `place` only normalises or activates what it makes: then that one's
 /// result is the better candidate.
 fn is_refined(
     place: usize,

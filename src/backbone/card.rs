@@ -49,13 +49,13 @@ impl Pool {
     }
 }
 
-/// Most letters of a name in a card: with an ending, a file system has room for it.
+/// Maximum number of letters of a name in a card: with an ending, a file system has room for it.
 const MAX_NAME: usize = 100;
 
 /// Names that Windows keeps for devices, whatever the ending.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 
-/// Tells whether `name` can be a part of a file's name in any folder, on any system, and leads nowhere else.
+/// Returns whether `name` can be a part of a file's name in any folder, on any system, and leads nowhere else.
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();
@@ -119,7 +119,7 @@ pub struct ModelCard {
     pub top1: Option<f64>,
     /// Height and width of the input in pixels where the user asks for no other: one number, or `[height, width]`.
     pub input_size: InputSize,
-    /// Least height and width that the network can take.
+    /// Minimum height and width that the network can take.
     #[serde(default = "one")]
     pub min_size: u32,
     /// The tensor that holds the features: the default cut. Without it, features and logits are found in
@@ -217,7 +217,7 @@ mod tests {
 
     const CARD: &str = include_str!("../../models/vgg16.toml");
 
-    /// The card with another line in the place of the one that begins with `key`.
+    /// The card with another line instead of the one that begins with `key`.
     fn with(key: &str, line: &str) -> Result<ModelCard> {
         let lines = CARD.lines().map(|l| match l.starts_with(key) {
             true => line,

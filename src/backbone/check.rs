@@ -17,7 +17,7 @@ mod sizes;
 pub(super) use bounds::excess;
 pub(super) use sizes::oversize;
 
-/// Most values that a node may make out of a constant shape.
+/// Maximum number of values that a node may make out of a constant shape.
 const MOST_FILLED: i64 = 1 << 26;
 
 /// Finds a constant that is kept elsewhere, that is not as large as it says, or that asks for a huge tensor;

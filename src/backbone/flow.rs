@@ -99,7 +99,7 @@ impl<'a> Flow<'a> {
         false
     }
 
-    /// `tensor` without what does nothing when a network is used, such as dropout; in the place of integers that are
+    /// `tensor` without what does nothing when a network is used, such as dropout; instead of integers that are
     /// found anew for each image, the floats that they stand for.
     ///
     /// `DequantizeLinear` is not such a thing: what `QuantizeLinear` before it rounds and bounds may be an activation.

@@ -105,7 +105,7 @@ impl InputSize {
     }
 }
 
-/// Most pixels of the height and width of an input.
+/// Maximum number of pixels of the height and width of an input.
 pub(crate) const LARGEST_INPUT: u32 = 4096;
 
 /// The input size that the user or else the card asks for.

@@ -8,7 +8,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::Conv;
 use tract_onnx::tract_core::ops::konst::Const;
 
-/// Most bytes of the tensors between operators that are there at the same time while `model` runs once, with what tract's
+/// Maximum bytes of the tensors between operators that are there at the same time while `model` runs once, with what tract's
 /// convolutions put aside. Shapes that are not fixed count nothing.
 pub(super) fn tensor_bytes(model: &TypedModel) -> TractResult<u64> {
     let order = model.eval_order()?;

@@ -344,7 +344,7 @@ impl Backbone {
         Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
-    /// Like [`session`](Self::session), of the same layers with floats in the place of integers; `None` if it has no
+    /// Like [`session`](Self::session), of the same layers with floats instead of integers; `None` if it has no
     /// integers.
     ///
     /// # Errors
@@ -429,7 +429,7 @@ impl PictureSession {
         PictureSession::side_by_side(&[network], network.input_shape(), preprocess)
     }
 
-    /// A session of `graph` with floats in the place of integers; `None` if it has no integers.
+    /// A session of `graph` with floats instead of integers; `None` if it has no integers.
     pub(crate) fn in_floats(
         graph: &OnnxGraph,
         input_shape: [usize; 4],

@@ -371,7 +371,7 @@ fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     }
 }
 
-/// Most values of one tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
+/// Maximum number of values of one tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
 const MOST_VALUES: usize = 1 << 28;
 
 fn is_too_large(shape: &[usize]) -> bool {

@@ -163,7 +163,7 @@ impl Params {
 enum Form {
     /// As in the file, of this type.
     Plain(i32),
-    /// uint8 in the place of int8, 128 higher.
+    /// uint8 instead of int8, 128 higher.
     Shifted,
     /// Floats with whole values.
     Floats,

@@ -1,4 +1,4 @@
-//! Tokens, as transformers have them in the place of feature maps. No file access.
+//! Tokens, as transformers have them instead of feature maps. No file access.
 
 use std::collections::HashSet;
 

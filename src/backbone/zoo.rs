@@ -45,10 +45,10 @@ const EMBEDDED: &[u8] = include_bytes!("../../models/efficientnet-lite0.onnx");
 /// The 1,000 ImageNet class names, in the order of the logits, one per line.
 const IMAGENET_LABELS: &str = include_str!("../../models/imagenet-1k-labels.txt");
 
-/// Most bytes of an ONNX file: what protobuf allows for a message.
+/// Maximum bytes of an ONNX file: what protobuf allows for a message.
 pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 31;
 
-/// Most bytes of a card.
+/// Maximum bytes of a card.
 pub(crate) const MAX_CARD_BYTES: u64 = 1 << 20;
 
 /// The name under which cards refer to [`imagenet_labels`].

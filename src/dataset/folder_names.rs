@@ -44,7 +44,7 @@ pub(super) const BESIDES: [&str; 22] = [
 /// Folders that are seldom a class: they hold the images of all classes, or what belongs to them.
 const SELDOM_CLASSES: [&str; 5] = ["annotation", "annotations", "labels", "masks", "metadata"];
 
-/// Tells whether a folder with the name `class` in the place of a class is probably none.
+/// Returns whether a folder with the name `class` instead of a class is probably none.
 pub(super) fn is_doubtful_class(class: &OsStr) -> bool {
     is_one_of(class, &CONTAINERS) || is_one_of(class, &SELDOM_CLASSES)
 }
@@ -99,7 +99,7 @@ pub(super) fn split_named(name: &OsStr) -> Option<Split> {
     others.is_empty().then_some(split)
 }
 
-/// Tells whether a name is one of `known`, in upper or lower case.
+/// Returns whether a name is one of `known`, in upper or lower case.
 pub(super) fn is_one_of(name: &OsStr, known: &[&str]) -> bool {
     name.to_str()
         .is_some_and(|name| known.contains(&name.to_lowercase().as_str()))

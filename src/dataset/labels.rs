@@ -17,7 +17,7 @@ use crate::error::{Error, PathRole, Result, shown};
 /// Endings that a list may have left away.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
 
-/// Most bytes of a list: ten million lines of 100.
+/// Maximum bytes of a list: ten million lines of 100.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// Files of a data set that are looked at to find where those of a list are.
@@ -237,7 +237,7 @@ fn lexical(path: &Path) -> PathBuf {
     whole
 }
 
-/// Tells whether a path begins with a drive's letter or a server's name.
+/// Returns whether a path begins with a drive's letter or a server's name.
 fn is_of_windows(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.starts_with(b"\\\\")

@@ -21,7 +21,7 @@ pub enum Layout {
     Auto,
     /// The top folders are classes, whatever their names.
     Classes,
-    /// The top folders with the name of a split are splits, with class folders in them; others are passed over.
+    /// The top folders with the name of a split are splits, with class folders in them; others are skipped.
     Splits,
     /// Folders mean nothing: every image is taken, and none has a class.
     Flat,

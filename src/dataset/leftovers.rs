@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 use crate::counts::count;
 use crate::error::shown;
 
-/// Folders of thumbnails, deleted files and the like, in lower case; those that begin with a dot are passed over
+/// Folders of thumbnails, deleted files and the like, in lower case; those that begin with a dot are skipped
 /// anyway.
 const FOLDERS: [&str; 24] = [
     "#recycle",
@@ -53,7 +53,7 @@ const PICTURES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", 
 /// Files that are counted in a leftover folder, at most.
 const MOST_COUNTED: usize = 100_000;
 
-/// Tells whether nobody means a file or folder of this name as images: dot files, and what other systems leave
+/// Returns whether nobody means a file or folder of this name as images: dot files, and what other systems leave
 /// behind.
 pub(super) fn is_leftover(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || is_known(name, &FOLDERS) || is_known(name, &FILES)
@@ -64,7 +64,7 @@ fn is_known(name: &OsStr, known: &[&str]) -> bool {
     name.is_some_and(|name| known.contains(&name.as_str()))
 }
 
-/// What was passed over, by name.
+/// What was skipped, by name.
 #[derive(Default)]
 pub(super) struct Leftovers {
     /// Number of folders of each name, and of the images in them.

@@ -256,7 +256,7 @@ fn place_of(header: &[Vec<u8>], names: &[&str]) -> Option<usize> {
         .find_map(|name| columns.iter().position(|column| column == name))
 }
 
-/// Tells whether the first line names the columns.
+/// Returns whether the first line names the columns.
 fn header_of(records: &[Record], is_file: &impl Fn(&[u8]) -> bool) -> bool {
     let Some(first) = records.first() else {
         return false;

@@ -12,7 +12,7 @@ const SHARE: usize = 10;
 /// … and it is not only one or two.
 const FEW: usize = 2;
 
-/// Tells whether `lost` of `total` images are too many to continue without.
+/// Returns whether `lost` of `total` images are too many to continue without.
 pub(super) fn is_much(lost: usize, total: usize) -> bool {
     lost > FEW && lost * SHARE > total
 }
@@ -29,12 +29,12 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Tells whether `reason` says that a file could not be read, rather than that it is not an image.
+    /// Returns whether `reason` says that a file could not be read, rather than that it is not an image.
     pub(crate) fn is_unread(reason: &str) -> bool {
         reason.starts_with("cannot be read")
     }
 
-    /// Tells whether the file went away or could not be read, rather than being no image.
+    /// Returns whether the file went away or could not be read, rather than being no image.
     fn is_gone(&self, root: &Path) -> bool {
         Loss::is_unread(&self.reason) || !root.join(&self.path).exists()
     }

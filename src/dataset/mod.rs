@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Which of them it is, is seen by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)); what is doubtful is an error, and
-//! what was passed over or looks like a mistake is in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
+//! what was skipped or looks like a mistake is in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
 
 #[cfg(target_os = "linux")]
 mod arrivals;
@@ -62,7 +62,7 @@ pub struct Dataset {
     pub skipped: Vec<(PathBuf, String)>,
     /// Sentences on how it was read, where that is not plain.
     pub notes: Vec<String>,
-    /// Sentences on what looks like a mistake, and on what was passed over as a whole.
+    /// Sentences on what looks like a mistake, and on what was skipped as a whole.
     pub warnings: Vec<String>,
     /// What should be there and is not.
     pub missing: Missing,

@@ -37,7 +37,7 @@ struct Walked {
     leftovers: Leftovers,
 }
 
-/// Finds the files below `root`. Hidden files and what other systems leave behind are passed over; links are
+/// Finds the files below `root`. Hidden files and what other systems leave behind are skipped; links are
 /// followed.
 ///
 /// # Errors
@@ -118,13 +118,13 @@ fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
     is_plainly_other(entry.path()).then_some("is not an image file")
 }
 
-/// Tells whether a file's ending is that of something else than an image.
+/// Returns whether a file's ending is that of something else than an image.
 pub(super) fn is_plainly_other(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| NO_PICTURES.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-/// Tells whether a folder was there, but could not be read: whatever is in it is missing.
+/// Returns whether a folder was there, but could not be read: whatever is in it is missing.
 fn is_lost_folder(error: &walkdir::Error) -> bool {
     let is_folder = error.path().is_some_and(Path::is_dir);
     is_folder && error.loop_ancestor().is_none()
@@ -141,7 +141,7 @@ fn why_unreadable(error: &walkdir::Error) -> String {
     }
 }
 
-/// A warning for each folder in the place of a class or a split that has no images.
+/// A warning for each folder instead of a class or a split that has no images.
 fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangement) -> Vec<String> {
     let filled: BTreeSet<&Path> = files.iter().flat_map(|f| f.ancestors().skip(1)).collect();
     let is_top = |folder: &Path| folder.components().count() == 1;
@@ -201,7 +201,7 @@ fn label(
                 {
                     None
                 }
-                // Folders that are passed over were told of as a whole.
+                // Folders that are skipped were told of as a whole.
                 None if first_folder(&path).is_some() => continue,
                 None => None,
             },

@@ -61,7 +61,7 @@ impl DataFile {
         Ok(facts.map_err(Error::io("read", &self.path))?.len())
     }
 
-    /// Tells whether it holds nothing.
+    /// Returns whether it holds nothing.
     ///
     /// # Errors
     /// [`Error::Io`].

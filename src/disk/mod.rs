@@ -145,13 +145,13 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Tells whether `path`, a name that came from elsewhere, stays in the folder that it is joined to.
+/// Returns whether `path`, a name that came from elsewhere, stays in the folder that it is joined to.
 pub fn stays_below(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Tells whether the name `path` still stands for the open file.
+/// Returns whether the name `path` still stands for the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -164,7 +164,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Tells whether the facts of two files are those of one.
+/// Returns whether the facts of two files are those of one.
 #[cfg(unix)]
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -167,7 +167,7 @@ pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<(
     }
 }
 
-/// Tells whether something has the name `path`, be it a link that leads nowhere.
+/// Returns whether something has the name `path`, be it a link that leads nowhere.
 pub fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -236,7 +236,7 @@ fn read_all(file: File, facts: &Metadata, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Tells whether a path stands for a file that was opened before this process began.
+/// Returns whether a path stands for a file that was opened before this process began.
 fn is_handed_over(path: &Path) -> bool {
     let is_number = |name: &std::ffi::OsStr| {
         let name = name.as_encoded_bytes();

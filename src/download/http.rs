@@ -1,4 +1,4 @@
-//! Bytes of a file by HTTP(S): tried again when the connection breaks, gone on with from where it broke.
+//! Downloads by HTTP(S); a broken connection is retried and resumed.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const ENOUGH_BYTES: u64 = 64 * 1024;
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
+/// Number of pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
 const PIECES: usize = 16;
 
 /// Why a try ended before the file was whole.
@@ -142,7 +142,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
     Ok(())
 }
 
-/// Whether bytes come fast enough to be waited for.
+/// Whether the download is fast enough to continue.
 struct Pace {
     /// When the present stretch of [`PERIOD`] began, and what has come in it.
     begin: Instant,

@@ -1,4 +1,4 @@
-//! In a program that is built without the network: no address leads anywhere.
+//! Stand-in for a build without network access: every address is an error.
 
 use super::{Part, Source, fail};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Whose a folder is: a feature store's, and one run's at a time.
+//! Ownership and locking of a store folder: one run at a time.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 const LOCK: &str = ".lock";
 
-/// Takes the store's lock, which ends with this process however it ends.
+/// Takes the store's lock, which is released when this process ends in any way.
 pub(super) fn claim(out: &Path) -> Result<File> {
     if is_foreign(out)? {
         return Err(Error::Store {
@@ -23,7 +23,7 @@ pub(super) fn claim(out: &Path) -> Result<File> {
     held(out)
 }
 
-/// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
+/// Returns whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
 /// one.
 fn is_foreign(out: &Path) -> Result<bool> {
     if !is_there(out) {
@@ -56,7 +56,7 @@ pub(super) fn held(out: &Path) -> Result<File> {
 /// Removes the feature store in `out`, if there is one.
 ///
 /// # Errors
-/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
+/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run is using it; [`Error::Io`].
 pub fn remove_store(out: &Path) -> Result<()> {
     if !is_there(out) {
         return Ok(());

@@ -1,8 +1,7 @@
-//! Rows of features as training reads them: in memory, or from a file. Opens no file itself: whoever opened it
-//! hands it over.
+//! Rows of features as training reads them: in memory, or from a file that the caller opened.
 //!
-//! A file is read by position and not mapped: of a mapped file, what somebody else cuts off is a signal that ends
-//! the process, here it is an error.
+//! Files are read by position, not memory-mapped: truncating a mapped file would end the process with a signal; here
+//! it is an error.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -20,7 +19,7 @@ use crate::error::{Error, Result};
 const PIECE_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// The bytes of a piece; kept, since rows are read by the million.
+    /// Buffer for a piece, reused because millions of rows are read.
     static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -64,7 +63,7 @@ pub struct FeatureMatrix {
     source: Source,
     /// Augmented views, each with the place of every row in it.
     views: Vec<(Arc<FeatureMatrix>, Vec<Option<usize>>)>,
-    /// Whether each epoch takes the next view, rather than any.
+    /// Whether each epoch takes the next view instead of a random one.
     in_turn: bool,
 }
 
@@ -162,7 +161,7 @@ impl FeatureMatrix {
         Ok(())
     }
 
-    /// Lets each epoch take the next view of all rows, rather than draw one for each.
+    /// Makes each epoch take the next view of all rows instead of drawing one per row.
     pub fn take_views_in_turn(&mut self) {
         self.in_turn = true;
     }
@@ -194,7 +193,7 @@ impl FeatureMatrix {
         }
     }
 
-    /// Puts matrices of the same rows side by side: `[rows, ΣD]`.
+    /// Concatenates matrices with the same rows: `[rows, ΣD]`.
     ///
     /// # Panics
     /// If there is none, or if they differ in their number of rows.

@@ -1,20 +1,20 @@
-//! How many images are in work at a time, and how large they may be, within a limit of memory.
+//! The number of workers and the maximum image size for a memory limit.
 
 use crate::backbone::{PictureSession, free_bytes, gigabytes};
 use crate::error::{Error, Result};
 use crate::pixels::DecodeLimits;
 
-/// Most that an image of 8 bits takes for each pixel: its file, what the decoder holds (of a progressive JPEG all
+/// Maximum bytes per pixel of an 8-bit image: its file, what the decoder holds (of a progressive JPEG all
 /// coefficients, of 16 bits), the image.
 const BYTES_PER_PIXEL: u64 = 9;
 
 /// Most of these that are the decoded pixels as the file stores them.
 const STORED_BYTES_PER_PIXEL: u64 = 4;
 
-/// Workers are added as long as each can have images as large as a telephone's, in pixels.
+/// Workers are added as long as each can decode images of this many pixels, the size of a phone photo.
 const COMMON_PICTURE: u64 = 12_300_000;
 
-/// The least image with which a run makes sense, in pixels.
+/// Smallest image limit with which a run makes sense, in pixels.
 const LEAST_PICTURE: u64 = 1_000_000;
 
 /// What a worker holds beside its session and its image, in bytes: stacks, rows that wait.
@@ -48,7 +48,7 @@ pub(super) fn share(
     };
     let base = status_bytes("VmRSS:").ok_or_else(unknown)?;
     let mut session = open_session()?;
-    // What is known before it is taken must fit before it is measured.
+    // Check the known requirements before measuring.
     let known = base + session.run_bytes() + LEAST_PICTURE * BYTES_PER_PIXEL;
     if known > most {
         return Err(refuse(format!(
@@ -81,11 +81,11 @@ pub(super) fn share(
     }
 }
 
-/// How many of `workers` have room in the memory that this machine has free, where each takes `each` bytes when it runs;
-/// all if the system does not tell. At least one: a network that one worker has no room for was not loaded.
+/// How many of `workers` have room in the memory that this machine has free, where each needs `each` bytes; all if the
+/// system does not report it. At least one: a network too large for one worker was not loaded.
 ///
 /// # Errors
-/// [`Error::Parameter`] if there is no room for all, and `asked` says that the user gave their number.
+/// [`Error::Parameter`] if they do not all fit, and `asked` says that the user requested this number.
 pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize> {
     let Some(free) = free_bytes() else {
         return Ok(workers);
@@ -122,7 +122,7 @@ fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usiz
     (found >= LEAST_PICTURE.min(max_pixels)).then_some((workers, found))
 }
 
-/// Most memory that this process has held, where the system tells.
+/// Peak memory of this process, if the system reports it.
 pub fn peak_memory_bytes() -> Option<u64> {
     status_bytes("VmHWM:")
 }

@@ -1,4 +1,4 @@
-//! The header of a NumPy array file, as in the format's description (NEP 1, version 1.0 of the format).
+//! The header of a NumPy array file (NEP 1, format version 1.0).
 
 use super::matrix::Dtype;
 
@@ -40,7 +40,7 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     header
 }
 
-/// Tells whether a file says that its numbers have their highest byte first.
+/// Returns whether a file says that its numbers have their highest byte first.
 pub fn is_big_endian(file: &[u8]) -> bool {
     let head = &file[..file.len().min(HEADER_BYTES)];
     head.starts_with(b"\x93NUMPY") && head.windows(13).any(|w| w.starts_with(b"'descr': '>"))

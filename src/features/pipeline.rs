@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each worker takes one image at a time through all steps, so a row does not depend on the number of
-//! workers, and the writer puts it at its image's place in the plan: the same data set gives the same
+//! workers, and the writer puts it at its image's position in the plan: the same data set gives the same
 //! bytes.
 
 use std::collections::HashMap;
@@ -33,10 +33,10 @@ use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
 
-/// Longest time between checkpoints: what a killed run has to do again.
+/// Maximum time between checkpoints: the work that a killed run repeats.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Fills the store in `out` with the features of `dataset`, resuming from what is already there.
+/// Fills the store in `out` with the features of `dataset`, resuming an earlier run.
 ///
 /// Rows of an unfinished run, and rows of a finished store whose images have not changed, are taken
 /// over. Images that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
@@ -55,7 +55,7 @@ pub fn extract(
     fill_store(backbone, dataset, out, params, None, progress)
 }
 
-/// Like [`extract`], with an augmented view of each image in the image's place.
+/// Like [`extract`], with an augmented view instead of each image.
 ///
 /// # Errors
 /// Like [`extract`].
@@ -100,7 +100,7 @@ fn fill_store(
         .as_ref()
         .filter(|s| is_current(s, &pictures, dataset))
     {
-        // What is left of a run that died when all was done but the tidying up.
+        // Left by a run that died before cleaning up.
         for left in [PARTIAL, FRESH, OLD] {
             remove_folder(&out.join(left))?;
         }
@@ -172,7 +172,7 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
     FeatureStore::open(out).map(Some)
 }
 
-/// Says by name in what a store differs from what is asked for.
+/// Names the settings in which a store differs from the requested ones.
 fn refuse_other(
     out: &Path,
     (id, shape, arrays, dtype, view): (&BackboneId, &[usize], &[ArrayMeta], Dtype, &Option<View>),
@@ -233,7 +233,7 @@ fn refuse_other(
     })
 }
 
-/// The settings of `one` that are not as in `other`, with their values.
+/// The settings of `one` that differ from `other`, with their values.
 fn differing(one: &Preprocess, other: &Preprocess) -> String {
     // Plain data always serialises.
     let fields = |p: &Preprocess| serde_json::to_value(p).unwrap_or_default();
@@ -246,7 +246,7 @@ fn differing(one: &Preprocess, other: &Preprocess) -> String {
     differing.join(", ")
 }
 
-/// Tells whether a finished store has a row for each image as it is now, and nothing else.
+/// Returns whether a finished store has a row for each image as it is now, and nothing else.
 fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> bool {
     let same = |row: &IndexRow, picture: &Planned| {
         row.path == picture.path
@@ -363,7 +363,7 @@ fn take_over(
     Ok(())
 }
 
-/// Refuses to finish a store without images that cannot be missed.
+/// Refuses to finish a store if too many images were lost.
 fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     let mut used = vec![0; dataset.classes.len()];
     let mut all = 0;
@@ -391,7 +391,7 @@ fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     check_losses(&dataset.root, &dataset.classes, (&used, all), &lost, &kept)
 }
 
-/// Tells whether nothing is to be done about an image: it has a row, or is not an image. A file that could not be read
+/// Returns whether nothing is to be done about an image: it has a row, or is not an image. A file that could not be read
 /// may be back.
 fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     match outcome {
@@ -401,7 +401,7 @@ fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     }
 }
 
-/// Runs the images that are to be done, and writes their rows.
+/// Runs the remaining images, and writes their rows.
 fn fill(
     backbone: &Backbone,
     dataset: &Dataset,

@@ -1,8 +1,8 @@
 //! Reading and decoding with a time limit.
 //!
 //! A decoder cannot be stopped, and neither can a read from a network folder whose server went away. So the
-//! work is done on a thread of its own, and when it takes too long the thread is given up: it holds its
-//! image until it is done, while the run continues with a new thread.
+//! work is done on a separate thread, which is abandoned when it takes too long: it keeps its image until it finishes,
+//! while the run continues with a new thread.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::backbone::hex_sha256;
 use crate::error::{Error, Result};
 use crate::pixels::{DecodeLimits, Picture, Rendering, read_file};
 
-/// Threads that a run gives up before it ends: by then it is not the images that are at fault.
+/// Number of abandoned threads after which a run ends: then the disk or network is at fault, not the images.
 const MAX_GIVEN_UP: usize = 16;
 
 /// Reads and decodes images, each within a time limit.
@@ -92,7 +92,7 @@ enum Ran<R> {
 
 type Work<T, R> = Arc<dyn Fn(T) -> R + Send + Sync>;
 
-/// A thread that does one piece of work after another, and can be left alone with one.
+/// A thread that does one task at a time, and can be abandoned.
 struct Thread<T, R> {
     work: Work<T, R>,
     tasks: Sender<T>,
@@ -139,8 +139,8 @@ impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
     }
 }
 
-/// Time of a file's last change in nanoseconds since 1970, negative before; 0 if the system does not tell, or if it is
-/// some centuries away.
+/// Time of a file's last change in nanoseconds since 1970, negative before; 0 if the system does not report it, or if it
+/// is centuries away.
 pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
     let Ok(modified) = facts.modified() else {
         return 0;

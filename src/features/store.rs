@@ -1,9 +1,9 @@
-//! The feature store: a folder that other tools open without us.
+//! The feature store: a folder of plain files that other tools can open.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `features.npy` | N×D, or N×H×W×C for unpooled maps; float32 or float16, little-endian, C order |
-//! | `features-<cut>.npy` | one such array per cut, in place of `features.npy`, where there are several cuts |
+//! | `features-<cut>.npy` | one such array per cut, instead of `features.npy`, if there are several cuts |
 //! | `index.csv` | one line per row: [`IndexRow`] |
 //! | `errors.csv` | images that have no row, with the reason |
 //! | `meta.json` | [`StoreMeta`]: the backbone, its cut and preprocessing, the counts |
@@ -28,13 +28,13 @@ use crate::dataset::Split;
 use crate::disk::{is_there, open_own_to_read, read_exact_at, read_own};
 use crate::error::{Error, PathRole, Result, shown};
 
-/// Most bytes of `meta.json`; most of them are class names.
+/// Maximum bytes of `meta.json`; most of them are class names.
 const MAX_META_BYTES: u64 = 64 << 20;
 
-/// Most bytes of a row: it is held in memory. VGG16's largest maps have 13 MB.
+/// Maximum bytes of a row: it is held in memory. VGG16's largest maps have 13 MB.
 const MAX_ROW_BYTES: usize = 1 << 30;
 
-/// Most letters that a cut gives to the name of its array; file systems have 255 for the whole.
+/// Maximum number of letters that a cut gives to the name of its array; file systems have 255 for the whole.
 const MAX_CUT_LETTERS: usize = 200;
 
 pub(super) const FEATURES: &str = "features.npy";
@@ -45,20 +45,20 @@ pub(super) const META: &str = "meta.json";
 /// Version of the layout of the folder; a store of another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What is known of one row of `features.npy`.
+/// Metadata of one row of `features.npy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexRow {
     /// The image, relative to the data set.
     pub path: PathBuf,
     /// Index into [`StoreMeta::classes`]; `None` for unlabelled images.
     pub class: Option<usize>,
-    /// The split that the data set gives; `None` if it gives none.
+    /// The split from the data set, if it has splits.
     pub split: Option<Split>,
-    /// What was read of the image.
+    /// Metadata of the image file.
     pub source: SourceFacts,
 }
 
-/// What was read of an image's file.
+/// Metadata of an image file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {
     /// Width in pixels, after EXIF orientation.
@@ -111,7 +111,7 @@ pub(super) fn arrays_of(parts: &[CutFeatures]) -> Vec<ArrayMeta> {
     arrays
 }
 
-/// Tells whether `name` is that of an array's file, as [`arrays_of`] makes them: a plain name in the store's folder.
+/// Returns whether `name` is that of an array's file, as [`arrays_of`] makes them: a plain name in the store's folder.
 pub(super) fn is_array(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.starts_with("features") && name.ends_with(".npy") && name.chars().all(plain)
@@ -143,7 +143,7 @@ pub struct StoreMeta {
     pub dataset: String,
     /// Name or path of the backbone, as it was given.
     pub model: String,
-    /// What made the features.
+    /// Identity of the backbone that computed the features.
     pub backbone: BackboneId,
     /// Shape of one row: `[D]` or `[H, W, C]`; with several arrays `[ΣD]`, side by side.
     pub feature_shape: Vec<usize>,
@@ -164,7 +164,7 @@ pub struct StoreMeta {
 }
 
 impl StoreMeta {
-    /// Tells whether its files are files of a store, and of sizes that files can have.
+    /// Returns whether its files are files of a store, and of sizes that files can have.
     fn is_sound(&self) -> bool {
         let has_size = |shape: &[usize]| array_bytes(self.rows, shape, self.dtype).is_some();
         let mut sum = Some(0usize);
@@ -256,10 +256,10 @@ impl FeatureStore {
         })
     }
 
-    /// Narrows a store of several arrays to the one of the cut `cut`: as if there were no other.
+    /// Restricts a store with several arrays to the one of the cut `cut`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] with the cuts that there are.
+    /// [`Error::Parameter`], listing the available cuts.
     pub fn narrowed_to(mut self, cut: &str) -> Result<FeatureStore> {
         if self.meta.backbone.cut.as_slice() == [cut] {
             return Ok(self);
@@ -294,7 +294,7 @@ impl FeatureStore {
         &self.dir
     }
 
-    /// What made it.
+    /// Its metadata.
     pub fn meta(&self) -> &StoreMeta {
         &self.meta
     }

@@ -1,4 +1,4 @@
-//! Many images through one network: bounded, in parallel, each worker with a session of its own.
+//! Runs many images through one network: in parallel, with bounded memory and one session per worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
 
-/// Outcomes that may wait for their reader, for each worker: with rows of 1,280 values, 20 kB.
+/// Number of outcomes per worker that may wait for their reader: with rows of 1,280 values, 20 kB.
 const OUTCOMES_PER_WORKER: usize = 4;
 
-/// Images that are odd but can be used, and of which a run tells by name; the others are counted.
+/// Number of usable images with warnings that a run names; the others are counted.
 const TOLD_OF_ODD: usize = 20;
 
-/// Most workers: more than any machine has cores.
+/// Maximum number of workers: more than any machine has cores.
 pub(crate) const MOST_WORKERS: usize = 1024;
 
 /// Most that an image may be allowed to have, in millions of pixels.
@@ -35,14 +35,14 @@ const MOST_MEGAPIXELS: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PipelineParams {
-    /// Images in work at the same time, at most 1,024; 0 means one per core.
+    /// Images in progress at the same time, at most 1,024; 0 means one per core.
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
-    /// Put the features of several cuts into one array, side by side, rather than each into its own.
+    /// Concatenate the features of several cuts into one array instead of one array each.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concat: bool,
-    /// Stop at the first image that cannot be used, rather than skip it.
+    /// Stop at the first unusable image instead of skipping it.
     pub strict: bool,
     /// Go on without images that went away, and without more than a tenth of them.
     pub allow_missing: bool,
@@ -50,7 +50,7 @@ pub struct PipelineParams {
     pub max_megapixels: u32,
     /// Images that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
-    /// Most memory that the program may take, in bytes: by fewer workers, and by images that are skipped.
+    /// Maximum memory that the program may take, in bytes: by fewer workers, and by images that are skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
 }
@@ -89,7 +89,7 @@ impl PipelineParams {
         in_range("--max-megapixels", megapixels, 1..=MOST_MEGAPIXELS)
     }
 
-    /// What an image may cost to decode.
+    /// Limits for decoding an image.
     pub fn limits(&self) -> DecodeLimits {
         DecodeLimits::of_pixels(u64::from(self.max_megapixels) * 1_000_000)
     }
@@ -97,7 +97,7 @@ impl PipelineParams {
 
 /// Where the images of a stream come from.
 pub(crate) trait Supply: Sync {
-    /// How many there will be; `None` if nobody knows.
+    /// Their number, if known.
     fn count(&self) -> Option<usize>;
 
     /// The next image and its place among all; `None` if there will be no more, or if `goes_on` says no while
@@ -105,7 +105,7 @@ pub(crate) trait Supply: Sync {
     fn next(&self, goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)>;
 }
 
-/// Images that are known before the stream begins.
+/// A fixed list of images.
 pub(crate) struct Listed<'a> {
     paths: &'a [&'a Path],
     next: AtomicUsize,
@@ -131,7 +131,7 @@ impl Supply for Listed<'_> {
     }
 }
 
-/// What is to be run.
+/// The work to do.
 pub(crate) struct Stream<'a> {
     /// Folder to which the images' paths are relative.
     pub root: &'a Path,
@@ -141,7 +141,7 @@ pub(crate) struct Stream<'a> {
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
     pub progress: &'a Progress,
-    /// The augmented view that is run in an image's place.
+    /// The augmented view to run instead of each image.
     pub view: Option<&'a View>,
     /// Number of the network, where it can be replaced while images run: a worker that sees another one opens a
     /// new session for its next image.
@@ -154,13 +154,13 @@ impl Stream<'_> {
     }
 }
 
-/// What became of one image.
+/// The outcome for one image.
 pub(crate) struct Outcome {
     /// Its place in [`Stream::pictures`].
     pub place: usize,
     /// The image, relative to [`Stream::root`].
     pub path: PathBuf,
-    /// The worker that had it.
+    /// The worker that processed it.
     pub worker: usize,
     /// The number of the network that it went through, see [`Stream::version`].
     pub version: u64,
@@ -172,13 +172,13 @@ pub(crate) struct Outcome {
     pub infer: Duration,
 }
 
-/// Runs all images and hands each outcome to `sink`, in the order in which they are done.
+/// Runs all images and passes each outcome to `sink`, in the order in which they are done.
 ///
-/// Memory is bounded: one image and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
+/// Memory is bounded: one image and one input tensor per worker, and [`OUTCOMES_PER_WORKER`].
 ///
 /// # Errors
 /// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad image if the parameters are
-/// strict; [`Error::Cancelled`] if a stop was asked for. What was handed to `sink` before stays handed.
+/// strict; [`Error::Cancelled`] if a stop was requested. What was handed to `sink` before stays handed.
 pub(crate) fn stream(
     what: &Stream,
     open_session: impl Fn() -> Result<PictureSession> + Sync,
@@ -283,7 +283,7 @@ pub(crate) fn stream(
     result
 }
 
-/// What is said where the program itself is at fault.
+/// The message for a bug in the program.
 fn died(root: &Path, when: &str) -> Error {
     Error::Model {
         model: shown(root).to_string(),

@@ -92,7 +92,7 @@ impl Previewer {
     }
 }
 
-/// Most images on a sheet, views included: 300 MB of images of 224 x 224.
+/// Maximum number of images on a sheet, views included: 300 MB of images of 224 x 224.
 const MOST_CELLS: usize = 2_000;
 
 /// Configuration of [`augment_preview`].

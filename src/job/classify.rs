@@ -43,7 +43,7 @@ impl Default for ClassifyConfig {
     }
 }
 
-/// Runs the classifier over all images and hands each result, probabilities in the order of the labels,
+/// Runs the classifier over all images and passes each result, probabilities in the order of the labels,
 /// to `sink`, in the order of the given images. Returns the number of unusable images.
 ///
 /// # Errors

@@ -20,9 +20,9 @@ use super::tiff::{self, TiffHeader};
 /// What decoding one image may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Most pixels (width x height); read from the header, before anything is decoded.
+    /// Maximum number of pixels (width x height); read from the header, before anything is decoded.
     pub max_pixels: u64,
-    /// Most bytes of the decoded pixels as the file stores them, before they become 8-bit RGB.
+    /// Maximum bytes of the decoded pixels as the file stores them, before they become 8-bit RGB.
     pub max_bytes: u64,
 }
 

@@ -151,7 +151,7 @@ impl Resampler {
             .use_alpha(false);
         // One direction after the other, as Pillow does: what overshoots 0 to 255 in between is cut there,
         // so the order shows at hard edges. One call would always take the columns first; and in
-        // fast_image_resize 6.1 it reads outside of its buffer for some fractional crops.
+        // fast_image_resize 6.1 it reads outside its buffer for some fractional crops.
         let (left, right) = (f64::from(part.left), f64::from(part.right));
         let (top, bottom) = (f64::from(part.top), f64::from(part.bottom));
         let (from_width, from_height) = (picture.width, picture.height);

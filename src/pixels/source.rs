@@ -211,7 +211,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Most bytes of a text that are unpacked: an orientation stands near the beginning.
+/// Maximum bytes of a text that are unpacked: an orientation stands near the beginning.
 const MAX_TEXT: u64 = 1 << 20;
 
 /// The first [`MAX_TEXT`] bytes of a zlib stream.

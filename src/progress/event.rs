@@ -1,10 +1,10 @@
-//! What a job tells: its stations, and the events in them.
+//! The events of a job, and its phases.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The stations of a job that have a length of their own.
+/// The phases of a job, each with its own length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -24,15 +24,15 @@ pub enum Phase {
     Save,
     /// Reloading the saved model and comparing.
     Verify,
-    /// Images through a network whose numbers are to become smaller.
+    /// Calibration before quantisation.
     Calibrate,
-    /// New images through a saved model.
+    /// Predicting new images.
     Predict,
-    /// The file of a backbone from elsewhere; its steps are bytes.
+    /// Downloading a backbone; steps are bytes.
     Download,
-    /// Heads on the features of one layer after another.
+    /// Linear probes, one layer after another.
     Probe,
-    /// Images as they arrive.
+    /// Watching for images.
     Watch,
 }
 
@@ -62,17 +62,17 @@ impl Phase {
 pub struct EpochStats {
     /// 1-based number of this epoch.
     pub epoch: usize,
-    /// Epochs asked for; early stopping can end before.
+    /// Requested epochs; early stopping may end training before.
     pub epochs: usize,
     /// Learning rate at the last step of this epoch.
     pub learning_rate: f32,
-    /// Mean cross-entropy over the training rows, in nats, as seen while training (with dropout).
+    /// Mean cross-entropy over the training rows, in nats, measured during training (with dropout).
     pub loss: f32,
-    /// Share of training rows whose class came first, 0 to 1, as seen while training.
+    /// Training accuracy, 0 to 1, measured during training.
     pub accuracy: f32,
     /// Mean cross-entropy over the validation rows; none without validation rows.
     pub val_loss: Option<f32>,
-    /// Share of validation rows whose class came first.
+    /// Validation accuracy.
     pub val_accuracy: Option<f32>,
     /// The best epoch so far, 1-based.
     pub best_epoch: usize,
@@ -117,12 +117,12 @@ pub enum Event {
         /// Steps it has: images, epochs, checks, bytes or layers; `None` if not known.
         total: Option<u64>,
     },
-    /// A line worth showing that asks nothing of the user.
+    /// Information that needs no action.
     Info {
         /// One sentence.
         message: String,
     },
-    /// Something that a user should know but that did not stop the job.
+    /// A problem that did not stop the job.
     Warning {
         /// One sentence: what, which file, what to do.
         message: String,
@@ -134,7 +134,7 @@ pub enum Event {
         /// Class name and number of images; empty for unlabelled data.
         classes: Vec<(String, usize)>,
     },
-    /// Rows that need not be computed, since an earlier run did.
+    /// Rows reused from an earlier run.
     Resumed {
         /// Number of rows found valid.
         rows: u64,
@@ -192,24 +192,24 @@ pub enum Event {
         done: u64,
         /// Layers in all.
         total: u64,
-        /// Share of images whose class came first, 0 to 1.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
     },
-    /// All rows so far are safe on disk: a killed run continues from here.
+    /// All rows so far are safe on disk; a killed run resumes here.
     Checkpoint {
         /// Rows that are safe.
         rows: u64,
     },
     /// An epoch of the head ended.
     Epoch {
-        /// 0-based fold of a cross-validation; none outside of one.
+        /// 0-based fold of a cross-validation; none outside one.
         fold: Option<usize>,
         /// What was measured.
         #[serde(flatten)]
         stats: EpochStats,
-        /// Share of each class's validation rows whose class came first, in the order of the classes;
+        /// Validation accuracy of each class, in the order of the classes;
         /// empty without validation rows.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         class_accuracy: Vec<f32>,
@@ -220,14 +220,14 @@ pub enum Event {
         fold: usize,
         /// Folds in all.
         folds: usize,
-        /// Share of the fold's held-out rows whose class came first.
+        /// Accuracy on the fold's held-out rows.
         accuracy: f32,
     },
     /// A recipe was cross-validated.
     RecipeTried {
         /// Its name.
         recipe: String,
-        /// Share of images whose class came first, 0 to 1.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
@@ -240,7 +240,7 @@ pub enum Event {
         /// Whether it is the best so far.
         is_best: bool,
     },
-    /// What a model says of one labelled image that it did not learn from.
+    /// The prediction for one labelled image that was not used in training.
     PictureScored {
         /// Which rows it is of, as in [`Event::Evaluated`].
         split: String,
@@ -260,7 +260,7 @@ pub enum Event {
         split: String,
         /// Number of rows.
         images: usize,
-        /// Share of rows whose class came first.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Mean cross-entropy, in nats.
         loss: f32,
@@ -269,7 +269,7 @@ pub enum Event {
         /// Counts: `confusion[truth][prediction]`.
         confusion: Vec<Vec<u64>>,
     },
-    /// A model was compared with the one of smaller numbers that was made of it.
+    /// A model was compared with its quantised version.
     Quantized {
         /// What its weights are: `int8` or `float16`.
         numbers: String,
@@ -277,7 +277,7 @@ pub enum Event {
         split: String,
         /// Number of images.
         images: usize,
-        /// Share of images whose class came first before, 0 to 1.
+        /// Accuracy before, 0 to 1.
         accuracy_before: f32,
         /// The same afterwards.
         accuracy_after: f32,
@@ -285,7 +285,7 @@ pub enum Event {
         loss_before: f32,
         /// The same afterwards.
         loss_after: f32,
-        /// Share of images that get the same first class before and afterwards.
+        /// Share of images that get the same first class before and after.
         agreement: f32,
         /// Mean absolute difference of a probability.
         mean_abs_diff: f32,
@@ -318,12 +318,12 @@ pub enum Event {
         /// Largest absolute difference over all checks.
         max_abs_diff: f32,
     },
-    /// The job ended well.
+    /// The job succeeded.
     Finished {
         /// Wall time in seconds.
         seconds: f64,
     },
-    /// The job ended with an error.
+    /// The job failed.
     Failed {
         /// The error in one sentence.
         message: String,
@@ -332,13 +332,13 @@ pub enum Event {
     },
     /// The job was stopped by its user.
     Cancelled {
-        /// How to continue, in one sentence.
+        /// How to resume, in one sentence.
         resume: String,
     },
 }
 
 impl Event {
-    /// Tells whether nothing follows it in a job.
+    /// Returns whether nothing follows it in a job.
     pub fn is_end(&self) -> bool {
         matches!(
             self,

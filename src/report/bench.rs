@@ -1,27 +1,26 @@
-//! How fast a backbone runs, as text.
+//! Benchmark results as text.
 
 use serde::Serialize;
 
 use super::{Text, printable};
 
-/// What a measurement of a backbone found.
+/// Benchmark of a backbone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Name of the backbone.
     pub model: String,
     /// Which tensors hold its features and its classifier, in one line.
     pub uses: String,
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Shape of its input, batch included.
     pub input: [usize; 4],
-    /// Kernels that it runs with.
+    /// Kernels in use.
     pub kernels: &'static str,
     /// Time to load the model until it can run an image, in milliseconds.
     pub load_ms: f64,
-    /// Billions of floating-point operations for one image, as the layers' definitions have them; 0 where
-    /// tract runs alone.
+    /// Billions of floating-point operations per image by the layers' definitions; 0 where tract runs alone.
     pub gflop: f64,
     /// What one core reaches in registers, in GFLOP/s.
     pub peak_gflops: Option<f64>,
@@ -32,15 +31,15 @@ pub struct BenchReport {
     pub in_floats: Option<BenchRate>,
     /// Bytes of buffers for each thread.
     pub session_bytes: usize,
-    /// Most memory that the process has held, in bytes.
+    /// Peak memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
-    /// Heat and clock before and after the speeds were measured.
+    /// Temperature and clock before and after the measurement.
     pub heat: BenchHeat,
-    /// Time by layer on one thread; empty unless asked for.
+    /// Time by layer on one thread; empty unless requested.
     pub layers: Vec<BenchLayer>,
 }
 
-/// How warm the processor got and how fast it was clocked, as far as the system tells.
+/// Temperature and clock of the processor, as far as the system reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct BenchHeat {
     /// Warmest sensor before, in degrees Celsius.
@@ -51,22 +50,22 @@ pub struct BenchHeat {
     pub begin_megahertz: Option<f64>,
     /// Clock of the slowest core after, in MHz.
     pub end_megahertz: Option<f64>,
-    /// Whether the processor was held back for heat or for want of current.
+    /// Whether the processor was throttled by heat or under-voltage.
     pub throttled: Option<bool>,
 }
 
 /// Speed with some number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchRate {
-    /// Threads, each with an image of its own.
+    /// Number of threads, each with its own image.
     pub threads: usize,
-    /// Images run in a second by all threads together.
+    /// Images per second, all threads together.
     pub images_per_second: f64,
     /// Median time for one image on one thread, in milliseconds.
     pub median_ms: f64,
-    /// Time that 95 of 100 images do not exceed, in milliseconds.
+    /// 95th percentile of the time per image, in milliseconds.
     pub p95_ms: f64,
-    /// Time that 99 of 100 images do not exceed, in milliseconds.
+    /// 99th percentile of the time per image, in milliseconds.
     pub p99_ms: f64,
 }
 
@@ -137,7 +136,7 @@ pub fn bench_text(report: &BenchReport) -> Text {
     text
 }
 
-/// What the system tells of heat; nothing if it tells nothing.
+/// Temperature and throttling, if the system reports them.
 fn heat_text(heat: &BenchHeat) -> Text {
     let mut parts = Vec::new();
     if let (Some(begin), Some(end)) = (heat.begin_celsius, heat.end_celsius) {
@@ -159,7 +158,7 @@ fn heat_text(heat: &BenchHeat) -> Text {
     }
 }
 
-/// Whether integers are worth it here, where there are some.
+/// Whether int8 is faster than float32 here, for a quantised model.
 fn integers_text(report: &BenchReport) -> Text {
     let mut text = Text::default();
     let single = report.rates.iter().find(|rate| rate.threads == 1);
@@ -179,7 +178,7 @@ fn integers_text(report: &BenchReport) -> Text {
     text
 }
 
-/// Most letters that the column of names is wide; text can be padded to 65,535 at most.
+/// Maximum number of letters that the column of names is wide; text can be padded to 65,535 at most.
 const MAX_NAME_WIDTH: usize = 200;
 
 fn layers_text(report: &BenchReport) -> Text {

@@ -5,10 +5,10 @@ use super::{Text, grouped, printable};
 use crate::dataset::Split;
 use crate::train::{ClassScores, ConfusionMatrix, Score};
 
-/// Widest class name in a column's head.
+/// Maximum width of a class name in a column header.
 const HEAD_CHARS: usize = 12;
 
-/// One line a split: images, loss, accuracy.
+/// One line per split: images, loss, accuracy.
 pub fn scores_table(scores: &[(Split, Score)]) -> Text {
     let mut table = Table::new(&["split", "images", "loss", "accuracy"]);
     for (split, score) in scores {
@@ -51,7 +51,7 @@ pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
     table.text()
 }
 
-/// Counts of who was taken for whom: a line for each true class, a column for each predicted one.
+/// The confusion matrix: a line per true class, a column per predicted class.
 pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
     let heads: Vec<String> = classes.iter().map(|name| short(name)).collect();
     let mut columns = vec!["true \\ predicted"];

@@ -1,4 +1,4 @@
-//! What people look at afterwards: tables and images. Pure text, but for `plot` and `sheet`.
+//! Results as tables and images. Pure text, except for `plot` and `sheet`.
 
 mod bench;
 mod metrics;

@@ -1,4 +1,4 @@
-//! In a program that is built without plots: what asks for one is told so.
+//! Stand-ins for a build without plots: every call is an error.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Times and differences as people say them.
+//! Durations and differences as text.
 
 /// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {

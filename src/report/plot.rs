@@ -1,4 +1,4 @@
-//! An image with what a classifier says of it: in the terminal, and as a PNG file.
+//! Plots an image with its predictions, in the terminal or as a PNG file.
 
 use std::io::{Cursor, IsTerminal};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Picture;
 
-/// Most columns and lines of an image in a terminal.
+/// Maximum number of columns and lines of an image in a terminal.
 const TERMINAL_CELLS: (u32, u32) = (60, 24);
 
 /// Draws `picture` on standard output: by the graphics of kitty, iTerm2 or sixel where the terminal has

@@ -1,4 +1,4 @@
-//! What smaller numbers cost and save, as text.
+//! The cost and benefit of quantisation, as text.
 
 use super::Text;
 use super::table::Table;
@@ -7,20 +7,20 @@ use crate::counts::count;
 /// More layers than this are counted, not named.
 const NAMED_LAYERS: usize = 8;
 
-/// A model before and after its numbers became smaller.
+/// A model before and after quantisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeSummary<'a> {
-    /// What the numbers are now: `int8` or `float16`.
+    /// Type of the weights: `int8` or `float16`.
     pub numbers: &'a str,
     /// Which images both were run on.
     pub split: &'a str,
     /// Number of them.
     pub images: usize,
-    /// Share of them whose class came first, 0 to 1, before and afterwards.
+    /// Share of them whose class came first, 0 to 1, before and after.
     pub accuracy: [f64; 2],
-    /// Mean cross-entropy in nats, before and afterwards.
+    /// Mean cross-entropy in nats, before and after.
     pub loss: [f64; 2],
-    /// Share of them with the same first class before and afterwards.
+    /// Share of them with the same first class before and after.
     pub agreement: f64,
     /// Mean absolute difference of a probability.
     pub mean_abs_diff: f64,

@@ -3,7 +3,7 @@
 use super::{Text, grouped, printable};
 use crate::backbone::{Layer, Summary};
 
-/// Least widths of the columns; longer names widen the first.
+/// Minimum widths of the columns; longer names widen the first.
 const LAYER_WIDTH: usize = 34;
 const SHAPE_WIDTH: usize = 26;
 const COUNT_WIDTH: usize = 12;

@@ -1,4 +1,4 @@
-//! Tables without lines: the first column to the left, numbers to the right.
+//! Tables without rules: first column left-aligned, numbers right-aligned.
 
 use comfy_table::{CellAlignment, Table as Layout, presets};
 

@@ -1,4 +1,4 @@
-//! Backbone and head as one ONNX graph.
+//! Composes backbone and head into one ONNX graph.
 
 use crate::backbone::{Attribute, Backbone, OnnxGraph, flattened};
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::train::{Head, Standardization};
 /// Name of the output tensor of a saved model.
 pub const OUTPUT: &str = "probabilities";
 
-/// Puts `head` and a softmax after the features of `backbone`.
+/// Appends `head` and a softmax to `backbone`.
 ///
 /// The result takes what the backbone takes, with a free batch `N`, and gives `probabilities`,
 /// f32 `[N, classes]`, each row with the sum 1.
@@ -18,7 +18,7 @@ pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
     compose_tuned(backbone, &[], head)
 }
 
-/// Like [`compose`], with other values in the weights of the backbone that are named.
+/// Like [`compose`], with new values for the named weights of the backbone.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if the head was trained on features of another length.

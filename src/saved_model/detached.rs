@@ -1,4 +1,4 @@
-//! A head alone: a few kB that make a saved model of a backbone that is elsewhere already.
+//! A detached head: a few kB that turn a backbone on another machine into a saved model.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub struct DetachedHead {
 }
 
 impl DetachedHead {
-    /// Takes the head off `model`.
+    /// Extracts the head of `model`.
     ///
     /// # Errors
     /// [`Error::Model`] if its end is not a dense head in float32, as in a quantised model.
@@ -85,7 +85,7 @@ impl DetachedHead {
         self.graph.to_bytes()
     }
 
-    /// Puts it in the place of the head of `model`.
+    /// Replaces the head of `model` with it.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if it belongs to another backbone than that of `model`.
@@ -94,7 +94,7 @@ impl DetachedHead {
         self.on_graph(base, model.graph.name())
     }
 
-    /// Puts it after a backbone.
+    /// Appends it to a backbone.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if it belongs to another backbone, or to another state of this one.

@@ -1,5 +1,5 @@
-//! The one file that comes out: backbone and head together, with all that is needed to use it and to see that
-//! it still gives the same results.
+//! The saved model: backbone and head in one file, with everything needed to use it and to verify that its results have
+//! not changed.
 //!
 //! ```text
 //! Backbone + Head ─► compose ─► SavedModel (in memory) ─► write ─► file ─► open ─► verify, predict
@@ -34,7 +34,7 @@ use crate::pixels::Picture;
 /// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
 
-/// Most features of an image that a record may speak of: as many as a tensor may have values.
+/// Maximum number of features of an image that a record may speak of: as many as a tensor may have values.
 const MOST_FEATURES: usize = 1 << 28;
 
 /// A saved model that is loaded and ready to run.
@@ -67,7 +67,7 @@ impl SavedModel {
         SavedModel::parse(&read(path)?, path)
     }
 
-    /// Opens the ONNX file `path` if it is a saved model, rather than a backbone or another program's: else none.
+    /// Opens the ONNX file `path` if it is a saved model; `None` for a backbone or another program's file.
     ///
     /// # Errors
     /// Like [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
@@ -155,12 +155,12 @@ impl SavedModel {
     /// Makes what one worker needs to turn images into its input tensors, which are the output.
     ///
     /// # Errors
-    /// Does not fail.
+    /// Never fails.
     pub fn preparation(&self) -> Result<PictureSession> {
         PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
     }
 
-    /// Largest difference of a probability between two images at once and each alone, with floats in the place of
+    /// Largest difference of a probability between two images at once and each alone, with floats instead of
     /// integers; `None` if the file states that it takes one image at a time.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl SavedModel {
         }
     }
 
-    /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
+    /// Records the model's outputs for the reference input and for `images`, and the kind of machine.
     ///
     /// # Errors
     /// [`Error::Model`] if it cannot be run.
@@ -216,7 +216,7 @@ impl SavedModel {
         put_record(&mut self.graph, &self.record)
     }
 
-    /// Notes how the model was made of one with float32 numbers.
+    /// Records how the model was quantised.
     ///
     /// # Errors
     /// [`Error::Model`] if the record cannot be written.
@@ -225,7 +225,7 @@ impl SavedModel {
         put_record(&mut self.graph, &self.record)
     }
 
-    /// Writes the model to `path`: the whole new file appears there, or nothing changes. Returns its size in
+    /// Writes the model to `path`: atomically: either the complete file appears, or nothing changes. Returns its size in
     /// bytes.
     ///
     /// # Errors

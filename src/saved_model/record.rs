@@ -1,4 +1,4 @@
-//! What a saved model carries in its metadata, as JSON, beside what any ONNX runtime reads.
+//! The record of a saved model: metadata as JSON inside the ONNX file.
 
 use std::path::Path;
 
@@ -33,12 +33,12 @@ pub struct Record {
     /// Whether operators before the head's first layer standardise the features.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standardized: bool,
-    /// How the head came about.
+    /// How the head was trained.
     pub training: TrainingRecord,
-    /// How its numbers were made smaller; `None` if they are float32 as they were trained.
+    /// How it was quantised; `None` if it has float32 weights as trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<QuantizationRecord>,
-    /// What the model gives, for comparison wherever it is loaded.
+    /// Reference outputs, for verification on loading.
     pub reference: Reference,
 }
 
@@ -99,11 +99,11 @@ impl Record {
     }
 }
 
-/// What the weights of a model that was made smaller are.
+/// Weight type of a quantised model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {
-    /// Weights and activations are integers of 8 bits.
+    /// Weights and activations are 8-bit integers.
     Int8,
     /// Weights are float16.
     Float16,
@@ -119,13 +119,13 @@ impl Numbers {
     }
 }
 
-/// How a model was made of one with float32 numbers, and what that cost.
+/// How a model was quantised, and the cost in accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct QuantizationRecord {
     /// What its weights are.
     pub numbers: Numbers,
-    /// SHA-256 of the file that it was made of.
+    /// SHA-256 of the original file.
     pub source_sha256: String,
     /// How the ranges of its integers were chosen; none without integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,15 +138,15 @@ pub struct QuantizationRecord {
     pub split: String,
     /// Number of those images.
     pub images: usize,
-    /// Share of them whose class came first before, 0 to 1.
+    /// Accuracy before, 0 to 1.
     pub accuracy_before: f32,
-    /// The same afterwards.
+    /// Accuracy after.
     pub accuracy_after: f32,
-    /// Share of them that get the same first class before and afterwards.
+    /// Share of them that get the same first class before and after.
     pub agreement: f32,
 }
 
-/// How a head came about.
+/// How a head was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainingRecord {
@@ -164,7 +164,7 @@ pub struct TrainingRecord {
     pub validation_images: usize,
     /// Number of test images.
     pub test_images: usize,
-    /// What each epoch measured.
+    /// Metrics of each epoch.
     pub history: Vec<EpochStats>,
     /// 1-based epoch that the head was taken from.
     pub best_epoch: usize,
@@ -179,28 +179,27 @@ pub struct TrainingRecord {
 pub struct FinetuneRecord {
     /// Its parameters.
     pub params: FinetuneParams,
-    /// The first layer that was trained.
+    /// The first trained layer.
     pub first_layer: String,
     /// Parameters of the backbone that were trained.
     pub trained_parameters: u64,
-    /// What each joint epoch measured.
+    /// Metrics of each joint epoch.
     pub history: Vec<EpochStats>,
-    /// The joint epoch that backbone and head were taken from; 0 if the head alone was no worse.
+    /// The joint epoch that backbone and head were taken from; 0 if the head alone was at least as good.
     pub best_epoch: usize,
 }
 
-/// Outputs that were noted when the model was saved.
+/// Outputs recorded when the model was saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reference {
-    /// The kind of machine that noted them: on the same kind, outputs are the same to the bit.
+    /// The kind of machine that recorded them; on the same kind, outputs are identical to the bit.
     pub machine: String,
-    /// Probabilities for the built-in probe image.
+    /// Probabilities for the reference input.
     pub probe: Vec<f32>,
     /// Probabilities for some images of the data set.
     pub images: Vec<ReferenceImage>,
-    /// Largest difference of a probability that is taken for the same on another kind of machine; `None` for what
-    /// float32 networks need.
+    /// Tolerance for a probability on another kind of machine; `None` for that of float32 networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f32>,
 }
@@ -211,7 +210,7 @@ pub struct Reference {
 pub struct ReferenceImage {
     /// The image, relative to the data set.
     pub path: String,
-    /// SHA-256 of its file, to know it again.
+    /// SHA-256 of its file.
     pub sha256: String,
     /// Probabilities in the order of the classes.
     pub probabilities: Vec<f32>,

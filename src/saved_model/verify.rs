@@ -1,4 +1,4 @@
-//! Seeing that a saved model gives the results that it gave when it was saved.
+//! Verifies that a saved model gives the results recorded when it was saved.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,25 +12,24 @@ use crate::error::{Error, Result, shown};
 use crate::pixels::{DecodeLimits, Picture, read_file};
 use crate::progress::{Check, Event, Phase, Progress};
 
-/// Largest difference of a probability that is taken for the same on another kind of machine, where
-/// sums are formed in another order.
+/// Tolerance for a probability on another kind of machine, where sums are in a different order.
 pub const TOLERANCE: f32 = 1e-4;
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
     /// Whether every check held.
     pub same_results: bool,
     /// Largest absolute difference of any probability.
     pub max_abs_diff: f32,
-    /// Every item, in the order in which it was looked at.
+    /// All checks, in order.
     pub checks: Vec<Check>,
-    /// Images of the data set that were compared.
+    /// Number of real images compared.
     pub images: usize,
 }
 
 impl Verification {
-    /// Makes a difference an error, for the model `path`.
+    /// Turns a difference into an error, for the model `path`.
     ///
     /// # Errors
     /// [`Error::NotSame`] with the names of the checks that did not hold.
@@ -51,8 +50,8 @@ impl Verification {
     }
 }
 
-/// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Images are
-/// looked for below `dataset`, or where the record says; those that are not there are left out.
+/// Reloads `path` and compares its outputs with the recorded ones, check by check. Images are looked for below `dataset`,
+/// or where the record says; missing ones are skipped.
 ///
 /// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
 /// to 1e-4, or what a quantised model says. Emits an [`Event::Check`] for each item, then [`Event::Verified`].

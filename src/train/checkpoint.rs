@@ -16,7 +16,7 @@ use crate::disk::{is_there, open_own_to_read, write_atomic};
 use crate::error::{Error, Result};
 use crate::progress::EpochStats;
 
-/// Most bytes of the header: epochs, and two numbers for each feature.
+/// Maximum bytes of the header: epochs, and two numbers for each feature.
 const MAX_HEADER_BYTES: u64 = 1 << 28;
 
 const MAGIC: &[u8; 8] = b"tl-tune2";

@@ -8,7 +8,7 @@ use crate::error::{Error, Result, in_range};
 /// Most epochs, of any kind.
 pub(super) const MOST_EPOCHS: usize = 1_000_000;
 
-/// Most rows in a step.
+/// Maximum number of rows in a step.
 const MOST_BATCH: usize = 1 << 20;
 
 /// Most hidden layers, and most units in one.

@@ -26,7 +26,7 @@ const FAR: f64 = 64.0;
 /// layer: folded into its weights, float16 or int8 could not hold them beside each other.
 const WIDE: [f64; 2] = [16.0, 1024.0];
 
-/// Least standard deviation, in steps of the stored numbers at the feature's mean, that is held well.
+/// Minimum standard deviation, in steps of the stored numbers at the feature's mean, that is held well.
 const STEPS: f64 = 8.0;
 
 /// x ↦ (x − mean) / scale for each feature, with its standard deviation as the scale, as scikit-learn's

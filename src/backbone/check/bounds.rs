@@ -10,7 +10,7 @@ use tract_onnx::pb;
 use super::ranks::{Facts, Rank};
 use super::{graphs, inner_graphs, said};
 
-/// Most nodes of a graph, those of its subgraphs included, where [`MOST_NODES_VARIABLE`] does not say otherwise.
+/// Maximum number of nodes of a graph, those of its subgraphs included, where [`MOST_NODES_VARIABLE`] does not say otherwise.
 /// Large networks have some 5,000.
 const MOST_NODES: usize = 10_000;
 
@@ -26,10 +26,10 @@ const MOST_TENSORS_PER_NODE: usize = 8;
 /// How deep graphs may be nested in nodes.
 const MOST_NESTED: usize = 4;
 
-/// Most numbers in an attribute that is a list, such as `perm`.
+/// Maximum number of numbers in an attribute that is a list, such as `perm`.
 const MOST_IN_A_LIST: usize = 64;
 
-/// Most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 32;
 
 /// Largest extent of a window, stride or padding in pixels: many times the largest input.

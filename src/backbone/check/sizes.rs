@@ -13,10 +13,10 @@ use super::shapes::{broadcast, reshaped, squeezed, unsqueezed};
 use super::{constants, graphs, inner_graphs, said};
 use crate::backbone::attributes::small_values;
 
-/// Most values of a tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
+/// Maximum number of values of a tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
 const MOST_VALUES: f64 = (1_u64 << 28) as f64;
 
-/// Most values that a graph may make of constants, for each value that is in the file, and beside those.
+/// Maximum number of values that a graph may make of constants, for each value that is in the file, and beside those.
 const MOST_MADE_OF_EACH: f64 = 16.0;
 const MOST_MADE: f64 = (1_u64 << 26) as f64;
 

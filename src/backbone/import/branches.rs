@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::backbone::onnx::walk::{self, rename, subgraphs_mut};
 
-/// Puts the branch that is taken in the place of every `If` whose condition is a constant, at any depth.
+/// Puts the branch that is taken instead of every `If` whose condition is a constant, at any depth.
 pub(super) fn fold(graph: &mut pb::GraphProto) {
     fold_in(graph, &HashMap::new(), &mut |_| None);
 }
@@ -111,7 +111,7 @@ fn take_branch(node: &mut pb::NodeProto, value: bool) -> Option<pb::GraphProto> 
     attribute.g.take_if(|graph| fits(graph))
 }
 
-/// The operators of `branch` in the place of `node`; its weights go to `weights`.
+/// The operators of `branch` instead of `node`; its weights go to `weights`.
 fn written_out(
     mut branch: pb::GraphProto,
     node: &pb::NodeProto,

@@ -1,4 +1,4 @@
-//! Operators put in the place of another.
+//! Operators put instead of another.
 
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;

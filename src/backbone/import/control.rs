@@ -6,8 +6,8 @@ use crate::backbone::network::known;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// Puts the branch that is taken in the place of each `If` whose condition depends on the shape of the input alone, as
-/// exporters write them, and the rounds in the place of each `Loop` and `Scan` whose number does; both must be the same
+/// Puts the branch that is taken instead of each `If` whose condition depends on the shape of the input alone, as
+/// exporters write them, and the rounds instead of each `Loop` and `Scan` whose number does; both must be the same
 /// for one image and for two.
 pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     /// Most times that something inside of something is looked at.

@@ -10,9 +10,9 @@ use crate::backbone::onnx::walk::{self, each_node, each_of, rename, subgraphs_mu
 
 /// Most functions that may be inside one another.
 const MOST_NESTED: usize = 64;
-/// Most operators that functions may become.
+/// Maximum number of operators that functions may become.
 const MOST_NODES: usize = 1 << 17;
-/// Most bytes that functions may become.
+/// Maximum bytes that functions may become.
 const MOST_BYTES: usize = 1 << 28;
 
 /// An operator that the file defines by others; `FunctionProto` of the ONNX specification.
@@ -317,7 +317,7 @@ impl Inliner<'_> {
     }
 }
 
-/// Puts the values that a function is called with in the place of the attributes that refer to them.
+/// Puts the values that a function is called with instead of the attributes that refer to them.
 fn fill(node: &mut pb::NodeProto, given: &[pb::AttributeProto], defaults: &[pb::AttributeProto]) {
     node.attribute.retain_mut(|attribute| {
         if attribute.ref_attr_name.is_empty() {

@@ -10,9 +10,9 @@ use super::build::{int, integers, ints, operator, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{self, each_of, rename};
 
-/// Most operators that one loop may become.
+/// Maximum number of operators that one loop may become.
 const MOST_NODES: usize = 1 << 15;
-/// Most bytes that the rounds of one loop may have, without their weights.
+/// Maximum bytes that the rounds of one loop may have, without their weights.
 const MOST_BYTES: usize = 1 << 26;
 /// The operator set in which the axes of `Unsqueeze` became an input.
 const AXES_ARE_INPUT: i64 = 13;
@@ -63,7 +63,7 @@ struct Rounds<'a> {
     states: Vec<&'a str>,
     /// What is taken apart, a slice a round.
     sliced: Vec<Sliced<'a>>,
-    /// What is put together of the rounds: axis, and whether the last comes first.
+    /// What is combined of the rounds: axis, and whether the last comes first.
     collected: Vec<(i64, bool)>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// The operators in the place of `node`, and the weights of its body; `None` if they would be too many.
+    /// The operators instead of `node`, and the weights of its body; `None` if they would be too many.
     fn written_out(
         &self,
         node: &pb::NodeProto,
@@ -143,7 +143,7 @@ impl<'a> Rounds<'a> {
         let is_small = size.checked_mul(self.count)? <= MOST_NODES
             && bytes.checked_mul(self.count)? <= MOST_BYTES;
         let is_named = self.body.input.iter().all(|input| !input.name.is_empty());
-        // Nothing can be put together of no rounds.
+        // Nothing can be combined of no rounds.
         if !is_small || !is_named || self.count == 0 && !self.collected.is_empty() {
             return None;
         }

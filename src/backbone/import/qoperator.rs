@@ -61,7 +61,7 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// The operators in the place of the node; `None` if it is not known, or lacks something.
+    /// The operators instead of the node; `None` if it is not known, or lacks something.
     fn floats(&self) -> Option<Vec<pb::NodeProto>> {
         let node = self.node;
         let output = node.output.first()?;

@@ -73,7 +73,7 @@ pub(in crate::backbone) fn each_constant_mut<E>(
     Ok(())
 }
 
-/// What the graphs inside a node read from outside of it, each name once.
+/// What the graphs inside a node read from outside it, each name once.
 pub(in crate::backbone) fn captures(node: &pb::NodeProto) -> Vec<String> {
     let mut found = Vec::new();
     subgraphs(node).for_each(|graph| free_names(graph, &mut found));

@@ -3,7 +3,7 @@
 
 use crate::backbone::onnx::OnnxGraph;
 
-/// Puts weights in the place of nodes that only transpose or reshape a weight.
+/// Puts weights instead of nodes that only transpose or reshape a weight.
 pub(super) fn move_weights(graph: &mut OnnxGraph) {
     let outputs = graph.outputs();
     let mut gone = Vec::new();

@@ -157,7 +157,7 @@ impl Analysis {
         readers.all(|i| !self.is_integer(i, float) && self.roles[i] != Role::Passing)
     }
 
-    /// The graph with integers in the place of the tensors for which `ranges` has a range. Layers of `float`
+    /// The graph with integers instead of the tensors for which `ranges` has a range. Layers of `float`
     /// stay as they are; weights have `weight_bits` bits, 7 or 8.
     pub(super) fn quantized(
         &self,

@@ -1,4 +1,4 @@
-//! Networks of smaller numbers: weights and activations as integers of 8 bits, or weights as float16.
+//! Networks of smaller numbers: weights and activations as 8-bit integers, or weights as float16.
 //!
 //! ```text
 //! float graph ─► fold ─► observe ─► range ─► graph

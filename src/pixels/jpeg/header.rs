@@ -14,7 +14,7 @@ struct Segment<'a> {
     data: &'a [u8],
 }
 
-/// The segments of a JPEG in their order. Bytes between segments, entropy-coded data among them, are passed over up
+/// The segments of a JPEG in their order. Bytes between segments, entropy-coded data among them, are skipped up
 /// to the next marker that is neither a stuffed zero nor a restart. Ends after the end of the image, or where the
 /// file ends.
 struct Segments<'a> {

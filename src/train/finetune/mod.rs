@@ -25,7 +25,7 @@ pub struct Checkpoint {
     pub path: PathBuf,
     /// What identifies the run: the checkpoint of another run is not taken.
     pub fingerprint: String,
-    /// Least time between two checkpoints: what a killed run may have to do again, beside one epoch.
+    /// Minimum time between two checkpoints: what a killed run may have to do again, beside one epoch.
     pub interval: Duration,
 }
 
