@@ -1,9 +1,8 @@
-//! Files as they arrive in a folder, once they are completely written: told by the system (inotify), so that
-//! nothing is looked at while it waits.
+//! Reports files that arrive in a folder once they are completely written, through inotify, without polling files.
 //!
-//! The system tells of a folder, not of its path, and only of as much as its queue holds. So the path is looked at
-//! now and then: where it leads to another folder, that one is watched from then on. And where files were lost, the
-//! folder is listed, and those that nobody was told of have arrived.
+//! inotify watches a folder, not a path, and its queue can overflow. So the path is checked regularly: if it leads to
+//! another folder, that one is watched from then on. After an overflow the folder is listed, and unreported files count
+//! as arrived.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -24,13 +23,13 @@ use super::leftovers::is_leftover;
 use super::scan::is_plainly_other;
 use crate::error::{Error, PathRole, Result};
 
-/// Endings of files that are still written and get another name when they are whole.
+/// Suffixes of files that are still being written and are renamed when complete.
 const UNFINISHED: [&str; 6] = ["crdownload", "filepart", "part", "partial", "swp", "tmp"];
 
-/// Room for the events of one read: each takes 16 bytes and the name.
+/// Buffer for the events of one read: each takes 16 bytes and the name.
 const EVENT_BYTES: usize = 64 * 1024;
 
-/// A folder that is away for longer than this does not come back.
+/// A folder missing for longer than this is considered gone.
 const AWAY: Duration = Duration::from_secs(10);
 
 /// Files that are remembered before it is looked which of them are still there.
@@ -53,31 +52,31 @@ pub struct Arrivals {
 enum State {
     /// The folder that is watched, by device and number.
     Watching(OwnedFd, (u64, u64)),
-    /// Nothing has the folder's name.
+    /// The folder does not exist.
     Away(Instant),
 }
 
-/// What became of the watched folder.
+/// Change of the watched folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FolderNews {
     /// Nothing.
     #[default]
     None,
-    /// It was removed or renamed; it is waited for.
+    /// It was removed or renamed; waiting for it to return.
     Gone,
     /// Another folder has its name, and is watched from now on. All files in it have arrived.
     MadeAnew,
 }
 
-/// What [`Arrivals::wait`] found.
+/// Result of [`Arrivals::wait`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
-    /// Names of files that can be images, in the order in which they became whole.
+    /// Names of files that can be images, in the order in which they were completed.
     pub names: Vec<PathBuf>,
     /// How many of them, the last, were found by listing the folder, since more files came than the system could
     /// tell of; `None` if that was not so.
     pub listed: Option<usize>,
-    /// What became of the folder.
+    /// Change of the folder.
     pub folder: FolderNews,
 }
 
@@ -107,7 +106,7 @@ impl Arrivals {
         Ok(arrivals)
     }
 
-    /// Waits for files, at most for `most`, and returns those that became whole.
+    /// Waits for files, at most for `most`, and returns completed ones.
     ///
     /// # Errors
     /// [`Error::Dataset`] if the folder was removed or renamed and does not come back; [`Error::Io`].

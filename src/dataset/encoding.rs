@@ -1,4 +1,4 @@
-//! The encodings in which programs save text.
+//! Text encodings: UTF-8 and UTF-16.
 
 /// Bytes that are looked at to tell UTF-16 without a mark.
 const LOOKED_AT: usize = 200;

@@ -1,4 +1,4 @@
-//! What the names of folders say: which are splits, and which are neither splits nor classes.
+//! Recognises folder names: splits, and folders that are neither splits nor classes.
 
 use std::ffi::OsStr;
 
@@ -10,7 +10,7 @@ const FILLERS: [&str; 17] = [
     "seg", "set", "sets", "split", "splits", "the", "x",
 ];
 
-/// Folders that hold folders of images, and are not class.
+/// Folders that contain folders of images, and are not classes.
 pub(super) const CONTAINERS: [&str; 10] = [
     "class", "classes", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures",
 ];
@@ -44,7 +44,7 @@ pub(super) const BESIDES: [&str; 22] = [
 /// Folders that are seldom a class: they hold the images of all classes, or what belongs to them.
 const SELDOM_CLASSES: [&str; 5] = ["annotation", "annotations", "labels", "masks", "metadata"];
 
-/// Returns whether a folder with the name `class` instead of a class is probably none.
+/// Returns whether a folder in the place of a class, named `class`, is probably not one.
 pub(super) fn is_doubtful_class(class: &OsStr) -> bool {
     is_one_of(class, &CONTAINERS) || is_one_of(class, &SELDOM_CLASSES)
 }

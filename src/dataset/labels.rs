@@ -1,4 +1,4 @@
-//! A CSV file of labels: which image each of its lines means.
+//! CSV label files: finds the image of each line.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use crate::counts::count;
 use crate::disk::{read_given, stays_below};
 use crate::error::{Error, PathRole, Result, shown};
 
-/// Endings that a list may have left away.
+/// File suffixes that a list may omit.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
 
 /// Maximum bytes of a list: ten million lines of 100.

@@ -1,4 +1,4 @@
-//! What the folders of a data set stand for: classes, or splits with classes in them.
+//! The layout of a data set: class folders, or split folders with classes in them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,22 +12,22 @@ use super::names::name_key;
 use crate::counts::count;
 use crate::error::shown;
 
-/// What the folders of a data set stand for.
+/// The layout of a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// Splits where their names say so beyond doubt, else classes; an error where that is not clear.
+    /// Splits if the names are unambiguous, else classes; an error if it is unclear.
     #[default]
     Auto,
     /// The top folders are classes, whatever their names.
     Classes,
     /// The top folders with the name of a split are splits, with class folders in them; others are skipped.
     Splits,
-    /// Folders mean nothing: every image is taken, and none has a class.
+    /// Folders are ignored: every image is used, without a class.
     Flat,
 }
 
-/// What was made of the folders.
+/// The detected layout.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrangement {
     /// Images have no classes.

@@ -1,4 +1,4 @@
-//! What other programs and systems leave in folders of images, and no user means as images.
+//! Files that other programs and systems leave in image folders, such as thumbnails and trash.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! The text of a label list: its encoding, its separator, its columns.
+//! Parses label lists: encoding, separator, columns.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Images that could not be used: when there are so many, or such, that a run must not continue without them.
+//! Unusable images: decides when too many are lost for a run to continue.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub struct Loss {
     pub path: PathBuf,
     /// Its class, if it has one.
     pub class: Option<usize>,
-    /// Why, as one clause.
+    /// The reason, as one clause.
     pub reason: String,
 }
 

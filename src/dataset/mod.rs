@@ -1,5 +1,5 @@
-//! Labelled folders and CSV lists of images: which files there are, what class each has, how they are
-//! split. Looks at names and folders only; whether a file is an image shows when it is decoded.
+//! Labelled folders and CSV lists of images: finds the files with their
+//! classes and splits. Only names and folders are examined; whether a file is an image shows when it is decoded.
 //!
 //! Three ways to lay out a data set:
 //!
@@ -10,8 +10,8 @@
 //! a folder for each class     the same, already split          any folders, and a list
 //! ```
 //!
-//! Which of them it is, is seen by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)); what is doubtful is an error, and
-//! what was skipped or looks like a mistake is in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
+//! The layout is recognised by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)). Ambiguous
+//! folders are an error; skipped files and likely mistakes are in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
 
 #[cfg(target_os = "linux")]
 mod arrivals;
@@ -45,7 +45,7 @@ pub struct Sample {
     pub path: PathBuf,
     /// Index into [`Dataset::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives; `None` if it gives none.
+    /// The split from the data set, if it has splits.
     pub split: Option<Split>,
 }
 
@@ -58,22 +58,22 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Samples in the byte order of their paths.
     pub samples: Vec<Sample>,
-    /// What was found but is not a sample, with the reason as one clause.
+    /// Files that are not samples, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Sentences on how it was read, where that is not plain.
+    /// Notes on how the data set was interpreted, where that is not obvious.
     pub notes: Vec<String>,
-    /// Sentences on what looks like a mistake, and on what was skipped as a whole.
+    /// Warnings about likely mistakes and skipped folders.
     pub warnings: Vec<String>,
-    /// What should be there and is not.
+    /// Missing parts.
     pub missing: Missing,
 }
 
-/// What should be in a data set and is not.
+/// Missing parts of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Folders that could not be read, relative to [`Dataset::root`].
     pub folders: Vec<PathBuf>,
-    /// Files of the list that are not there.
+    /// Missing files of the list.
     pub files: usize,
     /// Classes of the list none of whose files is there.
     pub classes: Vec<String>,
@@ -202,7 +202,7 @@ impl Dataset {
         counts
     }
 
-    /// Refuses a data set that nothing can be learned from: one with less than two classes, or whose splits leave
+    /// Refuses a data set that cannot be trained on: one with less than two classes, or whose splits leave
     /// nothing to train on. Returns a warning for each class without a training image.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Names of classes: those that nearly agree, and those that are not text.
+//! Class names: near-duplicates, and names that are not valid text.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -42,7 +42,7 @@ pub(crate) fn name_key(name: &str) -> String {
     }
 }
 
-/// Marks that take no room: zero-width spaces and joiners, the byte order mark, the soft hyphen, variation selectors.
+/// Invisible characters: zero-width spaces and joiners, the byte order mark, the soft hyphen, variation selectors.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}')
 }

@@ -1,4 +1,4 @@
-//! Walking a data set's folders.
+//! Scans a data set's folders.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -32,7 +32,7 @@ struct Walked {
     folders: Vec<PathBuf>,
     /// Folders that could not be read.
     unreadable: Vec<PathBuf>,
-    /// What can be not an image, with the reason.
+    /// Entries that cannot be images, with the reason.
     skipped: Vec<(PathBuf, String)>,
     leftovers: Leftovers,
 }
@@ -141,7 +141,7 @@ fn why_unreadable(error: &walkdir::Error) -> String {
     }
 }
 
-/// A warning for each folder instead of a class or a split that has no images.
+/// A warning for each class or split folder without images.
 fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangement) -> Vec<String> {
     let filled: BTreeSet<&Path> = files.iter().flat_map(|f| f.ancestors().skip(1)).collect();
     let is_top = |folder: &Path| folder.components().count() == 1;

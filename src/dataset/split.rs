@@ -1,4 +1,4 @@
-//! Dividing labelled samples, so that every class keeps its share. Pure.
+//! Stratified splits and folds. Pure.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// The head learns from it.
+    /// Used for training.
     Training,
-    /// Watched while the head learns: early stopping and the choice of settings.
+    /// Used during training for early stopping and choosing settings.
     Validation,
-    /// Looked at once, at the end.
+    /// Used once, at the end.
     Test,
 }
 
@@ -29,7 +29,7 @@ impl Split {
     }
 
     /// The split of this name, in upper or lower case; the usual other names (`train`, `val`, `dev`, `testing` …)
-    /// are understood, too.
+    /// are also understood.
     pub fn from_name(name: &str) -> Option<Split> {
         match name.trim().to_lowercase().as_str() {
             "training" | "train" | "trn" | "trainval" => Some(Split::Training),

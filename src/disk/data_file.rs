@@ -47,7 +47,7 @@ impl DataFile {
         &self.path
     }
 
-    /// Tells that the file was renamed.
+    /// Records that the file was renamed.
     pub fn moved_to(&mut self, path: PathBuf) {
         self.path = path;
     }
@@ -69,9 +69,9 @@ impl DataFile {
         Ok(self.len()? == 0)
     }
 
-    /// Makes it `bytes` long, with zeros after what is in it, and takes the room for them on the disk, so
-    /// that a full disk shows at once and not after an hour. Where the file system cannot promise room, the
-    /// file is only made longer.
+    /// Makes it `bytes` long, with zeros after what is in it, and reserves disk space for them, so
+    /// that a full disk shows at once and not after an hour. Where the file system cannot reserve space, the
+    /// file is only extended.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -137,7 +137,7 @@ impl DataFile {
         .map_err(Error::io("write", &self.path))
     }
 
-    /// Takes the file for this process, until it is dropped; says whether nobody else has it.
+    /// Locks the file for this process until it is dropped; returns false if another process holds it.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,15 +1,15 @@
-//! Everything that must survive a kill, a power cut or a full disk is written here.
+//! Crash-safe files: everything that must survive a kill, a power cut or a full disk is written here.
 //!
-//! | what | promise |
+//! | what | guarantee |
 //! | --- | --- |
-//! | `write_atomic` | a reader sees the old file or the whole new one |
+//! | `write_atomic` | a reader sees the old file or the complete new one |
 //! | `rename_synced` | the new name survives a power cut |
 //! | `DataFile` | what was written before `DataFile::sync` survives a power cut |
-//! | `RotatingFile` | lines are whole; full files move on, old ones go |
-//! | `lock` | one process at a time; ends with its process, however that ends |
+//! | `RotatingFile` | lines are never split; full files are rotated, old ones deleted |
+//! | `lock` | one process at a time; released when its process ends in any way |
 //!
-//! All files are opened as `open` says: no link, FIFO or device that somebody planted is followed, waited for or
-//! written to.
+//! All files are opened as `open` says: planted links, FIFOs and devices are never followed, waited for or written
+//! to.
 //!
 //! Builds with debug assertions can be made to fail at every single step, see `fault`.
 

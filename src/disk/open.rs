@@ -1,7 +1,7 @@
-//! Opening files where others may write too: shared folders, folders that came from elsewhere.
+//! Safe opening of files in shared or untrusted folders.
 //!
-//! Whoever can write in a folder can put a link, a FIFO or a device where a file is expected. So a file is
-//! opened without waiting, looked at by its open handle, and only then read or changed:
+//! Anyone who can write to a folder can put a link, a FIFO or a device where a file is expected. So a file is opened
+//! without waiting, checked through its open handle, and only then read or changed:
 //!
 //! | function | links | for |
 //! | --- | --- | --- |
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::parent;
 use crate::error::{Error, Result};
 
-/// What is to be done with one of the program's own files.
+/// Kind of access to one of the program's own files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read it.

@@ -1,4 +1,4 @@
-//! A file of lines that does not grow without end.
+//! A line file with rotation.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,11 +1,11 @@
-//! What a user can choose about fine-tuning; plain data, checked before use.
+//! Parameters of fine-tuning; plain data, checked before use.
 
 use serde::{Deserialize, Serialize};
 
 use super::head_params::{HeadParams, MOST_EPOCHS, ensure};
 use crate::error::{Error, Result, in_range};
 
-/// How the end of the backbone is trained with the head, as the flags and `--config run.toml` name it.
+/// How the end of the backbone is trained with the head, named as the flags and in `--config run.toml`.
 ///
 /// Batch size, optimiser, schedule, dropout, penalties and seed are those of [`HeadParams`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub struct FinetuneParams {
     /// α of CutMix in the joint epochs, from 0 (none) to 2: a rectangle of each image's maps is taken from another
     /// image of the batch. See [`crate::nn::mixup`].
     pub cutmix: f32,
-    /// Share of the jointly trained weights in the model, from above 0 to 1 (all); the rest is of the weights before
-    /// the joint epochs. A mean of both keeps more of what the backbone knows: WiSE-FT (Wortsman et al., 2022, "Robust
+    /// Share of the jointly trained weights in the model, from above 0 to 1 (all); the rest comes from the weights
+    /// before the joint epochs. A mean of both keeps more of what the backbone knows: WiSE-FT (Wortsman et al., 2022, "Robust
     /// fine-tuning of zero-shot models", arXiv:2109.01903). Training continues from the joint weights.
     pub wise_ft: f32,
 }
@@ -50,7 +50,7 @@ impl Default for FinetuneParams {
     }
 }
 
-/// Parameters that were found to be in range.
+/// Validated parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidFinetuneParams(FinetuneParams);
 
@@ -108,7 +108,7 @@ impl FinetuneParams {
         Ok(ValidFinetuneParams(self))
     }
 
-    /// The head's parameters with the course of the joint epochs: their number, rate and warm-up.
+    /// The head's parameters with the number, learning rate and warm-up of the joint epochs.
     pub(super) fn joint(&self, head: &HeadParams) -> HeadParams {
         HeadParams {
             epochs: self.tune_epochs,

@@ -1,4 +1,4 @@
-//! Fitting the dense head on stored features, and the end of the backbone with it: parameters, the loops,
+//! Training the head on stored features, and fine-tuning the end of the backbone with it: parameters, training loops,
 //! cross-validation, metrics.
 
 mod batches;

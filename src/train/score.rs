@@ -18,15 +18,15 @@ pub struct Score {
     pub rows: usize,
     /// Mean cross-entropy in nats, without smoothing, weights or penalty; 0 without rows.
     pub loss: f32,
-    /// Share of rows whose class came first, 0 to 1; 0 without rows.
+    /// Accuracy, 0 to 1; 0 without rows.
     pub accuracy: f32,
-    /// Who was taken for whom.
+    /// The confusion matrix.
     pub confusion: ConfusionMatrix,
 }
 
 /// Scores `head` on `rows` of `matrix`, of which `labels` (one for each row of the matrix) has the classes.
 ///
-/// The class with the largest logit comes first; among equals the one with the lower number.
+/// The predicted class is the one with the largest logit; on a tie the lower index.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if the shapes do not fit, a label is not a class of the head, or a feature is not
@@ -99,7 +99,7 @@ fn check_dim(head: &Head, matrix: &FeatureMatrix) -> Result<()> {
     })
 }
 
-/// Holds row numbers against the matrix.
+/// Checks row numbers against the matrix.
 pub(crate) fn check_rows(matrix: &FeatureMatrix, rows: &[usize]) -> Result<()> {
     match rows.iter().find(|&&row| row >= matrix.rows()) {
         None => Ok(()),
@@ -112,7 +112,7 @@ pub(crate) fn check_rows(matrix: &FeatureMatrix, rows: &[usize]) -> Result<()> {
     }
 }
 
-/// Holds the labels of `rows`, which are in range, against the matrix and the number of classes.
+/// Checks the labels of `rows`, which are in range, against the matrix and the number of classes.
 pub(crate) fn check_labels(
     matrix: &FeatureMatrix,
     labels: &[usize],

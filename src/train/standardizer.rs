@@ -1,4 +1,4 @@
-//! Standardising features, inside the first dense layer or before it.
+//! Standardises features, inside the first dense layer or before it.
 
 use ndarray::{Array2, Axis};
 
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 /// A feature that varies in a few rows alone counts as one of at least this share of the median deviation.
 ///
-/// A ReLU feature that is 0 but for one row would else become √n there, and mark that row alone.
+/// Otherwise a ReLU feature that is 0 except in one row would become √n there, and mark only that row.
 const FLOOR: f64 = 0.3;
 
 /// Kurtosis from which a feature varies in a few rows alone: that of a feature which is on in one row of sixteen.
@@ -26,7 +26,7 @@ const FAR: f64 = 64.0;
 /// layer: folded into its weights, float16 or int8 could not hold them beside each other.
 const WIDE: [f64; 2] = [16.0, 1024.0];
 
-/// Minimum standard deviation, in steps of the stored numbers at the feature's mean, that is held well.
+/// Minimum standard deviation, in steps of the stored numbers at the feature's mean, that is represented well.
 const STEPS: f64 = 8.0;
 
 /// x ↦ (x − mean) / scale for each feature, with its standard deviation as the scale, as scikit-learn's
@@ -86,7 +86,7 @@ impl Standardizer {
             .zip(&moments)
             .map(|(&origin, moments)| f64::from(origin) + moments.mean)
             .collect();
-        // What the stored numbers cannot tell apart.
+        // Differences below the resolution of the stored numbers.
         let step = matrix.epsilon();
         let steps: Vec<f64> = mean.iter().map(|mean| step * mean.abs()).collect();
         let deviations = |counts: &dyn Fn(&Moments, f64) -> bool| {
@@ -99,7 +99,7 @@ impl Standardizer {
         let usual = deviations(&|moments, step| moments.is_steady(step))
             .or_else(|| deviations(&|moments, step| moments.deviation > step))
             .unwrap_or(0.0);
-        // Where nothing varies, there is nothing to scale by.
+        // A constant feature has no scale.
         let floor = if usual > 0.0 { FLOOR * usual } else { 1.0 };
         let scale = moments.iter().zip(&steps).map(|(moments, &step)| {
             let scale = match moments.is_steady(step) {
@@ -227,7 +227,7 @@ impl Standardizer {
     }
 }
 
-/// What is known of how a feature is distributed.
+/// Statistics of a feature.
 struct Moments {
     /// The mean, from where it is measured.
     mean: f64,

@@ -9,8 +9,8 @@ use crate::train::head_params::HeadParams;
 use crate::train::metrics::{ConfusionMatrix, first_of};
 use crate::train::score::probabilities;
 
-/// Cross-validates fine-tuning: a model for each fold, trained on the other folds for all epochs and with
-/// none chosen by the held-out rows.
+/// Cross-validates fine-tuning: one model per fold, trained on the other folds for all epochs; the held-out
+/// rows do not choose the epoch.
 ///
 /// Emits [`Event::Epoch`] with the fold in it, and [`Event::FoldDone`].
 ///

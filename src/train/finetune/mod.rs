@@ -18,38 +18,38 @@ mod run;
 
 pub use folds::finetune_folds;
 
-/// Where a run that is stopped or killed continues.
+/// The checkpoint from which a stopped or killed run resumes.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The file.
     pub path: PathBuf,
-    /// What identifies the run: the checkpoint of another run is not taken.
+    /// Identifies the run: the checkpoint of another run is not used.
     pub fingerprint: String,
-    /// Minimum time between two checkpoints: what a killed run may have to do again, beside one epoch.
+    /// Minimum time between two checkpoints: the work that a killed run may have to repeat, besides one epoch.
     pub interval: Duration,
 }
 
-/// What is trained on what, and how.
+/// Inputs of fine-tuning: network, data and parameters.
 pub struct Tuning<'a> {
     /// The end of the backbone.
     pub tail: &'a TrainableTail,
-    /// Maps at the tail's cut, a row an image.
+    /// Feature maps at the tail's cut, one row per image.
     pub maps: &'a FeatureMatrix,
     /// The class of each row.
     pub labels: &'a [usize],
     /// Number of classes.
     pub classes: usize,
-    /// The head, its training alone, and what both trainings share.
+    /// Parameters of the head, of its training alone, and those shared with the joint training.
     pub head: &'a ValidHeadParams,
     /// The joint training.
     pub params: &'a ValidFinetuneParams,
     /// Threads; the result does not depend on them.
     pub threads: usize,
-    /// Where the run continues if it is stopped or killed; `None` to begin again.
+    /// The checkpoint to resume from; `None` to start from scratch.
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// What fine-tuning found.
+/// Result of fine-tuning.
 #[derive(Clone, Debug)]
 pub struct Finetuned {
     /// Backbone and head of the best epoch.

@@ -1,4 +1,4 @@
-//! The state of fine-tuning between two epochs, on disk and off.
+//! The state of fine-tuning between two epochs, in memory and on disk.
 
 use ndarray::{Array1, Array2};
 use rand::SeedableRng;
@@ -28,13 +28,13 @@ pub(super) struct Run {
     pub(super) done: Header,
     pub(super) model: TunedModel,
     pub(super) best: TunedModel,
-    /// The head alone: what the joint epochs began with.
+    /// The head alone: the starting point of the joint epochs.
     start: TunedModel,
     base_optimizer: Optimizer,
     head_optimizer: Optimizer,
     loss: CrossEntropy,
     schedules: [Schedule; 2],
-    /// Derivatives of the loss of a batch by the weights of the network.
+    /// Gradients of a batch's loss with respect to the network's weights.
     gradients: Vec<Vec<f32>>,
     workspace: Workspace,
 }
@@ -133,7 +133,7 @@ impl Run {
         let params: &FinetuneParams = tuning.params.get();
         let epoch = self.done.epoch + 1;
         let batch_size = tuning.head.get().batch_size;
-        // A generator an epoch: a run that continues needs no other state.
+        // One generator per epoch: a resumed run needs no other state.
         let mut rng = Pcg32::new(tuning.head.get().seed, epoch as u64);
         let mut order_rng = Pcg32::from_rng(&mut rng);
         let mut order = training.to_vec();
@@ -211,7 +211,7 @@ impl Run {
         Ok(())
     }
 
-    /// One step with the sums of the shards' derivatives.
+    /// One step with the summed gradients of the shards.
     fn step(&mut self, tuning: &Tuning, step: u64, results: Vec<ShardResult>) {
         let lambda = tuning.head.get().l2;
         let mut head: Vec<DenseGradient> = Vec::new();
@@ -252,7 +252,7 @@ impl Run {
             .step(head_rate, &mut parameters, &executor);
     }
 
-    /// Writes the state to the checkpoint, if there is to be one.
+    /// Writes the state to the checkpoint, if any.
     pub(super) fn save(&self, tuning: &Tuning) -> Result<()> {
         let Some(Checkpoint {
             path, fingerprint, ..
@@ -274,14 +274,14 @@ impl Run {
             tensors.extend(trained_weights(model, tuning));
             tensors.extend(head_tensors(&model.layers));
         }
-        // Its backbone is the one that the run is given again.
+        // The backbone is an input of the resumed run.
         tensors.extend(head_tensors(&self.start.layers));
         tensors.extend(base_moments);
         tensors.extend(head_moments);
         checkpoint::write(path, &header, &tensors)
     }
 
-    /// The state that an earlier run of the same kind has written.
+    /// The state saved by an earlier, identical run.
     pub(super) fn resume(tuning: &Tuning, training: &[usize]) -> Result<Option<Run>> {
         let Some(Checkpoint {
             path, fingerprint, ..
