@@ -13,15 +13,14 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// A number of things: `1 class`, `12 images`, `788,608 parameters`. `noun` is the singular.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    let number_shown = grouped(number as u64);
-    if number == 1 {
-        return format!("{number_shown} {noun}");
-    }
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let shown = grouped(number);
     match noun.strip_suffix('y') {
-        Some(stem) => format!("{number_shown} {stem}ies"),
-        None if noun.ends_with('s') => format!("{number_shown} {noun}es"),
-        None => format!("{number_shown} {noun}s"),
+        _ if number == 1 => format!("{shown} {noun}"),
+        Some(stem) => format!("{shown} {stem}ies"),
+        None if noun.ends_with('s') => format!("{shown} {noun}es"),
+        None => format!("{shown} {noun}s"),
     }
 }
 
@@ -44,9 +43,9 @@ mod tests {
 
     #[test]
     fn nouns_follow_their_number() {
-        assert_eq!(count(1, "class"), "1 class");
-        assert_eq!(count(0, "class"), "0 classes");
-        assert_eq!(count(2, "probability"), "2 probabilities");
-        assert_eq!(count(788_608, "parameter"), "788,608 parameters");
+        assert_eq!(count(1_u64, "class"), "1 class");
+        assert_eq!(count(0_u64, "class"), "0 classes");
+        assert_eq!(count(2_u64, "probability"), "2 probabilities");
+        assert_eq!(count(788_608_usize, "parameter"), "788,608 parameters");
     }
 }

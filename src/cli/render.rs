@@ -97,10 +97,7 @@ impl Renderer {
                 self.resumed = *rows;
                 self.say(
                     Verbosity::Normal,
-                    &format!(
-                        "reusing stored features of {}",
-                        count(*rows as usize, "image")
-                    ),
+                    &format!("reusing stored features of {}", count(*rows, "image")),
                 );
                 if let Some(bar) = &self.bar {
                     bar.set_position(*rows);
@@ -251,7 +248,11 @@ impl Renderer {
         };
         self.say(
             Verbosity::Normal,
-            &format!("{phase}: {}/{} images, {rate:.1} images/s{eta}{skipped}"),
+            &format!(
+                "{phase}: {}/{} images, {rate:.1} images/s{eta}{skipped}",
+                grouped(done),
+                grouped(total)
+            ),
         );
     }
 

@@ -90,7 +90,7 @@ pub(super) fn run(
     if skipped > 0 {
         progress.warn(format!(
             "skipped {} of {}; see {}",
-            grouped(skipped as u64),
+            grouped(skipped),
             count(skipped + store.meta().rows, "file"),
             shown(&config.out.join("errors.csv"))
         ));
