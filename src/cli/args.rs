@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use super::board::BoardCommand;
+use super::deploy::DeployCommand;
 use super::models::ModelsArgs;
 use super::output::Format;
 #[cfg(feature = "shell")]
@@ -79,7 +79,7 @@ pub enum Command {
     Watch(WatchArgs),
     Verify(VerifyArgs),
     #[command(flatten)]
-    Board(BoardCommand),
+    Deploy(DeployCommand),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
     Bench(BenchArgs),

@@ -2,7 +2,7 @@
 //! into text. Results go to standard output, all else to standard error.
 
 mod args;
-mod board;
+mod deploy;
 mod layers;
 mod models;
 mod output;
@@ -106,7 +106,7 @@ fn run(cli: Cli) -> Result<()> {
         #[cfg(target_os = "linux")]
         Command::Watch(args) => watch::run(&face, &args),
         Command::Verify(args) => run_verify(&face, args),
-        Command::Board(command) => board::run(&face, &command),
+        Command::Deploy(command) => deploy::run(&face, &command),
         Command::Classify(args) => run_classify(&face, args),
         Command::Summary(args) => run_summary(&face, &args),
         Command::Bench(args) => run_bench(&face, &args),

@@ -14,7 +14,7 @@ use crate::report::{Text, grouped};
 
 /// The commands of this file.
 #[derive(Debug, Subcommand)]
-pub enum BoardCommand {
+pub enum DeployCommand {
     Export(ExportArgs),
     Install(InstallArgs),
 }
@@ -75,10 +75,10 @@ pub struct InstallArgs {
 }
 
 /// Runs one of them.
-pub(super) fn run(face: &Face, command: &BoardCommand) -> Result<()> {
+pub(super) fn run(face: &Face, command: &DeployCommand) -> Result<()> {
     match command {
-        BoardCommand::Export(args) => run_export(face, args),
-        BoardCommand::Install(args) => run_install(face, args),
+        DeployCommand::Export(args) => run_export(face, args),
+        DeployCommand::Install(args) => run_install(face, args),
     }
 }
 
