@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Face;
-use super::layers::from_flags;
+use super::config::from_flags;
 use super::output::{Out, same_results};
 use crate::error::Result;
 use crate::job::{ExportConfig, InstallConfig, JobCard, export_head, install};

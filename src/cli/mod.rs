@@ -2,8 +2,8 @@
 //! into text. Results go to standard output, all else to standard error.
 
 mod args;
+mod config;
 mod deploy;
-mod layers;
 mod models;
 mod output;
 mod render;
@@ -26,7 +26,7 @@ use serde::Serialize;
 use self::args::{
     BenchArgs, ClassifyArgs, Cli, Command, PipelineArgs, PredictArgs, SummaryArgs, VerifyArgs,
 };
-pub(crate) use self::layers::configuration;
+pub(crate) use self::config::configuration;
 use self::output::{Format, Out, ResultWriter};
 use self::render::{Manner, Verbosity};
 #[cfg(feature = "tui")]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Face;
-use super::layers::from_flags;
+use super::config::from_flags;
 use super::output::Out;
 use super::values::values_of;
 use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Weights};

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use super::args::Cli;
-use super::layers::names_of;
+use super::config::names_of;
 
 /// A setting of a command: what its flag says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub use self::args::{
     QuantizeArgs, TrainArgs,
 };
 use super::Face;
-use super::layers::configuration;
+use super::config::configuration;
 use super::output::Out;
 use crate::counts::count;
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use super::args::ProbeLayersArgs;
 use crate::cli::Face;
-use crate::cli::layers::configuration;
+use crate::cli::config::configuration;
 use crate::cli::output::Out;
 use crate::counts::count;
 use crate::error::Result;
