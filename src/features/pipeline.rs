@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 
-use super::claim::claim;
 use super::journal::{self, FRESH, Leftover, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::reader::modified_ns;
@@ -23,6 +22,7 @@ use super::store::{
     ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
     read_meta,
 };
+use super::store_lock::open_and_lock;
 use super::stream::{Listed, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
@@ -78,7 +78,7 @@ fn fill_store(
     view: Option<&View>,
     progress: &Progress,
 ) -> Result<FeatureStore> {
-    let _lock = claim(out)?;
+    let _lock = open_and_lock(out)?;
     journal::roll_forward(out)?;
     let pictures = plan_pictures(dataset);
     let plan = Plan {

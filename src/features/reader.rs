@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn work_that_takes_too_long_or_panics_is_left_behind_and_the_next_is_done() {
-        let (release, held) = bounded::<()>(0);
+        let (release, lock_store) = bounded::<()>(0);
         let work = move |task: u32| match task {
             0 => {
                 let _ = held.recv();

@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::held;
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
+use super::store_lock::lock_store;
 use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
@@ -211,7 +211,7 @@ impl FeatureStore {
             });
         }
         if journal::is_committed(dir) {
-            let _lock = held(dir)?;
+            let _lock = lock_store(dir)?;
             journal::roll_forward(dir)?;
         }
         let meta_path = dir.join(META);

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const LOCK: &str = ".lock";
 
 /// Takes the store's lock, which is released when this process ends in any way.
-pub(super) fn claim(out: &Path) -> Result<File> {
+pub(super) fn open_and_lock(out: &Path) -> Result<File> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn claim(out: &Path) -> Result<File> {
         });
     }
     create_folder(out)?;
-    held(out)
+    lock_store(out)
 }
 
 /// Returns whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
@@ -47,7 +47,7 @@ fn is_foreign(out: &Path) -> Result<bool> {
 }
 
 /// The lock of the store in the folder `out`.
-pub(super) fn held(out: &Path) -> Result<File> {
+pub(super) fn lock_store(out: &Path) -> Result<File> {
     disk::lock(&out.join(LOCK))?.ok_or_else(|| Error::InUse {
         path: out.to_owned(),
     })
@@ -69,6 +69,6 @@ pub fn remove_store(out: &Path) -> Result<()> {
                     .into(),
         });
     }
-    let _lock = held(out)?;
+    let _lock = lock_store(out)?;
     remove_folder(out)
 }
