@@ -1,6 +1,6 @@
-//! The error type of the library. A variant is a mistake that a user can make, or a thing that can
-//! break; its text is one sentence that says what, which file, and what to do, in one line: names and whatever else comes
-//! from outside are written as [`printable`](crate::error::printable) text.
+//! The error type of the library. Each variant is a user's mistake or a failure; its text is one sentence on one line that
+//! says what is wrong, in which file, and what to do. Names and other outside text are written as
+//! [`printable`](crate::error::printable) text.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};

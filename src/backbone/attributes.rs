@@ -1,4 +1,4 @@
-//! Attributes and constants of a graph, as training reads them.
+//! Reads attributes and constants of a graph for training.
 
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -147,7 +147,7 @@ impl Attributes<'_> {
     /// Padding before and after height and width, for a window over maps of `size`.
     ///
     /// # Errors
-    /// What is wrong with the attributes, in words.
+    /// The problem with the attributes, in words.
     pub fn padding(
         &self,
         size: [usize; 2],

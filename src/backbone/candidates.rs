@@ -1,4 +1,4 @@
-//! Which layers are worth a try as the place to cut. No file access.
+//! Chooses candidate feature layers. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,8 +15,8 @@ use crate::error::Result;
 /// and concatenations tried in their place.
 const FEWEST_BOTTLENECKS: usize = 4;
 
-/// Chooses at most `most` layers of a backbone whose outputs are worth a try as features, in the order of
-/// execution, the default cut last: layers through which all data passes, the last of each resolution
+/// Chooses at most `most` layers of a backbone whose outputs may make good features, in the order of
+/// execution, the default feature layer last: layers through which all data passes, the last of each resolution
 /// first of all, and evenly spread by multiply-adds.
 ///
 /// # Errors

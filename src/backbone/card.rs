@@ -1,4 +1,4 @@
-//! Model cards: what has to be known of a backbone that its ONNX file does not say.
+//! Model cards: what a backbone's ONNX file does not say, such as preprocessing.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,13 +49,13 @@ impl Pool {
     }
 }
 
-/// Maximum number of letters of a name in a card: with an ending, a file system has room for it.
+/// Maximum length of a name in a card: with an extension, it fits in any file system.
 const MAX_NAME: usize = 100;
 
 /// Names that Windows keeps for devices, whatever the ending.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 
-/// Returns whether `name` can be a part of a file's name in any folder, on any system, and leads nowhere else.
+/// Returns whether `name` is safe as part of a file name in any folder, on any system.
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();

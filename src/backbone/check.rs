@@ -1,4 +1,4 @@
-//! What is looked at before a graph is believed: a damaged or malicious file must not cost time or memory.
+//! Checks a graph before it is used, so that a damaged or malicious file costs no time or memory.
 //! No file access.
 
 use std::cmp::Reverse;

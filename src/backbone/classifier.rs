@@ -1,4 +1,4 @@
-//! The ImageNet classifier that a backbone was trained as.
+//! The ImageNet classifier as which a backbone was trained.
 
 use super::cut::Layouts;
 use super::input_size::InputSize;
@@ -114,12 +114,12 @@ impl Classifier {
         self.feature_len
     }
 
-    /// Sentences for the user on what files beside the backbone say.
+    /// Messages about files beside the backbone.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

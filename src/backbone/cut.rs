@@ -1,4 +1,4 @@
-//! Where a graph is cut, and the pooling put after the cut. No file access.
+//! Cuts a graph at the feature layer and appends the pooling. No file access.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use super::onnx::{Attribute, OnnxGraph};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
-/// Finds the tensor that a user means by `cut`: the result of a layer of the summary (by its name, a part
+/// Resolves `cut` to a tensor: the result of a layer of the summary (by its name, a part
 /// that no other layer's name has, or `-3` for the third from the end), or a tensor or node by its name.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the names that come close.
+/// [`Error::Parameter`], listing similar names.
 pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
     let layers = group(graph, Detail::Layers)?;
     if let Some(layer) = layers.iter().skip(1).find(|layer| layer.name == cut) {
@@ -87,7 +87,7 @@ impl Layouts {
     }
 }
 
-/// Puts `pool` after `tensor`, whose shape without the batch is `shape`. Returns the name of the result
+/// Appends `pool` to `tensor`, whose shape without the batch is `shape`. Returns the name of the result
 /// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[T·D]` or `[T, D]`.
 ///
 /// # Errors
@@ -152,7 +152,7 @@ pub fn pooled(
     }
 }
 
-/// Puts several features, each with its shape without the batch, side by side: `[ΣD]`.
+/// Concatenates several features, each with its shape without the batch: `[ΣD]`.
 pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) -> (String, usize) {
     let flat: Vec<String> = features
         .iter()

@@ -1,4 +1,4 @@
-//! The layers at which a backbone is cut: one, as a rule.
+//! The feature layers of a backbone, usually one.
 
 use std::fmt;
 

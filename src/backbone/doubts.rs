@@ -1,4 +1,4 @@
-//! What speaks against a cut: that it holds what a classifier says, not what it reads. No file access.
+//! Warns of a feature layer that holds a classifier's output instead of its input. No file access.
 
 use super::flow::Flow;
 use super::onnx::OnnxGraph;
@@ -14,7 +14,7 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// What speaks against `cut`, a tensor of `graph`; `tail` is where the graph ends.
+    /// The doubts about `cut`, a tensor of `graph`; `tail` is the end of the graph.
     pub fn of(graph: &OnnxGraph, cut: &str, tail: &Tail) -> Option<Doubt> {
         let nodes = graph.nodes();
         let flow = Flow::of(graph, &nodes);

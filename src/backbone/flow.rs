@@ -1,4 +1,4 @@
-//! How data flows through a graph: which tensors depend on the image, and which node makes each. No file access.
+//! Data flow of a graph: which tensors depend on the image, and which node computes each. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -52,7 +52,7 @@ impl<'a> Flow<'a> {
         self.fixed.contains(tensor)
     }
 
-    /// The place of the node that makes `tensor`, and the node; `None` for the image.
+    /// Index of the node that computes `tensor`, and the node; `None` for the image.
     pub fn maker(&self, tensor: &str) -> Option<(usize, &'a OnnxNode)> {
         let place = *self.makers.get(tensor)?;
         Some((place, &self.nodes[place]))
@@ -99,8 +99,8 @@ impl<'a> Flow<'a> {
         false
     }
 
-    /// `tensor` without what does nothing when a network is used, such as dropout; instead of integers that are
-    /// found anew for each image, the floats that they stand for.
+    /// `tensor` without operators that do nothing in inference, such as dropout; dynamically quantised integers are
+    /// replaced by the floats that they stand for.
     ///
     /// `DequantizeLinear` is not such a thing: what `QuantizeLinear` before it rounds and bounds may be an activation.
     pub fn plain(&self, tensor: &'a str) -> &'a str {

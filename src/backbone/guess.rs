@@ -1,4 +1,4 @@
-//! The card of a model that has none: what its graph tells, and a guess at the rest. No file access.
+//! Makes a card for a model without one, from its graph and by guessing the rest. No file access.
 
 use std::path::Path;
 

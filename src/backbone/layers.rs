@@ -1,4 +1,4 @@
-//! The nodes of a graph as the layers that a person thinks of: a convolution and its activation are one.
+//! Groups the nodes of a graph into layers: a convolution and its activation are one.
 //! No file access.
 
 use std::collections::{HashMap, HashSet};

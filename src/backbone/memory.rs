@@ -1,4 +1,4 @@
-//! What a network takes of the machine's memory, found before it is taken.
+//! Computes the memory that a network needs before it is allocated.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,8 +1,8 @@
-//! Pretrained convolutional networks: model cards, layers, cutting at a layer, running. The only room
-//! that knows tract and the ONNX format.
+//! Pretrained networks: model cards, layers, cutting at the feature layer, inference. The only module that uses tract and
+//! the ONNX format.
 //!
 //! ```text
-//! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
+//! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one per worker
 //! ```
 
 mod attributes;
@@ -144,7 +144,7 @@ impl CutFeatures {
     }
 }
 
-/// A headless backbone: an image goes in, its features come out. Frozen: nothing changes its weights.
+/// A backbone, cut at its feature layer: an image goes in, its features come out. Its weights are frozen.
 pub struct Backbone {
     id: BackboneId,
     source: String,
@@ -265,7 +265,7 @@ impl Backbone {
         })
     }
 
-    /// What decides this backbone's features.
+    /// Identity of this backbone's features.
     pub fn id(&self) -> &BackboneId {
         &self.id
     }
@@ -288,7 +288,7 @@ impl Backbone {
         )
     }
 
-    /// What it gives at each cut, in the order of the cuts.
+    /// Its output at each cut, in the order of the cuts.
     pub fn parts(&self) -> &[CutFeatures] {
         &self.parts
     }
@@ -304,17 +304,17 @@ impl Backbone {
         self.feature_shape.iter().product()
     }
 
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The tensor that holds the logits of the classifier, which is left out; `None` if the backbone has no classifier.
+    /// The tensor with the logits of the classifier, which is dropped; `None` if the backbone has no classifier.
     pub fn logits(&self) -> Option<&str> {
         self.logits.as_deref()
     }
 
-    /// Sentences for the user on what files beside the backbone say.
+    /// Messages about files beside the backbone.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -353,7 +353,7 @@ impl Backbone {
         PictureSession::in_floats(&self.graph, self.input_shape(), &self.id.preprocess)
     }
 
-    /// Makes what one worker needs to turn images into features.
+    /// Makes the state that one worker needs to compute features.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
@@ -411,7 +411,7 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
     }
 }
 
-/// One worker's way from an image to the values of the first output of a network, or of several.
+/// One worker's state for computing the first output of one or several networks for an image.
 pub struct PictureSession {
     preprocessor: Preprocessor,
     rendering: Rendering,
@@ -498,7 +498,7 @@ impl PictureSession {
         self.preprocessor.tensor(picture, &mut self.input)
     }
 
-    /// The pixels that the network sees, before they become numbers.
+    /// The resized pixels, before normalisation.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the image's pixels do not fit its size.

@@ -1,4 +1,4 @@
-//! Running a graph: tract's plan, shared by all workers, and one session per worker.
+//! Runs a graph: tract's plan, shared by all workers, and one session per worker.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Which of several outputs of a graph to use. No file access.
+//! Chooses one of several outputs of a graph. No file access.
 
 use super::onnx::DeclaredOutput;
 

@@ -1,5 +1,5 @@
-//! `QuantizeLinear` and `DequantizeLinear` in the forms that the engines compute: bytes without a sign, each with
-//! its zero point. No file access.
+//! Normalises `QuantizeLinear` and `DequantizeLinear` to the forms that the engines support: unsigned bytes with a zero
+//! point. No file access.
 //!
 //! | in the file | becomes |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! A saved model as a backbone: what its record says of the backbone in it. No file access.
+//! Uses a saved model as a backbone, from its record. No file access.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -22,7 +22,7 @@ pub struct Layer {
     pub tensor: String,
     /// Output shape without the batch axis, channels last; `None` if it depends on the input's values.
     pub output_shape: Option<Vec<usize>>,
-    /// Parameters that training would change.
+    /// Trainable parameters.
     pub trainable: u64,
     /// Parameters that training would not change: the moving mean and variance of a BatchNorm.
     pub non_trainable: u64,
@@ -39,7 +39,7 @@ impl Layer {
         self.trainable + self.non_trainable
     }
 
-    /// Makes all its parameters such as training would not change.
+    /// Marks all its parameters as not trainable.
     pub fn freeze(&mut self) {
         self.non_trainable += std::mem::take(&mut self.trainable);
     }
@@ -130,12 +130,12 @@ impl Summary {
         self.layers.iter().map(Layer::parameters).sum()
     }
 
-    /// Parameters that training would change.
+    /// Trainable parameters.
     pub fn trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.trainable).sum()
     }
 
-    /// Parameters that training would not change.
+    /// Non-trainable parameters.
     pub fn non_trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.non_trainable).sum()
     }

@@ -1,4 +1,4 @@
-//! Tokens, as transformers have them instead of feature maps. No file access.
+//! Tokens, the transformer counterpart of feature maps. No file access.
 
 use std::collections::HashSet;
 
@@ -54,7 +54,7 @@ pub(super) fn picture_side(graph: &OnnxGraph) -> Option<u32> {
 }
 
 /// Whether the first of the tokens `tensor` is one that was learnt: a constant that the graph puts in front of what it
-/// makes of the image, and that only layers of a transformer lie after.
+/// makes of the image, and that is followed only by transformer layers.
 fn has_class_token(graph: &OnnxGraph, flow: &Flow, tensor: &str) -> bool {
     let mut seen = HashSet::new();
     let mut todo = vec![tensor];

@@ -1,13 +1,13 @@
-//! The end of a backbone as a network that can be trained: from the tensor at which it is cut to the features.
+//! The end of a backbone, from the cut to the features, as a trainable network.
 //!
 //! ```text
 //! image ─► frozen prefix ─► cut ─► (frozen layers of the same block) ─► first trained layer ─► … ─► features
-//!          run once a picture,     run again at each step
+//!          run once per image,     run again in each step
 //!          its maps are stored
 //! ```
 //!
-//! The cut is the last tensor before the first trained layer through which everything passes: where a backbone
-//! has branches, that is before the block.
+//! The cut is the last tensor before the first trained layer through which everything passes: if the backbone
+//! has branches there, that is before the block.
 
 use std::collections::HashSet;
 
@@ -53,7 +53,7 @@ impl TrainableTail {
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer, if nothing would stay frozen before it, or if an
-    /// operator after it cannot be trained through: then the deepest layer that can is named.
+    /// operator after it cannot be trained through: the error names the earliest layer that can.
     pub fn of(backbone: &Backbone, from: &str, train_batchnorm: bool) -> Result<TrainableTail> {
         let (graph, output) = backbone.graph();
         let graph = &*graph.with_filled();
@@ -118,7 +118,7 @@ impl TrainableTail {
         })
     }
 
-    /// Number of parameters that training changes.
+    /// Number of trainable parameters.
     pub fn trained_parameters(&self) -> u64 {
         let trained = self.weights.iter().filter(|w| w.trained);
         trained.map(|w| w.values.len() as u64).sum()

@@ -1,4 +1,4 @@
-//! Finding a backbone by name or path: the one inside the program, and folders of cards.
+//! Finds a backbone by name or path: the built-in one, and those in folders of cards.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::{BackboneParams, input_shape};
 use crate::disk::{parent, read, read_text};
 use crate::error::{Error, PathRole, Result};
 
-/// The backbone that is used where the user names none.
+/// The default backbone.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
 /// Cards of the backbones that this program knows by name, the default first; their one home is `models/`.
@@ -54,7 +54,7 @@ pub(crate) const MAX_CARD_BYTES: u64 = 1 << 20;
 /// The name under which cards refer to [`imagenet_labels`].
 const IMAGENET_1K: &str = "imagenet-1k";
 
-/// A backbone as it was found: its card, its graph, and what had to be guessed.
+/// A found backbone: its card, its graph, and what had to be guessed.
 pub struct FoundModel {
     /// Its card; guessed from the graph where there is none.
     pub card: ModelCard,
@@ -126,8 +126,8 @@ pub fn label_list(name: &str) -> Option<Vec<String>> {
     (name == IMAGENET_1K).then(imagenet_labels)
 }
 
-/// Lists the backbones that can be named, the default first, the others by name. A card in a folder that
-/// cannot be read is left out, and a sentence on it goes to `warnings`.
+/// Lists the named backbones, the default first, the others by name. A card in a folder that
+/// cannot be read is left out, and `warnings` says so.
 pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
     let mut cards: BTreeMap<String, ModelCard> = own_cards()
         .into_iter()

@@ -1,5 +1,5 @@
-//! The command line of `tl-batch`. Parsing only records: a flag that was not given is absent, so that a
-//! configuration file can speak before the defaults do.
+//! The command line of `tl-batch`. A flag that is not given stays absent, so that a configuration file takes precedence
+//! over the defaults.
 
 use std::path::PathBuf;
 

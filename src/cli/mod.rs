@@ -1,5 +1,5 @@
-//! The headless face: turns the command line into a job's configuration, and a job's events and results
-//! into text. Results go to standard output, all else to standard error.
+//! The command-line front end: turns arguments into a job's configuration, and a job's events and results into text.
+//! Results go to standard output, everything else to standard error.
 
 mod args;
 mod config;

@@ -1,4 +1,4 @@
-//! `tl-batch models`: the zoo on the command line.
+//! `tl-batch models`: lists, shows, fetches and adds backbones.
 
 use std::path::PathBuf;
 

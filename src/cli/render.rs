@@ -1,4 +1,4 @@
-//! A job's events as a person reads them on standard error, or a program on standard output.
+//! Renders a job's events: text for people on standard error, JSON lines for programs on standard output.
 
 use std::io::{IsTerminal, Write};
 use std::thread::JoinHandle;

@@ -1,4 +1,4 @@
-//! What a command's flags say of its settings, for whoever shows them in another form.
+//! Describes a command's settings by its flags, for the dashboard.
 
 use clap::CommandFactory;
 

@@ -1,4 +1,4 @@
-//! `tl-batch completions` and `tl-batch man`: what a shell and `man` want to know of the commands.
+//! `tl-batch completions` and `tl-batch man`: shell completions and man pages.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `tl-batch watch`: a line for each picture that arrives.
+//! `tl-batch watch`: prints a line for each arriving image.
 
 use std::path::PathBuf;
 use std::time::Duration;

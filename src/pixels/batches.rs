@@ -1,4 +1,4 @@
-//! A data set as batches of tensors and one-hot labels.
+//! Reads a data set as batches of tensors and one-hot labels.
 
 use ndarray::{Array2, Array4};
 use rand::SeedableRng;

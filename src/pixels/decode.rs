@@ -1,4 +1,4 @@
-//! From bytes to decoded pixels.
+//! Decodes bytes to pixels.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The file of an image. Nothing that a name can stand for makes a reader wait or fill its memory.
+//! Reads the file of an image. Special files never make the reader wait or fill its memory.
 
 use std::fs::{File, Metadata};
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes. Pure.
+//! Recognises the format of a file by its first bytes. Pure.
 
 use image::ImageFormat;
 

@@ -1,4 +1,4 @@
-//! From the bytes of an image to the tensor that a network wants.
+//! From the bytes of an image to the input tensor of a network.
 //!
 //! ```text
 //! bytes ─► format ─► decode ─► Picture ─► resize ─► preprocess ─► f32 tensor
@@ -6,7 +6,7 @@
 //!          it?       upright              aliased    mean) / std
 //! ```
 //!
-//! Everything here follows Pillow: the comparison tests hold each step against it.
+//! Everything follows Pillow; tests compare each step with it.
 
 /// The file of an image.
 mod file;

@@ -1,4 +1,4 @@
-//! How the camera was held, by what an image's metadata say.
+//! The orientation of the camera, from an image's metadata.
 
 use image::metadata::Orientation;
 

@@ -1,4 +1,4 @@
-//! From pixels to normalised numbers.
+//! Preprocessing: from pixels to a normalised tensor.
 
 use serde::{Deserialize, Serialize};
 

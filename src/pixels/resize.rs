@@ -1,4 +1,4 @@
-//! Bringing an image to the size of the network's input.
+//! Resizes and crops an image to the size of the network's input.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};

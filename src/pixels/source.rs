@@ -1,4 +1,4 @@
-//! PNG, GIF, WebP and BMP: the file as the decoders of `image` take it, and what they leave out.
+//! PNG, GIF, WebP and BMP: adapts files to the decoders of `image`, and adds what those leave out.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};

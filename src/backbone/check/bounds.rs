@@ -1,7 +1,7 @@
-//! Are the numbers in a graph those that a network for images can have? An engine takes an attribute at its word:
-//! a window of 10¹² pixels, an axis of -9, or a list that names an axis twice make it loop or fill the memory.
+//! Checks that the numbers in a graph are plausible for an image network. An engine trusts attributes: a window of
+//! 10¹² pixels, an axis of -9, or a list that names an axis twice make it loop or fill the memory.
 //!
-//! Every check here takes time in proportion to the file.
+//! Every check takes time proportional to the file size.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ const MOST_TENSORS_PER_NODE: usize = 8;
 /// How deep graphs may be nested in nodes.
 const MOST_NESTED: usize = 4;
 
-/// Maximum number of numbers in an attribute that is a list, such as `perm`.
+/// Maximum length of a list attribute, such as `perm`.
 const MOST_IN_A_LIST: usize = 64;
 
 /// Maximum number of dimensions of a tensor.

@@ -1,5 +1,5 @@
-//! How many dimensions have the tensors of a graph, and what shape have its constants? Found in one pass over the
-//! nodes, without their values and without the engine.
+//! Finds the ranks of a graph's tensors and the shapes of its constants, in one pass over the nodes, without their values
+//! and without the engine.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! How large are the tensors that a graph makes of constants? An engine computes them when it loads the graph, long
-//! before an image comes: 40 nodes that each double a weight ask for 2⁴⁰ values.
+//! Limits the size of tensors computed from constants. An engine computes them when it loads the graph: 40 nodes that each
+//! double a weight need 2⁴⁰ values.
 //!
-//! The shapes of all tensors are followed as far as they are known, and the values of small ones, since shapes are made
-//! of them. Numbers are floating-point: none is so large that it wraps.
+//! Follows the shapes of all tensors as far as they are known, and the values of small ones, since shapes depend on them.
+//! Numbers are floating-point, so that none can overflow.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Attention, one operator from operator set 23 on, as products and a softmax. No file access.
+//! Rewrites `Attention` (one operator since opset 23) as matrix products and a softmax. No file access.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! A batch that the exporter fixed inside the graph, made free where that is the same for the batch that it was.
+//! Makes a batch size that the exporter fixed inside the graph free, where that changes nothing for the fixed one.
 //! No file access.
 
 use std::collections::HashMap;

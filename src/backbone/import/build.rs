@@ -1,4 +1,4 @@
-//! Operators put instead of another.
+//! Builds the operators that replace another.
 
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;

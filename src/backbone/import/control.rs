@@ -1,4 +1,4 @@
-//! Operators that hold graphs, settled once the size of the input is known. No file access.
+//! Resolves control-flow operators once the size of the input is known. No file access.
 
 use super::branches::fold_decided;
 use super::loops::{Known, unroll};
@@ -6,8 +6,8 @@ use crate::backbone::network::known;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// Puts the branch that is taken instead of each `If` whose condition depends on the shape of the input alone, as
-/// exporters write them, and the rounds instead of each `Loop` and `Scan` whose number does; both must be the same
+/// Replaces each `If` whose condition depends only on the shape of the input, as exporters write them, by the branch
+/// taken, and each `Loop` and `Scan` whose number of rounds does by its rounds; both must be the same
 /// for one image and for two.
 pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     /// Most times that something inside of something is looked at.

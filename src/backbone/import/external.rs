@@ -1,4 +1,4 @@
-//! Weights that an ONNX file keeps in other files beside it, as PyTorch's exporter writes them.
+//! Loads external weights: those in other files beside an ONNX file, as PyTorch's exporter writes them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

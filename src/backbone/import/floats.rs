@@ -1,4 +1,4 @@
-//! Numbers of other widths as float32, in which the program computes. No file access.
+//! Converts other floating-point types to float32. No file access.
 
 use half::{bf16, f16};
 use tract_onnx::pb;

@@ -1,4 +1,4 @@
-//! Functions that a file defines, written out where they are used. No file access.
+//! Inlines functions defined in the file. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,9 +10,9 @@ use crate::backbone::onnx::walk::{self, each_node, each_of, rename, subgraphs_mu
 
 /// Most functions that may be inside one another.
 const MOST_NESTED: usize = 64;
-/// Maximum number of operators that functions may become.
+/// Maximum number of operators after inlining functions.
 const MOST_NODES: usize = 1 << 17;
-/// Maximum bytes that functions may become.
+/// Maximum bytes after inlining functions.
 const MOST_BYTES: usize = 1 << 28;
 
 /// An operator that the file defines by others; `FunctionProto` of the ONNX specification.
@@ -317,7 +317,7 @@ impl Inliner<'_> {
     }
 }
 
-/// Puts the values that a function is called with instead of the attributes that refer to them.
+/// Replaces references to a function's attributes by the values of the call.
 fn fill(node: &mut pb::NodeProto, given: &[pb::AttributeProto], defaults: &[pb::AttributeProto]) {
     node.attribute.retain_mut(|attribute| {
         if attribute.ref_attr_name.is_empty() {

@@ -1,4 +1,4 @@
-//! `Loop` and `Scan` operators whose number of rounds is known, written out round by round. No file access.
+//! Unrolls `Loop` and `Scan` operators with a known number of rounds. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,9 +10,9 @@ use super::build::{int, integers, ints, operator, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{self, each_of, rename};
 
-/// Maximum number of operators that one loop may become.
+/// Maximum number of operators of one unrolled loop.
 const MOST_NODES: usize = 1 << 15;
-/// Maximum bytes that the rounds of one loop may have, without their weights.
+/// Maximum bytes of one unrolled loop, without weights.
 const MOST_BYTES: usize = 1 << 26;
 /// The operator set in which the axes of `Unsqueeze` became an input.
 const AXES_ARE_INPUT: i64 = 13;
@@ -129,7 +129,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// The operators instead of `node`, and the weights of its body; `None` if they would be too many.
+    /// The operators that replace `node`, and the weights of its body; `None` if there would be too many.
     fn written_out(
         &self,
         node: &pb::NodeProto,
@@ -143,7 +143,7 @@ impl<'a> Rounds<'a> {
         let is_small = size.checked_mul(self.count)? <= MOST_NODES
             && bytes.checked_mul(self.count)? <= MOST_BYTES;
         let is_named = self.body.input.iter().all(|input| !input.name.is_empty());
-        // Nothing can be combined of no rounds.
+        // Without rounds there is nothing to combine.
         if !is_small || !is_named || self.count == 0 && !self.collected.is_empty() {
             return None;
         }

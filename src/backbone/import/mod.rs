@@ -1,6 +1,5 @@
-//! A backbone's file, in whatever form a program exports it, as a graph that the rest of this program knows: one list
-//! of operators of ONNX's own in float32, with all its weights in it. Saved models, which this program wrote, need none
-//! of it.
+//! Imports a backbone's file, in any export form, as a graph that the rest of the program supports: one list of standard
+//! ONNX operators in float32, with all weights inside. Saved models, written by this program, need no import.
 //!
 //! ```text
 //! bytes ─► external ─► functions ─► floats ─► branches ─► attention ─► qoperator ─► OnnxGraph

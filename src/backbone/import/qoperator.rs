@@ -1,6 +1,5 @@
-//! Operators on integers (the QOperator form of quantised files) as the same operators on floats between
-//! `DequantizeLinear` and `QuantizeLinear`, which every runtime knows and the engine computes in integers. Touches no
-//! file.
+//! Rewrites integer operators (the QOperator form of quantised files) as float operators between `DequantizeLinear` and
+//! `QuantizeLinear`, which every runtime supports and the engine computes in integers. No file access.
 
 use std::collections::HashMap;
 

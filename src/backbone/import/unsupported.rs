@@ -1,4 +1,4 @@
-//! Operators and constants that cannot be run, by name, with what to do. No file access.
+//! Reports unsupported operators and constants by name, with advice. No file access.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Changes of a graph: cut, extended, joined, given other weights.
+//! Edits a graph: cutting, extending, joining, replacing weights.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

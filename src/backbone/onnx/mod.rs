@@ -1,4 +1,4 @@
-//! An ONNX file as a graph that can be read, cut at a tensor and extended.
+//! ONNX graphs: reading, cutting at a tensor, extending.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Every tensor that a node reads and every graph that it holds, at any depth. No file access.
+//! Visits every tensor that a node reads and every graph inside it, at any depth. No file access.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Sums and products of maps, and functions of one value.
+//! Sums and products of feature maps, and element-wise functions.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::backbone::trainable::TailWeight;

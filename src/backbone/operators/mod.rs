@@ -1,4 +1,4 @@
-//! From the operators of ONNX to the layers that can be trained through.
+//! Translates ONNX operators into trainable layers.
 
 use std::collections::{HashMap, HashSet};
 

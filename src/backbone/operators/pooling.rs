@@ -1,4 +1,4 @@
-//! Pooling over windows and over whole maps.
+//! Window and global pooling.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::convnet::Op;

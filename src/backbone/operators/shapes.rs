@@ -1,4 +1,4 @@
-//! What moves values and changes none.
+//! Operators that rearrange values without changing them.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::convnet::Op;

@@ -1,4 +1,4 @@
-//! `preprocessor_config.json` of Hugging Face.
+//! Hugging Face's `preprocessor_config.json`.
 
 use serde_json::{Map, Value};
 

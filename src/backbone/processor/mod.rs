@@ -1,5 +1,5 @@
-//! How images are prepared, as files say that other programs put beside an ONNX file: `preprocessor_config.json` of
-//! Hugging Face, and `config.json` with timm's `pretrained_cfg`.
+//! Reads preprocessing from files of other programs beside an ONNX file: Hugging Face's `preprocessor_config.json`, and
+//! `config.json` with timm's `pretrained_cfg`.
 
 mod hugging_face;
 mod timm;

@@ -1,4 +1,4 @@
-//! `pretrained_cfg` in timm's `config.json`.
+//! timm's `pretrained_cfg` in `config.json`.
 
 use serde_json::{Map, Value};
 

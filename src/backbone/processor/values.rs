@@ -1,4 +1,4 @@
-//! Values of such files, checked.
+//! Checks the values of such files.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
-//! Weights that exporters leave in another form, as nodes that move them, in the form in which they are used.
+//! Folds nodes that only transpose or reshape weights into the weights.
 //! No file access.
 
 use crate::backbone::onnx::OnnxGraph;
 
-/// Puts weights instead of nodes that only transpose or reshape a weight.
+/// Replaces nodes that only transpose or reshape a weight by the resulting weight.
 pub(super) fn move_weights(graph: &mut OnnxGraph) {
     let outputs = graph.outputs();
     let mut gone = Vec::new();

@@ -1,4 +1,4 @@
-//! Weights of half the size. No file access.
+//! Converts weights to float16. No file access.
 
 use std::collections::HashSet;
 

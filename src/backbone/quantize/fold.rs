@@ -1,5 +1,5 @@
-//! A float graph made ready to be quantised: BatchNorm becomes part of the weights before it, nodes that do
-//! nothing are gone. No file access.
+//! Prepares a float graph for quantisation: folds BatchNorm into the preceding weights and removes nodes that do nothing.
+//! No file access.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Which tensors of a graph become integers, and the graph with `QuantizeLinear` and `DequantizeLinear` around
-//! them. No file access.
+//! Chooses the tensors to quantise, and builds the graph with `QuantizeLinear` and `DequantizeLinear` around them. No file
+//! access.
 //!
 //! ```text
 //! x ─► QuantizeLinear ─► DequantizeLinear ─► Conv ─► y ─► QuantizeLinear ─► DequantizeLinear ─► …
@@ -7,8 +7,8 @@
 //!                        int32 bias  ─► DequantizeLinear ─┘
 //! ```
 //!
-//! Any runtime can compute that in floats; one that knows the pattern computes with integers. A ReLU or ReLU6
-//! after such a convolution is gone: the range of its result says the same.
+//! Any runtime can compute that in floats; one that recognises the pattern computes in integers. A ReLU or
+//! ReLU6 after such a convolution is removed: the range of its result has the same effect.
 
 use std::collections::{HashMap, HashSet};
 

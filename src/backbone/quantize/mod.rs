@@ -1,10 +1,10 @@
-//! Networks of smaller numbers: weights and activations as 8-bit integers, or weights as float16.
+//! Quantisation: weights and activations as 8-bit integers, or weights as float16.
 //!
 //! ```text
 //! float graph ─► fold ─► observe ─► range ─► graph
-//!                BatchNorm  values     one a     QuantizeLinear and
+//!                BatchNorm  values     one per   QuantizeLinear and
 //!                in weights on some    tensor    DequantizeLinear
-//!                           pictures             around the layers
+//!                           images               around the layers
 //! ```
 
 mod constants;
@@ -29,7 +29,7 @@ use super::network::Network;
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
-/// A float network and the ranges of its tensors: makes quantised ones of it.
+/// A float network with the ranges of its tensors; builds quantised versions.
 pub struct Quantizer {
     analysis: Analysis,
     input_shape: [usize; 4],

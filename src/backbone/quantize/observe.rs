@@ -1,4 +1,4 @@
-//! The values that tensors take for some images.
+//! Observes the values of tensors on calibration images.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! Older graphs in the words of the ONNX operator set that first has a scale for each channel. No file access.
+//! Upgrades older graphs to opset 13, the first with per-channel scales. No file access.
 
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;

@@ -1,4 +1,4 @@
-//! From the values of a tensor to the range that its integers span. Pure.
+//! Chooses the quantisation range of a tensor from its values. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ impl Range {
         high: 0.0,
     };
 
-    /// The least range that contains both.
+    /// The smallest range that contains both.
     pub fn union(self, other: Range) -> Range {
         Range {
             low: self.low.min(other.low),
@@ -55,7 +55,7 @@ impl Range {
         }
     }
 
-    /// The least range that contains 0 and `values`.
+    /// The smallest range that contains 0 and `values`.
     pub fn of(values: &[f32]) -> Range {
         let wider = |range: Range, &x: &f32| Range {
             low: range.low.min(x),

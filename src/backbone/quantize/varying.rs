@@ -1,4 +1,4 @@
-//! Which tensors of a graph depend on the image. No file access.
+//! Finds the tensors of a graph that depend on the image. No file access.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! The classifier at the end of a graph. No file access.
+//! Finds the classifier at the end of a graph. No file access.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! Where a graph ends: its classifier, and the features that the classifier reads. No file access.
+//! The end of a graph: its classifier, and the features that the classifier reads. No file access.
 
 mod finder;
 mod operators;

@@ -1,4 +1,4 @@
-//! What the commands that train take.
+//! Arguments of the training commands.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Flags that several of the commands that train have in common.
+//! Flags shared by several training commands.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The commands that train, and what belongs to training: from pictures to features, heads and models.
+//! The training commands: from images to features, heads and models.
 
 mod args;
 mod groups;

@@ -1,4 +1,4 @@
-//! Results of training on standard output.
+//! Prints results of training on standard output.
 
 use crate::cli::output::{Out, same_results};
 use crate::counts::count;

@@ -1,4 +1,4 @@
-//! `tl-batch probe-layers`: the table of layers.
+//! `tl-batch probe-layers`: prints the table of layers.
 
 use super::args::ProbeLayersArgs;
 use crate::cli::Face;

@@ -1,4 +1,4 @@
-//! Colours of a view, and rectangles painted over.
+//! Colour changes and random erasing of a view.
 
 use std::f32::consts::TAU;
 

@@ -1,4 +1,4 @@
-//! Where the pixels of a view are read: one affine map about the image's centre.
+//! Geometry of a view: one affine map about the image's centre.
 
 use crate::pixels::Picture;
 

@@ -1,8 +1,8 @@
-//! Augmentation: random views of an image, as the preprocessing layers of Keras make them.
+//! Augmentation: random views of an image, as made by Keras's preprocessing layers.
 //!
-//! Flips, rotation, translation and zoom are one affine map about the image's centre, read with bilinear
-//! mixing, the rest mirrored in where the map leaves the image. Colours follow, then RandAugment, then erasing.
-//! Which random numbers a view gets depends on its seed alone.
+//! Flips, rotation, translation and zoom are one affine map about the image's centre, with bilinear
+//! interpolation and reflection beyond the borders. Colours follow, then RandAugment, then erasing. The random numbers
+//! of a view depend only on its seed.
 
 mod colour;
 mod geometry;

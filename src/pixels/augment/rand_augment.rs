@@ -2,8 +2,8 @@
 //! data augmentation with a reduced search space", CVPR Workshops 2020).
 //!
 //! The list and its ranges are those of torchvision's `RandAugment`; colours come out as those of Pillow's `ImageOps`
-//! and `ImageEnhance`. Where the image is sheared, moved or turned, pixels are mixed bilinearly and the rest is
-//! mirrored in, as in all views here (torchvision: nearest pixel, black).
+//! and `ImageEnhance`. Shears, shifts and rotations use bilinear interpolation and reflection beyond the
+//! borders, as in all views here (torchvision: nearest pixel, black).
 
 use std::f32::consts::PI;
 

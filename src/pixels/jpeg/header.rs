@@ -1,4 +1,4 @@
-//! What a JPEG's header says: size, components, scans, colour, metadata (ITU-T T.81, annex B).
+//! Reads a JPEG header: size, components, scans, colour, metadata (ITU-T T.81, annex B).
 
 use jpeg_decoder::ColorTransform;
 

@@ -1,4 +1,4 @@
-//! JPEG: which decoder reads it, and large ones at a reduced size.
+//! JPEG: chooses the decoder, and decodes large images at a reduced size.
 
 mod header;
 

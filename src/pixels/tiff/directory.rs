@@ -1,4 +1,4 @@
-//! The directory of a TIFF file or of an EXIF block, which is built like one.
+//! The directory of a TIFF file or of an EXIF block, which has the same structure.
 
 /// One field: what it is and where its values stand.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
-//! TIFF: what its first page says, and its samples as colours.
+//! TIFF: reads the first page and converts its samples to colours.
 //!
-//! The `tiff` crate unpacks the samples; what they mean is decided here, because the crate drops extra samples, does
-//! not tell one kind of alpha from the other and has no palettes. It is shown every page as grey with extra samples,
-//! so that it gives all samples as they are.
+//! The `tiff` crate unpacks the samples; their meaning is decided here, because the crate drops extra samples, does
+//! not distinguish the kinds of alpha, and lacks palettes. Every page is presented to it as grey with extra samples, so
+//! that it returns all samples unchanged.
 
 mod directory;
 mod samples;
