@@ -1,4 +1,4 @@
-//! A job's configuration from its layers: the defaults, a recipe, a `--config` file, the flags.
+//! Builds a job's configuration from the defaults, a recipe, a `--config` file and the flags.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `tl-batch export` and `tl-batch install`: a new head for a model that is on a board already.
+//! `tl-batch export` and `tl-batch install`: replace a model's head, or the whole model, and verify the result.
 
 use std::path::PathBuf;
 
