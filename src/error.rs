@@ -11,12 +11,12 @@ use crate::counts::count;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Text from outside as a part of one line: characters that could move the cursor of a terminal, break the line or turn
-/// the reading direction are written out (`\n`, `\u{1b}`).
+/// the reading direction are escaped (`\n`, `\u{1b}`).
 ///
-/// What is longer than 4,096 characters is cut.
+/// Text longer than 4,096 characters is truncated.
 ///
 /// This is the one way in which names of classes, layers, files, models and machines, and whatever else a file or
-/// another program says, are put before a person. What is printable stays as it is.
+/// another program says, are shown to a person. Printable text stays unchanged.
 pub fn printable(text: &str) -> String {
     let end = text.char_indices().nth(MOST_SHOWN).map(|(end, _)| end);
     let kept = &text[..end.unwrap_or(text.len())];
@@ -33,7 +33,7 @@ pub fn printable(text: &str) -> String {
     written
 }
 
-/// Most characters of a text that are shown: as many as a path can have, and more than any sentence.
+/// Maximum number of characters shown: as many as a path can have, and more than any sentence.
 const MOST_SHOWN: usize = 4_096;
 
 /// A path as [`printable`] text; bytes that are no UTF-8 become `�`.
@@ -41,7 +41,7 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     printable(&path.to_string_lossy())
 }
 
-/// Returns whether a character could do something to a terminal, or to the text around it, that is not seen:
+/// Returns whether a character could invisibly affect a terminal or the text around it:
 /// control characters, line and paragraph separators, and marks that turn the reading direction (Unicode's
 /// Bidi_Control).
 pub fn is_unsafe(c: char) -> bool {
@@ -56,11 +56,11 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {}{}", shown(path), printable(&source.to_string()), hint(source))]
     Io {
-        /// What was tried, as a verb: `read`, `write`, `create`.
+        /// The operation, as a verb: `read`, `write`, `create`.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 
@@ -107,7 +107,7 @@ pub enum Error {
         model: String,
         /// What is wrong and what to do.
         problem: String,
-        /// What the engine said, for whoever looks into it.
+        /// The engine's own message, for debugging.
         detail: String,
     },
 
@@ -120,7 +120,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// Two things that must fit do not: shapes, classes, stores.
+    /// Two things that must match do not: shapes, classes, stores.
     #[error(
         "{}: expected {}, found {}; {}",
         printable(what),
@@ -131,7 +131,7 @@ pub enum Error {
     Mismatch {
         /// Which things.
         what: String,
-        /// What the one side wants.
+        /// What one side expects.
         expected: String,
         /// What the other side has.
         found: String,
@@ -139,7 +139,7 @@ pub enum Error {
         hint: String,
     },
 
-    /// A feature store has features of other settings.
+    /// A feature store was made with other settings.
     #[error(
         "feature store {} was made with other settings: {what} is {}, not {}; use another folder, or --force to replace this one",
         shown(path),
@@ -151,9 +151,9 @@ pub enum Error {
         path: PathBuf,
         /// The setting.
         what: &'static str,
-        /// What is asked for.
+        /// The requested value.
         expected: String,
-        /// What the store was made with.
+        /// The store's value.
         found: String,
     },
 
@@ -190,7 +190,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// The output is there already.
+    /// The output already exists.
     #[error(
         "{} already exists; use --force to overwrite it, or choose another name",
         shown(path)
@@ -210,7 +210,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A saved model did not give the results that it should.
+    /// A saved model did not give the recorded results.
     #[error(
         "{} does not give the same results: {}",
         shown(path),
@@ -232,7 +232,7 @@ pub enum Error {
         loss: f32,
     },
 
-    /// Images that the user named could not be used; the others were.
+    /// Some of the given images could not be used; the others were.
     #[error("{} could not be used; see above", count(*pictures, "image"))]
     Unusable {
         /// How many.
@@ -281,7 +281,7 @@ impl std::fmt::Display for PathRole {
     }
 }
 
-/// Holds a whole number that a user gave for `name` against its range.
+/// Checks an integer given by the user for `name` against its range.
 ///
 /// # Errors
 /// [`Error::Parameter`] with the range.
@@ -296,7 +296,7 @@ pub fn in_range(name: &'static str, value: usize, range: RangeInclusive<usize>) 
     })
 }
 
-/// What to do about a system error, where that is clear.
+/// Advice for a system error, if any.
 fn hint(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
@@ -347,7 +347,7 @@ impl Error {
         }
     }
 
-    /// What lies behind the sentence, for whoever wants to look into it: the engine's own message.
+    /// Details for debugging: the engine's own message.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Error::Engine { detail, .. } => Some(detail),

@@ -9,7 +9,7 @@ use super::{DecodeLimits, Layout, Picture, Preprocess, Preprocessor, Rendering};
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 
-/// In which order the samples come.
+/// The order of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As the data set lists them: by path.
@@ -33,7 +33,7 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// One pass over a data set in batches: what the generators of Keras give, for code that wants tensors.
+/// One pass over a data set in batches, like Keras's data generators.
 ///
 /// Memory is one batch and one decoded image. All batches hold `batch_size` samples but the last, which
 /// holds the rest.
@@ -67,7 +67,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// All samples of `dataset`, at `width` x `height` pixels; `batch_size` is taken as at least 1.
+    /// All samples of `dataset`, at `width` x `height` pixels; `batch_size` is at least 1.
     pub fn new(
         dataset: &'a Dataset,
         preprocess: &Preprocess,
@@ -100,7 +100,7 @@ impl<'a> Batches<'a> {
         self
     }
 
-    /// Takes other limits than the defaults.
+    /// Sets other limits than the defaults.
     pub fn with_limits(mut self, limits: DecodeLimits) -> Batches<'a> {
         self.limits = limits;
         self

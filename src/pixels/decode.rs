@@ -17,7 +17,7 @@ use super::orientation::upright;
 use super::source::Source;
 use super::tiff::{self, TiffHeader};
 
-/// What decoding one image may cost.
+/// Limits for decoding one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Maximum number of pixels (width x height); read from the header, before anything is decoded.
@@ -44,10 +44,10 @@ impl DecodeLimits {
     }
 }
 
-/// What a decoded image is for.
+/// How to decode an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rendering {
-    /// What shows through where the image is transparent, RGB.
+    /// The colour under transparent pixels, RGB.
     pub background: [u8; 3],
     /// An image whose sides stay at least this long, in pixels, may be decoded at a reduced size; `None` for
     /// the whole image.
@@ -73,7 +73,7 @@ pub(crate) fn decode(
     rendering: Rendering,
 ) -> Result<(Picture, (u32, u32)), String> {
     let format = sniff(bytes)?;
-    // A panic of a decoder on one odd file must not end a run over thousands.
+    // A decoder's panic on one file must not end a run over thousands.
     let (rgb, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
         decode_as(bytes, format, limits, rendering)
     }))
@@ -170,7 +170,7 @@ fn decode_as(
     }
 }
 
-/// Says no to an image of no pixels or of too many, by its header.
+/// Refuses an image with no or too many pixels, by its header.
 fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -189,7 +189,7 @@ fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Res
     }
 }
 
-/// Brings every kind of pixel that the decoders give to 8-bit RGB.
+/// Converts every pixel type of the decoders to 8-bit RGB.
 fn to_rgb8(image: DynamicImage, background: [u8; 3]) -> Result<RgbImage, String> {
     Ok(match image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageRgb8(_) => image.into_rgb8(),

@@ -11,34 +11,34 @@
 /// The file of an image.
 mod file;
 
-/// What a file is, by its first bytes.
+/// Recognising formats by the first bytes.
 mod format;
 
 /// Decoded pixels.
 mod picture;
 
-/// JPEG: its header, and which decoder reads it.
+/// JPEG: header and choice of decoder.
 mod jpeg;
 
-/// TIFF: its directory, and its samples as colours.
+/// TIFF: directory and colour conversion.
 mod tiff;
 
-/// The other formats, with their metadata and what their decoders get wrong.
+/// The other formats: metadata, and fixes for their decoders.
 mod source;
 
-/// How the camera was held.
+/// The orientation of the camera.
 mod orientation;
 
-/// From bytes to decoded pixels.
+/// Decoding.
 mod decode;
 
-/// Bringing an image to the size of the network's input.
+/// Resizing and cropping.
 mod resize;
 
-/// Random views of an image.
+/// Augmented views.
 mod augment;
 
-/// From pixels to normalised numbers.
+/// Preprocessing: from pixels to a normalised tensor.
 mod preprocess;
 
 /// A data set as batches of tensors and one-hot labels.

@@ -16,7 +16,7 @@ pub struct Picture {
     pub height: u32,
     /// `[height, width, 3]`, row-major from the top left corner, 0 to 255, red first.
     pub rgb: Vec<u8>,
-    /// What was odd about the file but did not hinder decoding; each a clause that reads after its path.
+    /// Warnings about the file; each is a clause that follows its path.
     pub warnings: Vec<String>,
 }
 

@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::Picture;
 use crate::error::{Error, Result};
 
-/// How an image of any proportions becomes one of the network's.
+/// How an image is fitted to the network's aspect ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResizeRule {
-    /// The whole image, its proportions changed.
+    /// Stretch the whole image.
     Stretch,
-    /// The largest centred part that has the network's proportions; its edges may lie within pixels.
+    /// Crop the largest centred part with the network's aspect ratio; its edges may be fractional.
     Crop,
-    /// The whole image, fitted in and centred; the rest is background.
+    /// Pad the whole image, centred, with the background.
     Pad,
 }
 
-/// How pixels are mixed. All but nearest widen with the reduction (antialiasing), as Pillow's do.
+/// The resampling filter. All but nearest are antialiased, as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
-    /// The pixel at the centre; nothing is mixed.
+    /// Nearest neighbour.
     Nearest,
-    /// Triangle, radius 1.
+    /// Bilinear: triangle, radius 1.
     Bilinear,
     /// Catmull-Rom cubic (a = −0.5), radius 2.
     Bicubic,

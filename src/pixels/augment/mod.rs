@@ -24,13 +24,13 @@ use crate::error::Error;
 
 pub use self::rand_augment::RandOperation;
 
-/// What views may differ in, each with its range; written as `RandomFlip=horizontal,RandomRotation=0.05`.
+/// The augmentations with their ranges; written as `RandomFlip=horizontal,RandomRotation=0.05`.
 ///
 /// A range of 0 leaves the image as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Augment {
-    /// `RandomFlip`: along which axes half of the views are mirrored.
+    /// `RandomFlip`: axes along which half of the views are flipped.
     pub flip: Flip,
     /// `RandomRotation`: largest angle, as a share of a full turn.
     pub rotation: f32,
@@ -52,7 +52,7 @@ pub struct Augment {
     pub erasing: f32,
 }
 
-/// Axes along which a view may be mirrored.
+/// Axes along which a view may be flipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flip {
     /// None.
@@ -62,7 +62,7 @@ pub enum Flip {
     Horizontal,
     /// Top and bottom.
     Vertical,
-    /// Each of the two by itself.
+    /// Both, independently.
     Both,
 }
 
@@ -74,7 +74,7 @@ const FLIPS: [(&str, Flip); 4] = [
 ];
 
 impl Augment {
-    /// These ranges, or those that suit photographs where all are 0: for showing what augmentation is.
+    /// These ranges, or defaults for photographs if all are 0: for previews.
     pub fn or_photographs(self) -> Augment {
         if self == Augment::default() {
             return Augment::photographs();
@@ -82,7 +82,7 @@ impl Augment {
         self
     }
 
-    /// What suits photographs of things that may stand anywhere but not on their head.
+    /// Defaults for photographs of objects that may be anywhere but not upside down.
     pub fn photographs() -> Augment {
         Augment {
             flip: Flip::Horizontal,
@@ -150,7 +150,7 @@ impl Augment {
     }
 
     fn draw_affine(&self, rng: &mut Pcg32, picture: &Picture) -> Affine {
-        // Every number is drawn, wanted or not: a range does not change what the others draw.
+        // Every number is drawn, used or not, so that one range does not affect the others.
         let mirrored = [rng.random::<bool>(), rng.random::<bool>()];
         let angle = TAU * within(rng, self.rotation);
         let shift = [within(rng, self.translation), within(rng, self.translation)];

@@ -13,10 +13,10 @@ use rand_pcg::Pcg32;
 use super::geometry::Affine;
 use crate::pixels::Picture;
 
-/// Operations that a view goes through, one after the other: N of the paper.
+/// Number of operations applied to a view: N in the paper.
 const IN_TURN: usize = 2;
 
-/// What may be done to a view.
+/// The operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RandOperation {
     /// Nothing.
@@ -29,7 +29,7 @@ pub enum RandOperation {
     TranslateX,
     /// Moves the image up or down, by up to 45 % of its height.
     TranslateY,
-    /// Turns it, by up to ±30°.
+    /// Rotates it, by up to ±30°.
     Rotate,
     /// Multiplies all values, by 1 ± up to 0.9.
     Brightness,
@@ -122,7 +122,7 @@ impl RandOperation {
 
 /// `picture` after two operations of the list, each at `magnitude`, 0 to 1, in a random direction.
 pub(super) fn rand_augment(picture: Picture, magnitude: f32, seed: u64) -> Picture {
-    // A stream of its own: what else is drawn for the view stays as it is without these operations.
+    // A separate random stream, so that the view's other random numbers stay the same without these operations.
     let mut rng = Pcg32::new(seed, 1);
     (0..IN_TURN).fold(picture, |picture, _| {
         let operation = RandOperation::ALL[rng.random_range(0..RandOperation::ALL.len())];

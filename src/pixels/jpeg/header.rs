@@ -23,7 +23,7 @@ struct Segments<'a> {
 }
 
 fn segments(bytes: &[u8]) -> Segments<'_> {
-    // Behind the start of the image.
+    // After the start of the image.
     Segments { bytes, at: 2 }
 }
 

@@ -303,7 +303,7 @@ impl<'a> TiffHeader<'a> {
     }
 }
 
-/// Says no to a raw photo, and to a first page that is a reduction of another.
+/// Refuses a raw photo, and a first page that is a thumbnail of another.
 fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
     /// Colour filter array, and linear raw samples.
     const RAW: [u64; 2] = [32803, 34892];
@@ -338,7 +338,7 @@ fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
     }
 }
 
-/// Says no to what is not unpacked here.
+/// Refuses unsupported compression.
 fn refuse_compression(compression: u64) -> Result<(), String> {
     let name = match compression {
         // None, fax group 4, LZW, JPEG, deflate with its old number, PackBits.
@@ -353,7 +353,7 @@ fn refuse_compression(compression: u64) -> Result<(), String> {
     Err(unsupported(name))
 }
 
-/// What the samples of a page mean.
+/// The meaning of the samples of a page.
 fn colours(directory: &Directory, samples: u64, bits: u64) -> Result<Colours, String> {
     let photometric = directory
         .number(tag::PHOTOMETRIC)
