@@ -17,7 +17,7 @@ pub(super) fn float_values(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-/// ONNX's numbers of the types of four bits.
+/// ONNX's codes of the 4-bit types.
 pub(super) const UINT4: i32 = 21;
 pub(super) const INT4: i32 = 22;
 
@@ -57,7 +57,7 @@ pub(super) fn integer_values(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
         DataType::Int32,
     ];
     if four_bits {
-        // Two to a byte, the lower first.
+        // Two per byte, the lower first.
         let halves = values
             .iter()
             .flat_map(|&byte| [byte & 15, (byte >> 4) & 15]);

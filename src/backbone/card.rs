@@ -6,7 +6,7 @@ use super::input_size::InputSize;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 
-/// How feature maps, or tokens, become the features that are stored.
+/// Pooling of feature maps or tokens into features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
@@ -52,7 +52,7 @@ impl Pool {
 /// Maximum length of a name in a card: with an extension, it fits in any file system.
 const MAX_NAME: usize = 100;
 
-/// Names that Windows keeps for devices, whatever the ending.
+/// Device names reserved by Windows, with any extension.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 
 /// Returns whether `name` is safe as part of a file name in any folder, on any system.
@@ -85,7 +85,7 @@ fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
 pub struct ModelCard {
     /// The name by which `--model` finds it.
     pub name: String,
-    /// The name as people write it.
+    /// The display name.
     pub title: String,
     /// The ONNX file, beside the card.
     pub file: String,
@@ -95,38 +95,37 @@ pub struct ModelCard {
     /// Size of the ONNX file; 0 if not known.
     #[serde(default)]
     pub bytes: u64,
-    /// Addresses from which the ONNX file can be fetched, the first that answers is taken.
+    /// Addresses from which the ONNX file can be fetched, the first that answers is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Where the weights come from.
+    /// Source of the weights.
     #[serde(default)]
     pub source: String,
     /// Licence of the weights, an SPDX expression where there is one.
     #[serde(default)]
     pub license: String,
-    /// Whether whoever wrote the card had the file; a card of the zoo without this states what its source
-    /// publishes.
+    /// Whether the author of the card had the file; otherwise the card repeats what the source publishes.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub checked: bool,
     /// All parameters, those of a BatchNorm that are not trained included; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parameters: u64,
-    /// Number of values of an image's features at the default cut and size; 0 if not known.
+    /// Number of features per image at the default feature layer and size; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub features: u64,
-    /// Share of ImageNet's validation images whose class comes first, in percent, as the source states it.
+    /// ImageNet top-1 accuracy in percent, as stated by the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top1: Option<f64>,
-    /// Height and width of the input in pixels where the user asks for no other: one number, or `[height, width]`.
+    /// Default height and width of the input in pixels: one number, or `[height, width]`.
     pub input_size: InputSize,
-    /// Minimum height and width that the network can take.
+    /// Minimum height and width of the input.
     #[serde(default = "one")]
     pub min_size: u32,
-    /// The tensor that holds the features: the default cut. Without it, features and logits are found in
+    /// The default feature layer. Without it, features and logits are found in
     /// the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// How maps at the default cut are pooled.
+    /// Pooling of feature maps at the default feature layer.
     #[serde(default)]
     pub pool: Pool,
     /// The tensor that holds the ImageNet logits; `None` if the model has no classifier, or no `cut`.
@@ -135,7 +134,7 @@ pub struct ModelCard {
     /// The label list of the logits; `None` if the model has no classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
-    /// From an image to the input tensor.
+    /// Preprocessing.
     pub preprocess: Preprocess,
 }
 
@@ -217,7 +216,7 @@ mod tests {
 
     const CARD: &str = include_str!("../../models/vgg16.toml");
 
-    /// The card with another line instead of the one that begins with `key`.
+    /// The card with the line that begins with `key` replaced.
     fn with(key: &str, line: &str) -> Result<ModelCard> {
         let lines = CARD.lines().map(|l| match l.starts_with(key) {
             true => line,

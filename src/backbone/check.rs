@@ -20,8 +20,7 @@ pub(super) use sizes::oversize;
 /// Maximum number of values that a node may make out of a constant shape.
 const MOST_FILLED: i64 = 1 << 26;
 
-/// Finds a constant that is kept elsewhere, that is not as large as it says, or that asks for a huge tensor;
-/// says which, in a clause.
+/// Finds a constant that is external, has the wrong size, or asks for a huge tensor; names it in a clause.
 pub(super) fn damage(graph: &pb::GraphProto) -> Option<String> {
     graphs(graph).into_iter().find_map(|(graph, _)| {
         constants(graph)
@@ -48,7 +47,7 @@ fn inner_graphs(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
     attributes.flat_map(|a| a.g.iter().chain(&a.graphs))
 }
 
-/// A node as a message names it.
+/// The name of a node for messages.
 fn said(node: &pb::NodeProto) -> String {
     let output = node.output.first().filter(|_| node.name.is_empty());
     let name = output.unwrap_or(&node.name);

@@ -104,7 +104,7 @@ impl Classifier {
         &self.labels
     }
 
-    /// Where the backbone ends: its features and its logits.
+    /// The end of the backbone: its features and its logits.
     pub fn tail(&self) -> &Tail {
         &self.tail
     }
@@ -124,7 +124,7 @@ impl Classifier {
         &self.warnings
     }
 
-    /// Makes what one worker needs to run this classifier; its output is one probability for each label.
+    /// Makes the state that one worker needs to run this classifier; its output is one probability per label.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if the network cannot be set up.
@@ -142,7 +142,7 @@ fn imagenet_list(classes: usize) -> Option<Vec<String>> {
     (labels.len() == classes).then_some(labels)
 }
 
-/// The `k` most probable classes, most probable first; of equal ones the lower index first.
+/// The `k` most probable classes, most probable first; on a tie the lower index first.
 pub fn top_k(probabilities: &[f32], labels: &[String], k: usize) -> Vec<Prediction> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|&a, &b| {

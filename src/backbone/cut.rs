@@ -170,7 +170,7 @@ pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) ->
     (name, lengths.sum())
 }
 
-/// Puts the pooling over all places after the maps `[N, C, …]`: `[N, C]`.
+/// Appends global pooling to the feature maps `[N, C, …]`: `[N, C]`.
 fn pooled_maps(graph: &mut OnnxGraph, maps: &str, pool: Pool) -> String {
     let op = match pool {
         Pool::Max => "GlobalMaxPool",

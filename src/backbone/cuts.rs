@@ -8,7 +8,7 @@ use super::cut::find_cut;
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
-/// One or more layers, in the order in which their features stand side by side. Serialises to a string, or
+/// One or more feature layers, in the order in which their features are concatenated. Serialises to a string, or
 /// to a list of strings if there are several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "OneOrMany", into = "OneOrMany")]
@@ -71,10 +71,10 @@ impl Cuts {
         &self.0
     }
 
-    /// Turns what a user wrote into names of tensors.
+    /// Resolves the user's layer names to tensors.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a layer is not there, or is meant twice.
+    /// [`Error::Parameter`] if a layer does not exist, or is given twice.
     pub(super) fn resolve(&self, graph: &OnnxGraph) -> Result<Cuts> {
         let mut tensors: Vec<String> = Vec::new();
         for cut in &self.0 {

@@ -13,30 +13,30 @@ use super::tokens::picture_side;
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
-/// Height and width where neither the graph nor a card gives any.
+/// Default height and width.
 pub(super) const USUAL_INPUT_SIZE: u32 = 224;
 
-/// A graph's own preparation of its images has no more operators than this.
+/// Maximum number of operators of a graph's own preprocessing.
 const LONGEST: usize = 32;
 
-/// The usual ways of preparing images, by the framework that they come from.
+/// Common preprocessing modes, by framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preparation {
-    /// RGB from 0 to 1, less ImageNet's mean, by its standard deviation: torchvision, MXNet, most of timm.
+    /// RGB from 0 to 1, minus ImageNet's mean, divided by its standard deviation: torchvision, MXNet, most of timm.
     Torch,
     /// RGB from −1 to 1: Keras' Inception, Xception, MobileNet.
     Tf,
-    /// BGR from 0 to 255, less ImageNet's mean: Caffe, Keras' VGG and ResNet.
+    /// BGR from 0 to 255, minus ImageNet's mean: Caffe, Keras's VGG and ResNet.
     Caffe,
-    /// RGB from 0 to 255: the network prepares its images itself, as Keras' EfficientNet does.
+    /// RGB from 0 to 255: the network does its own preprocessing, like Keras's EfficientNet.
     Raw,
-    /// RGB from 0 to 1: the network takes off the mean itself.
+    /// RGB from 0 to 1: the network subtracts the mean itself.
     Unit,
 }
 
 impl Preparation {
-    /// What is done, in words.
+    /// A description.
     pub fn describe(self) -> &'static str {
         match self {
             Preparation::Torch => "RGB, 0 to 1, ImageNet mean and standard deviation (torch)",
@@ -89,17 +89,17 @@ pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<In
     }))
 }
 
-/// A card that was made where there is none, and how that was done.
+/// A card made for a model without one, and how.
 pub(super) struct GuessedCard {
     pub card: ModelCard,
-    /// Sentences on what files beside the model say.
+    /// Messages about files beside the model.
     pub notes: Vec<String>,
-    /// Sentences on what is a guess, and on files that cannot be used.
+    /// Warnings about guesses and unusable files.
     pub warnings: Vec<String>,
 }
 
-/// Makes a card for the file `path` from its graph, and from what other programs put beside it; `preparation` is what
-/// the user says of it.
+/// Makes a card for the file `path` from its graph and from files of other programs beside it; `preparation` is the user's
+/// preprocessing mode.
 ///
 /// # Errors
 /// [`crate::Error::Model`] if the graph has no image input.

@@ -105,10 +105,10 @@ impl InputSize {
     }
 }
 
-/// Maximum number of pixels of the height and width of an input.
+/// Maximum height and width of an input, in pixels.
 pub(crate) const LARGEST_INPUT: u32 = 4096;
 
-/// The input size that the user or else the card asks for.
+/// The input size from the user, or else from the card.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
     let size = wanted.unwrap_or(card.input_size);
     if size.least() < card.min_size.max(1) || size.most() > LARGEST_INPUT {

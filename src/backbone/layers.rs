@@ -31,7 +31,7 @@ pub enum Detail {
 
 /// Lists the layers of `graph` in the order of execution, the input first.
 ///
-/// A node belongs to the layer whose result it reads, if nobody else reads that, and if it is
+/// A node belongs to the layer whose result it reads, if no other node reads that, and if it is
 /// - the activation of a convolution or a dense layer, or the bias of a matrix product;
 /// - of the same name: `conv/relu` after `conv`, `pool` after `pool/global`, as exporters name the
 ///   nodes of one layer.
@@ -235,11 +235,11 @@ fn kind_of(node: &OnnxNode, constants: &HashMap<String, Vec<usize>>) -> String {
     kind.to_owned()
 }
 
-/// Finds the one of `names` that a user means by `wanted`: the whole name, a part that no other name has,
+/// Resolves `wanted` to one of `names`: the whole name, a part that no other name has,
 /// or `-3` for the third from the end. `flag` and `model` stand in the error message.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the names that come close.
+/// [`Error::Parameter`], listing similar names.
 pub(super) fn pick(names: &[&str], wanted: &str, flag: &'static str, model: &str) -> Result<usize> {
     let wrong = |problem: String| {
         Err(Error::Parameter {

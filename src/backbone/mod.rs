@@ -71,7 +71,7 @@ use self::doubts::Doubt;
 use crate::error::{Error, Result};
 use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
 
-/// Which backbone, and where it is cut.
+/// The backbone and its feature layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneParams {
@@ -105,7 +105,7 @@ impl Default for BackboneParams {
     }
 }
 
-/// All that decides what features an image gets: two stores with the same identity can be compared.
+/// Everything that determines the features of an image: two stores with the same identity are comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneId {
@@ -115,15 +115,15 @@ pub struct BackboneId {
     pub sha256: String,
     /// The tensors at which it is cut.
     pub cut: Cuts,
-    /// How its maps are pooled.
+    /// Its pooling.
     pub pool: Pool,
     /// Height and width of its input in pixels.
     pub input_size: InputSize,
-    /// From an image to its input tensor.
+    /// Preprocessing.
     pub preprocess: Preprocess,
 }
 
-/// What a backbone gives at one of its cuts.
+/// The output of a backbone at one of its cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutFeatures {
     /// The tensor.
@@ -374,7 +374,7 @@ fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result
     cuts.as_slice().iter().map(shape_of).collect()
 }
 
-/// Puts `pool` after each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
+/// Appends `pool` to each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
 fn pooled_features(
     graph: &mut OnnxGraph,
     cuts: &Cuts,
@@ -418,7 +418,7 @@ pub struct PictureSession {
     sessions: Vec<Session>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
-    /// What several networks gave, one after another.
+    /// Outputs of several networks, one after another.
     values: Vec<f32>,
     /// Bytes that a run takes at most.
     run_bytes: u64,
@@ -476,7 +476,7 @@ impl PictureSession {
         self.run_bytes
     }
 
-    /// Starts to measure how long each layer takes.
+    /// Starts to measure the time of each layer.
     pub fn start_profile(&mut self) {
         self.sessions.iter_mut().for_each(Session::start_profile);
     }
@@ -567,7 +567,7 @@ impl PictureSession {
     /// [`prepare`](Self::prepare) and [`infer`](Self::infer).
     ///
     /// # Errors
-    /// As those two.
+    /// Those of both.
     pub fn run(&mut self, picture: &Picture) -> Result<&[f32]> {
         self.prepare(picture)?;
         self.infer()

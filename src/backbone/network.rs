@@ -19,7 +19,7 @@ use super::quantize::unrounded;
 use super::rounding::canonical;
 use crate::error::{Error, Result};
 
-/// A graph made ready to run on one image at a time; its weights are shared by all sessions.
+/// A graph prepared to run on one image at a time; its weights are shared by all sessions.
 pub struct Network {
     plan: Arc<TypedRunnableModel>,
     name: String,
@@ -118,11 +118,11 @@ impl Network {
     }
 }
 
-/// What `graph` gives for several images at once, row-major, as a plain runtime computes it: without the engine, and in
+/// The output of `graph` for several images at once, row-major, as a plain runtime computes it: without the engine, and in
 /// floats where integers would be rounded. `input` is of the shape `input_shape`, batch included.
 ///
 /// # Errors
-/// [`Error::Engine`] if it cannot be run on so many.
+/// [`Error::Engine`] if it cannot run on that many.
 pub(crate) fn run_batch(
     graph: &OnnxGraph,
     input_shape: [usize; 4],
@@ -197,7 +197,7 @@ impl Session {
 }
 
 impl Session {
-    /// Starts to measure how long each layer takes.
+    /// Starts to measure the time of each layer.
     pub fn start_profile(&mut self) {
         engine::start_profile(&mut self.state);
     }
@@ -240,7 +240,7 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     })
 }
 
-/// How the sentences begin with which this program itself refuses a graph while the engine works on it.
+/// Prefix of this program's own errors while the engine works on a graph.
 const OWN_WORDS: [&str; 5] = [
     "its input is too large",
     "the output of `",
@@ -279,7 +279,7 @@ fn quoted_node(message: &str) -> Option<&str> {
     })
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -326,7 +326,7 @@ pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: 
     })
 }
 
-/// What is known of the tensors of a graph once its input has a shape.
+/// Known facts about the tensors of a graph for a given input shape.
 #[derive(Default)]
 pub(super) struct KnownTensors {
     /// The values of truth values and integers that depend on no image.
@@ -371,7 +371,7 @@ fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     }
 }
 
-/// Maximum number of values of one tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
+/// Maximum number of values of one tensor: 1 GiB of float32, some hundred times the largest tensor of any backbone.
 const MOST_VALUES: usize = 1 << 28;
 
 fn is_too_large(shape: &[usize]) -> bool {

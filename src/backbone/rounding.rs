@@ -91,7 +91,7 @@ fn is_rounding(node: &pb::NodeProto) -> bool {
     matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear")
 }
 
-/// What the integers of a rounding stand for: `(q − zero) · scale`.
+/// The parameters of a rounding: `(q − zero) · scale`.
 struct Params {
     scales: Vec<f32>,
     /// As many as scales, or one, or none for 0.

@@ -11,7 +11,7 @@ use super::onnx::{OnnxGraph, OnnxNode};
 use crate::error::Result;
 use crate::pixels::Layout;
 
-/// One row of a summary: a layer as a person thinks of it, or a node.
+/// One row of a summary: a layer, or a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// Its name.
@@ -24,7 +24,7 @@ pub struct Layer {
     pub output_shape: Option<Vec<usize>>,
     /// Trainable parameters.
     pub trainable: u64,
-    /// Parameters that training would not change: the moving mean and variance of a BatchNorm.
+    /// Non-trainable parameters: the moving mean and variance of a BatchNorm.
     pub non_trainable: u64,
     /// Multiplications of an input with a weight, each with its addition, for one image: those of
     /// convolutions and dense layers.

@@ -26,9 +26,9 @@ pub(super) fn default_pool(graph: &OnnxGraph, tensors: &[(&str, &[usize])]) -> P
 }
 
 /// Height and width of the images that a graph takes whose tokens have learnt positions, in pixels: so many patches
-/// as there are positions, less those of class tokens and registers. None if it has none.
+/// as there are positions, less those of class tokens and registers. `None` if it has none.
 pub(super) fn picture_side(graph: &OnnxGraph) -> Option<u32> {
-    /// Numbers of tokens that are not patch: the class token, none, one for distillation, four registers.
+    /// Numbers of tokens that are not patches: the class token, none, one for distillation, four registers.
     const BESIDE: [usize; 4] = [1, 0, 2, 5];
     let nodes = graph.nodes();
     let shapes = graph.weight_shapes();

@@ -33,9 +33,9 @@ pub struct TailWeight {
 /// The end of a backbone, ready to be trained.
 #[derive(Clone, Debug)]
 pub struct TrainableTail {
-    /// The tensor that the frozen prefix gives and the network takes.
+    /// The output of the frozen layers, and input of the network.
     pub cut: String,
-    /// Name of the first layer that is trained.
+    /// Name of the first trained layer.
     pub first_layer: String,
     /// From the maps at the cut to the features.
     pub net: ConvNet,
@@ -44,12 +44,12 @@ pub struct TrainableTail {
 }
 
 impl TrainableTail {
-    /// The end of `backbone` from the layer `from` on.
+    /// The end of `backbone`, starting with the layer `from`.
     ///
     /// `from` is the name of a layer, the beginning of the names of a block (its first layer is meant), a part
     /// of one name, a number of layers to train counted from the end, or a share of their parameters such as
     /// `25%`: as many whole layers from the end as stay within it. With `train_batchnorm` the scale and shift
-    /// of batch normalisations are trained, too; their statistics never are.
+    /// of batch normalisations are also trained; their statistics never are.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer, if nothing would stay frozen before it, or if an
@@ -159,7 +159,7 @@ fn has_weights(node: &OnnxNode, graph: &OnnxGraph, train_batchnorm: bool) -> boo
             .is_some_and(|name| graph.weight_values(name).is_some())
 }
 
-/// The node that a user means; else what is wrong.
+/// The node that a user means, or the problem.
 fn find_layer(
     nodes: &[OnnxNode],
     layers: &[usize],

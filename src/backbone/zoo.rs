@@ -22,7 +22,7 @@ use crate::error::{Error, PathRole, Result};
 /// The default backbone.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
-/// Cards of the backbones that this program knows by name, the default first; their one home is `models/`.
+/// Cards of the named backbones, the default first; they are kept in `models/`.
 const CARDS: [&str; 13] = [
     include_str!("../../models/efficientnet-lite0.toml"),
     include_str!("../../models/efficientnet-lite4.toml"),
@@ -64,13 +64,13 @@ pub struct FoundModel {
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
-    /// Whether neither a card nor the file says which size its images have.
+    /// Whether neither a card nor the file states its input size.
     pub size_is_guess: bool,
-    /// Whether the card was written for it, not guessed.
+    /// Whether the card exists, rather than being guessed.
     pub has_card: bool,
-    /// Sentences for the user on what files beside it say.
+    /// Messages about files beside it.
     pub notes: Vec<String>,
-    /// Sentences for the user on what was guessed.
+    /// Messages about what was guessed.
     pub warnings: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ pub enum Weights {
     Missing,
 }
 
-/// A backbone that can be named: its card and where its weights are.
+/// A named backbone: its card and where its weights are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownModel {
     /// Its card.
@@ -133,7 +133,7 @@ pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
         .into_iter()
         .map(|card| (card.name.clone(), card))
         .collect();
-    // From the last folder to the first: the first has the last word.
+    // From the last folder to the first, so that the first takes precedence.
     for folder in model_folders().iter().rev() {
         let Ok(entries) = fs::read_dir(folder) else {
             continue;
@@ -284,7 +284,7 @@ pub fn find_file(
     Ok((found, bytes))
 }
 
-/// Folders in which backbones are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
+/// Folders that are searched for backbones, in this order: `$TL_MODELS`, `models` beside the program or up
 /// to three folders above it, `models` in the working folder, and the user's data folder.
 fn model_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
@@ -310,7 +310,7 @@ fn data_folder() -> Option<PathBuf> {
     data.map(|dir| dir.join("tl/models"))
 }
 
-/// The folder into which new backbones are put: `$TL_MODELS`, else the user's data folder.
+/// The folder for new backbones: `$TL_MODELS`, else the user's data folder.
 pub fn models_home() -> PathBuf {
     std::env::var_os("TL_MODELS")
         .map(PathBuf::from)

@@ -10,14 +10,14 @@ use tract_onnx::pb;
 use super::ranks::{Facts, Rank};
 use super::{graphs, inner_graphs, said};
 
-/// Maximum number of nodes of a graph, those of its subgraphs included, where [`MOST_NODES_VARIABLE`] does not say otherwise.
-/// Large networks have some 5,000.
+/// Default maximum number of nodes of a graph, including its subgraphs; see [`MOST_NODES_VARIABLE`]. Large networks have
+/// about 5,000.
 const MOST_NODES: usize = 10_000;
 
-/// The environment variable that gives another number.
+/// The environment variable that sets another number.
 const MOST_NODES_VARIABLE: &str = "TL_MAX_NODES";
 
-/// Most inputs, and most outputs, of one node.
+/// Maximum number of inputs, and of outputs, of one node.
 const MOST_TENSORS: usize = 1_024;
 
 /// Most inputs and outputs of all nodes together, for each node that a graph may have.
@@ -39,7 +39,7 @@ const MOST_PIXELS: i64 = 1 << 16;
 /// place of the padding: some 2,400 steps for 7 x 7 pixels with 3 of padding, 900,000 for 31 x 31 with 15.
 const MOST_LAYOUT_STEPS: u64 = 1 << 27;
 
-/// What is out of bounds in `graph`, as a clause. Nodes must be in an order of execution.
+/// What is out of bounds in `graph`, as a clause. Nodes must be in execution order.
 pub(in crate::backbone) fn excess(graph: &pb::GraphProto) -> Option<String> {
     let most_nodes = match most_nodes() {
         Ok(number) => number,

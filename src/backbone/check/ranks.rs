@@ -8,9 +8,9 @@ use tract_onnx::pb;
 /// Number of dimensions of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rank {
-    /// Not more than this, as far as can be told.
+    /// An upper bound.
     pub most: usize,
-    /// Whether it is known to be this.
+    /// Whether it is exact.
     pub exact: bool,
 }
 
@@ -40,7 +40,7 @@ impl Rank {
     }
 }
 
-/// What is known of the tensors of a graph.
+/// Known ranks and shapes of the tensors of a graph.
 pub(super) struct Facts<'a> {
     /// What is known of the graph around it, whose tensors it may read.
     outer: Option<&'a Facts<'a>>,
@@ -104,7 +104,7 @@ impl<'a> Facts<'a> {
         self.dims.insert(name, dims);
     }
 
-    /// Takes note of what `node` makes; returns the number of dimensions of its first output.
+    /// Records the outputs of `node`; returns the number of dimensions of its first output.
     pub fn learn(&mut self, node: &'a pb::NodeProto) -> Option<Rank> {
         let first = node.output.first()?;
         if node.op_type == "Constant" {

@@ -13,7 +13,7 @@ use super::shapes::{broadcast, reshaped, squeezed, unsqueezed};
 use super::{constants, graphs, inner_graphs, said};
 use crate::backbone::attributes::small_values;
 
-/// Maximum number of values of a tensor: 1 GiB of float32, some hundred times what any backbone makes of an image.
+/// Maximum number of values of a tensor: 1 GiB of float32, some hundred times the largest tensor of any backbone.
 const MOST_VALUES: f64 = (1_u64 << 28) as f64;
 
 /// Maximum number of values that a graph may make of constants, for each value that is in the file, and beside those.
@@ -32,7 +32,7 @@ const MOST_DIMENSIONS: f64 = 32.0;
 /// Largest padding, on a side.
 const MOST_PADDING: f64 = (1_u64 << 20) as f64;
 
-/// What is known of a tensor.
+/// Known facts about a tensor.
 #[derive(Clone, Debug, Default)]
 struct Known {
     /// Its shape.
@@ -91,7 +91,7 @@ impl Known {
     }
 }
 
-/// What is known of the tensors of a graph, and of those around it.
+/// Known facts about the tensors of a graph, and of the graphs around it.
 struct Sizes<'a> {
     outer: Option<&'a Sizes<'a>>,
     known: HashMap<&'a str, Known>,
@@ -196,7 +196,7 @@ impl Sizes<'_> {
     }
 }
 
-/// What a node makes of `inputs`; or what is wrong with it, as the rest of a sentence.
+/// The outputs of a node for `inputs`; or the problem, as the rest of a sentence.
 fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     let empty = Known::default();
     let input = |place: usize| inputs.get(place).unwrap_or(&empty);

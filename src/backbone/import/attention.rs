@@ -11,7 +11,7 @@ use super::build::{Replacement, floats, int, ints, is_own_domain, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{each_graph_mut, each_node};
 
-/// What the file tells of a tensor.
+/// Declared facts about a tensor.
 #[derive(Clone, Debug, Default)]
 struct Told {
     rank: Option<usize>,
@@ -20,10 +20,10 @@ struct Told {
     is_flag: bool,
 }
 
-/// Writes every `Attention` of `graph` and of the graphs inside it as simpler operators.
+/// Rewrites every `Attention` of `graph` and its subgraphs as simpler operators.
 ///
 /// # Errors
-/// A clause that names a node which works with the keys of earlier calls, or in a way that is not known.
+/// A clause that names a node with cached keys of earlier calls, or of an unsupported form.
 pub(super) fn decompose(graph: &mut pb::GraphProto) -> Result<(), String> {
     let mut has_some = false;
     each_node(graph, &mut |node| has_some |= is_attention(node));

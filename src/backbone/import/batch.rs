@@ -10,7 +10,7 @@ use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// Most times that a graph is looked through: each `Reshape` may depend on the one before it.
+/// Maximum number of passes over a graph: each `Reshape` may depend on the one before it.
 const MOST_ROUNDS: usize = 48;
 
 type Shapes = HashMap<String, Vec<usize>>;
@@ -27,7 +27,7 @@ pub(in crate::backbone) fn free_batch(
     graph: &mut OnnxGraph,
     input_shape: [usize; 4],
 ) -> Result<bool> {
-    // Some exporters state a free batch whatever the graph does with it.
+    // Some exporters declare a free batch even if the graph fixes it.
     let exported = graph.input()?.1[0].unwrap_or(1);
     let [_, a, b, c] = input_shape;
     let more = [exported.saturating_mul(2), a, b, c];
@@ -40,7 +40,7 @@ pub(in crate::backbone) fn free_batch(
         };
         outputs.iter().all(doubled)
     };
-    // What is too large for two images may do for one.
+    // What is too large for two images may work for one.
     let Ok(mut doubled) = tensor_shapes(graph, more) else {
         return Ok(graph.batch().is_none());
     };

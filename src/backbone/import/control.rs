@@ -10,7 +10,7 @@ use crate::error::Result;
 /// taken, and each `Loop` and `Scan` whose number of rounds does by its rounds; both must be the same
 /// for one image and for two.
 pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
-    /// Most times that something inside of something is looked at.
+    /// Maximum nesting that is followed.
     const MOST_ROUNDS: usize = 32;
     let outputs = graph.outputs();
     for _ in 0..MOST_ROUNDS {

@@ -19,11 +19,11 @@ const MOST_SHARED: u64 = 8;
 /// Or this many bytes in all.
 const FEW_BYTES: u64 = 1 << 28;
 
-/// Puts the weights that are kept in files of `folder` into the model, those of `Constant` nodes, of graphs inside the
-/// graph and of `functions` among them; says whether there were any. `name` stands for the model in error messages.
+/// Loads the weights in files of `folder` into the model, including those of `Constant` nodes, subgraphs and `functions`;
+/// returns whether there were any. `name` is the model's name in error messages.
 ///
-/// The place of a weight is `location` (a path below the folder), `offset` and `length` in bytes, as the ONNX
-/// specification (`onnx.proto`, `external_data`) has them.
+/// The place of a weight is `location` (a path below the folder), `offset` and `length` in bytes, as in the ONNX
+/// specification (`onnx.proto`, `external_data`).
 ///
 /// # Errors
 /// [`Error::Model`] if a location is not below `folder`, if a file has fewer bytes than it should, or if the weights

@@ -8,14 +8,14 @@ use tract_onnx::pb;
 use super::build::is_own_domain;
 use crate::backbone::onnx::walk::{self, each_node, each_of, rename, subgraphs_mut};
 
-/// Most functions that may be inside one another.
+/// Maximum nesting of functions.
 const MOST_NESTED: usize = 64;
 /// Maximum number of operators after inlining functions.
 const MOST_NODES: usize = 1 << 17;
 /// Maximum bytes after inlining functions.
 const MOST_BYTES: usize = 1 << 28;
 
-/// An operator that the file defines by others; `FunctionProto` of the ONNX specification.
+/// A function defined in the file; `FunctionProto` of the ONNX specification.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Function {
     #[prost(string, tag = "1")]
@@ -68,7 +68,7 @@ const CHANGES: [(&str, &[i64]); 24] = [
     ("Upsample", &[9, 10]),
 ];
 
-/// Writes out every use of `functions` in the graph of `model`.
+/// Inlines every use of `functions` in the graph of `model`.
 ///
 /// # Errors
 /// A clause that names a function which calls itself, is defined twice, is written in an operator set that does not

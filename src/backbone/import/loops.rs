@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 1 << 26;
 /// The operator set in which the axes of `Unsqueeze` became an input.
 const AXES_ARE_INPUT: i64 = 13;
 
-/// What is known of the tensors of a graph.
+/// Known facts about the tensors of a graph.
 pub(in crate::backbone) struct Known<'a> {
     /// The value of a tensor of one truth value or integer.
     pub number: &'a dyn Fn(&str) -> Option<i64>,
@@ -61,7 +61,7 @@ struct Rounds<'a> {
     leading: usize,
     /// What goes from round to round: its values before the first.
     states: Vec<&'a str>,
-    /// What is taken apart, a slice a round.
+    /// Inputs that are sliced, one slice per round.
     sliced: Vec<Sliced<'a>>,
     /// What is combined of the rounds: axis, and whether the last comes first.
     collected: Vec<(i64, bool)>,

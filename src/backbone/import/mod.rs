@@ -77,7 +77,7 @@ fn mend_expand(graph: &mut OnnxGraph) {
     }
 }
 
-/// Takes away the inputs that are left out after the last one of a node, at any depth: they say nothing.
+/// Removes trailing omitted inputs of nodes, at any depth: they have no meaning.
 fn trim_inputs(graph: &mut pb::GraphProto) {
     each_graph_mut(graph, &mut |graph| {
         for node in &mut graph.node {
@@ -87,10 +87,10 @@ fn trim_inputs(graph: &mut pb::GraphProto) {
 }
 
 /// Reads the bytes of a backbone's file, whose weights may lie in other files of `folder`; `name` stands for it in
-/// error messages. Also returns its bytes as one file, if they are others than `bytes`.
+/// error messages. Also returns the bytes as one file, if they differ from `bytes`.
 ///
 /// # Errors
-/// [`Error::Model`] if the bytes are no ONNX file or a damaged one, if a file of weights is missing, too short or
+/// [`Error::Model`] if the bytes are not a valid ONNX file, if a file of weights is missing, too short or
 /// elsewhere, or if the file's functions cannot be inlined.
 pub fn read_base(bytes: &[u8], folder: &Path, name: &str) -> Result<(OnnxGraph, Option<Vec<u8>>)> {
     let fail = |problem: String| Error::Model {

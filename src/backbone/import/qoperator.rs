@@ -60,7 +60,7 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// The operators instead of the node; `None` if it is not known, or lacks something.
+    /// The operators that replace the node; `None` if it is unknown or incomplete.
     fn floats(&self) -> Option<Vec<pb::NodeProto>> {
         let node = self.node;
         let output = node.output.first()?;

@@ -9,7 +9,7 @@ use super::build::is_own_domain;
 use crate::backbone::onnx::OnnxGraph;
 use crate::backbone::onnx::walk::each_node;
 
-/// The newest operator set whose operators are all known.
+/// The newest opset whose operators are all supported.
 pub(in crate::backbone) const NEWEST_KNOWN: i64 = 22;
 
 /// Operators of Microsoft's domain that the engine has.
@@ -31,7 +31,7 @@ const MICROSOFT: [&str; 12] = [
 /// Domains of operators that are this program's own, or that the engine knows by the same names.
 const OTHER_DOMAINS: [&str; 1] = ["ai.onnx.ml"];
 
-/// Finds something in `graph` that cannot be run: says which, and what to do, in a clause.
+/// Finds something in `graph` that cannot run: names it and gives advice, in a clause.
 pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
     let proto = graph.proto().graph.as_ref()?;
     let known = tract_onnx::onnx().op_register.0;

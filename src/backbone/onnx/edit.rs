@@ -17,8 +17,8 @@ use crate::error::Result;
 const MOST_EXPANDED: usize = 1 << 16;
 
 impl OnnxGraph {
-    /// This graph with the values in place of each node that fills a small float32 tensor of a constant shape: exporters
-    /// write scales that are all one so. Nodes keep their places; nothing is copied where there is no such node.
+    /// This graph with each node that fills a small float32 tensor of a constant shape replaced by its values: exporters
+    /// write scales that are all one like this. Nodes keep their places; nothing is copied where there is no such node.
     pub(crate) fn with_filled(&self) -> Cow<'_, OnnxGraph> {
         let nodes = self.proto.graph.iter().flat_map(|g| &g.node).enumerate();
         let filled: Vec<(usize, pb::TensorProto)> = nodes
@@ -113,7 +113,7 @@ impl OnnxGraph {
         let nodes = self.nodes();
         let outputs = self.outputs();
         let mut needed: HashSet<&str> = outputs.iter().map(String::as_str).collect();
-        // Nodes are in an order of execution: whoever needs a tensor comes after its maker.
+        // Nodes are in execution order: readers of a tensor come after its producer.
         let mut is_behind: Vec<bool> = Vec::new();
         for node in nodes.iter().rev() {
             let taken = node
@@ -123,7 +123,7 @@ impl OnnxGraph {
             if taken {
                 needed.extend(node.inputs.iter().map(String::as_str));
             }
-            // What makes the tensor is not after it.
+            // The producer of the tensor is not included.
             is_behind.push(taken && !node.outputs.iter().any(|o| o == tensor));
             needed.remove(tensor);
         }

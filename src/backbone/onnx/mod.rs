@@ -66,8 +66,8 @@ impl OnnxGraph {
     /// Reads the bytes of an ONNX file; `name` stands for it in error messages.
     ///
     /// # Errors
-    /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
-    /// files, if its nodes form a circle, if its weights are not as large as it says, or if it names an operator of the
+    /// [`Error::Model`] if the bytes are not an ONNX file, if it has no node, if it keeps its weights in other
+    /// files, if its nodes form a cycle, if its weights are not as large as it says, or if it names an operator of the
     /// engine.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
         OnnxGraph::from_proto(decode(bytes, name)?, name)
@@ -102,10 +102,10 @@ impl OnnxGraph {
         graph.in_order()
     }
 
-    /// The graph with its operators in an order of execution.
+    /// The graph with its operators in execution order.
     ///
     /// # Errors
-    /// [`Error::Model`] if they form a circle.
+    /// [`Error::Model`] if they form a cycle.
     pub(super) fn in_order(mut self) -> Result<OnnxGraph> {
         let order = check::execution_order(self.graph()?).map_err(|e| self.fail(e))?;
         if !order.is_sorted() {
@@ -245,7 +245,7 @@ impl OnnxGraph {
         declared.collect()
     }
 
-    /// The operators in the file's order, which is an order of execution.
+    /// The operators in the file's order, which is an execution order.
     pub fn nodes(&self) -> Vec<OnnxNode> {
         self.proto
             .graph

@@ -18,7 +18,7 @@ mod shapes;
 
 type Fallible<T> = std::result::Result<T, String>;
 
-/// Operators that [`Compiler::add`] knows; some of them only in certain forms.
+/// Operators supported by [`Compiler::add`]; some only in certain forms.
 pub(super) fn is_supported(op_type: &str) -> bool {
     matches!(
         op_type,
@@ -66,7 +66,7 @@ struct Value {
     pad: [usize; 4],
 }
 
-/// Turns the operators of a graph into layers, one after another.
+/// Turns the operators of a graph into layers.
 pub(super) struct Compiler<'a> {
     graph: &'a OnnxGraph,
     shapes: HashMap<String, Vec<usize>>,

@@ -18,7 +18,7 @@ use crate::pixels::{Preprocess, ResizeRule};
 /// Larger files than this are not read: real ones have some hundred bytes, a `config.json` with 21,000 labels 1 MB.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// What such a file says.
+/// Preprocessing from such a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Processor {
     /// The file.
@@ -27,12 +27,12 @@ pub(super) struct Processor {
     pub preprocess: Preprocess,
     /// Height and width of the input in pixels, where it says so.
     pub input_size: Option<u32>,
-    /// What is done otherwise here, in words.
+    /// Differences from the file's settings, in words.
     pub remark: Option<String>,
 }
 
 impl Processor {
-    /// One sentence on what is done, and who says so.
+    /// One sentence about the preprocessing and its source.
     pub fn sentence(&self) -> String {
         let Preprocess {
             resize,
@@ -66,8 +66,8 @@ impl Processor {
     }
 }
 
-/// What the files beside the ONNX file `model` say; `None` if there are none that can be used. On each that cannot, a
-/// sentence goes to `warnings`. Where the file lies in a folder `onnx`, as in Hugging Face's repositories, the folder
+/// Preprocessing from files beside the ONNX file `model`; `None` if there are no usable ones. Each unusable file is reported
+/// in `warnings`. Where the file lies in a folder `onnx`, as in Hugging Face's repositories, the folder
 /// above it counts, too.
 pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Processor> {
     let own = parent(model).to_owned();
@@ -206,7 +206,7 @@ mod tests {
         );
         assert_eq!(convnext.preprocess.resize, ResizeRule::Crop);
         assert_eq!(convnext.input_size, Some(224));
-        // A network that prepares its images itself.
+        // A network that does its own preprocessing.
         let raw = processor(r#"{"do_rescale": false, "do_normalize": false, "size": [96, 96]}"#);
         assert_eq!(raw.preprocess.scale, 1.0);
         assert_eq!(raw.input_size, Some(96));
@@ -315,7 +315,7 @@ mod tests {
             assert_eq!(found, None, "{text}");
             assert!(warnings[0].contains(problem), "{text}: {warnings:?}");
         }
-        // A config.json of something else is nobody's business.
+        // A config.json of something else is ignored.
         assert_eq!(
             said("config.json", r#"{"image_size": 32}"#),
             (None, Vec::new())

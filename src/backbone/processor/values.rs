@@ -11,7 +11,7 @@ use crate::pixels::{Filter, Preprocess};
 /// Height and width that an input may have, in pixels.
 const SIDES: RangeInclusive<u64> = 1..=4096;
 
-/// A value, or what is wrong with it.
+/// A value, or the problem with it.
 pub(super) type Said<T> = std::result::Result<T, String>;
 
 /// The value of a key; `None` if it is absent or null.

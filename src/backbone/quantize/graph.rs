@@ -26,7 +26,7 @@ use crate::error::Result;
 /// Bits of an int32 bias that are used: the sums it starts have to stay within 32.
 const BIAS_BITS: i32 = 30;
 
-/// What the quantised form of a node needs to know of it.
+/// The role of a node in quantisation.
 #[derive(Clone, Debug, PartialEq)]
 enum Role {
     /// A convolution or dense layer with constant weights.
@@ -42,7 +42,7 @@ enum Role {
     Float,
 }
 
-/// A float graph, analysed: what of it can be integers.
+/// A float graph, analysed for quantisation.
 #[derive(Clone, Debug)]
 pub(super) struct Analysis {
     graph: OnnxGraph,
@@ -100,7 +100,7 @@ impl Analysis {
         &self.graph
     }
 
-    /// Names of the layers with weights that can be integers, in the order of execution.
+    /// Names of the quantisable layers with weights, in execution order.
     pub(super) fn layers(&self) -> Vec<&str> {
         let nodes = self.nodes.iter().zip(&self.roles);
         nodes
@@ -157,7 +157,7 @@ impl Analysis {
         readers.all(|i| !self.is_integer(i, float) && self.roles[i] != Role::Passing)
     }
 
-    /// The graph with integers instead of the tensors for which `ranges` has a range. Layers of `float`
+    /// The graph with the tensors for which `ranges` has a range as integers. Layers of `float`
     /// stay as they are; weights have `weight_bits` bits, 7 or 8.
     pub(super) fn quantized(
         &self,

@@ -79,19 +79,19 @@ impl Quantizer {
         })
     }
 
-    /// Names of the layers that can be integers, in the order of execution.
+    /// Names of the quantisable layers, in execution order.
     pub fn layers(&self) -> Vec<&str> {
         self.analysis.layers()
     }
 
-    /// The network in integers, but for the layers named in `float`.
+    /// The quantised network, except for the layers named in `float`.
     pub fn quantized(&self, float: &[&str]) -> OnnxGraph {
         let float: HashSet<&str> = float.iter().copied().collect();
         self.analysis
             .quantized(&self.ranges, &float, self.weight_bits)
     }
 
-    /// What the network gives for each of `pictures` with the layers named in `float` kept in floats; all of them
+    /// The network's outputs for each of `pictures` with the layers named in `float` kept in floats; all of them
     /// for the float network.
     ///
     /// # Errors

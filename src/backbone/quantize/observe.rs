@@ -83,8 +83,8 @@ pub(super) fn ranges(
     Ok(known)
 }
 
-/// Runs `network` on every image, on several threads, and gathers what it gives: each thread adds outputs to a
-/// value of its own, which are merged at the end.
+/// Runs `network` on every image, on several threads, and collects its outputs: each thread adds outputs to its
+/// own value, and the values are merged at the end.
 fn over_pictures<T: Send>(
     network: &Network,
     pictures: &[Vec<f32>],

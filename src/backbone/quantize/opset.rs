@@ -8,14 +8,14 @@ use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// The operator set that is written at least.
+/// The minimum opset of the result.
 const WANTED: i64 = 13;
-/// The oldest that can be rewritten.
+/// The oldest opset that can be upgraded.
 const OLDEST: i64 = 7;
 /// The version of the file format that belongs to [`WANTED`].
 const FILE_FORMAT: i64 = 7;
 
-/// Raises `graph`, for inputs of the shape `input_shape`, to operator set 13, if it is of an older one. What changed on the way is rewritten.
+/// Raises `graph`, for inputs of the shape `input_shape`, to opset 13 if it is older, rewriting operators that changed.
 ///
 /// # Errors
 /// [`crate::Error::Model`] for an operator whose change is not known here, by its name.

@@ -9,7 +9,7 @@ const KEPT_SHARE: f64 = 0.9999;
 /// Ranges tried on each side by the search for the least error.
 const CANDIDATES: u32 = 100;
 
-/// How the range of a tensor is chosen from the values that it takes.
+/// How the range of a tensor is chosen from its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Calibration {
@@ -41,7 +41,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What nothing has been added to.
+    /// An empty range.
     pub const EMPTY: Range = Range {
         low: 0.0,
         high: 0.0,
@@ -174,7 +174,7 @@ impl Histogram {
         counts
             .map(|(bin, &count)| {
                 let start = self.range.low + bin as f32 * width;
-                // Behind a ReLU most values are 0.
+                // After a ReLU most values are 0.
                 let has_zero = start <= 0.0 && 0.0 < start + width;
                 let x = if has_zero { 0.0 } else { start + 0.5 * width };
                 let steps = (x * per_step).round_ties_even() + zero_point;

@@ -14,7 +14,7 @@ use crate::backbone::outputs;
 /// How many nodes back a formula such as a softmax or a normalisation reaches.
 const FORMULA: usize = 24;
 
-/// More dense layers than this that make one output together are not classifier.
+/// More dense layers than this that make one output together are not a classifier.
 const MOST_HEADS: usize = 16;
 
 /// A classifier that was found at the end of a graph.
@@ -28,7 +28,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// A sentence on what was chosen, where there was a choice.
+    /// A message about the choice, if there was one.
     pub fn note(&self) -> Option<String> {
         (self.features.len() > 1).then(|| {
             let cuts: Vec<String> = self.features.iter().map(|f| format!("--feature-layer {f}")).collect();
@@ -64,7 +64,7 @@ struct Head<'a> {
     is_on_maps: bool,
 }
 
-/// A graph in which classifiers are looked for.
+/// A graph to search for classifiers.
 pub(super) struct Finder<'a> {
     graph: &'a OnnxGraph,
     pub flow: Flow<'a>,
@@ -260,7 +260,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The logits of a softmax that is written out: e^x, less the largest or not, divided by its sum.
+    /// The logits of a decomposed softmax: e^x, with or without subtracting the maximum, divided by its sum.
     fn is_softmax(&self, numerator: &'a str, denominator: &str) -> Option<&'a str> {
         let (_, sum) = self.flow.maker(denominator)?;
         let (_, exp) = self.flow.maker(numerator)?;
@@ -276,7 +276,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Whether a layer with weights is a classifier, by what lies behind it.
+    /// Whether a layer with weights is a classifier, by what follows it.
     fn is_classifier(&self, head: &Head) -> bool {
         let Path {
             classified, bent, ..

@@ -12,7 +12,7 @@ use crate::error::Result;
 /// Widths of ImageNet's classifiers: 1,000 classes, with a background class, and the larger sets.
 const IMAGENET_WIDTHS: [usize; 6] = [1000, 1001, 11221, 21841, 21842, 21843];
 
-/// So many outputs of a graph are looked at.
+/// Maximum number of outputs examined.
 const MOST_OUTPUTS: usize = 64;
 
 /// The two tensors at the end of an ImageNet classifier.
@@ -24,7 +24,7 @@ pub struct Tail {
     pub features: String,
     /// How the graph itself pools what the classifier makes of the features, where it does so after the classifier.
     pub pool: Option<Pool>,
-    /// Sentences on what was chosen where there was a choice, for whoever does not choose a cut.
+    /// Messages about choices, for users who do not select a feature layer.
     pub notes: Vec<String>,
 }
 
