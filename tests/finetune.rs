@@ -13,7 +13,7 @@ use tl::nn::parallel::Sequential;
 use tl::pixels::{DecodeLimits, Picture};
 use tl::progress::{Event, Progress};
 use tl::saved_model::SavedModel;
-use tl::train::{Checkpoint, FinetuneParams, HeadParams, ScheduleName, Tuning, finetune};
+use tl::train::{Checkpoint, FinetuneInputs, FinetuneParams, HeadParams, ScheduleName, finetune};
 
 use crate::program::{Workplace, repository};
 use crate::python::{python, run_python};
@@ -80,7 +80,8 @@ fn compare_with_onnx_runtime(model: &SavedModel, work: &Workplace) {
     let Some(python) = python() else { return };
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture =
+        Picture::open(&picture, &DecodeLimits::default(), session.decode_options()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
     let size = model.record().backbone.input_size;
     let (height, width) = (size.height as usize, size.width as usize);
@@ -157,7 +158,7 @@ fn run(
         wise_ft,
         ..FinetuneParams::default()
     };
-    let tuning = Tuning {
+    let inputs = FinetuneInputs {
         tail,
         maps: &maps,
         labels: &labels,
@@ -172,7 +173,7 @@ fn run(
         }),
     };
     let training: Vec<usize> = (0..18).collect();
-    let found = finetune(&tuning, &training, validation, progress, None)?;
+    let found = finetune(&inputs, &training, validation, progress, None)?;
     Ok(Outcome {
         weights: (0..tail.weights.len())
             .map(|n| found.model.weight(n).to_vec())
@@ -402,7 +403,7 @@ fn the_end_of_a_base_gives_the_features_of_the_whole_base() {
         let mut sessions = (whole.session().unwrap(), prefix.session().unwrap());
         let path = repository("datasets/tiny/windmill/windmill1.jpg");
         let picture =
-            Picture::open(&path, &DecodeLimits::default(), sessions.0.rendering()).unwrap();
+            Picture::open(&path, &DecodeLimits::default(), sessions.0.decode_options()).unwrap();
         let expected = sessions.0.run(&picture).unwrap();
         let maps = sessions.1.run(&picture).unwrap();
         let mut shard = vec![0.0; maps.len()];

@@ -20,7 +20,7 @@ fn run(model: &Path) -> (Vec<f32>, Vec<f32>) {
     let backbone = Backbone::open(&params).unwrap();
     let mut session = backbone.session().unwrap();
     let path = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture = Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
     let features = session.run(&picture).unwrap().to_vec();
     (session.tensor().to_vec(), features)
 }

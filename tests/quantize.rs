@@ -24,7 +24,8 @@ fn run(model: &Path) -> (Vec<f32>, Vec<f32>, [usize; 4]) {
     let mut session = model.session().unwrap();
     let (mut tensors, mut probabilities) = (Vec::new(), Vec::new());
     for path in pictures() {
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+        let picture =
+            Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
         probabilities.extend_from_slice(session.run(&picture).unwrap());
         tensors.extend_from_slice(session.tensor());
     }
@@ -314,7 +315,7 @@ fn inner_values_are_within_two_steps_of_onnx_runtimes() {
         let picture = Picture::open(
             &pictures()[0],
             &DecodeLimits::default(),
-            session.rendering(),
+            session.decode_options(),
         )
         .unwrap();
         let ours = session.run(&picture).unwrap().to_vec();

@@ -78,7 +78,7 @@ fn features(work: &Workplace, facts: &Facts) -> Result<Vec<f32>, String> {
     }
     let mut session = backbone.session().map_err(|e| e.to_string())?;
     let path = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture = Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
     let values = session.run(&picture).map_err(|e| e.to_string())?.to_vec();
     let shape = match facts.channels_last {
         true => [1, 32, 32, 3],
@@ -223,7 +223,8 @@ fn tokens_are_pooled_by_class_token_mean_maximum_or_not_at_all() {
     let model = tl::saved_model::SavedModel::open(&work.path("m.onnx")).unwrap();
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture =
+        Picture::open(&picture, &DecodeLimits::default(), session.decode_options()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
     write_npy(&work.path("in.npy"), &[1, 3, 32, 32], session.tensor());
     run_python(

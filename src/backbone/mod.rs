@@ -69,7 +69,7 @@ pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 use self::cut::Layouts;
 use self::doubts::Doubt;
 use crate::error::{Error, Result};
-use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
+use crate::pixels::{Augment, DecodeOptions, Layout, Picture, Preprocess, Preprocessor};
 
 /// The backbone and its feature layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -414,7 +414,7 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
 /// One worker's state for computing the first output of one or several networks for an image.
 pub struct PictureSession {
     preprocessor: Preprocessor,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
     sessions: Vec<Session>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
@@ -456,7 +456,7 @@ impl PictureSession {
         };
         Ok(PictureSession {
             preprocessor: Preprocessor::new(preprocess, width as u32, height as u32),
-            rendering: preprocess.rendering(width as u32, height as u32),
+            decode_options: preprocess.decode_options(width as u32, height as u32),
             sessions: networks
                 .iter()
                 .map(|n| n.session())
@@ -516,8 +516,8 @@ impl PictureSession {
     }
 
     /// How images are to be decoded for [`prepare`](Self::prepare).
-    pub fn rendering(&self) -> Rendering {
-        self.rendering
+    pub fn decode_options(&self) -> DecodeOptions {
+        self.decode_options
     }
 
     /// Takes `tensor` as the input, as [`prepare`](Self::prepare) would have made it.

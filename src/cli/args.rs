@@ -68,7 +68,7 @@ Exit codes:
   4 unusable model or feature store · 5 output exists or is in use · 6 results differ · 7 training diverged
   130 stopped (run the same command again to resume)";
 
-/// The commands, in the order of the road.
+/// The commands, in the order in which they are used.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[cfg(feature = "train")]

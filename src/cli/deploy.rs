@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Face;
+use super::FrontEnd;
 use super::config::from_flags;
 use super::output::{Out, same_results};
 use crate::error::Result;
-use crate::job::{ExportConfig, InstallConfig, JobCard, export_head, install};
+use crate::job::{ExportConfig, InstallConfig, JobInfo, JobKind, export_head, install};
 use crate::report::{Text, grouped};
 
 /// The commands of this file.
@@ -75,32 +75,32 @@ pub struct InstallArgs {
 }
 
 /// Runs one of them.
-pub(super) fn run(face: &Face, command: &DeployCommand) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, command: &DeployCommand) -> Result<()> {
     match command {
-        DeployCommand::Export(args) => run_export(face, args),
-        DeployCommand::Install(args) => run_install(face, args),
+        DeployCommand::Export(args) => run_export(front_end, args),
+        DeployCommand::Install(args) => run_install(front_end, args),
     }
 }
 
-fn run_export(face: &Face, args: &ExportArgs) -> Result<()> {
+fn run_export(front_end: &FrontEnd, args: &ExportArgs) -> Result<()> {
     let mut config: ExportConfig = from_flags(args)?;
     config.force = args.force;
-    let bytes = face.show(&JobCard::new("export", &config), true, |progress| {
+    let bytes = front_end.show(&JobInfo::new(JobKind::Export, &config), true, |progress| {
         export_head(&config, progress)
     })?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let name = config.output.to_string_lossy();
     Out::new().line(format!("{name}: {} bytes", grouped(bytes)))
 }
 
-fn run_install(face: &Face, args: &InstallArgs) -> Result<()> {
+fn run_install(front_end: &FrontEnd, args: &InstallArgs) -> Result<()> {
     let config: InstallConfig = from_flags(args)?;
-    let report = face.show(&JobCard::new("install", &config), true, |progress| {
+    let report = front_end.show(&JobInfo::new(JobKind::Install, &config), true, |progress| {
         install(&config, progress)
     })?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let mut text = Text::of(format!(

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Face;
+use super::FrontEnd;
 use super::config::from_flags;
 use super::output::Out;
 use super::values::values_of;
 use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Weights};
 use crate::error::Result;
 use crate::job::{
-    AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
+    AddConfig, FetchConfig, JobInfo, JobKind, ModelFacts, add_model, fetch_model, list_models,
+    show_model,
 };
 use crate::report::{Table, Text, grouped};
 
@@ -81,7 +82,7 @@ pub struct FetchArgs {
 ///
 /// Layout, input size, feature layer and logits are detected from its graph, and it is run once as a check. The file
 /// does not say how to preprocess images: give --preprocess or a card, or keep preprocessor_config.json (Hugging
-/// Face) or config.json (timm) next to it; otherwise preprocessing is guessed, with a warning.
+/// FrontEnd) or config.json (timm) next to it; otherwise preprocessing is guessed, with a warning.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "Examples:
@@ -146,37 +147,39 @@ pub struct AddArgs {
 }
 
 /// Runs `tl-batch models`.
-pub(super) fn run(face: &Face, args: ModelsArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: ModelsArgs) -> Result<()> {
     match args.command.unwrap_or(ModelsCommand::List) {
-        ModelsCommand::List => run_list(face),
-        ModelsCommand::Show(args) => run_show(face, &args),
-        ModelsCommand::Fetch(args) => run_fetch(face, &args),
-        ModelsCommand::Add(args) => run_add(face, &args),
+        ModelsCommand::List => run_list(front_end),
+        ModelsCommand::Show(args) => run_show(front_end, &args),
+        ModelsCommand::Fetch(args) => run_fetch(front_end, &args),
+        ModelsCommand::Add(args) => run_add(front_end, &args),
     }
 }
 
-fn run_list(face: &Face) -> Result<()> {
-    let models = face.show(&JobCard::new("models", &()), false, |progress| {
+fn run_list(front_end: &FrontEnd) -> Result<()> {
+    let models = front_end.show(&JobInfo::new(JobKind::ListModels, &()), false, |progress| {
         Ok(list_models(progress))
     })?;
     let mut out = Out::new();
-    if face.json {
-        return models.iter().try_for_each(|model| out.json(&listed(model)));
+    if front_end.json {
+        return models
+            .iter()
+            .try_for_each(|model| out.json(&model_row(model)));
     }
     out.text(&models_table(&models))
 }
 
 /// One line of `models --json`.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct ModelRow<'a> {
     #[serde(flatten)]
     card: &'a ModelCard,
     on_this_machine: bool,
     path: Option<&'a PathBuf>,
 }
 
-fn listed(model: &KnownModel) -> Listed<'_> {
-    Listed {
+fn model_row(model: &KnownModel) -> ModelRow<'_> {
+    ModelRow {
         card: &model.card,
         on_this_machine: model.weights != Weights::Missing,
         path: match &model.weights {
@@ -232,15 +235,15 @@ fn models_table(models: &[KnownModel]) -> Text {
     text
 }
 
-fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
-    let facts = face.show(&JobCard::new("models show", &()), false, |progress| {
+fn run_show(front_end: &FrontEnd, args: &ShowArgs) -> Result<()> {
+    let facts = front_end.show(&JobInfo::new(JobKind::ShowModel, &()), false, |progress| {
         show_model(&args.model, progress)
     })?;
-    print_facts(face, &facts)
+    print_facts(front_end, &facts)
 }
 
-fn print_facts(face: &Face, facts: &ModelFacts) -> Result<()> {
-    match face.json {
+fn print_facts(front_end: &FrontEnd, facts: &ModelFacts) -> Result<()> {
+    match front_end.json {
         true => Out::new().json(facts),
         false => Out::new().text(&facts_text(facts)),
     }
@@ -329,17 +332,17 @@ fn facts_text(facts: &ModelFacts) -> Text {
     text
 }
 
-fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
+fn run_fetch(front_end: &FrontEnd, args: &FetchArgs) -> Result<()> {
     let config: FetchConfig = from_flags(args)?;
-    let fetched = face.show(
-        &JobCard {
+    let fetched = front_end.show(
+        &JobInfo {
             out: config.to.clone(),
-            ..JobCard::new("models fetch", &config)
+            ..JobInfo::new(JobKind::FetchModel, &config)
         },
         true,
         |progress| fetch_model(&config, progress),
     )?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let name = &config.name;
@@ -354,16 +357,16 @@ fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
     })
 }
 
-fn run_add(face: &Face, args: &AddArgs) -> Result<()> {
+fn run_add(front_end: &FrontEnd, args: &AddArgs) -> Result<()> {
     let mut config: AddConfig = from_flags(args)?;
     config.force = args.force;
-    let facts = face.show(
-        &JobCard {
+    let facts = front_end.show(
+        &JobInfo {
             out: config.to.clone(),
-            ..JobCard::new("models add", &config)
+            ..JobInfo::new(JobKind::AddModel, &config)
         },
         false,
         |progress| add_model(&config, progress),
     )?;
-    print_facts(face, &facts)
+    print_facts(front_end, &facts)
 }

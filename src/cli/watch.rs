@@ -6,13 +6,15 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::Face;
+use super::FrontEnd;
 use super::args::PipelineArgs;
 use super::output::Out;
 use crate::backbone::top_k;
 use crate::disk::RotatingFile;
 use crate::error::{Error, Result, in_range};
-use crate::job::{JobCard, ModelNews, Sighting, Trigger, WatchConfig, WatchLine, watch};
+use crate::job::{
+    JobInfo, JobKind, ModelNews, Trigger, WatchConfig, WatchLine, WatchRecord, watch,
+};
 use crate::report::{grouped, timestamp};
 
 /// Most full files to keep.
@@ -135,23 +137,23 @@ struct LineClass {
     probability: f32,
 }
 
-fn line<'a>(labels: &[String], sighting: &'a Sighting, top: usize) -> Line<'a> {
-    let found = match &sighting.values {
+fn line<'a>(labels: &[String], record: &'a WatchRecord, top: usize) -> Line<'a> {
+    let found = match &record.values {
         Ok(values) => top_k(values, labels, top.max(1)),
         Err(_) => Vec::new(),
     };
     let first = found.first();
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
     Line {
-        time: timestamp(sighting.time),
-        path: sighting.path.to_string_lossy().into_owned(),
+        time: timestamp(record.time),
+        path: record.path.to_string_lossy().into_owned(),
         label: first.map(|p| p.label.clone()),
         probability: first.map(|p| p.probability),
-        error: sighting.values.as_ref().err().map(String::as_str),
-        triggers: &sighting.triggers,
-        decode_ms: milliseconds(sighting.decode),
-        infer_ms: milliseconds(sighting.infer),
-        dropped: sighting.dropped,
+        error: record.values.as_ref().err().map(String::as_str),
+        triggers: &record.triggers,
+        decode_ms: milliseconds(record.decode),
+        infer_ms: milliseconds(record.infer),
+        dropped: record.dropped,
         top: match top {
             0 | 1 => Vec::new(),
             _ => found
@@ -196,7 +198,7 @@ fn model_line(news: &ModelNews) -> ModelLine<'_> {
 }
 
 /// Runs `tl-batch watch`.
-pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: &WatchArgs) -> Result<()> {
     let config: WatchConfig = super::configuration("watch", args, None)?;
     in_range("--keep", args.keep, 0..=MOST_KEPT)?;
     let mut file = match &args.output {
@@ -204,11 +206,11 @@ pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
         None => None,
     };
     let mut out = Out::new();
-    let report = face.show(&JobCard::new("watch", &config), false, |progress| {
+    let report = front_end.show(&JobInfo::new(JobKind::Watch, &config), false, |progress| {
         watch(&config, progress, |told| {
             let line = match told {
-                WatchLine::Picture(labels, sighting) => {
-                    AnyLine::Picture(line(labels, sighting, args.top))
+                WatchLine::Picture(labels, record) => {
+                    AnyLine::Picture(line(labels, record, args.top))
                 }
                 WatchLine::Model(news) => AnyLine::Model(model_line(news)),
             };
@@ -221,7 +223,7 @@ pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
             file.add(&bytes)
         })
     })?;
-    face.say(&format!(
+    front_end.say(&format!(
         "{} classified, {} unusable, {} dropped, {} triggered",
         grouped(report.classified),
         grouped(report.unusable),

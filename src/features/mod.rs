@@ -22,6 +22,6 @@ pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
 pub use store_lock::remove_store;
 pub use stream::PipelineParams;
-pub(crate) use stream::{Listed, MOST_WORKERS, Outcome, Stream, Supply, stream};
+pub(crate) use stream::{MOST_WORKERS, Outcome, PathList, PictureSource, Stream, stream};
 pub(crate) use table::{name_field, path_field};
 pub use view::View;

@@ -23,7 +23,7 @@ use super::store::{
     read_meta,
 };
 use super::store_lock::open_and_lock;
-use super::stream::{Listed, PipelineParams, Stream, stream};
+use super::stream::{PathList, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
@@ -425,7 +425,7 @@ fn fill(
     let streamed = stream(
         &Stream {
             root: &dataset.root,
-            pictures: &Listed::new(&paths),
+            pictures: &PathList::new(&paths),
             params,
             progress,
             view: plan_view.as_ref(),

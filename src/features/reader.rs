@@ -14,7 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::store::SourceFacts;
 use crate::backbone::hex_sha256;
 use crate::error::{Error, Result};
-use crate::pixels::{DecodeLimits, Picture, Rendering, read_file};
+use crate::pixels::{DecodeLimits, DecodeOptions, Picture, read_file};
 
 /// Number of abandoned threads after which a run ends: then the disk or network is at fault, not the images.
 const MAX_GIVEN_UP: usize = 16;
@@ -27,12 +27,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// For images that are decoded as `rendering` says.
-    pub fn new(limits: DecodeLimits, rendering: Rendering, time_limit: Duration) -> Result<Reader> {
+    /// For images that are decoded as `decode_options` says.
+    pub fn new(
+        limits: DecodeLimits,
+        decode_options: DecodeOptions,
+        time_limit: Duration,
+    ) -> Result<Reader> {
         let work = move |path: PathBuf| {
             let (bytes, file) = read_file(&path)?;
             let (picture, (width, height)) =
-                Picture::decode_sized(&bytes, &path, &limits, rendering)?;
+                Picture::decode_sized(&bytes, &path, &limits, decode_options)?;
             let facts = SourceFacts {
                 width,
                 height,
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn work_that_takes_too_long_or_panics_is_left_behind_and_the_next_is_done() {
-        let (release, lock_store) = bounded::<()>(0);
+        let (release, held) = bounded::<()>(0);
         let work = move |task: u32| match task {
             0 => {
                 let _ = held.recv();

@@ -96,7 +96,7 @@ impl PipelineParams {
 }
 
 /// Where the images of a stream come from.
-pub(crate) trait Supply: Sync {
+pub(crate) trait PictureSource: Sync {
     /// Their number, if known.
     fn count(&self) -> Option<usize>;
 
@@ -106,21 +106,21 @@ pub(crate) trait Supply: Sync {
 }
 
 /// A fixed list of images.
-pub(crate) struct Listed<'a> {
+pub(crate) struct PathList<'a> {
     paths: &'a [&'a Path],
     next: AtomicUsize,
 }
 
-impl<'a> Listed<'a> {
-    pub fn new(paths: &'a [&'a Path]) -> Listed<'a> {
-        Listed {
+impl<'a> PathList<'a> {
+    pub fn new(paths: &'a [&'a Path]) -> PathList<'a> {
+        PathList {
             paths,
             next: AtomicUsize::new(0),
         }
     }
 }
 
-impl Supply for Listed<'_> {
+impl PictureSource for PathList<'_> {
     fn count(&self) -> Option<usize> {
         Some(self.paths.len())
     }
@@ -136,7 +136,7 @@ pub(crate) struct Stream<'a> {
     /// Folder to which the images' paths are relative.
     pub root: &'a Path,
     /// The images.
-    pub pictures: &'a dyn Supply,
+    pub pictures: &'a dyn PictureSource,
     /// Workers, limits, strictness.
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
@@ -208,7 +208,7 @@ pub(crate) fn stream(
             loop {
                 let version = what.version();
                 let session = open_session()?;
-                let reader = Reader::new(limits.clone(), session.rendering(), time_limit)?;
+                let reader = Reader::new(limits.clone(), session.decode_options(), time_limit)?;
                 // Else it was replaced in between, and the session may be of either.
                 if what.version() == version {
                     return Ok((version, session, reader));

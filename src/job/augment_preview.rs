@@ -73,8 +73,8 @@ impl Previewer {
             Some((last, plain)) if last == path => plain,
             _ => {
                 let file = self.settings.root.join(path);
-                let rendering = self.session.rendering();
-                let picture = Picture::open(&file, &DecodeLimits::default(), rendering)?;
+                let decode_options = self.session.decode_options();
+                let picture = Picture::open(&file, &DecodeLimits::default(), decode_options)?;
                 self.session.resized(&picture)?
             }
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::copies::check_copies;
-use super::envelope::{JobCard, write_config};
+use super::runner::{JobInfo, JobKind, write_config};
 use super::uses;
 use crate::backbone::{Backbone, BackboneParams};
 use crate::counts::{count, grouped};
@@ -41,8 +41,8 @@ pub struct ExtractConfig {
 
 impl ExtractConfig {
     /// Description of the job for progress displays.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("extract", self).with_output(&self.out, &self.out)
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Extract, self).with_output(&self.out, &self.out)
     }
 
     /// The data set.

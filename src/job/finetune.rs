@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::fit::FitConfig;
 use super::recipe::Recipe;
+use super::runner::{JobInfo, JobKind};
 use super::save::{Saving, record_of, save_verified};
 use super::train::{
     Rows, SplitParams, TrainReport, check_divided, check_output, choose_references, evaluated,
@@ -27,7 +27,7 @@ use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
 use crate::progress::{Phase, Progress};
 use crate::saved_model::{FinetuneRecord, SavedModel, TrainingRecord, compose_tuned};
 use crate::train::{
-    self, Checkpoint, CrossValidation, FinetuneParams, Finetuned, HeadParams, Tuning,
+    self, Checkpoint, CrossValidation, FinetuneInputs, FinetuneParams, Finetuned, HeadParams,
     ValidFinetuneParams, ValidHeadParams,
 };
 
@@ -79,8 +79,8 @@ pub struct FinetuneConfig {
 
 impl FinetuneConfig {
     /// Description of the job for progress displays.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("finetune", self).with_output(&self.output, &self.store())
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Finetune, self).with_output(&self.output, &self.store())
     }
 
     /// The settings of the recipe `finetune`, from those of `fit`.
@@ -142,22 +142,22 @@ pub(super) fn run(
     check_output(&config.output, config.force)?;
     let prepared = Prepared::open(config, progress)?;
     let checkpoint = config.output.with_extension("checkpoint");
-    let tuning = Tuning {
+    let inputs = FinetuneInputs {
         checkpoint: Some(Checkpoint {
             path: checkpoint.clone(),
             fingerprint: fingerprint(config, &prepared),
             interval: CHECKPOINT_INTERVAL,
         }),
-        ..prepared.tuning(config)
+        ..prepared.inputs(config)
     };
     let cross_validation = match (known, config.folds) {
         (Some(known), _) => Some(known),
         (None, 0) => None,
-        (None, folds) => Some(cross_validate(config, &tuning, folds, progress)?),
+        (None, folds) => Some(cross_validate(config, &inputs, folds, progress)?),
     };
     let rows = &prepared.rows;
-    let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
-    let report = save(config, &prepared, &tuning, &tuned, progress)?;
+    let tuned = train::finetune(&inputs, &rows.training, &rows.validation, progress, None)?;
+    let report = save(config, &prepared, &inputs, &tuned, progress)?;
     disk::remove_file(&checkpoint)?;
     let alone = tuned
         .warmup_best
@@ -180,7 +180,7 @@ pub(super) fn cross_validated(
     progress: &Progress,
 ) -> Result<CrossValidation> {
     let prepared = Prepared::open(config, progress)?;
-    cross_validate(config, &prepared.tuning(config), config.folds, progress)
+    cross_validate(config, &prepared.inputs(config), config.folds, progress)
 }
 
 /// The state before the first step.
@@ -262,8 +262,8 @@ impl Prepared {
     }
 
     /// What is trained, without a checkpoint.
-    fn tuning(&self, config: &FinetuneConfig) -> Tuning<'_> {
-        Tuning {
+    fn inputs(&self, config: &FinetuneConfig) -> FinetuneInputs<'_> {
+        FinetuneInputs {
             tail: &self.tail,
             maps: self.store.matrix(),
             labels: &self.labels,
@@ -383,11 +383,11 @@ fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
 
 fn cross_validate(
     config: &FinetuneConfig,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     folds: usize,
     progress: &Progress,
 ) -> Result<CrossValidation> {
-    let pictures = tuning.labels.len();
+    let pictures = inputs.labels.len();
     if folds < 2 || folds > pictures {
         return Err(Error::Parameter {
             name: "--folds",
@@ -397,14 +397,14 @@ fn cross_validate(
     }
     let epochs = config.head.epochs + config.finetune.tune_epochs;
     progress.phase(Phase::Tune, Some((folds * epochs) as u64));
-    let fold_of = dataset::stratified_folds(tuning.labels, folds, config.head.seed);
-    train::finetune_folds(tuning, &fold_of, progress)
+    let fold_of = dataset::stratified_folds(inputs.labels, folds, config.head.seed);
+    train::finetune_folds(inputs, &fold_of, progress)
 }
 
 fn save(
     config: &FinetuneConfig,
     prepared: &Prepared,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     tuned: &Finetuned,
     progress: &Progress,
 ) -> Result<TrainReport> {
@@ -417,18 +417,18 @@ fn save(
     progress.phase(Phase::Evaluate, None);
     let mut scores = Vec::new();
     for (split, rows) in rows.splits().into_iter().filter(|(_, r)| !r.is_empty()) {
-        let score = train::score(&tuned.model, tuning, rows, progress)?;
+        let score = train::score(&tuned.model, inputs, rows, progress)?;
         progress.emit(evaluated(split, &score, store));
         scores.push((split, score));
     }
     progress.phase(Phase::Save, None);
     let head = tuned.model.head()?;
-    let facts = tuning.tail.weights.iter().enumerate();
+    let facts = inputs.tail.weights.iter().enumerate();
     let weights: Vec<(&str, &[f32])> = facts
         .filter(|(_, facts)| facts.trained)
         .map(|(number, facts)| (facts.name.as_str(), tuned.model.weight(number)))
         .collect();
-    let trained = tuning.tail.trained_parameters();
+    let trained = inputs.tail.trained_parameters();
     let record = record_of(
         backbone,
         &head,
@@ -438,7 +438,7 @@ fn save(
             best_epoch: tuned.warmup_best,
             finetune: Some(FinetuneRecord {
                 params: config.finetune.clone(),
-                first_layer: tuning.tail.first_layer.clone(),
+                first_layer: inputs.tail.first_layer.clone(),
                 trained_parameters: trained,
                 history: tuned.history.clone(),
                 best_epoch: tuned.best_epoch,
@@ -450,14 +450,14 @@ fn save(
     let from_maps = |rows: &[usize]| {
         let features = tuned
             .model
-            .features(store.matrix(), rows, tuning.threads, progress)?;
+            .features(store.matrix(), rows, inputs.threads, progress)?;
         let all: Vec<usize> = (0..rows.len()).collect();
         let matrix = FeatureMatrix::from_array(features);
         train::probabilities(&head, &matrix, &all, progress)
     };
     let saving = Saving {
         store,
-        chosen: choose_references(store, tuning.labels, rows),
+        chosen: choose_references(store, inputs.labels, rows),
         config,
         output: &config.output,
         head: &head,

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
-use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::recipe::Recipe;
+use super::runner::{JobInfo, JobKind};
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output};
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams};
@@ -65,8 +65,8 @@ pub struct FitConfig {
 
 impl FitConfig {
     /// Description of the job for progress displays.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("fit", self).with_output(&self.output, &self.store())
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Fit, self).with_output(&self.output, &self.store())
     }
 
     /// Folder of the feature store.

@@ -30,8 +30,8 @@ struct Loaded {
 
 impl Loaded {
     fn top(&mut self, path: &Path, k: usize) -> Result<(u32, u32, Vec<Prediction>)> {
-        let rendering = self.session.rendering();
-        let picture = Picture::open(path, &DecodeLimits::default(), rendering)?;
+        let decode_options = self.session.decode_options();
+        let picture = Picture::open(path, &DecodeLimits::default(), decode_options)?;
         let values = self.session.run(&picture)?;
         Ok((
             picture.width,

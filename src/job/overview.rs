@@ -20,7 +20,7 @@ const FEW: usize = 5;
 
 /// A file of a data set, as [`fit`](super::fit()) will use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct DatasetImage {
     /// Its path, relative to [`Overview::root`].
     pub path: PathBuf,
     /// Index into [`Overview::classes`]; `None` for an unlabelled image.
@@ -39,7 +39,7 @@ pub struct Overview {
     /// Images of each class in training, validation and test.
     pub counts: Vec<[usize; 3]>,
     /// Its files in path order.
-    pub pictures: Vec<Listed>,
+    pub pictures: Vec<DatasetImage>,
     /// What was found but is not an image, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
     /// Warnings before training, one sentence each.
@@ -89,11 +89,11 @@ pub fn overview(config: &FitConfig) -> Result<Overview> {
         None => vec![None; dataset.samples.len()],
     };
     let mut counts = vec![[0; 3]; dataset.classes.len()];
-    let pictures: Vec<Listed> = dataset
+    let pictures: Vec<DatasetImage> = dataset
         .samples
         .into_iter()
         .zip(splits)
-        .map(|(sample, split)| Listed {
+        .map(|(sample, split)| DatasetImage {
             path: sample.path,
             class: sample.class,
             split,

@@ -9,7 +9,7 @@ use super::uses;
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
 use crate::error::{Error, PathRole, Result, shown};
-use crate::features::{Listed, Outcome, PipelineParams, Stream, stream};
+use crate::features::{Outcome, PathList, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
 
@@ -119,7 +119,7 @@ pub(super) fn in_order(
     stream(
         &Stream {
             root,
-            pictures: &Listed::new(&borrowed),
+            pictures: &PathList::new(&borrowed),
             params,
             progress,
             view: None,

@@ -296,9 +296,9 @@ fn prepare_first(session: &mut PictureSession, store: &FeatureStore) {
     let root = Path::new(&store.meta().dataset);
     for row in store.index().iter().take(3) {
         let path = root.join(&row.path);
-        let rendering = session.rendering();
+        let decode_options = session.decode_options();
         let limits = crate::pixels::DecodeLimits::default();
-        if let Ok(picture) = Picture::open(&path, &limits, rendering)
+        if let Ok(picture) = Picture::open(&path, &limits, decode_options)
             && session.prepare(&picture).is_ok()
         {
             return;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use ndarray::aview1;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::JobCard;
 use super::evaluate::{match_classes, surprise};
 use super::extract::{Source, open_dataset};
 use super::predict::in_order;
+use super::runner::{JobInfo, JobKind};
 use super::train::check_output;
 use super::uses;
 use crate::backbone::{Calibration, OnnxGraph, Quantizer, hex_sha256, with_float16_weights};
@@ -19,7 +19,7 @@ use crate::features::PipelineParams;
 use crate::pixels::read_file;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{
-    Numbers, QuantizationRecord, ReferenceImage, SavedModel, Verification, fingerprint, verify,
+    Precision, QuantizationRecord, ReferenceImage, SavedModel, Verification, fingerprint, verify,
 };
 use crate::train::{ConfusionMatrix, first_of};
 
@@ -87,11 +87,11 @@ fn default_weight_bits() -> u32 {
 
 impl QuantizeConfig {
     /// Description of the job for progress displays.
-    pub fn card(&self) -> JobCard {
-        JobCard {
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo {
             out: Some(self.output.clone()),
             resume: "run the same command again; it starts from the beginning".to_owned(),
-            ..JobCard::new("quantize", self)
+            ..JobInfo::new(JobKind::Quantize, self)
         }
     }
 
@@ -141,7 +141,7 @@ pub struct Comparison {
 #[derive(Clone, Debug)]
 pub struct QuantizeReport {
     /// Type of the weights.
-    pub numbers: Numbers,
+    pub precision: Precision,
     /// Which images the models were compared on: `validation`, `test` or `all`.
     pub split: &'static str,
     /// The comparison on them.
@@ -178,19 +178,19 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
         let (graph, float, layers) = integers(config, &model, &tensors, progress)?;
         (graph, float, layers, tensors.len())
     };
-    let numbers = match config.float16 {
-        true => Numbers::Float16,
-        false => Numbers::Int8,
+    let precision = match config.float16 {
+        true => Precision::Float16,
+        false => Precision::Int8,
     };
     let mut record = model.record().clone();
     record.program_version = env!("CARGO_PKG_VERSION").to_owned();
-    record.reference.tolerance = (numbers == Numbers::Int8).then_some(TOLERANCE);
+    record.reference.tolerance = (precision == Precision::Int8).then_some(TOLERANCE);
     let mut quantized = SavedModel::new(graph, record)?;
     let (comparison, images) = compare(config, &model, &quantized, &pictures, progress)?;
     quantized.set_quantization(QuantizationRecord {
-        numbers,
+        precision,
         source_sha256,
-        calibration: (numbers == Numbers::Int8).then_some(config.calibration),
+        calibration: (precision == Precision::Int8).then_some(config.calibration),
         calibration_images,
         float_layers: float_layers.clone(),
         split: pictures.split.to_owned(),
@@ -203,7 +203,7 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
     quantized.set_reference(images)?;
     let bytes_after = quantized.write(&config.output)?;
     progress.emit(quantized_event(
-        numbers,
+        precision,
         &pictures,
         &comparison,
         [bytes_before, bytes_after],
@@ -216,7 +216,7 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
     let verification = verify(&config.output, Some(&pictures.dataset.root), progress)?;
     verification.require_same(&config.output)?;
     Ok(QuantizeReport {
-        numbers,
+        precision,
         split: pictures.split,
         comparison,
         layers,
@@ -228,14 +228,14 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
 }
 
 fn quantized_event(
-    numbers: Numbers,
+    precision: Precision,
     pictures: &Pictures,
     comparison: &Comparison,
     [bytes_before, bytes_after]: [u64; 2],
     float_layers: &[String],
 ) -> Event {
     Event::Quantized {
-        numbers: numbers.name().to_owned(),
+        numbers: precision.name().to_owned(),
         split: pictures.split.to_owned(),
         images: comparison.images,
         accuracy_before: comparison.accuracy[0] as f32,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 use serde::Serialize;
 
-use super::envelope::write_config;
+use super::runner::write_config;
 use crate::backbone::{Backbone, PictureSession, hex_sha256, is_path};
 use crate::counts::count;
 use crate::error::{Error, Result};
@@ -134,7 +134,12 @@ fn run_references(
 }
 
 fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
-    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::decode(
+        bytes,
+        path,
+        &DecodeLimits::default(),
+        session.decode_options(),
+    )?;
     Ok(session.run(&picture)?.to_vec())
 }
 

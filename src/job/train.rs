@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::copies::check_copies;
-use super::envelope::JobCard;
 use super::evaluate::picture_scored;
 use super::extract::open_backbone;
+use super::runner::{JobInfo, JobKind};
 use super::save::{Saving, record_of, save_verified};
 use crate::backbone::{Backbone, BackboneParams, Detail};
 use crate::dataset::{self, Split};
@@ -73,8 +73,8 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// Description of the job for progress displays.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("train", self).with_output(&self.output, &self.features)
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Train, self).with_output(&self.output, &self.features)
     }
 }
 

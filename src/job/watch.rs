@@ -1,7 +1,7 @@
 //! Classifies images as they arrive in a folder, until the program is stopped.
 //!
 //! ```text
-//! folder ─► Arrivals ─► WaitingRoom (bounded, drops the oldest) ─► stream ─► sink, Trigger ─► file removed
+//! folder ─► Arrivals ─► DropOldestQueue (bounded, drops the oldest) ─► stream ─► sink, Trigger ─► file removed
 //! ```
 
 use std::fs;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::drop_oldest_queue::{CloseOnDrop, DropOldestQueue};
 use super::live_model::{LiveModel, ModelNews};
 use super::trigger::{Trigger, TriggerRunner};
-use super::waiting_room::{CloseOnDrop, WaitingRoom};
 use crate::dataset::{Arrivals, FolderNews};
 use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
@@ -62,7 +62,7 @@ fn default_queue() -> usize {
 
 /// The prediction for one image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
+pub struct WatchRecord {
     /// When it was classified.
     pub time: SystemTime,
     /// Path of the image, starting with the folder as given.
@@ -96,7 +96,7 @@ pub struct WatchReport {
 #[derive(Clone, Copy, Debug)]
 pub enum WatchLine<'a> {
     /// The prediction for an image, and the class names of the model that made it.
-    Picture(&'a [String], &'a Sighting),
+    Picture(&'a [String], &'a WatchRecord),
     /// The model's file was replaced.
     Model(&'a ModelNews),
 }
@@ -125,11 +125,11 @@ pub fn watch(
     };
     progress.phase(Phase::Watch, None);
     progress.info(format!("watching {}", shown(&config.folder)));
-    let waiting = WaitingRoom::new(config.queue, existing);
+    let queue = DropOldestQueue::new(config.queue, existing);
     let mut desk = Desk {
         config,
         model: &model,
-        waiting: &waiting,
+        queue: &queue,
         runner: TriggerRunner::start(config.run.as_deref(), progress.clone())?,
         report: WatchReport::default(),
         progress,
@@ -139,18 +139,18 @@ pub fn watch(
     let cannot_start = |e| Error::io("start a thread for", &config.folder)(e);
     let (fed, streamed) = std::thread::scope(|scope| {
         // The threads must notice the end in any case.
-        let _ending = CloseOnDrop(&waiting);
+        let _ending = CloseOnDrop(&queue);
         let feeder = start("tl-arrivals").spawn_scoped(scope, || {
-            let _ending = CloseOnDrop(&waiting);
-            feed(arrivals, config, &waiting, progress)
+            let _ending = CloseOnDrop(&queue);
+            feed(arrivals, config, &queue, progress)
         });
         let renewer = start("tl-model").spawn_scoped(scope, || {
-            let goes_on = || !waiting.is_closed() && !progress.cancel().is_cancelled();
+            let goes_on = || !queue.is_closed() && !progress.cancel().is_cancelled();
             model.follow_file(&goes_on, progress);
         });
         let what = Stream {
             root: &config.folder,
-            pictures: &waiting,
+            pictures: &queue,
             params: &config.pipeline,
             progress,
             view: None,
@@ -161,7 +161,7 @@ pub fn watch(
             (Ok(_), Err(e)) => Err(cannot_start(e)),
             (Err(_), _) => Ok(()),
         };
-        waiting.close();
+        queue.close();
         let fed = match feeder {
             Ok(feeder) => feeder.join().unwrap_or_else(|_| {
                 Err(Error::Dataset {
@@ -177,7 +177,7 @@ pub fn watch(
     desk.runner.finish();
     match streamed.and(fed).and(told) {
         Ok(()) | Err(Error::Cancelled) => Ok(WatchReport {
-            dropped: waiting.dropped(),
+            dropped: queue.dropped(),
             ..desk.report
         }),
         Err(error) => Err(error),
@@ -188,7 +188,7 @@ pub fn watch(
 fn feed(
     mut arrivals: Arrivals,
     config: &WatchConfig,
-    waiting: &WaitingRoom,
+    queue: &DropOldestQueue,
     progress: &Progress,
 ) -> Result<()> {
     let mut warned: Option<Instant> = None;
@@ -199,7 +199,7 @@ fn feed(
         }
         may
     };
-    while !waiting.is_closed() && !progress.cancel().is_cancelled() {
+    while !queue.is_closed() && !progress.cancel().is_cancelled() {
         let arrived = arrivals.wait(TICK)?;
         let folder = shown(&config.folder);
         match arrived.folder {
@@ -218,7 +218,7 @@ fn feed(
             ));
         }
         for name in arrived.names {
-            let Some(dropped) = waiting.enter(name) else {
+            let Some(dropped) = queue.enter(name) else {
                 continue;
             };
             if config.delete {
@@ -227,7 +227,7 @@ fn feed(
             if may_warn() {
                 progress.warn(format!(
                     "images arrive faster than they are classified: {} dropped so far",
-                    waiting.dropped()
+                    queue.dropped()
                 ));
             }
         }
@@ -249,7 +249,7 @@ fn remove(path: &Path, progress: &Progress) {
 struct Desk<'a, S> {
     config: &'a WatchConfig,
     model: &'a LiveModel<'a>,
-    waiting: &'a WaitingRoom,
+    queue: &'a DropOldestQueue,
     runner: TriggerRunner,
     report: WatchReport,
     progress: &'a Progress,
@@ -279,16 +279,16 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
                 Vec::new()
             }
         };
-        let sighting = Sighting {
+        let record = WatchRecord {
             time: SystemTime::now(),
             path,
             triggers: fired.iter().map(|t| t.to_string()).collect(),
             values,
             decode: outcome.decode,
             infer: outcome.infer,
-            dropped: self.waiting.dropped(),
+            dropped: self.queue.dropped(),
         };
-        (self.sink)(WatchLine::Picture(&labels, &sighting))?;
+        (self.sink)(WatchLine::Picture(&labels, &record))?;
         let done = self.report.classified + self.report.unusable;
         self.progress.emit(Event::ImageDone {
             worker: outcome.worker,
@@ -299,18 +299,18 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
             infer_us: outcome.infer.as_micros() as u64,
             write_us: 0,
         });
-        self.settle(&sighting, &labels, fired.first().copied())
+        self.settle(&record, &labels, fired.first().copied())
     }
 
     /// Runs the command if a trigger fired, and removes the image if requested: after the command, which may need it.
     fn settle(
         &mut self,
-        sighting: &Sighting,
+        record: &WatchRecord,
         labels: &[String],
         fired: Option<&Trigger>,
     ) -> Result<()> {
-        let path = &sighting.path;
-        if let (Some(trigger), Ok(values)) = (fired, &sighting.values) {
+        let path = &record.path;
+        if let (Some(trigger), Ok(values)) = (fired, &record.values) {
             self.report.triggered += 1;
             let probability = trigger.probability(labels, values).unwrap_or(0.0);
             let task = trigger.task(path, probability, self.config.delete);

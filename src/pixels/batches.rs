@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg32;
 
-use super::{DecodeLimits, Layout, Picture, Preprocess, Preprocessor, Rendering};
+use super::{DecodeLimits, DecodeOptions, Layout, Picture, Preprocess, Preprocessor};
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 
@@ -58,7 +58,7 @@ pub struct Batches<'a> {
     dataset: &'a Dataset,
     preprocessor: Preprocessor,
     layout: Layout,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
     size: [usize; 2],
     batch_size: usize,
     limits: DecodeLimits,
@@ -84,7 +84,7 @@ impl<'a> Batches<'a> {
             dataset,
             preprocessor: Preprocessor::new(preprocess, width, height),
             layout: preprocess.layout,
-            rendering: preprocess.rendering(width, height),
+            decode_options: preprocess.decode_options(width, height),
             size: [height as usize, width as usize],
             batch_size: batch_size.max(1),
             limits: DecodeLimits::default(),
@@ -115,7 +115,7 @@ impl<'a> Batches<'a> {
         for (row, &index) in indices.iter().enumerate() {
             let sample = &self.dataset.samples[index];
             let path = self.dataset.root.join(&sample.path);
-            let picture = Picture::open(&path, &self.limits, self.rendering)?;
+            let picture = Picture::open(&path, &self.limits, self.decode_options)?;
             let out = &mut values[row * sample_len..(row + 1) * sample_len];
             self.preprocessor.tensor(&picture, out)?;
             if let Some(class) = sample.class {

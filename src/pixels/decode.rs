@@ -46,7 +46,7 @@ impl DecodeLimits {
 
 /// How to decode an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rendering {
+pub struct DecodeOptions {
     /// The colour under transparent pixels, RGB.
     pub background: [u8; 3],
     /// An image whose sides stay at least this long, in pixels, may be decoded at a reduced size; `None` for
@@ -54,10 +54,10 @@ pub struct Rendering {
     pub least_side: Option<u32>,
 }
 
-impl From<[u8; 3]> for Rendering {
+impl From<[u8; 3]> for DecodeOptions {
     /// The whole image on this background.
-    fn from(background: [u8; 3]) -> Rendering {
-        Rendering {
+    fn from(background: [u8; 3]) -> DecodeOptions {
+        DecodeOptions {
             background,
             least_side: None,
         }
@@ -70,12 +70,12 @@ pub(crate) fn decode(
     bytes: &[u8],
     path: &Path,
     limits: &DecodeLimits,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
 ) -> Result<(Picture, (u32, u32)), String> {
     let format = sniff(bytes)?;
     // A decoder's panic on one file must not end a run over thousands.
     let (rgb, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
-        decode_as(bytes, format, limits, rendering)
+        decode_as(bytes, format, limits, decode_options)
     }))
     .unwrap_or_else(|_| Err(format!("is {} that cannot be decoded", format_name(format))))?;
     let mut warnings = Vec::new();
@@ -127,7 +127,7 @@ fn decode_as(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
 ) -> Result<(RgbImage, Orientation, (u32, u32)), String> {
     let fail = |error: ImageError| describe(error, format, limits);
     match format {
@@ -135,7 +135,7 @@ fn decode_as(
             let header = JpegHeader::read(bytes)?;
             let pixels = u64::from(header.size.0) * u64::from(header.size.1);
             within(header.size, pixels * header.components() as u64, limits)?;
-            let image = decode_jpeg(bytes, &header, rendering.least_side, limits.max_bytes)
+            let image = decode_jpeg(bytes, &header, decode_options.least_side, limits.max_bytes)
                 .map_err(|failure| match failure {
                     jpeg::Failure::CutOff => cut_off(format),
                     jpeg::Failure::Whole(error) => fail(error),
@@ -147,7 +147,7 @@ fn decode_as(
             let header = TiffHeader::read(bytes)?;
             within(header.size, header.sample_bytes(), limits)?;
             let rgb = header
-                .decode(limits.max_bytes, rendering.background)
+                .decode(limits.max_bytes, decode_options.background)
                 .map_err(|failure| match failure {
                     tiff::Failure::Told(reason) => reason,
                     tiff::Failure::Unpacking(error) => fail(from_tiff(error)),
@@ -165,7 +165,11 @@ fn decode_as(
             let orientation = source.orientation();
             let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
             let image = source.finish(image);
-            Ok((to_rgb8(image, rendering.background)?, orientation, size))
+            Ok((
+                to_rgb8(image, decode_options.background)?,
+                orientation,
+                size,
+            ))
         }
     }
 }

@@ -46,7 +46,7 @@ mod batches;
 
 pub use augment::{Augment, Flip, RandOperation};
 pub use batches::{Batch, Batches, Order};
-pub use decode::{DecodeLimits, Rendering};
+pub use decode::{DecodeLimits, DecodeOptions};
 pub(crate) use file::read_file;
 pub use picture::Picture;
 pub use preprocess::{ChannelOrder, Layout, Preprocess, Preprocessor};

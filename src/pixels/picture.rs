@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::decode::{DecodeLimits, Rendering, decode, measure};
+use super::decode::{DecodeLimits, DecodeOptions, decode, measure};
 use super::file::read_file;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
@@ -24,9 +24,9 @@ impl Picture {
     /// Decodes a JPEG, PNG, GIF (its first frame), WebP (its first frame), BMP or TIFF (its first page).
     ///
     /// The content says which, never the name. The EXIF orientation is applied, alpha is composited on
-    /// the background of `rendering`, 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
+    /// the background of `decode_options`, 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
     /// Pillow's `convert("RGB")` has it. Colour profiles are not applied. A JPEG may come
-    /// out smaller, if `rendering` allows. `path` is for messages alone.
+    /// out smaller, if `decode_options` allows. `path` is for messages alone.
     ///
     /// # Errors
     /// [`Error::Image`] if the bytes are not an image of these formats, are broken or cut off, or
@@ -35,9 +35,9 @@ impl Picture {
         bytes: &[u8],
         path: &Path,
         limits: &DecodeLimits,
-        rendering: impl Into<Rendering>,
+        decode_options: impl Into<DecodeOptions>,
     ) -> Result<Picture> {
-        let (picture, _) = Picture::decode_sized(bytes, path, limits, rendering.into())?;
+        let (picture, _) = Picture::decode_sized(bytes, path, limits, decode_options.into())?;
         Ok(picture)
     }
 
@@ -47,9 +47,9 @@ impl Picture {
         bytes: &[u8],
         path: &Path,
         limits: &DecodeLimits,
-        rendering: Rendering,
+        decode_options: DecodeOptions,
     ) -> Result<(Picture, (u32, u32))> {
-        decode(bytes, path, limits, rendering).map_err(|reason| Error::Image {
+        decode(bytes, path, limits, decode_options).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,
         })
@@ -62,10 +62,10 @@ impl Picture {
     pub fn open(
         path: &Path,
         limits: &DecodeLimits,
-        rendering: impl Into<Rendering>,
+        decode_options: impl Into<DecodeOptions>,
     ) -> Result<Picture> {
         let (bytes, _) = read_file(path)?;
-        Picture::decode(&bytes, path, limits, rendering)
+        Picture::decode(&bytes, path, limits, decode_options)
     }
 
     /// Width and height in pixels, after EXIF orientation, by what the file `path` says about itself: whether its

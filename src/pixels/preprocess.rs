@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Picture;
-use super::decode::Rendering;
+use super::decode::DecodeOptions;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
@@ -150,8 +150,8 @@ impl Preprocess {
     }
 
     /// How images are to be decoded for an input of `width` x `height` pixels.
-    pub(crate) fn rendering(&self, width: u32, height: u32) -> Rendering {
-        Rendering {
+    pub(crate) fn decode_options(&self, width: u32, height: u32) -> DecodeOptions {
+        DecodeOptions {
             background: self.background,
             least_side: match self.reducing_gap {
                 0.0 => None,

@@ -11,7 +11,7 @@ const NAMED_LAYERS: usize = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeSummary<'a> {
     /// Type of the weights: `int8` or `float16`.
-    pub numbers: &'a str,
+    pub precision: &'a str,
     /// Which images both were run on.
     pub split: &'a str,
     /// Number of them.
@@ -36,7 +36,7 @@ pub struct QuantizeSummary<'a> {
 
 /// The summary for people.
 pub fn quantize_text(summary: &QuantizeSummary) -> Text {
-    let mut table = Table::new(["", "float32", summary.numbers, "change"]);
+    let mut table = Table::new(["", "float32", summary.precision, "change"]);
     let [before, after] = summary.accuracy;
     table.row([
         "accuracy".to_owned(),
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn says_what_it_costs_and_saves() {
         let summary = QuantizeSummary {
-            numbers: "int8",
+            precision: "int8",
             split: "validation",
             images: 40,
             accuracy: [0.95, 0.925],

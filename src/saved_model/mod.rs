@@ -17,8 +17,8 @@ pub use compose::{OUTPUT, compose, compose_tuned};
 pub use detached::DetachedHead;
 pub use probe::{machine_kind, probe_picture};
 pub use record::{
-    FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
-    TrainingRecord,
+    FinetuneRecord, Precision, QuantizationRecord, RECORD_VERSION, Record, Reference,
+    ReferenceImage, TrainingRecord,
 };
 use verify::{TOLERANCE, max_abs_diff};
 pub use verify::{Verification, verify, verify_bytes};

@@ -102,19 +102,19 @@ impl Record {
 /// Weight type of a quantised model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Numbers {
+pub enum Precision {
     /// Weights and activations are 8-bit integers.
     Int8,
     /// Weights are float16.
     Float16,
 }
 
-impl Numbers {
+impl Precision {
     /// Their name as in files and messages.
     pub fn name(self) -> &'static str {
         match self {
-            Numbers::Int8 => "int8",
-            Numbers::Float16 => "float16",
+            Precision::Int8 => "int8",
+            Precision::Float16 => "float16",
         }
     }
 }
@@ -124,7 +124,8 @@ impl Numbers {
 #[serde(rename_all = "kebab-case")]
 pub struct QuantizationRecord {
     /// What its weights are.
-    pub numbers: Numbers,
+    #[serde(rename = "numbers")]
+    pub precision: Precision,
     /// SHA-256 of the original file.
     pub source_sha256: String,
     /// How the ranges of its integers were chosen; none without integers.

@@ -192,7 +192,12 @@ fn run_image(
     if hex_sha256(&bytes) != image.sha256 {
         return Ok(None);
     }
-    let picture = Picture::decode(&bytes, &path, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::decode(
+        &bytes,
+        &path,
+        &DecodeLimits::default(),
+        session.decode_options(),
+    )?;
     Ok(Some(session.run(&picture)?.to_vec()))
 }
 

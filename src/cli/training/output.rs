@@ -159,7 +159,7 @@ pub(super) fn quantize_report(json: bool, report: &QuantizeReport) -> Result<()>
     }
     let found = &report.comparison;
     let summary = QuantizeSummary {
-        numbers: report.numbers.name(),
+        precision: report.precision.name(),
         split: report.split,
         images: found.images,
         accuracy: found.accuracy,

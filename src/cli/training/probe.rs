@@ -1,28 +1,28 @@
 //! `tl-batch probe-layers`: prints the table of layers.
 
 use super::args::ProbeLayersArgs;
-use crate::cli::Face;
+use crate::cli::FrontEnd;
 use crate::cli::config::configuration;
 use crate::cli::output::Out;
 use crate::counts::count;
 use crate::error::Result;
-use crate::job::{JobCard, LayerScore, ProbeConfig, ProbeReport, probe_layers};
+use crate::job::{JobInfo, JobKind, LayerScore, ProbeConfig, ProbeReport, probe_layers};
 use crate::report::{Table, Text, grouped};
 
 /// Runs `tl-batch probe-layers`.
-pub(super) fn run(face: &Face, args: &ProbeLayersArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: &ProbeLayersArgs) -> Result<()> {
     let mut config: ProbeConfig = configuration("probe-layers", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(
-        &JobCard {
+    let report = front_end.show(
+        &JobInfo {
             out: Some(config.store()),
-            ..JobCard::new("probe-layers", &config)
+            ..JobInfo::new(JobKind::ProbeLayers, &config)
         },
         false,
         |progress| probe_layers(&config, progress),
     )?;
     let mut out = Out::new();
-    match face.json {
+    match front_end.json {
         true => report.layers.iter().try_for_each(|layer| out.json(layer)),
         false => out.text(&report_text(&report)),
     }

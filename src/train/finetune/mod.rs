@@ -30,7 +30,7 @@ pub struct Checkpoint {
 }
 
 /// Inputs of fine-tuning: network, data and parameters.
-pub struct Tuning<'a> {
+pub struct FinetuneInputs<'a> {
     /// The end of the backbone.
     pub tail: &'a TrainableTail,
     /// Feature maps at the tail's cut, one row per image.
@@ -75,28 +75,28 @@ pub struct Finetuned {
 /// Those of [`fit`](super::fit::fit()); [`Error::Diverged`](crate::Error::Diverged);
 /// [`Error::Cancelled`](crate::Error::Cancelled); [`Error::Io`](crate::Error::Io) on the checkpoint.
 pub fn finetune(
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     training: &[usize],
     validation: &[usize],
     progress: &Progress,
     fold: Option<usize>,
 ) -> Result<Finetuned> {
-    let mut run = match Run::resume(tuning, training)? {
+    let mut run = match Run::resume(inputs, training)? {
         Some(run) => {
             progress.info(format!(
                 "resuming after epoch {} of {}",
                 run.done.epoch,
-                tuning.params.get().tune_epochs
+                inputs.params.get().tune_epochs
             ));
             run
         }
         None => {
-            let run = Run::begin(tuning, training, validation, progress, fold)?;
-            run.save(tuning)?;
+            let run = Run::begin(inputs, training, validation, progress, fold)?;
+            run.save(inputs)?;
             run
         }
     };
-    let epochs = tuning.params.get().tune_epochs;
+    let epochs = inputs.params.get().tune_epochs;
     if fold.is_none() {
         progress.phase(Phase::Tune, Some(epochs as u64));
     }
@@ -109,7 +109,7 @@ pub fn finetune(
     }
     let mut saved = Instant::now();
     while run.done.epoch < epochs {
-        run.epoch(tuning, training, validation, progress)?;
+        run.epoch(inputs, training, validation, progress)?;
         if let Some(&stats) = run.done.history.last() {
             progress.emit(Event::Epoch {
                 fold,
@@ -117,9 +117,9 @@ pub fn finetune(
                 class_accuracy: Vec::new(),
             });
         }
-        let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
+        let interval = inputs.checkpoint.as_ref().map(|c| c.interval);
         if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
-            run.save(tuning)?;
+            run.save(inputs)?;
             saved = Instant::now();
         }
     }
@@ -138,12 +138,12 @@ pub fn finetune(
 /// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn score(
     model: &TunedModel,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     rows: &[usize],
     progress: &Progress,
 ) -> Result<Score> {
-    let features = model.features(tuning.maps, rows, tuning.threads, progress)?;
-    let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
+    let features = model.features(inputs.maps, rows, inputs.threads, progress)?;
+    let labels: Vec<usize> = rows.iter().map(|&row| inputs.labels[row]).collect();
     let all: Vec<usize> = (0..rows.len()).collect();
     let matrix = FeatureMatrix::from_array(features);
     evaluate(&model.head()?, &matrix, &labels, &all, progress)
