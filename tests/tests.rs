@@ -3,7 +3,7 @@
 /// Augmented views and recipes.
 mod augment;
 
-/// The direction of use between the rooms.
+/// The direction of imports between modules.
 mod architecture;
 
 /// A head that goes to where its base is.
@@ -69,8 +69,8 @@ mod quantize_forms;
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
 
-/// The whole road through the headless program, and what goes wrong on the way.
-mod road;
+/// The whole pipeline through the headless program, and its errors.
+mod pipeline;
 
 /// Saved models as bases.
 mod saved_base;

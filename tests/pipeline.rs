@@ -1,4 +1,4 @@
-//! The whole road through `tl-batch`: pictures in, verified model out, and what goes wrong on the way.
+//! The whole pipeline through `tl-batch`: images in, verified model out, and its errors.
 
 use std::fs;
 
