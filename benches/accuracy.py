@@ -1,7 +1,7 @@
 """scikit-learn's logistic regression (C = 0.1) on the folds that examples/shuffles.rs writes to standard input.
 
-Features as they are, as in the usual recipe; with --standardize each fold's training rows are standardised
-first. Prints a line for each shuffle, then the means.
+Uses the features as they are; with --standardize each fold's training rows are standardised
+first. Prints a line per shuffle, then the means.
 """
 
 import csv

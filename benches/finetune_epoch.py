@@ -1,12 +1,12 @@
-"""Seconds of an epoch of fine-tuning VGG16 from block5_conv1 at 150×150, here and in Keras, in turns.
+"""Seconds per epoch of fine-tuning VGG16 from block5_conv1 at 150×150, here and in Keras, in turn.
 
     finetune_epoch.py DATASET ROUNDS
 
-Both train on all pictures of DATASET from maps of block4_pool that are kept, with averaged features, a dense softmax
-layer, Adam and batches of 32, on as many threads as there are cores; Keras gets random maps, since time does not depend
-on them. Prints a line for each round, and the medians: wall time and processor time, since others may use the machine.
-Then the time of the usual way, the whole network at each epoch with what stands before block5_conv1 frozen, in Keras, and
-of running that part once, here.
+Both train on all images of DATASET from stored feature maps of block4_pool, with averaged features, a dense softmax layer,
+Adam and batches of 32, on one thread per core; Keras gets random feature maps, since time does not depend on them. Prints
+a line per round, and the medians of wall time and CPU time, since the machine may be shared. Then the time of the usual
+way in Keras, the whole network in each epoch with the layers before block5_conv1 frozen, and of running those layers
+once, here.
 """
 
 import json
@@ -25,15 +25,15 @@ EPOCHS = 4  # of which the first of each round does not count
 
 
 def processor_seconds(pid):
-    """User and system time that a process has taken."""
+    """User and system time used by a process."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ours(dataset, folder):
-    """Wall and processor time of each epoch, the number of pictures, and the wall time of the frozen part; its maps are kept
-    in `folder`, and it takes no time if they are there."""
+    """Wall and CPU time of each epoch, the number of images, and the wall time of the frozen layers; their feature maps are
+    stored in `folder`, and take no time if they are there already."""
     command = [os.environ["TL_BATCH"], "--json", "finetune", "vgg16", dataset, "--unfreeze-from", "block5_conv1"]
     command += ["--pool", "avg", "--validation-split", "0", "--epochs", "1", "--tune-epochs", str(EPOCHS)]
     command += ["-o", f"{folder}/tuned.onnx", "--force"]
@@ -98,11 +98,11 @@ def main():
                 print(f"round {number + 1}, {name}:", *(f"{wall:.2f} s ({work:.2f})" for wall, work in times), flush=True)
     images = np.random.default_rng(0).random((pictures, 150, 150, 3), np.float32)
     whole = theirs(whole_keras_model(), images, np.arange(pictures) % 5, epochs=2)[1]
-    print(f"\n| {pictures} pictures | wall time | processor time |\n| --- | ---: | ---: |")
+    print(f"\n| {pictures} images | wall time | CPU time |\n| --- | ---: | ---: |")
     for name, times in (("tl-batch", all_ours), (f"Keras, tensorflow-cpu {tf.__version__}", all_theirs)):
         walls, works = zip(*times)
         print(f"| {name} | {statistics.median(walls):.2f} s | {statistics.median(works):.2f} s |")
-    print(f"| tl-batch, what is frozen, once | {frozen:.2f} s | |")
+    print(f"| tl-batch, frozen layers, once | {frozen:.2f} s | |")
     print(f"| Keras, the whole network | {whole[0]:.2f} s | {whole[1]:.2f} s |")
 
 

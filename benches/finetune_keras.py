@@ -1,11 +1,11 @@
-"""Five-fold accuracy of tuning VGG16's last block, here and in Keras, on the folds of examples/shuffles.rs.
+"""Five-fold accuracy of fine-tuning VGG16's last block, here and in Keras, on the folds of examples/shuffles.rs.
 
     finetune_keras.py DATASET FOLDER
 
 FOLDER has `maps`, a store of block4_pool; `block5.npz`, the weights of the last block; standard input has a line for each
 shuffle. Keras trains the textbook's dense head on averaged features (256 units, half of them dropped, softmax; Adam 1e-3,
 30 epochs), then block 5 with it for ten epochs (Adam 2e-5), both in batches of 32 without augmentation. tl runs its recipes
-`linear` and `finetune` of the same base.
+`linear` and `finetune` on the same backbone.
 """
 
 import csv
@@ -47,7 +47,7 @@ def compiled(model, rate):
 
 
 def fold(maps, labels, held_out, weights, seed):
-    """How many of the held-out pictures are right with the head alone, and after joint training."""
+    """How many held-out images are right with the head alone, and after joint training."""
     keras.utils.set_random_seed(seed)
     base = block5(weights)
     pooled = keras.layers.GlobalAveragePooling2D()

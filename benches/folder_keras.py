@@ -1,10 +1,10 @@
-"""Whole extractions from a folder of pictures to features on disk, by tl-batch and by Keras: VGG16's base at 150 x 150.
+"""End-to-end extraction, from a folder of images to features on disk, by tl-batch and by Keras: VGG16's base at 150 x 150.
 
     folder_keras.py FOLDER [ROUNDS]
 
 Needs tensorflow-cpu. Keras reads the folder with `image_dataset_from_directory` and runs `predict`, in batches of 32,
-with as many threads as it likes; its weights are random, on which time does not depend. Neither the start of Python and
-TensorFlow nor building the network is counted; tl-batch is a whole process. Each round runs both; prints the medians
+with its default number of threads; its weights are random, since time does not depend on them. Starting Python and
+TensorFlow and building the network are not counted; tl-batch is timed as a whole process. Each round runs both; prints the medians
 and the median of the rounds' ratios.
 """
 

@@ -1,7 +1,7 @@
 """Extraction from large JPEGs, decoded at a reduced size and whole: large_photos.py PROGRAM [ROUNDS].
 
-Makes photos of 4032 x 3024 pixels of those of datasets/tiny (larger, with noise), and runs `tl-batch extract` with one
-worker on them in turns: with the card of EfficientNet-Lite0, and with the same card with `reducing-gap = 0`.
+Enlarges the photos of datasets/tiny to 4032 x 3024 pixels, with noise, and runs `tl-batch extract` with one worker on
+them in turn: with the card of EfficientNet-Lite0, and with the same card with `reducing-gap = 0`.
 """
 
 import os
@@ -30,7 +30,7 @@ def make_photos(folder):
 
 
 def make_bases(folder):
-    """Returns the names of two bases that differ in their gap."""
+    """Returns the names of two backbones that differ in their gap."""
     card = (ROOT / "models/efficientnet-lite0.toml").read_text()
     network = (ROOT / "models/efficientnet-lite0.onnx").read_bytes()
     for name, gap in [("reduced", "3.0"), ("whole", "0.0")]:
@@ -61,7 +61,7 @@ def main():
                 seconds[base].append(time.perf_counter() - start)
         rows = [np.load(scratch / f"{base}-0/features.npy") for base in bases]
     cosines = np.sum(rows[0] * rows[1], 1) / np.prod([np.linalg.norm(r, axis=1) for r in rows], 0)
-    print("| decoded | ms a photo | speed |\n| --- | ---: | ---: |")
+    print("| decoded | ms per photo | speed |\n| --- | ---: | ---: |")
     for base in bases:
         ratio = statistics.median(whole / own for whole, own in zip(seconds["whole"], seconds[base]))
         print(f"| {base} | {1000 * statistics.median(seconds[base]) / count:.0f} | {ratio:.2f} |")

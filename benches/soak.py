@@ -1,4 +1,4 @@
-"""Feeds `tl-batch watch` with pictures, never more ahead than its queue holds, and samples its resident memory."""
+"""Feeds `tl-batch watch` with images, never further ahead than its queue holds, and samples its resident memory."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def main():
     shutil.copy(ROOT / "tests/data/small.onnx", work / "small.onnx")
     fit = f"{PROGRAM} --quiet fit {ROOT}/datasets/tiny -o m.onnx --model ./small.onnx --input-size 32 --epochs 20"
     subprocess.run(fit.split(), cwd=work, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # Pictures of every format, a photograph in twenty, and in fifty one that is none.
+    # Images of every format, one photograph in twenty, and one invalid file in fifty.
     small = [p.read_bytes() for p in sorted((ROOT / "tests/data/pictures").iterdir())]
     photos = [p.read_bytes() for p in sorted((ROOT / "datasets/tiny").rglob("*.jpg"))]
 
@@ -72,9 +72,9 @@ def main():
     lines = [f"{n},{kib},{s:.1f}\n" for n, kib, s in samples]
     (ROOT / "target/soak.csv").write_text("pictures,resident_kib,seconds\n" + "".join(lines))
     first = samples[0][1]
-    print(f"{sent} pictures in {seconds:.0f} s ({sent / seconds:.0f} a second), exit code {code}")
+    print(f"{sent} images in {seconds:.0f} s ({sent / seconds:.0f} per second), exit code {code}")
     print(f"resident after 1,000: {first} KiB, at the end: {end} KiB ({100 * (end / first - 1):+.1f} %)")
-    print(f"most on the way: {max(kib for _, kib, _ in samples)} KiB; files: {', '.join(files)}")
+    print(f"peak: {max(kib for _, kib, _ in samples)} KiB; files: {', '.join(files)}")
     print(f"last line: {last}")
     sys.exit(0 if code == 0 and end <= 1.05 * first else 1)
 

@@ -1,14 +1,14 @@
-"""Speed of tl-batch, of tract as it comes and of ONNX Runtime on the same network and machine.
+"""Speed of tl-batch, of plain tract and of ONNX Runtime on the same network and machine.
 
 Each round runs all engines in turn, each for a few seconds; a table shows the median of each engine and the
-median of the rounds' ratios to ONNX Runtime, so that a machine which slows down for a while slows all of them.
-A thread of an engine runs one picture at a time on one core. OpenVINO is measured too if it can be imported, and rten if
+median of the rounds' ratios to ONNX Runtime, so that a temporary slowdown of the machine affects all of them.
+Each thread of an engine runs one image at a time on one core. OpenVINO is measured too if it can be imported, and rten if
 benches/rten is built (`cargo build --release --manifest-path benches/rten/Cargo.toml --target-dir target/rten`).
 
-With --quantized, a saved model and the one that `tl-batch quantize` made of it are measured by both programs, in the
-same rounds; ratios are to ONNX Runtime's int8.
+With --quantized, a saved model and its int8 version from `tl-batch quantize` are measured in both programs, in the same
+rounds; ratios are to ONNX Runtime's int8.
 
-With --folder, whole extractions are measured: from the pictures of a folder to features on disk, by
+With --folder, whole extractions are measured: from the images in a folder to features on disk, by
 `tl-batch extract` and by Pillow and ONNX Runtime in as many processes as there are threads.
 """
 
@@ -38,12 +38,12 @@ KERAS_PYTHON = ROOT / "target/keras-venv/bin/python"
 
 
 class Base(NamedTuple):
-    """A network and how its pictures are prepared, as its model card has it."""
+    """A network and its preprocessing, from its model card."""
 
-    # As tl-batch takes it: a name or a path.
+    # A name or a path, as tl-batch accepts it.
     name: str
     file: Path
-    # The tensor at which the network is cut; none where it ends with its features.
+    # The feature layer; None where the network ends with its features.
     features: str | None
     # Height and width of the input in pixels.
     side: int
@@ -71,7 +71,7 @@ BASES = {
 
 
 def exported(network, folder):
-    """A network of keras.applications with random weights, without its classifier."""
+    """A keras.applications network with random weights, without its classifier."""
     command = [KERAS_PYTHON, ROOT / "scripts/export_keras.py", network, "--weights", "random", "--out", folder]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file = Path(folder) / f"{network.lower()}.onnx"
@@ -80,7 +80,7 @@ def exported(network, folder):
 
 
 def model_of(base):
-    """The ONNX file of a base, cut at its features, as bytes."""
+    """The ONNX file of a backbone, cut at its feature layer, as bytes."""
     model = onnx.load(base.file)
     if base.features is None:
         return model.SerializeToString()
@@ -112,7 +112,7 @@ def onnx_runtime_session(model):
 
 
 def rate_of(runners, seconds):
-    """Pictures in a second when all runners, functions that run one picture, run at the same time."""
+    """Images per second when all runners (functions that run one image) run at the same time."""
     counts = [0] * len(runners)
     for run in runners:
         run()
@@ -185,7 +185,7 @@ def saved_model(path):
 
 
 def compare_quantized(floats, integers, threads, args):
-    """Measures a float32 model and its int8 twin by both programs in turn."""
+    """Measures a float32 model and its int8 version in both programs in turn."""
     version = onnxruntime.__version__
     engines = {
         "tl-batch, float32": (program_rate(""), floats),
@@ -252,16 +252,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bases", nargs="*", default=list(BASES), choices=list(BASES))
     parser.add_argument("--zoo", nargs="+", default=[], metavar="NETWORK",
-                        help="also networks of keras.applications, with random weights; needs target/keras-venv")
+                        help="also these keras.applications networks, with random weights; needs target/keras-venv")
     parser.add_argument("--quantized", nargs=2, action="append", default=[], metavar=("FLOAT", "INT8"),
-                        help="a saved model and its quantised twin, nothing else; may be given again")
+                        help="measure only this saved model and its quantised version; may be repeated")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--engines", nargs="+", default=["", "tract"],
                         help="values of TL_ENGINE to measure; empty for the fastest [default: '' tract]")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each engine in a round")
-    parser.add_argument("--folder", help="folder of pictures: measure whole extractions, too")
-    parser.add_argument("--only-folder", action="store_true", help="measure nothing but whole extractions")
+    parser.add_argument("--folder", help="folder of images: also measure whole extractions")
+    parser.add_argument("--only-folder", action="store_true", help="measure only whole extractions")
     args = parser.parse_args()
 
     engines = {f"tl-batch{f', {engine}' if engine else ''}": program_rate(engine) for engine in args.engines}
@@ -278,7 +278,7 @@ def main():
     bases = {name: BASES[name] for name in args.bases}
     scratch = tempfile.TemporaryDirectory()
     bases |= {network.lower(): exported(network, scratch.name) for network in args.zoo}
-    print("| base, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
+    print("| backbone, threads | engine | images/s, or seconds | speed, ONNX Runtime = 1 |")
     print("| --- | --- | ---: | ---: |")
     for pair in args.quantized:
         for threads in args.threads:
@@ -286,7 +286,7 @@ def main():
             compare_quantized(*map(saved_model, pair), threads, args)
     for title, base in [] if args.only_folder or args.quantized else bases.items():
         for threads in args.threads:
-            # The last cores: the first has more to do for the system.
+            # The last cores, because the first does more work for the system.
             os.sched_setaffinity(0, cores[-threads:])
             compare(f"{title}, {threads}", engines, args.rounds,
                     lambda engine: engine(base, threads, args.seconds), higher_is_better=True)

@@ -1,4 +1,4 @@
-//! The ImageNet classifier on one picture: `cargo run --example classify -- PICTURE`.
+//! Labels an image with the ImageNet classifier: `cargo run --example classify -- IMAGE`.
 
 use std::path::PathBuf;
 

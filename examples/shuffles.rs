@@ -1,7 +1,7 @@
 //! Cross-validates the default head over several shuffles of a feature store:
 //! `cargo run --example shuffles -- STORE [FOLDS] [SHUFFLES]`.
 //!
-//! Writes one JSON object a shuffle: its seed, the fold of each row, and the accuracy over all rows.
+//! Writes one JSON object per shuffle: its seed, the fold of each row, and the accuracy over all rows.
 
 use std::path::PathBuf;
 

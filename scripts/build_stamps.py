@@ -1,7 +1,7 @@
-"""Makes the picture set `stamps` (5 classes, 223 photographs) from the Debian package tuxpaint-stamps-default.
+"""Builds the data set `stamps` (5 classes, 223 photographs) from the Debian package tuxpaint-stamps-default.
 
-The pictures come out the same to the byte as those with which the project's accuracies were measured. They
-are under the GPL-2, as the package is.
+The images are byte for byte those with which the project's accuracies were measured. They are under the GPL-2, like the
+package.
 """
 
 import argparse
@@ -23,7 +23,7 @@ JPEG_QUALITY = 92
 
 
 def unpack_package(folder):
-    """Downloads the package into `folder` and returns the folder with its pictures."""
+    """Downloads the package into `folder` and returns the folder with its images."""
     if subprocess.run(["apt-get", "download", "-qq", PACKAGE], cwd=folder, stdin=subprocess.DEVNULL).returncode != 0:
         sys.exit(f"build-stamps: {PACKAGE} could not be downloaded; it is in Debian 12 (bookworm)")
     (package,) = folder.glob("*.deb")
@@ -34,7 +34,7 @@ def unpack_package(folder):
 
 
 def convert(source, target):
-    """Writes one picture on white, reduced to the longest side, as JPEG."""
+    """Writes one image on white, reduced to the longest side, as JPEG."""
     picture = Image.open(source).convert("RGBA")
     white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
     picture = Image.alpha_composite(white, picture).convert("RGB")
@@ -58,9 +58,9 @@ def main():
                 convert(pictures / row["source"], target / row["file"])
                 pictures_hash.update((target / row["file"]).read_bytes())
         if pictures_hash.hexdigest() != PICTURES_SHA256:
-            sys.exit("build-stamps: the pictures differ from the set that was measured; is Pillow the pinned version?")
+            sys.exit("build-stamps: the images differ from the measured set; does Pillow have the pinned version?")
         target.rename(args.dir)
-    print(f"{args.dir} holds the set stamps")
+    print(f"{args.dir} contains the data set stamps")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Turns captured terminal cells into an SVG picture: cells_to_svg.py COLUMNS LINES < cells > picture.svg
+"""Turns captured terminal cells into an SVG image: cells_to_svg.py COLUMNS LINES < cells > picture.svg
 
-The input is text with SGR escape sequences, as `tmux capture-pane -e -p -N` writes it. Half blocks, of which
-pictures are made, become one small PNG image; grounds, other block elements, Braille and lines become paths, so
-that no font has to have them; all else is text.
+The input is text with SGR escape sequences, as `tmux capture-pane -e -p -N` writes it. Half blocks, which
+form images, become one small PNG; backgrounds, other block elements, Braille and lines become paths, so that no font
+has to contain them; everything else is text.
 """
 
 import base64
@@ -38,11 +38,11 @@ def indexed(number):
 class Style:
     def __init__(self):
         self.ink, self.ground, self.bold, self.dim, self.reverse = INK, GROUND, False, False, False
-        # Pictures alone have grounds that are none of the 256 colours.
+        # Only images have backgrounds that are not among the 256 colours.
         self.picture = False
 
     def apply(self, parameters):
-        """Takes the numbers of one SGR sequence."""
+        """Applies the numbers of one SGR sequence."""
         numbers = [int(n or 0) for n in re.split("[;:]", parameters)]
         while numbers:
             n = numbers.pop(0)
@@ -106,7 +106,7 @@ def read_cells(text, columns, lines):
 
 
 def png(pixels):
-    """Bytes of a PNG file of rows of RGB, each colour with the 5 upper bits alone, which halves it."""
+    """A PNG file of rows of RGB, as bytes; only the upper 5 bits of each colour are kept, which halves its size."""
     raw = b"".join(b"\0" + bytes(v & 0xF8 | v >> 5 for p in row for v in p) for row in pixels)
 
     def chunk(kind, data):

@@ -5,7 +5,7 @@
 Exports each network of keras.applications with random weights (BatchNormalization statistics too), runs
 `tl-batch summary` and `tl-batch extract` on it, and `tl-batch finetune` on datasets/tiny from the deepest layer that can
 be trained; prints a table in Markdown. Exits with 1 if a parameter total differs, or a feature by more than
-1e-3 + 1e-4 of its value, or if the model that was trained gives other results when it runs.
+1e-3 + 1e-4 of its value, or if the trained model gives different results when it runs.
 """
 
 import argparse
@@ -39,13 +39,13 @@ NETWORKS = [
 ]
 PICTURES = 3
 TINY = Path(__file__).parent.parent / "datasets" / "tiny"
-# Keras counts how many pictures its Normalization layer has seen as a parameter; an ONNX file has no such number.
+# Keras counts as a parameter how many images its Normalization layer has seen; an ONNX file has no such number.
 COUNTERS = {"EfficientNetB0": 1}
 KINDS = ("Add", "Concatenate", "MaxPooling2D", "Activation", "ReLU", "BatchNormalization")
 
 
 def write_pictures(folder, size, rng):
-    """Writes pictures of the network's own size, so that nothing is resized; returns them as uint8 arrays."""
+    """Writes images of the network's own size, so that nothing is resized; returns them as uint8 arrays."""
     folder.mkdir()
     pictures = []
     for i in range(PICTURES):
@@ -74,7 +74,7 @@ def try_to_run(program, arguments, folder):
 
 
 def run(program, arguments, folder):
-    """Runs tl-batch and returns what it printed."""
+    """Runs tl-batch and returns its output."""
     done = try_to_run(program, arguments, folder)
     if done.returncode:
         sys.exit(f"tl-batch {' '.join(arguments)}: {done.stderr.strip()}")
@@ -91,7 +91,7 @@ def finetune(program, name, first, folder):
 
     done = try_to_run(program, arguments(first), folder)
     if done.returncode:
-        better = re.search(r"(?:first layer that can be trained|deepest layer to train from) is (\S+)", done.stderr)
+        better = re.search(r"(?:first layer that can be trained|earliest layer to train from) is (\S+)", done.stderr)
         if not better:
             sys.exit(f"tl-batch {' '.join(arguments(first))}: {done.stderr.strip()}")
         first = better[1]
@@ -100,7 +100,7 @@ def finetune(program, name, first, folder):
 
 
 def check(program, network, folder):
-    """Returns a row of the table, and whether all is as it should be."""
+    """Returns a row of the table, and whether everything is correct."""
     model, name, mode, _ = export_keras.export(network, folder, weights="random")
     module = sys.modules[export_keras.networks()[network].__module__]
     rng = np.random.default_rng(1)
@@ -119,12 +119,12 @@ def check(program, network, folder):
     for array, layer, values in zip(arrays, layers, theirs):
         ours, values = np.load(out / array["file"]), np.asarray(values)
         if ours.shape != values.shape:
-            sys.exit(f"{network} at {layer.name}: shape {ours.shape} where Keras has {values.shape}")
+            sys.exit(f"{network} at {layer.name}: shape {ours.shape}, in Keras {values.shape}")
         difference = np.abs(ours - values)
         right &= bool(np.all(difference <= 1e-3 + 1e-4 * np.abs(values)))
         spread = float(np.abs(values - values[0]).max() / max(np.abs(values).max(), 1e-9))
         if spread < 0.01:
-            sys.exit(f"{network} at {layer.name}: the same for all pictures, so that a comparison says nothing")
+            sys.exit(f"{network} at {layer.name}: the same for all images, so a comparison is meaningless")
         worst = max(worst, float(difference.max()))
         largest = max(largest, float(np.abs(values).max()))
     expected = model.count_params()
@@ -147,7 +147,7 @@ def main():
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     args = parser.parse_args()
     program = args.program.resolve()
-    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | cuts | trained from |")
+    print("| network | input | mode | parameters, Keras | parameters, tl | largest difference | feature layers | trained from |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     all_right = True
     for network in args.networks:

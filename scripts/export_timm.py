@@ -5,7 +5,7 @@
     export_timm.py --list 'resnet*'                       names of the networks
 
 Writes DIR/<name>.onnx and DIR/<name>.toml; `tl-batch --model <name>` finds them where DIR is one of its model
-folders. Nodes keep the names of timm's modules, BatchNorm stays apart, the input is N x 3 x H x W with free height
+folders. Nodes keep the names of timm's modules, BatchNorm stays separate, the input is N x 3 x H x W with free height
 and width where the network allows it. The result is compared with PyTorch in ONNX Runtime before it is written.
 Needs torch, timm, onnx and onnxruntime, which are large: `pip install torch timm onnx onnxruntime`.
 """
@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 
 
 def randomise(model, seed):
-    """BatchNorm statistics and weights away from 0 and 1, so that a wrong fold shows."""
+    """BatchNorm statistics and weights away from 0 and 1, so that an error in folding shows."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -54,7 +54,7 @@ def to_onnx(model, size, free_size):
         axes["image"].update({2: "H", 3: "W"})
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The exporter that keeps the names of modules is the older one, which says so at length.
+        # Only the older exporter keeps module names; it warns about that at length.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -72,7 +72,7 @@ def to_onnx(model, size, free_size):
 
 
 def without_copies(model):
-    """Puts weights in the place of the Identity nodes by which the exporter shares equal ones."""
+    """Replaces the Identity nodes with which the exporter shares equal weights by the weights."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     kept = []
     for node in model.graph.node:
@@ -90,7 +90,7 @@ def without_copies(model):
 
 
 def compare(model, data, size, seed):
-    """Runs both on two pictures of noise; returns the largest difference, relative to the largest value."""
+    """Runs both on two images of noise; returns the largest difference, relative to the largest value."""
     pictures = np.random.default_rng(seed).normal(0, 1, (2, 3, size, size)).astype(np.float32)
     with torch.no_grad():
         theirs = model(torch.from_numpy(pictures)).numpy()
@@ -133,12 +133,12 @@ def card_text(name, network, model, config, size, free_size, pretrained, data):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="a name of timm, such as resnet18.a1_in1k; with --list a pattern")
-    parser.add_argument("--list", action="store_true", help="list the networks and end")
+    parser.add_argument("network", help="a timm model name, such as resnet18.a1_in1k; with --list a pattern")
+    parser.add_argument("--list", action="store_true", help="list the networks and exit")
     parser.add_argument("--weights", choices=["pretrained", "random"], default="pretrained")
     parser.add_argument("--input-size", type=int, metavar="PX", help="height and width [default: the network's own]")
-    parser.add_argument("--seed", type=int, default=0, help="of random weights [default: 0]")
-    parser.add_argument("--name", help="name of the base [default: the network's]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights [default: 0]")
+    parser.add_argument("--name", help="name of the backbone [default: the network's]")
     parser.add_argument("--out", type=Path, default=Path("models"), metavar="DIR", help="[default: models]")
     args = parser.parse_args()
     if args.list:

@@ -1,7 +1,7 @@
 """From a Keras model to an ONNX graph, layer by layer.
 
-Keras has its channels last, ONNX has them first: a Keras tensor [N, H, W, C] is here [N, C, H, W]. Each layer's
-last node has the layer's name; a fused activation is a node of its own behind it, `<layer>/<activation>`.
+Keras has channels last, ONNX has them first: a Keras tensor [N, H, W, C] becomes [N, C, H, W]. Each layer's last node has
+the layer's name; a fused activation is a separate node after it, `<layer>/<activation>`.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ class Call:
 
 
 def calls(model):
-    """Yields the uses of the model's layers in an order of execution; a layer's second use has a number."""
+    """Yields the uses of the model's layers in an order of execution; a layer's second use gets a number."""
     uses = {}
     for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
         for node in nodes:
@@ -100,7 +100,7 @@ class Converter:
         return name
 
     def constant(self, name, values):
-        """Adds a constant that is no parameter; equal ones are shared."""
+        """Adds a constant that is not a parameter; equal ones are shared."""
         values = np.asarray(values)
         key = (values.dtype.str, values.shape, values.tobytes())
         if key not in self.constants:
@@ -337,7 +337,7 @@ class Converter:
 
     @staticmethod
     def by_channel(values):
-        """A number, or one a channel as [1, C, 1, 1]."""
+        """A number, or one per channel as [1, C, 1, 1]."""
         values = np.asarray(values, np.float32)
         return values if values.size == 1 else values.reshape(1, -1, 1, 1)
 
@@ -352,7 +352,7 @@ class Converter:
         # As in Keras: (x - mean) / max(sqrt(variance), epsilon).
         mean, variance = np.asarray(layer.mean).reshape(-1), np.asarray(layer.variance).reshape(-1)
         deviation = np.maximum(np.sqrt(variance), 1e-7)
-        # Statistics that were given, not gathered from pictures, are no parameters.
+        # Statistics that were given, not computed from images, are not parameters.
         add = self.weight if layer.weights else self.constant
         mean = add(layer.name + "/mean", self.by_channel(mean))
         deviation = add(layer.name + "/deviation", self.by_channel(deviation))

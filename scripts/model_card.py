@@ -5,7 +5,7 @@ import json
 
 
 def lines(facts):
-    """Facts as lines of TOML; what is None is left out."""
+    """Facts as lines of TOML, without those that are None."""
     written = {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
         for key, value in facts.items()

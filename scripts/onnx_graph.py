@@ -1,4 +1,4 @@
-"""What the builders of both networks share: a list of ONNX nodes with their weights."""
+"""Shared by the builders of both networks: a list of ONNX nodes with their weights."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,7 @@ IR_VERSION = 8
 
 
 class Graph:
-    """Collects nodes and weights in the order in which data passes them.
+    """Collects nodes and weights in execution order.
 
     Each layer's name is also the name of its node and of its output tensor.
     """

@@ -1,6 +1,6 @@
 """Reads the tensors of a PyTorch state dictionary without PyTorch.
 
-Knows the file format that `torch.save` wrote before PyTorch 1.6: pickles of the magic number, the protocol
+Supports the file format that `torch.save` wrote before PyTorch 1.6: pickles of the magic number, the protocol
 version, the system's facts, the dictionary and the storage keys, followed by each storage's length
 (little-endian int64) and raw values.
 """
@@ -54,12 +54,12 @@ class StateUnpickler(pickle.Unpickler):
             return _rebuild_tensor
         if module == "torch" and name in STORAGE_TYPES:
             return STORAGE_TYPES[name]
-        raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which is no part of a state dictionary")
+        raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which does not belong in a state dictionary")
 
     def persistent_load(self, saved_id):
         kind, dtype, key, _device, length, _view = saved_id
         if kind != "storage":
-            raise pickle.UnpicklingError(f"the file holds a {kind} where a storage belongs")
+            raise pickle.UnpicklingError(f"the file contains a {kind} instead of a storage")
         return Storage(dtype, key, length)
 
 
@@ -70,7 +70,7 @@ def read_state(path):
     """
     with open(path, "rb") as file:
         if StateUnpickler(file).load() != MAGIC_NUMBER or StateUnpickler(file).load() != PROTOCOL_VERSION:
-            raise ValueError(f"{path} is not in PyTorch's file format of before 1.6")
+            raise ValueError(f"{path} is not in PyTorch's file format from before 1.6")
         StateUnpickler(file).load()
         views = StateUnpickler(file).load()
         keys = StateUnpickler(file).load()
@@ -83,7 +83,7 @@ def _read_storage(file, storage):
     length = int.from_bytes(file.read(8), "little")
     data = file.read(length * storage.dtype.itemsize)
     if length != storage.length or len(data) != length * storage.dtype.itemsize:
-        raise ValueError(f"storage {storage.key} is cut short")
+        raise ValueError(f"storage {storage.key} is truncated")
     return np.frombuffer(data, storage.dtype)
 
 

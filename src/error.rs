@@ -1,20 +1,22 @@
-//! The error type of the library. A variant is a mistake that a user can make, or a thing that can
-//! break; its text is one sentence that says what, which file, and what to do, in one line: names and whatever else comes
-//! from outside are written as [`printable`](crate::error::printable) text.
+//! The error type of the library. Each variant is a user's mistake or a failure; its text is one sentence on one line that
+//! says what is wrong, in which file, and what to do. Names and other outside text are written as
+//! [`printable`](crate::error::printable) text.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+
+use crate::counts::count;
 
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Text from outside as a part of one line: characters that could move the cursor of a terminal, break the line or turn
-/// the reading direction are written out (`\n`, `\u{1b}`).
+/// the reading direction are escaped (`\n`, `\u{1b}`).
 ///
-/// What is longer than 4,096 characters is cut.
+/// Text longer than 4,096 characters is truncated.
 ///
 /// This is the one way in which names of classes, layers, files, models and machines, and whatever else a file or
-/// another program says, are put before a person. What is printable stays as it is.
+/// another program says, are shown to a person. Printable text stays unchanged.
 pub fn printable(text: &str) -> String {
     let end = text.char_indices().nth(MOST_SHOWN).map(|(end, _)| end);
     let kept = &text[..end.unwrap_or(text.len())];
@@ -31,7 +33,7 @@ pub fn printable(text: &str) -> String {
     written
 }
 
-/// Most characters of a text that are shown: as many as a path can have, and more than any sentence.
+/// Maximum number of characters shown: as many as a path can have, and more than any sentence.
 const MOST_SHOWN: usize = 4_096;
 
 /// A path as [`printable`] text; bytes that are no UTF-8 become `�`.
@@ -39,7 +41,7 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     printable(&path.to_string_lossy())
 }
 
-/// Tells whether a character could do something to a terminal, or to the text around it, that is not seen:
+/// Returns whether a character could invisibly affect a terminal or the text around it:
 /// control characters, line and paragraph separators, and marks that turn the reading direction (Unicode's
 /// Bidi_Control).
 pub fn is_unsafe(c: char) -> bool {
@@ -54,25 +56,25 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {}{}", shown(path), printable(&source.to_string()), hint(source))]
     Io {
-        /// What was tried, as a verb: `read`, `write`, `create`.
+        /// The operation, as a verb: `read`, `write`, `create`.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 
     /// A path given by the user does not exist.
     #[error("{what} {} does not exist; check the path", shown(path))]
     NotFound {
-        /// What the path stands for: `data set`, `model`, `picture`.
-        what: &'static str,
+        /// What the path stands for.
+        what: PathRole,
         /// The path.
         path: PathBuf,
     },
 
     /// The data set cannot be used as it is.
-    #[error("data set {}: {}", shown(path), printable(problem))]
+    #[error("dataset {}: {}", shown(path), printable(problem))]
     Dataset {
         /// Its folder or CSV file.
         path: PathBuf,
@@ -80,10 +82,10 @@ pub enum Error {
         problem: String,
     },
 
-    /// A picture cannot be used.
-    #[error("picture {}: {}", shown(path), printable(reason))]
+    /// An image cannot be used.
+    #[error("image {}: {}", shown(path), printable(reason))]
     Image {
-        /// The picture.
+        /// The image.
         path: PathBuf,
         /// Why, in one clause.
         reason: String,
@@ -105,12 +107,12 @@ pub enum Error {
         model: String,
         /// What is wrong and what to do.
         problem: String,
-        /// What the engine said, for whoever looks into it.
+        /// The engine's own message, for debugging.
         detail: String,
     },
 
     /// A file could not be fetched.
-    #[error("cannot fetch {}: {}", printable(from), printable(problem))]
+    #[error("cannot download {}: {}", printable(from), printable(problem))]
     Download {
         /// Its address or path.
         from: String,
@@ -118,7 +120,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// Two things that must fit do not: shapes, classes, stores.
+    /// Two things that must match do not: shapes, classes, stores.
     #[error(
         "{}: expected {}, found {}; {}",
         printable(what),
@@ -129,7 +131,7 @@ pub enum Error {
     Mismatch {
         /// Which things.
         what: String,
-        /// What the one side wants.
+        /// What one side expects.
         expected: String,
         /// What the other side has.
         found: String,
@@ -137,21 +139,21 @@ pub enum Error {
         hint: String,
     },
 
-    /// A feature store has features of other settings.
+    /// A feature store was made with other settings.
     #[error(
-        "{what} of the feature store {}: expected {}, found {}; give another folder, or --force to replace this one",
+        "feature store {} was made with other settings: {what} is {}, not {}; use another folder, or --force to replace this one",
         shown(path),
-        printable(expected),
-        printable(found)
+        printable(found),
+        printable(expected)
     )]
     OtherFeatures {
         /// Its folder.
         path: PathBuf,
         /// The setting.
         what: &'static str,
-        /// What is asked for.
+        /// The requested value.
         expected: String,
-        /// What the store was made with.
+        /// The store's value.
         found: String,
     },
 
@@ -165,7 +167,11 @@ pub enum Error {
     },
 
     /// A parameter is out of its range.
-    #[error("{name} = {}: {}", printable(value), printable(problem))]
+    #[error(
+        "invalid value `{}` for {name}: {}",
+        printable(value),
+        printable(problem)
+    )]
     Parameter {
         /// Its name as on the command line.
         name: &'static str,
@@ -184,9 +190,9 @@ pub enum Error {
         problem: String,
     },
 
-    /// The output is there already.
+    /// The output already exists.
     #[error(
-        "{} exists already; give --force to replace it, or another name",
+        "{} already exists; use --force to overwrite it, or choose another name",
         shown(path)
     )]
     OutputExists {
@@ -196,7 +202,7 @@ pub enum Error {
 
     /// Another process works on the same output.
     #[error(
-        "{} is in use by another run; wait for it to end, or give another --out",
+        "{} is in use by another run; wait for it to finish, or use another --out",
         shown(path)
     )]
     InUse {
@@ -204,7 +210,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A saved model did not give the results that it should.
+    /// A saved model did not give the recorded results.
     #[error(
         "{} does not give the same results: {}",
         shown(path),
@@ -226,8 +232,8 @@ pub enum Error {
         loss: f32,
     },
 
-    /// Pictures that the user named could not be used; the others were.
-    #[error("{pictures} of the pictures could not be used; see above")]
+    /// Some of the given images could not be used; the others were.
+    #[error("{} could not be used; see above", count(*pictures, "image"))]
     Unusable {
         /// How many.
         pictures: usize,
@@ -238,7 +244,44 @@ pub enum Error {
     Cancelled,
 }
 
-/// Holds a whole number that a user gave for `name` against its range.
+/// What a path given by the user stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathRole {
+    /// A folder of images.
+    Dataset,
+    /// A CSV file of paths and labels.
+    LabelFile,
+    /// A folder to watch.
+    Folder,
+    /// An image file.
+    Image,
+    /// A folder of stored features.
+    FeatureStore,
+    /// An ONNX file to load.
+    Model,
+    /// An ONNX file to copy.
+    ModelFile,
+    /// The folder of an output file.
+    OutputFolder,
+}
+
+impl std::fmt::Display for PathRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PathRole::Dataset => "dataset",
+            PathRole::LabelFile => "label file",
+            PathRole::Folder => "folder",
+            PathRole::Image => "image",
+            PathRole::FeatureStore => "feature store",
+            PathRole::Model => "model",
+            PathRole::ModelFile => "model file",
+            PathRole::OutputFolder => "output folder",
+        })
+    }
+}
+
+/// Checks an integer given by the user for `name` against its range.
 ///
 /// # Errors
 /// [`Error::Parameter`] with the range.
@@ -253,15 +296,15 @@ pub fn in_range(name: &'static str, value: usize, range: RangeInclusive<usize>) 
     })
 }
 
-/// What to do about a system error, where that is clear.
+/// Advice for a system error, if any.
 fn hint(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded => {
-            "; make room and run the same command again: what is done is kept"
+            "; free some space and run the same command again: finished work is kept"
         }
         FileTooLarge => {
-            "; raise the limit on the size of a file (`ulimit -f`) and run the same command again: what is done is kept"
+            "; raise the file size limit (`ulimit -f`) and run the same command again: finished work is kept"
         }
         _ => "",
     }
@@ -274,7 +317,7 @@ impl Error {
     /// | --- | --- |
     /// | 1 | a file cannot be read, written or fetched, or a thread died |
     /// | 2 | the command line or a configuration is wrong |
-    /// | 3 | a data set or picture cannot be used |
+    /// | 3 | a data set or image cannot be used |
     /// | 4 | a model cannot be used |
     /// | 5 | the output exists or is in use |
     /// | 6 | a saved model does not give the same results |
@@ -285,7 +328,7 @@ impl Error {
             Error::Io { .. } | Error::Download { .. } => 1,
             Error::Parameter { .. } | Error::Config { .. } => 2,
             Error::NotFound {
-                what: "model" | "model file",
+                what: PathRole::Model | PathRole::ModelFile,
                 ..
             } => 4,
             Error::NotFound { .. }
@@ -304,7 +347,7 @@ impl Error {
         }
     }
 
-    /// What lies behind the sentence, for whoever wants to look into it: the engine's own message.
+    /// Details for debugging: the engine's own message.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Error::Engine { detail, .. } => Some(detail),
@@ -359,7 +402,7 @@ mod tests {
                 source: std::io::Error::other(evil()),
             },
             Error::NotFound {
-                what: "model",
+                what: PathRole::Model,
                 path: path(),
             },
             Error::Dataset {
@@ -386,7 +429,7 @@ mod tests {
             },
             Error::OtherFeatures {
                 path: path(),
-                what: "cut",
+                what: "feature layer",
                 expected: evil(),
                 found: evil(),
             },
@@ -395,7 +438,7 @@ mod tests {
                 problem: evil(),
             },
             Error::Parameter {
-                name: "--cut",
+                name: "--feature-layer",
                 value: evil(),
                 problem: evil(),
             },

@@ -1,6 +1,6 @@
 //! Transfer learning on folders of images, without Python.
 //!
-//! The way of the data, which is also the order of the rooms below:
+//! The modules stand in the order in which data passes through them:
 //!
 //! ```text
 //! folder of images ─► dataset ─► pixels ─► backbone ─► features ─► train ─► saved_model ─► predictions
@@ -10,56 +10,59 @@
 //!                                normalise                                  itself
 //! ```
 //!
-//! A room uses only rooms above it. `job` wires rooms into deeds (extract, train, fit, predict …); the
-//! two faces, `cli` and `tui`, turn a user's input into a job's configuration and its events into
-//! something to see. `tests/architecture.rs` holds this order against the code.
+//! A module uses only modules above it; `tests/architecture.rs` checks this. `job` combines modules into jobs
+//! (extract, train, fit, predict …). The two front ends, `cli` and `tui`, turn user input into a job's
+//! configuration and display its events.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
-/// The error type, with a variant for each mistake and an exit code for each kind of mistake.
+/// Numbers and counts as text.
+pub(crate) mod counts;
+
+/// The error type: a variant for each mistake, an exit code for each kind of mistake.
 pub mod error;
 
-/// What a running job tells, and how it is told to stop: events, counts, the cancel token.
+/// Communication with a running job: events, counters, the cancel token.
 pub mod progress;
 
-/// Files that are whole or not there.
+/// Crash-safe files: complete, or absent.
 pub mod disk;
 
-/// Files from elsewhere: resumed, checked, whole or not there.
+/// Downloads: resumable, verified, complete or absent.
 pub mod download;
 
-/// Labelled folders and CSV lists of pictures: scanning, classes, stratified splits.
+/// Data sets, from labelled folders or CSV lists: scanning, classes, stratified splits.
 pub mod dataset;
 
-/// From the bytes of a picture to the tensor that a network wants.
+/// From the bytes of an image to the input tensor of a network.
 pub mod pixels;
 
-/// Pretrained convolutional networks: model cards, layers, cutting at a layer, running.
+/// Pretrained networks: model cards, layers, cutting at the feature layer, inference.
 pub mod backbone;
 
 /// The feature store on disk and the pipeline that fills it.
 pub mod features;
 
-/// Fitting the dense head on stored features, cross-validation, metrics.
+/// Training the head on stored features, fine-tuning, cross-validation, metrics.
 pub mod train;
 
-/// The one file that comes out: base and head together; written, reloaded, verified, used.
+/// The resulting model, backbone and head in one file: writing, loading, verifying, predicting.
 pub mod saved_model;
 
-/// What people look at afterwards: tables and pictures.
+/// Results as tables and images.
 pub mod report;
 
-/// One file per deed: wires the rooms above together and emits events.
+/// One file per job; each combines the modules above and emits events.
 pub mod job;
 
-/// The headless face, `tl-batch`.
+/// The command-line front end, `tl-batch`.
 #[cfg(feature = "predict")]
 pub mod cli;
 
-/// The dashboard, `tl-tui`.
+/// The dashboard front end, `tl-tui`.
 #[cfg(feature = "tui")]
 pub mod tui;
 

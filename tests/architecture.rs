@@ -1,4 +1,4 @@
-//! The direction of use between the rooms of `src/`: a room imports only rooms above it in `lib.rs`.
+//! The direction of use between the modules of `src/`: a module imports only modules above it in `lib.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::program::repository;
 
-/// Rooms in the order of `lib.rs`.
-fn rooms() -> Vec<String> {
+/// Modules in the order of `lib.rs`.
+fn modules() -> Vec<String> {
     let lib = fs::read_to_string(repository("src/lib.rs")).unwrap();
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
@@ -26,7 +26,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Rooms that `text` names after `crate::`, in code that is not a test.
+/// Modules that `text` names after `crate::`, in code that is not a test.
 fn used(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or("");
     code.lines()
@@ -41,13 +41,13 @@ fn used(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_room_uses_only_rooms_above_it() {
-    let rooms = rooms();
-    assert!(rooms.len() > 10, "{rooms:?}");
+fn a_module_uses_only_modules_above_it() {
+    let modules = modules();
+    assert!(modules.len() > 10, "{modules:?}");
     let mut wrong = Vec::new();
-    for (place, room) in rooms.iter().enumerate() {
+    for (place, module) in modules.iter().enumerate() {
         let mut files = Vec::new();
-        let folder = repository("src").join(room);
+        let folder = repository("src").join(module);
         if folder.is_dir() {
             sources(&folder, &mut files);
         } else {
@@ -56,18 +56,18 @@ fn a_room_uses_only_rooms_above_it() {
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             for other in used(&text) {
-                if rooms[place + 1..].contains(&other) {
+                if modules[place + 1..].contains(&other) {
                     wrong.push(format!("{} uses {other}", file.display()));
                 }
             }
         }
     }
-    // The two faces do not know each other.
+    // The two front ends do not import each other.
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn foreign_crates_stay_in_their_rooms() {
+fn foreign_crates_stay_in_their_modules() {
     let homes = [
         ("cnn_engine", "backbone"),
         ("tract_onnx", "backbone"),
@@ -91,11 +91,11 @@ fn foreign_crates_stay_in_their_rooms() {
     for file in &files {
         let text = fs::read_to_string(file).unwrap();
         let relative = file.strip_prefix(repository("src")).unwrap();
-        for (name, room) in homes {
+        for (name, module) in homes {
             let uses = text
                 .lines()
                 .any(|l| l.trim_start().starts_with(&format!("use {name}")));
-            if uses && !relative.starts_with(room) {
+            if uses && !relative.starts_with(module) {
                 wrong.push(format!("{} uses {name}", relative.display()));
             }
         }

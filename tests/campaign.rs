@@ -311,7 +311,7 @@ fn a_full_disk_is_told_and_after_room_is_made_the_run_goes_on() {
             said.stderr.contains("No space left on device")
                 && said
                     .stderr
-                    .contains("make room and run the same command again"),
+                    .contains("free some space and run the same command again"),
             "{}",
             said.stderr
         );

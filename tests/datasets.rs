@@ -92,7 +92,7 @@ fn split_folders_of_any_name_are_splits() {
         assert_eq!(table(&dataset), expected.collect(), "{about}");
         let said = dataset.warnings.join("\n");
         assert_eq!(
-            said.contains("annotations is no split folder"),
+            said.contains("ignored annotations: it is not a split folder"),
             about == "annotations"
         );
     }
@@ -113,7 +113,7 @@ fn folders_that_are_neither_splits_nor_classes_end_a_run_by_name() {
     let said = work.run("fit mixed -o m.onnx");
     assert_refused(
         &said,
-        &["`windmill` stands beside `train`", "--layout classes"],
+        &["`windmill` is next to `train`", "--layout classes"],
     );
     let opened = |layout| Dataset::open_as(&work.path("mixed"), None, layout).unwrap();
     assert_eq!(opened(Layout::Classes).classes, ["train", "windmill"]);
@@ -130,7 +130,7 @@ fn folders_that_are_neither_splits_nor_classes_end_a_run_by_name() {
         let said = work.run(command);
         assert_refused(
             &said,
-            &["pictures for validation and test and none for training"],
+            &["validation and test images, but no training images"],
         );
     }
     // The setting is written down, and a file of settings may have it.
@@ -140,7 +140,7 @@ fn folders_that_are_neither_splits_nor_classes_end_a_run_by_name() {
     )
     .unwrap();
     let said = work.run("fit --config run.toml");
-    assert_refused(&said, &["its pictures have no classes"]);
+    assert_refused(&said, &["its images have no classes"]);
 }
 
 #[test]
@@ -155,15 +155,15 @@ fn doubtful_classes_are_told_of_and_the_run_goes_on() {
     fs::create_dir_all(work.path("photos/train/broken")).unwrap();
     fs::write(work.path("photos/train/broken/a.jpg"), b"x").unwrap();
     let warnings = [
-        "the classes `Fish` with 2 pictures and `fish` with 1 picture have nearly the same name",
-        "look alike but are written differently",
-        "the class `fish` has no training pictures",
-        "the class folder train/zebra has no pictures",
-        "the folder @eaDir is passed over: it is no class (2 pictures in it)",
+        "the classes `Fish` with 2 images and `fish` with 1 image have almost the same name",
+        "look alike but are spelled differently",
+        "the class `fish` has no training images",
+        "ignored the class folder train/zebra: it has no images",
+        "ignored the folder @eaDir: it is not a class (2 images in it)",
     ];
     let said = work.run("fit photos -o m.onnx --epochs 1");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let after = "the class `broken` has no picture that can be used";
+    let after = "the class `broken` has no usable image";
     for words in warnings.iter().chain([&after]) {
         let found = said.stderr.matches(words).count();
         assert_eq!(found, 1, "{words}: {}", said.stderr);
@@ -190,10 +190,8 @@ fn the_same_bytes_in_two_classes_or_splits_are_counted_and_named() {
     put(&work, "fish", "photos/train/b", 0, 1);
     put(&work, "hammer", "photos/train/c", 0, 2);
     put(&work, "hammer", "photos/val/c", 0, 1);
-    let mixed = "2 pictures are in more than one class with the same bytes (for example, train/a/fish1.jpg and \
-                 train/b/fish1.jpg)";
-    let leaked = "1 of the validation and test pictures has the same bytes as training pictures (for example, \
-                  val/c/hammer1.jpg and train/c/hammer1.jpg)";
+    let mixed = "2 identical images in more than one class (for example, train/a/fish1.jpg and train/b/fish1.jpg)";
+    let leaked = "1 image in the validation and test splits is also in the training split (for example, val/c/hammer1.jpg and train/c/hammer1.jpg)";
     for command in [
         "extract photos --out m.features",
         "train m.features -o m.onnx --epochs 1",
@@ -239,7 +237,7 @@ fn a_class_that_goes_away_is_an_error_and_nothing_is_lost() {
     assert_eq!(error.exit_code(), 3);
     let error = error.to_string();
     for words in [
-        "of `fish` none is left",
+        "none of `fish` is left",
         "features of the other 2 are kept",
         "--allow-missing",
     ] {
@@ -280,7 +278,7 @@ fn a_share_that_is_unmounted_during_a_run_ends_it_and_the_next_run_goes_on() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("it went away while it was read"), "{said}");
+    assert!(said.contains("it disappeared while being read"), "{said}");
     let last: serde_json::Value = serde_json::from_str(rest.last().unwrap()).unwrap();
     assert_eq!(
         (&last["event"], &last["exit_code"]),
@@ -291,7 +289,11 @@ fn a_share_that_is_unmounted_during_a_run_ends_it_and_the_next_run_goes_on() {
     fs::rename(work.path("gone"), work.path("photos")).unwrap();
     let said = work.run("fit photos -o m.onnx --epochs 1");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stderr.contains("are done already"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("reusing stored features"),
+        "{}",
+        said.stderr
+    );
     let store = FeatureStore::open(&work.path("m.features")).unwrap();
     assert_eq!((store.meta().rows, store.meta().errors), (72, 0));
 }
@@ -308,17 +310,14 @@ fn more_than_a_tenth_of_bad_pictures_and_a_score_over_none_are_errors() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     for more in ["", " --allow-missing"] {
         let said = work.run(&format!("evaluate m.onnx bad{more}"));
-        assert_refused(&said, &["none of its 2 pictures can be used"]);
+        assert_refused(&said, &["none of its 2 images can be used"]);
     }
     for i in 0..3 {
         fs::write(work.path(&format!("photos/fish/bad{i}.jpg")), b"x").unwrap();
     }
     for command in ["extract photos --out store", "evaluate m.onnx photos"] {
         let said = work.run(command);
-        assert_refused(
-            &said,
-            &["3 of 7 pictures could not be used, more than a tenth"],
-        );
+        assert_refused(&said, &["3 of 7 images could not be used, more than 10 %"]);
         let said = work.run(&format!("{command} --allow-missing"));
         assert_eq!(said.code, Some(0), "{}", said.stderr);
     }
@@ -374,18 +373,18 @@ fn lists_of_spreadsheets_are_understood_or_refused_with_what_to_do() {
     }
     for (text, words) in [
         ("", "the list is empty"),
-        ("filename,label\n", "has a header and no pictures"),
+        ("filename,label\n", "has only a header"),
         (
             "./fish1.jpg,fish\nfish1.jpg,hammer\n",
-            "line 2: `fish1.jpg` is the file `./fish1.jpg` of line 1",
+            "line 2: `fish1.jpg` is the same file as `./fish1.jpg` in line 1",
         ),
         (
             "hammer1.jpg,hammer\n",
-            "relative to the data set, with / between",
+            "relative to the dataset, separated by /",
         ),
         (
             "fish1.jpg,fish\na.jpg,cat\n",
-            "none of the files of `cat` in the list is there",
+            "none of the listed files of `cat` exists",
         ),
     ] {
         fs::write(work.path("list.csv"), text).unwrap();
@@ -396,9 +395,9 @@ fn lists_of_spreadsheets_are_understood_or_refused_with_what_to_do() {
     fs::write(work.path("list.csv"), text).unwrap();
     let dataset = Dataset::open(&work.path("d"), Some(&work.path("list.csv"))).unwrap();
     let said = dataset.warnings.join(" | ");
-    assert!(said.contains("`FISH` with 1 picture and `fish`"), "{said}");
+    assert!(said.contains("`FISH` with 1 image and `fish`"), "{said}");
     assert!(
-        said.contains("1 label of the list has a line break in it, the first at line 3"),
+        said.contains("1 label in the list has a line break in it, the first at line 3"),
         "{said}"
     );
     assert!(!said.contains('\n'), "{said}");

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use tl::pixels::{DecodeLimits, Picture, Rendering};
+use tl::pixels::{DecodeLimits, DecodeOptions, Picture};
 
 use crate::program::Workplace;
 use crate::python::{python, run_python};
@@ -88,12 +88,12 @@ fn problem(
     refused: &mut BTreeMap<String, usize>,
 ) -> Option<String> {
     let size = (case.width, case.height);
-    let rendering = Rendering {
+    let decode_options = DecodeOptions {
         least_side: (divisor > 1).then(|| size.0.min(size.1).div_ceil(divisor)),
         ..BACKGROUND.into()
     };
     let path = Path::new(&case.file);
-    let found = match Picture::decode(&case.bytes, path, &DecodeLimits::default(), rendering) {
+    let found = match Picture::decode(&case.bytes, path, &DecodeLimits::default(), decode_options) {
         Ok(_) if case.width == 0 => return None,
         Ok(found) => found,
         Err(error) => {

@@ -13,7 +13,7 @@ use tl::nn::parallel::Sequential;
 use tl::pixels::{DecodeLimits, Picture};
 use tl::progress::{Event, Progress};
 use tl::saved_model::SavedModel;
-use tl::train::{Checkpoint, FinetuneParams, HeadParams, ScheduleName, Tuning, finetune};
+use tl::train::{Checkpoint, FinetuneInputs, FinetuneParams, HeadParams, ScheduleName, finetune};
 
 use crate::program::{Workplace, model_file, repository};
 use crate::python::{python, run_python};
@@ -79,7 +79,8 @@ fn compare_with_onnx_runtime(model: &SavedModel, work: &Workplace) {
     let Some(python) = python() else { return };
     let mut session = model.session().unwrap();
     let picture = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&picture, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture =
+        Picture::open(&picture, &DecodeLimits::default(), session.decode_options()).unwrap();
     let ours = session.run(&picture).unwrap().to_vec();
     let size = model.record().backbone.input_size;
     let (height, width) = (size.height as usize, size.width as usize);
@@ -156,7 +157,7 @@ fn run(
         wise_ft,
         ..FinetuneParams::default()
     };
-    let tuning = Tuning {
+    let inputs = FinetuneInputs {
         tail,
         maps: &maps,
         labels: &labels,
@@ -171,7 +172,7 @@ fn run(
         }),
     };
     let training: Vec<usize> = (0..18).collect();
-    let found = finetune(&tuning, &training, validation, progress, None)?;
+    let found = finetune(&inputs, &training, validation, progress, None)?;
     Ok(Outcome {
         weights: (0..tail.weights.len())
             .map(|n| found.model.weight(n).to_vec())
@@ -213,7 +214,7 @@ fn the_result_depends_neither_on_threads_nor_on_stops() {
             _ => None,
         })
         .collect();
-    assert_eq!(told, ["goes on after epoch 2 of 4"]);
+    assert_eq!(told, ["resuming after epoch 2 of 4"]);
 }
 
 #[test]
@@ -295,7 +296,7 @@ fn a_killed_run_ends_with_the_bytes_of_an_undisturbed_one() {
     let said = work.run(&format!("{} --force", line("killed.onnx")));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_eq!(
-        said.stderr.contains("goes on after epoch"),
+        said.stderr.contains("resuming after epoch"),
         was_killed,
         "{}",
         said.stderr
@@ -327,11 +328,11 @@ fn the_layer_is_found_by_name_number_and_share() {
     for (from, part) in [
         ("block9", "no layer of this name"),
         ("dwconv", "several layers"),
-        ("0", "give 1 or more"),
+        ("0", "unfreeze at least 1"),
         ("1%", "the last layer alone"),
         (
             "stem_conv",
-            "nothing of efficientnet-lite0 would stay frozen",
+            "no layer of efficientnet-lite0 would stay frozen",
         ),
     ] {
         let error = first(from).unwrap_err().to_string();
@@ -401,7 +402,7 @@ fn the_end_of_a_base_gives_the_features_of_the_whole_base() {
         let mut sessions = (whole.session().unwrap(), prefix.session().unwrap());
         let path = repository("datasets/tiny/windmill/windmill1.jpg");
         let picture =
-            Picture::open(&path, &DecodeLimits::default(), sessions.0.rendering()).unwrap();
+            Picture::open(&path, &DecodeLimits::default(), sessions.0.decode_options()).unwrap();
         let expected = sessions.0.run(&picture).unwrap();
         let maps = sessions.1.run(&picture).unwrap();
         let mut shard = vec![0.0; maps.len()];

@@ -20,7 +20,7 @@ fn run(model: &Path) -> (Vec<f32>, Vec<f32>) {
     let backbone = Backbone::open(&params).unwrap();
     let mut session = backbone.session().unwrap();
     let path = repository("datasets/tiny/fish/fish1.jpg");
-    let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+    let picture = Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
     let features = session.run(&picture).unwrap().to_vec();
     (session.tensor().to_vec(), features)
 }
@@ -79,8 +79,8 @@ fn weights_in_a_file_beside_the_graph_count_as_part_of_it() {
     let said = work.run("summary ./split.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
-        said.stderr.contains("which is not beside it")
-            && said.stderr.contains("put both into one folder"),
+        said.stderr.contains("which is not next to it")
+            && said.stderr.contains("put both in one folder"),
         "{}",
         said.stderr
     );

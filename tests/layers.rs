@@ -83,7 +83,7 @@ fn multiply_adds_are_those_of_the_paper() {
     let said = Workplace::new().run("summary vgg16 --input-size 224 --macs --activations");
     assert!(
         said.stdout
-            .contains("Multiply-adds for one picture: 15,346,630,656\n"),
+            .contains("Multiply-adds per image: 15,346,630,656\n"),
         "{}",
         said.stdout
     );
@@ -190,7 +190,7 @@ fn a_killed_run_with_several_cuts_goes_on_and_ends_with_the_same_bytes() {
     assert!(journal.exists(), "the run was not killed before its end");
     let said = work.run(&format!("extract photos --out killed {cuts}"));
     assert!(
-        said.stderr.contains("pictures are done already"),
+        said.stderr.contains("reusing stored features"),
         "{}",
         said.stderr
     );
@@ -242,7 +242,8 @@ fn probing_layers_says_which_to_use_and_keeps_its_features() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("◄ best"), "{}", said.stdout);
     assert!(
-        said.stdout.contains("tl-batch train tiny.layers --cut "),
+        said.stdout
+            .contains("tl-batch train tiny.layers --feature-layer "),
         "{}",
         said.stdout
     );
@@ -301,19 +302,19 @@ fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
         ),
         (
             "circle",
-            "its nodes form a circle: `a` (Add) waits for its own result",
+            "its graph has a cycle: `a` (Add) depends on its own output",
         ),
         (
             "fill",
-            "the node `z` (ConstantOfShape) makes a tensor of 1000000000000 values",
+            "the node `z` (ConstantOfShape) creates a tensor of 1000000000000 values",
         ),
         (
             "claim",
-            "the tensor `k` says that it has the shape [1000000, 1000000, 3, 3] but has 4 values",
+            "the tensor `k` has the shape [1000000, 1000000, 3, 3] but 4 values",
         ),
         (
             "pads",
-            "has 100000 in `pads`, which goes from -65536 to 65536",
+            "has 100000 in `pads`, which must be from -65536 to 65536",
         ),
         ("outside", outside),
         ("absolute", outside),
@@ -322,19 +323,19 @@ fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
         ("offset", "which is too short"),
         (
             "repeated",
-            "its weights ask for 315000000 bytes of files that have 35000000",
+            "its weights need 315000000 bytes from files that have 35000000",
         ),
-        ("number", "whose `offset` is no number"),
+        ("number", "whose `offset` is not a number"),
         ("resize", "is too large: [1, 4, 3000000, 3000000]"),
         (
             "window",
-            "has 1000000000 in `kernel_shape`, which goes from 1 to 65536",
+            "has 1000000000 in `kernel_shape`, which must be from 1 to 65536",
         ),
         ("groups", "the node `c` (Conv) has 0 in `group`"),
         ("still", "the node `c` (Conv) has 0 in `strides`"),
         (
             "two-inputs",
-            "it has 2 inputs (x, x2); a base has one, the picture",
+            "it has 2 inputs (x, x2); a backbone has one, the image",
         ),
         ("integers", "its input `x` is not float32"),
     ] {

@@ -65,7 +65,7 @@ fn no_file_may_name_the_operators_of_the_engine() {
         "q_q_oob160",
     ] {
         for command in ["predict MODEL photos/fish", "verify MODEL", "summary MODEL"] {
-            refuses(command, name, &["names the operator Tl"]);
+            refuses(command, name, &["contains the operator Tl"]);
         }
     }
 }

@@ -24,7 +24,8 @@ fn run(model: &Path) -> (Vec<f32>, Vec<f32>, [usize; 4]) {
     let mut session = model.session().unwrap();
     let (mut tensors, mut probabilities) = (Vec::new(), Vec::new());
     for path in pictures() {
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+        let picture =
+            Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
         probabilities.extend_from_slice(session.run(&picture).unwrap());
         tensors.extend_from_slice(session.tensor());
     }
@@ -104,7 +105,7 @@ fn an_int8_model_does_as_the_float_model_and_as_in_onnx_runtime() {
         );
         assert!(
             said.stdout
-                .contains("49 layers in integers, 1 in floats (dense)"),
+                .contains("49 layers in int8, 1 in float32 (dense)"),
             "{}",
             said.stdout
         );
@@ -233,7 +234,7 @@ fn what_cannot_be_quantised_is_said() {
     assert_eq!(said.code, Some(2));
     assert!(
         said.stderr
-            .contains("keep-float = nowhere: the layers that can be integers are stem_conv, "),
+            .contains("invalid value `nowhere` for --keep-float: the layers that can be quantised are stem_conv, "),
         "{}",
         said.stderr
     );
@@ -256,7 +257,7 @@ fn what_cannot_be_quantised_is_said() {
     ));
     assert_eq!(said.code, Some(4));
     assert!(
-        said.stderr.contains("it is quantised already"),
+        said.stderr.contains("it is already quantised"),
         "{}",
         said.stderr
     );
@@ -314,7 +315,7 @@ fn inner_values_are_within_two_steps_of_onnx_runtimes() {
         let picture = Picture::open(
             &pictures()[0],
             &DecodeLimits::default(),
-            session.rendering(),
+            session.decode_options(),
         )
         .unwrap();
         let ours = session.run(&picture).unwrap().to_vec();

@@ -126,7 +126,8 @@ fn our_features(base: &Base) -> Option<(Vec<f32>, Vec<f32>, Vec<usize>)> {
     let mut session = backbone.session().unwrap();
     let (mut tensors, mut features) = (Vec::new(), Vec::new());
     for path in tiny_pictures() {
-        let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering()).unwrap();
+        let picture =
+            Picture::open(&path, &DecodeLimits::default(), session.decode_options()).unwrap();
         features.extend_from_slice(session.run(&picture).unwrap());
         tensors.extend_from_slice(session.tensor());
     }
@@ -223,7 +224,7 @@ fn onnx_runtime_runs_a_saved_model_and_agrees() {
         let (mut tensors, mut ours) = (Vec::new(), Vec::new());
         for path in tiny_pictures().iter().step_by(4) {
             let picture =
-                Picture::open(path, &DecodeLimits::default(), session.rendering()).unwrap();
+                Picture::open(path, &DecodeLimits::default(), session.decode_options()).unwrap();
             ours.extend_from_slice(session.run(&picture).unwrap());
             tensors.extend_from_slice(session.tensor());
         }
@@ -264,12 +265,15 @@ fn channels_last_models_with_a_fixed_batch_run_without_a_card() {
         };
         let backbone = Backbone::open(&params).unwrap();
         assert_eq!(backbone.feature_shape(), [8], "{variant}");
-        assert!(backbone.warnings()[0].contains("has no card"), "{variant}");
+        assert!(
+            backbone.warnings()[0].contains("has no model card"),
+            "{variant}"
+        );
         let mut session = backbone.session().unwrap();
         let picture = Picture::open(
             &tiny_pictures()[0],
             &DecodeLimits::default(),
-            session.rendering(),
+            session.decode_options(),
         )
         .unwrap();
         let ours = session.run(&picture).unwrap().to_vec();

@@ -52,7 +52,7 @@ fn a_saved_model_is_fine_tuned_without_its_bases_file() {
     let said = finetune(&work, "first.onnx");
     done(&said);
     assert!(
-        said.stderr.contains(", as fine-tuned, is trained"),
+        said.stderr.contains("fine-tuned backbone"),
         "{}",
         said.stderr
     );
@@ -106,7 +106,8 @@ fn the_base_of_a_quantised_model_is_found_by_the_path_that_it_had() {
     fs::remove_file(work.path("elsewhere/small.onnx")).unwrap();
     let said = finetune(&work, "elsewhere/int8.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
-    let sentence = "its base was the file bases/small.onnx, which is not there; give the path";
+    let sentence =
+        "its backbone was the file bases/small.onnx, which does not exist; give the path";
     assert!(said.stderr.contains(sentence), "{}", said.stderr);
 }
 
@@ -129,7 +130,7 @@ fn a_model_of_before_paths_were_kept_is_read() {
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
         said.stderr
-            .contains("its base, small, has no name that is known here; give the path"),
+            .contains("its backbone small is unknown here; give the path"),
         "{}",
         said.stderr
     );

@@ -83,7 +83,7 @@ fn shifted_features_give_what_they_give_without_the_shift() {
     let said = work.run("fit five -o lost.onnx --model shift1e8.onnx");
     done(&said);
     assert!(
-        said.stderr.contains("features lie so far from 0"),
+        said.stderr.contains("features are so far from 0"),
         "{}",
         said.stderr
     );

@@ -302,7 +302,7 @@ fn features_that_become_shorter_under_a_training_are_an_error() {
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(4), "{stderr}");
     assert!(
-        stderr.contains("s/features.npy: it became shorter"),
+        stderr.contains("s/features.npy: it was truncated"),
         "{stderr}"
     );
     assert!(!work.path("t.onnx").exists());
@@ -341,13 +341,13 @@ fn the_card_of_a_stick_writes_nothing_outside_and_brings_no_other_base() {
         lines.collect::<Vec<_>>().join("\n")
     };
     for (name, file, code, sentence) in [
-        ("../victim/Cargo", "net.onnx", 4, "is no plain name"),
-        ("/tmp/tl-net", "net.onnx", 4, "is no plain name"),
-        ("..", "net.onnx", 4, "is no plain name"),
-        ("other", "net.onnx", 4, "is that of `other`, not of `net`"),
-        ("net", "../victim/Cargo.toml", 4, "is no plain name"),
+        ("../victim/Cargo", "net.onnx", 4, "is not a plain name"),
+        ("/tmp/tl-net", "net.onnx", 4, "is not a plain name"),
+        ("..", "net.onnx", 4, "is not a plain name"),
+        ("other", "net.onnx", 4, "is for `other`, not `net`"),
+        ("net", "../victim/Cargo.toml", 4, "is not a plain name"),
         ("net", "net.toml", 4, "does not end in .onnx"),
-        ("net", "link.onnx", 1, "not in the folder of --from"),
+        ("net", "link.onnx", 1, "outside the --from folder"),
     ] {
         let said = fetch(&with(name, file));
         assert_eq!(said.code, Some(code), "{name} {file}: {}", said.stderr);

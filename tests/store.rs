@@ -116,13 +116,13 @@ fn ctrl_c_stops_cleanly_and_says_how_to_go_on() {
     assert_eq!(output.status.code(), Some(130));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("stopped; run the same command again to go on"),
+        said.contains("stopped; run the same command again to resume"),
         "{said}"
     );
     let said = work.run("extract photos --out store");
     assert_eq!(said.code, Some(0));
     assert!(
-        said.stderr.contains("pictures are done already"),
+        said.stderr.contains("reusing stored features"),
         "{}",
         said.stderr
     );
@@ -173,7 +173,7 @@ fn a_second_run_on_the_same_store_is_refused() {
     assert!(work.path("store/partial/plan.json").exists());
     let said = work.run("train store -o m.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
-    assert!(said.stderr.contains("it is unfinished"), "{}", said.stderr);
+    assert!(said.stderr.contains("it is incomplete"), "{}", said.stderr);
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(
@@ -245,8 +245,7 @@ fn a_store_of_another_preprocessing_or_byte_order_is_refused_with_the_difference
     let said = work.run("train store -o m.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
-        said.stderr
-            .contains("features.npy holds big-endian numbers"),
+        said.stderr.contains("features.npy is big-endian"),
         "{}",
         said.stderr
     );
@@ -277,7 +276,7 @@ fn a_store_without_its_meta_or_of_another_version_is_refused() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("there is no meta.json in it"), "{error}");
+    assert!(error.contains("it has no meta.json"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 /// Augmented views and recipes.
 mod augment;
 
-/// The direction of use between the rooms.
+/// The direction of imports between modules.
 mod architecture;
 
 /// A head that goes to where its base is.
@@ -72,8 +72,8 @@ mod reference;
 /// Tests that cannot run here.
 mod skipped;
 
-/// The whole road through the headless program, and what goes wrong on the way.
-mod road;
+/// The whole pipeline through the headless program, and its errors.
+mod pipeline;
 
 /// Saved models as bases.
 mod saved_base;

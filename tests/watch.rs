@@ -84,7 +84,7 @@ fn pictures_are_labelled_as_they_arrive_and_sigterm_ends_it_well() {
     fs::write(work.path("in/bad.jpg"), "no picture").unwrap();
     let line = watch.next();
     assert!(
-        line["error"].as_str().unwrap().contains("is not a picture"),
+        line["error"].as_str().unwrap().contains("is not an image"),
         "{line}"
     );
     assert_eq!(watch.end(), Some(0));
@@ -192,7 +192,7 @@ fn a_new_model_is_used_once_it_is_verified_and_a_bad_one_is_not() {
     };
     let (news, line) = next_of_model(&mut watch);
     let error = news["error"].as_str().unwrap();
-    assert!(error.contains("the old one stays"), "{error}");
+    assert!(error.contains("keeping the old model"), "{error}");
     assert_eq!(line["probability"], first["probability"]);
 
     fs::rename(work.path("n.onnx"), work.path("m.onnx")).unwrap();
@@ -227,7 +227,7 @@ fn sigterm_ends_a_command_that_runs() {
     // Whoever still had it open would keep this from ending.
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     assert!(
-        said.contains("the command of --run ended with signal: 15"),
+        said.contains("the --run command ended with signal: 15"),
         "{said}"
     );
 }
@@ -237,7 +237,7 @@ fn what_cannot_be_watched_is_said_before_it_begins() {
     let work = with_model();
     for (line, code, sentence) in [
         ("watch nowhere m.onnx", 3, "folder nowhere does not exist"),
-        ("watch m.onnx m.onnx", 3, "is no folder"),
+        ("watch m.onnx m.onnx", 3, "is not a folder"),
         (
             "watch in nothing.onnx",
             4,
@@ -251,7 +251,7 @@ fn what_cannot_be_watched_is_said_before_it_begins() {
         (
             "watch in m.onnx --queue 0",
             2,
-            "queue = 0: must be from 1 to 100000",
+            "invalid value `0` for --queue: must be from 1 to 100000",
         ),
     ] {
         let said = work.run(line);

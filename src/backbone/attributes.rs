@@ -1,4 +1,4 @@
-//! Attributes and constants of a graph, as training reads them.
+//! Reads attributes and constants of a graph for training.
 
 pub(super) use cnn_engine::proto::{Attributes, float_values};
 use tract_onnx::pb;
@@ -6,7 +6,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::onnx::{OnnxGraph, OnnxNode};
 
-/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; none if it is of another type.
+/// Values of a tensor of 32-bit floating-point numbers or of 32- or 64-bit integers; `None` if it is of another type.
 pub(super) fn small_values(tensor: &pb::TensorProto) -> Option<Vec<f64>> {
     let raw = &tensor.raw_data;
     match DataType::try_from(tensor.data_type).ok()? {
@@ -93,7 +93,7 @@ impl OnnxGraph {
         }
     }
 
-    /// Values of a float32 constant, row-major; none if it is of another type or not there.
+    /// Values of a float32 constant, row-major; `None` if it is of another type or not there.
     pub(super) fn weight_values(&self, name: &str) -> Option<Vec<f32>> {
         float_values(self.constant(name)?)
     }
@@ -118,7 +118,7 @@ impl OnnxGraph {
         }
     }
 
-    /// Values of an int64 constant; none if it is of another type or not there.
+    /// Values of an int64 constant; `None` if it is of another type or not there.
     pub(super) fn integers(&self, name: &str) -> Option<Vec<i64>> {
         let tensor = self.constant(name)?;
         if tensor.data_type != DataType::Int64 as i32 {

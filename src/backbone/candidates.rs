@@ -1,4 +1,4 @@
-//! Which layers are worth a try as the place to cut. Touches no file.
+//! Chooses candidate feature layers. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,12 +15,12 @@ use crate::error::Result;
 /// and concatenations tried in their place.
 const FEWEST_BOTTLENECKS: usize = 4;
 
-/// Chooses at most `most` layers of a base whose outputs are worth a try as features, in the order of
-/// execution, the default cut last: layers through which all data passes, the last of each resolution
+/// Chooses at most `most` layers of a backbone whose outputs may make good features, in the order of
+/// execution, the default feature layer last: layers through which all data passes, the last of each resolution
 /// first of all, and evenly spread by multiply-adds.
 ///
 /// # Errors
-/// [`crate::Error::Model`] or [`crate::Error::Parameter`] if the base or its default cut cannot be used.
+/// [`crate::Error::Model`] or [`crate::Error::Parameter`] if the backbone or its default cut cannot be used.
 pub fn candidate_layers(
     found: &FoundModel,
     size: Option<InputSize>,
@@ -65,7 +65,7 @@ pub fn candidate_layers(
         .collect())
 }
 
-/// Layers that bring the picture into shape or maps into another order, and poolings that a cut before them
+/// Layers that bring the image into shape or maps into another order, and poolings that a cut before them
 /// has anyway.
 fn is_preparation(kind: &str) -> bool {
     matches!(
@@ -134,7 +134,7 @@ fn followers(graph: &OnnxGraph, groups: &[Group]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Tells whether the one layer behind `place` only normalises or activates what it makes: then that one's
+/// Returns whether the one layer after `place` only normalises or activates what it makes: then that one's
 /// result is the better candidate.
 fn is_refined(
     place: usize,

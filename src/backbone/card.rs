@@ -1,4 +1,4 @@
-//! Model cards: what has to be known of a base that its ONNX file does not say.
+//! Model cards: what a backbone's ONNX file does not say, such as preprocessing.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::input_size::InputSize;
 use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 
-/// How feature maps, or tokens, become the features that are stored.
+/// Pooling of feature maps or tokens into features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
@@ -24,9 +24,6 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The names on the command line.
-    pub const NAMES: [&'static str; 5] = ["avg", "max", "cls", "none", "flatten"];
-
     /// The name as on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,7 +36,7 @@ impl Pool {
     }
 
     /// Number of features that it makes of a tensor of this shape, without the batch and channels last: `[D]`, tokens
-    /// `[T, D]` or maps `[H, W, C]`; none if it cannot.
+    /// `[T, D]` or maps `[H, W, C]`; `None` if it cannot.
     pub fn feature_len(self, shape: &[usize]) -> Option<usize> {
         match (shape, self) {
             ([features], _) => Some(*features),
@@ -52,13 +49,13 @@ impl Pool {
     }
 }
 
-/// Most letters of a name in a card: with an ending, a file system has room for it.
+/// Maximum length of a name in a card: with an extension, it fits in any file system.
 const MAX_NAME: usize = 100;
 
-/// Names that Windows keeps for devices, whatever the ending.
+/// Device names reserved by Windows, with any extension.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 
-/// Tells whether `name` can be a part of a file's name in any folder, on any system, and leads nowhere else.
+/// Returns whether `name` is safe as part of a file name in any folder, on any system.
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();
@@ -77,8 +74,7 @@ fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
     match is_plain_name(name) {
         true => Ok(()),
         false => Err(format!(
-            "its {what} {name:?} is no plain name: 1 to {MAX_NAME} letters, digits and - _ . that begin with a letter, \
-             a digit or _"
+            "its {what} {name:?} is not a plain name: 1 to {MAX_NAME} letters, digits, - _ and . starting with a letter, a digit or _"
         )),
     }
 }
@@ -89,7 +85,7 @@ fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
 pub struct ModelCard {
     /// The name by which `--model` finds it.
     pub name: String,
-    /// The name as people write it.
+    /// The display name.
     pub title: String,
     /// The ONNX file, beside the card.
     pub file: String,
@@ -99,47 +95,46 @@ pub struct ModelCard {
     /// Size of the ONNX file; 0 if not known.
     #[serde(default)]
     pub bytes: u64,
-    /// Addresses from which the ONNX file can be fetched, the first that answers is taken.
+    /// Addresses from which the ONNX file can be fetched, the first that answers is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Where the weights come from.
+    /// Source of the weights.
     #[serde(default)]
     pub source: String,
     /// Licence of the weights, an SPDX expression where there is one.
     #[serde(default)]
     pub license: String,
-    /// Whether whoever wrote the card had the file; a card of the zoo without this states what its source
-    /// publishes.
+    /// Whether the author of the card had the file; otherwise the card repeats what the source publishes.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub checked: bool,
     /// All parameters, those of a BatchNorm that are not trained included; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parameters: u64,
-    /// Number of values of a picture's features at the default cut and size; 0 if not known.
+    /// Number of features per image at the default feature layer and size; 0 if not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub features: u64,
-    /// Share of ImageNet's validation pictures whose class comes first, in percent, as the source states it.
+    /// ImageNet top-1 accuracy in percent, as stated by the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top1: Option<f64>,
-    /// Height and width of the input in pixels where the user asks for no other: one number, or `[height, width]`.
+    /// Default height and width of the input in pixels: one number, or `[height, width]`.
     pub input_size: InputSize,
-    /// Least height and width that the network can take.
+    /// Minimum height and width of the input.
     #[serde(default = "one")]
     pub min_size: u32,
-    /// The tensor that holds the features: the default cut. Without it, features and logits are found in
+    /// The default feature layer. Without it, features and logits are found in
     /// the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// How maps at the default cut are pooled.
+    /// Pooling of feature maps at the default feature layer.
     #[serde(default)]
     pub pool: Pool,
-    /// The tensor that holds the ImageNet logits; none if the model has no classifier, or no `cut`.
+    /// The tensor that holds the ImageNet logits; `None` if the model has no classifier, or no `cut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logits: Option<String>,
-    /// The label list of the logits; none if the model has no classifier.
+    /// The label list of the logits; `None` if the model has no classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
-    /// From a picture to the input tensor.
+    /// Preprocessing.
     pub preprocess: Preprocess,
 }
 
@@ -187,7 +182,7 @@ impl ModelCard {
         check_name("file", &self.file)?;
         if !self.file.to_ascii_lowercase().ends_with(".onnx") {
             return Err(format!(
-                "its file {:?} does not end in .onnx; it must be the ONNX file beside the card",
+                "its file {:?} does not end in .onnx; it must be the ONNX file next to the card",
                 self.file
             ));
         }
@@ -196,14 +191,14 @@ impl ModelCard {
         }
         let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
         if !self.sha256.is_empty() && !is_hash {
-            return Err("its sha256 does not have 64 hexadecimal digits".into());
+            return Err("its sha256 is not 64 hexadecimal digits".into());
         }
         let is_address = |url: &&String| {
             let scheme = url.starts_with("http://") || url.starts_with("https://");
             scheme && url.chars().all(|c| c.is_ascii_graphic())
         };
         match self.urls.iter().find(|url| !is_address(url)) {
-            Some(url) => Err(format!("{url:?} is no address; one begins with https://")),
+            Some(url) => Err(format!("{url:?} is not a URL; it must start with https://")),
             None => Ok(()),
         }
     }
@@ -221,7 +216,7 @@ mod tests {
 
     const CARD: &str = include_str!("../../models/vgg16.toml");
 
-    /// The card with another line in the place of the one that begins with `key`.
+    /// The card with the line that begins with `key` replaced.
     fn with(key: &str, line: &str) -> Result<ModelCard> {
         let lines = CARD.lines().map(|l| match l.starts_with(key) {
             true => line,

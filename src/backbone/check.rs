@@ -1,5 +1,5 @@
-//! What is looked at before a graph is believed: a damaged or malicious file must not cost time or memory.
-//! Touches no file.
+//! Checks a graph before it is used, so that a damaged or malicious file costs no time or memory.
+//! No file access.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -17,11 +17,10 @@ mod sizes;
 pub(super) use bounds::excess;
 pub(super) use sizes::oversize;
 
-/// Most values that a node may make out of a constant shape.
+/// Maximum number of values that a node may make out of a constant shape.
 const MOST_FILLED: i64 = 1 << 26;
 
-/// Finds a constant that is kept elsewhere, that is not as large as it says, or that asks for a huge tensor;
-/// says which, in a clause.
+/// Finds a constant that is external, has the wrong size, or asks for a huge tensor; names it in a clause.
 pub(super) fn damage(graph: &pb::GraphProto) -> Option<String> {
     graphs(graph).into_iter().find_map(|(graph, _)| {
         constants(graph)
@@ -48,7 +47,7 @@ fn inner_graphs(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
     attributes.flat_map(|a| a.g.iter().chain(&a.graphs))
 }
 
-/// A node as a message names it.
+/// The name of a node for messages.
 fn said(node: &pb::NodeProto) -> String {
     let output = node.output.first().filter(|_| node.name.is_empty());
     let name = output.unwrap_or(&node.name);
@@ -73,8 +72,7 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
         || tensor.data_location == Some(DataLocation::External as i32)
     {
         return Some(format!(
-            "the weights of `{name}` are kept in another file, and a saved model is one file: give the one that `fit` or \
-             `train` wrote"
+            "the weights of `{name}` are in another file, but a saved model is a single file; give the one that `fit` or `train` wrote"
         ));
     }
     let claimed = tensor
@@ -100,13 +98,13 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
     match claimed {
         Some(values) if u64::try_from(values) == Ok(found as u64) => None,
         _ => Some(format!(
-            "the tensor `{name}` says that it has the shape {:?} but has {found} values; the file is damaged",
+            "the tensor `{name}` has the shape {:?} but {found} values; the file is damaged",
             tensor.dims
         )),
     }
 }
 
-/// Bytes of one value of a tensor's type; none for texts and for types of fewer bits than a byte has.
+/// Bytes of one value of a tensor's type; `None` for texts and for types of fewer bits than a byte has.
 pub(super) fn value_bytes(data_type: i32) -> Option<usize> {
     match DataType::try_from(data_type) {
         Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => Some(4),
@@ -139,7 +137,7 @@ fn huge_fill(graph: &pb::GraphProto) -> Option<String> {
         let values = *shapes.get(node.input.get(place)?.as_str())?;
         (values > MOST_FILLED).then(|| {
             format!(
-                "the node `{}` ({}) makes a tensor of {values} values, which no base needs",
+                "the node `{}` ({}) creates a tensor of {values} values, too large for a backbone",
                 node.name, node.op_type
             )
         })
@@ -189,7 +187,7 @@ pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, Stri
     match (0..waits.len()).find(|&i| waits[i] > 0) {
         None => Ok(order),
         Some(i) => Err(format!(
-            "its nodes form a circle: `{}` ({}) waits for its own result",
+            "its graph has a cycle: `{}` ({}) depends on its own output",
             graph.node[i].name, graph.node[i].op_type
         )),
     }

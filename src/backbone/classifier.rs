@@ -1,4 +1,4 @@
-//! The ImageNet classifier that a base was trained as.
+//! The ImageNet classifier as which a backbone was trained.
 
 use super::cut::Layouts;
 use super::input_size::InputSize;
@@ -11,7 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
-/// A base with its own classifier.
+/// A backbone with its own classifier.
 pub struct Classifier {
     network: Network,
     preprocess: Preprocess,
@@ -34,7 +34,7 @@ pub struct Prediction {
 }
 
 impl Classifier {
-    /// Opens a base with its classifier, by name or path.
+    /// Opens a backbone with its classifier, by name or path.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if it has no classifier.
@@ -104,27 +104,27 @@ impl Classifier {
         &self.labels
     }
 
-    /// Where the base ends: its features and its logits.
+    /// The end of the backbone: its features and its logits.
     pub fn tail(&self) -> &Tail {
         &self.tail
     }
 
-    /// Number of features that its classifier reads, pooled; none if it cannot be found.
+    /// Number of features that its classifier reads, pooled; `None` if it cannot be found.
     pub fn feature_len(&self) -> Option<usize> {
         self.feature_len
     }
 
-    /// Sentences for the user on what files beside the base say.
+    /// Messages about files beside the backbone.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Makes what one worker needs to run this classifier; its output is one probability for each label.
+    /// Makes the state that one worker needs to run this classifier; its output is one probability per label.
     ///
     /// # Errors
     /// [`crate::Error::Model`] if the network cannot be set up.
@@ -142,7 +142,7 @@ fn imagenet_list(classes: usize) -> Option<Vec<String>> {
     (labels.len() == classes).then_some(labels)
 }
 
-/// The `k` most probable classes, most probable first; of equal ones the lower index first.
+/// The `k` most probable classes, most probable first; on a tie the lower index first.
 pub fn top_k(probabilities: &[f32], labels: &[String], k: usize) -> Vec<Prediction> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|&a, &b| {

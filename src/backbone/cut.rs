@@ -1,4 +1,4 @@
-//! Where a graph is cut, and the pooling put behind the cut. Touches no file.
+//! Cuts a graph at the feature layer and appends the pooling. No file access.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use super::onnx::{Attribute, OnnxGraph};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
-/// Finds the tensor that a user means by `cut`: the result of a layer of the summary (by its name, a part
+/// Resolves `cut` to a tensor: the result of a layer of the summary (by its name, a part
 /// that no other layer's name has, or `-3` for the third from the end), or a tensor or node by its name.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the names that come close.
+/// [`Error::Parameter`], listing similar names.
 pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
     let layers = group(graph, Detail::Layers)?;
     if let Some(layer) = layers.iter().skip(1).find(|layer| layer.name == cut) {
@@ -26,12 +26,12 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
         return Ok(node.outputs.first().cloned().unwrap_or_default());
     }
     let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-    let place = pick(&names, cut, "cut", graph.name())?;
+    let place = pick(&names, cut, "--feature-layer", graph.name())?;
     if place == 0 {
         return Err(Error::Parameter {
-            name: "cut",
+            name: "--feature-layer",
             value: cut.to_owned(),
-            problem: "this is the input; features come from a layer behind it".into(),
+            problem: "this is the input; features come from a layer after it".into(),
         });
     }
     Ok(layers[place].tensor.clone())
@@ -53,7 +53,7 @@ enum Maker {
 }
 
 impl Layouts {
-    /// Of a graph whose picture input has the layout `input`.
+    /// Of a graph whose image input has the layout `input`.
     pub fn of(graph: &OnnxGraph, input: Layout) -> Layouts {
         let (weights, copies) = (graph.weight_shapes(), graph.weight_copies());
         let is_constant = |name: &String| weights.contains_key(name) || copies.contains_key(name);
@@ -87,7 +87,7 @@ impl Layouts {
     }
 }
 
-/// Puts `pool` behind `tensor`, whose shape without the batch is `shape`. Returns the name of the result
+/// Appends `pool` to `tensor`, whose shape without the batch is `shape`. Returns the name of the result
 /// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[T·D]` or `[T, D]`.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub fn pooled(
             Pool::Flatten => (flattened(graph, tensor), vec![tokens * width]),
         }),
         [_, _, _] if pool == Pool::Cls => Err(Error::Parameter {
-            name: "pool",
+            name: "--pool",
             value: pool.name().to_owned(),
             problem: format!(
                 "`{tensor}` has feature maps, which have no class token; use avg, max, flatten or none"
@@ -146,14 +146,13 @@ pub fn pooled(
             })
         }
         _ => Err(graph.fail(format!(
-            "the tensor `{tensor}` has {} dimensions; features have two (one vector a picture), three (tokens) or \
-             four (feature maps): choose another --cut",
+            "the tensor `{tensor}` has {} dimensions; features have two (a vector per image), three (tokens) or four (feature maps); choose another --feature-layer",
             shape.len() + 1
         ))),
     }
 }
 
-/// Puts several features, each with its shape without the batch, side by side: `[ΣD]`.
+/// Concatenates several features, each with its shape without the batch: `[ΣD]`.
 pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) -> (String, usize) {
     let flat: Vec<String> = features
         .iter()
@@ -171,7 +170,7 @@ pub fn side_by_side(graph: &mut OnnxGraph, features: &[(String, Vec<usize>)]) ->
     (name, lengths.sum())
 }
 
-/// Puts the pooling over all places behind the maps `[N, C, …]`: `[N, C]`.
+/// Appends global pooling to the feature maps `[N, C, …]`: `[N, C]`.
 fn pooled_maps(graph: &mut OnnxGraph, maps: &str, pool: Pool) -> String {
     let op = match pool {
         Pool::Max => "GlobalMaxPool",

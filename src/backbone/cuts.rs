@@ -1,4 +1,4 @@
-//! The layers at which a base is cut: one, as a rule.
+//! The feature layers of a backbone, usually one.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::cut::find_cut;
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
-/// One or more layers, in the order in which their features stand side by side. Serialises to a string, or
+/// One or more feature layers, in the order in which their features are concatenated. Serialises to a string, or
 /// to a list of strings if there are several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "OneOrMany", into = "OneOrMany")]
@@ -27,7 +27,7 @@ impl TryFrom<OneOrMany> for Cuts {
     fn try_from(value: OneOrMany) -> std::result::Result<Cuts, &'static str> {
         match value {
             OneOrMany::One(cut) => Ok(Cuts(vec![cut])),
-            OneOrMany::Many(cuts) if cuts.is_empty() => Err("cut: give one layer or more"),
+            OneOrMany::Many(cuts) if cuts.is_empty() => Err("give at least one feature layer"),
             OneOrMany::Many(cuts) => Ok(Cuts(cuts)),
         }
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Cuts {
 }
 
 impl Cuts {
-    /// Takes several layers; none if there is not one.
+    /// Takes several layers; `None` if there is not one.
     pub fn several(cuts: Vec<String>) -> Option<Cuts> {
         (!cuts.is_empty()).then_some(Cuts(cuts))
     }
@@ -71,17 +71,17 @@ impl Cuts {
         &self.0
     }
 
-    /// Turns what a user wrote into names of tensors.
+    /// Resolves the user's layer names to tensors.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a layer is not there, or is meant twice.
+    /// [`Error::Parameter`] if a layer does not exist, or is given twice.
     pub(super) fn resolve(&self, graph: &OnnxGraph) -> Result<Cuts> {
         let mut tensors: Vec<String> = Vec::new();
         for cut in &self.0 {
             let tensor = find_cut(graph, cut)?;
             if tensors.contains(&tensor) {
                 return Err(Error::Parameter {
-                    name: "cut",
+                    name: "--feature-layer",
                     value: cut.clone(),
                     problem: format!("`{tensor}` is given twice"),
                 });

@@ -1,4 +1,4 @@
-//! What speaks against a cut: that it holds what a classifier says, not what it reads. Touches no file.
+//! Warns of a feature layer that holds a classifier's output instead of its input. No file access.
 
 use super::flow::Flow;
 use super::onnx::OnnxGraph;
@@ -14,7 +14,7 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// What speaks against `cut`, a tensor of `graph`; `tail` is where the graph ends.
+    /// The doubts about `cut`, a tensor of `graph`; `tail` is the end of the graph.
     pub fn of(graph: &OnnxGraph, cut: &str, tail: &Tail) -> Option<Doubt> {
         let nodes = graph.nodes();
         let flow = Flow::of(graph, &nodes);
@@ -25,7 +25,7 @@ impl Doubt {
         let is_end = |output: &String| output == cut || past_shapes(&flow, output) == source;
         let mut by_width = false;
         let what = if let Some((_, node)) = softmax {
-            format!("holds probabilities (it is made by {})", node.op_type)
+            format!("holds probabilities (the output of {})", node.op_type)
         } else if let Some(logits) = &tail.logits
             && tail.features != cut
             && flow.depends(cut, logits, usize::MAX)
@@ -36,14 +36,15 @@ impl Doubt {
             }
         } else if tail.logits.is_none() && graph.outputs().iter().any(is_end) {
             by_width = true;
-            "has as many values as ImageNet has classes and ends the graph, as logits do".to_owned()
+            "is the last of the graph and has as many values as ImageNet has classes, like logits"
+                .to_owned()
         } else {
             return None;
         };
         let advice = match tail.logits.is_some() && tail.features != cut {
-            true => format!("without --cut they are {}", tail.features),
+            true => format!("without --feature-layer they are {}", tail.features),
             false => {
-                "choose a layer before the classifier with --cut; `tl-batch summary` lists them"
+                "choose a layer before the classifier with --feature-layer; `tl-batch summary` lists them"
                     .to_owned()
             }
         };
@@ -55,14 +56,14 @@ impl Doubt {
         })
     }
 
-    /// A sentence on it, for a cut with `values` features a picture; none if there is no reason to doubt.
+    /// A sentence on it, for a cut with `values` features per image; `None` if there is no reason to doubt.
     pub fn sentence(&self, values: usize) -> Option<String> {
         let Doubt {
             cut, what, advice, ..
         } = self;
         (!self.by_width || is_imagenet_width(values)).then(|| {
             format!(
-                "the features are {cut}, which {what}: much of what the network knows of a picture is lost there; {advice}"
+                "the features are {cut}, which {what}: much information about the image is already lost there; {advice}"
             )
         })
     }

@@ -1,10 +1,10 @@
-//! How data flows through a graph: which tensors depend on the picture, and which node makes each. Touches no file.
+//! Data flow of a graph: which tensors depend on the image, and which node computes each. No file access.
 
 use std::collections::{HashMap, HashSet};
 
 use super::onnx::{OnnxGraph, OnnxNode};
 
-/// The makers of a graph's tensors, and the tensors that are the same for every picture.
+/// The makers of a graph's tensors, and the tensors that are the same for every image.
 pub(super) struct Flow<'a> {
     pub nodes: &'a [OnnxNode],
     makers: HashMap<&'a str, usize>,
@@ -14,7 +14,7 @@ pub(super) struct Flow<'a> {
 impl<'a> Flow<'a> {
     /// Of `graph`, whose nodes are `nodes`.
     ///
-    /// Fixed are weights, whatever is computed from fixed tensors alone (a kernel behind `DequantizeLinear`, `Cast`
+    /// Fixed are weights, whatever is computed from fixed tensors alone (a kernel after `DequantizeLinear`, `Cast`
     /// or `Transpose`), and what depends on the shape of a tensor but not on its values. The scale and zero point
     /// that `DynamicQuantizeLinear` finds count as fixed, too: they say how values are written, not what they are.
     pub fn of(graph: &OnnxGraph, nodes: &'a [OnnxNode]) -> Flow<'a> {
@@ -24,7 +24,7 @@ impl<'a> Flow<'a> {
             makers.extend(node.outputs.iter().map(|output| (output.as_str(), i)));
             let is_fixed = match node.op_type.as_str() {
                 "Shape" | "Size" => true,
-                // Their bodies may read the picture without naming it as an input.
+                // Their bodies may read the image without naming it as an input.
                 "If" | "Loop" | "Scan" => false,
                 _ => node
                     .inputs
@@ -47,18 +47,18 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Whether `tensor` is the same for every picture.
+    /// Whether `tensor` is the same for every image.
     pub fn is_fixed(&self, tensor: &str) -> bool {
         self.fixed.contains(tensor)
     }
 
-    /// The place of the node that makes `tensor`, and the node; none for the picture.
+    /// Index of the node that computes `tensor`, and the node; `None` for the image.
     pub fn maker(&self, tensor: &str) -> Option<(usize, &'a OnnxNode)> {
         let place = *self.makers.get(tensor)?;
         Some((place, &self.nodes[place]))
     }
 
-    /// The inputs of `node` that depend on the picture, each once.
+    /// The inputs of `node` that depend on the image, each once.
     pub fn data_inputs(&self, node: &'a OnnxNode) -> Vec<&'a str> {
         let mut inputs: Vec<&str> = Vec::new();
         for input in &node.inputs {
@@ -70,7 +70,7 @@ impl<'a> Flow<'a> {
         inputs
     }
 
-    /// The one input of `node` that depends on the picture; none if there are several.
+    /// The one input of `node` that depends on the image; `None` if there are several.
     pub fn data_input(&self, node: &'a OnnxNode) -> Option<&'a str> {
         match self.data_inputs(node)[..] {
             [input] => Some(input),
@@ -99,10 +99,10 @@ impl<'a> Flow<'a> {
         false
     }
 
-    /// `tensor` without what does nothing when a network is used, such as dropout; in the place of integers that are
-    /// found anew for each picture, the floats that they stand for.
+    /// `tensor` without operators that do nothing in inference, such as dropout; dynamically quantised integers are
+    /// replaced by the floats that they stand for.
     ///
-    /// `DequantizeLinear` is no such thing: what `QuantizeLinear` before it rounds and bounds may be an activation.
+    /// `DequantizeLinear` is not such a thing: what `QuantizeLinear` before it rounds and bounds may be an activation.
     pub fn plain(&self, tensor: &'a str) -> &'a str {
         let mut tensor = tensor;
         while let Some((_, node)) = self.maker(tensor)

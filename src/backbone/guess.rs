@@ -1,4 +1,4 @@
-//! The card of a model that has none: what its graph tells, and a guess at the rest. Touches no file.
+//! Makes a card for a model without one, from its graph and by guessing the rest. No file access.
 
 use std::path::Path;
 
@@ -13,38 +13,35 @@ use super::tokens::picture_side;
 use crate::error::Result;
 use crate::pixels::{Layout, Preprocess};
 
-/// Height and width where neither the graph nor a card gives any.
+/// Default height and width.
 pub(super) const USUAL_INPUT_SIZE: u32 = 224;
 
-/// A graph's own preparation of its pictures has no more operators than this.
+/// Maximum number of operators of a graph's own preprocessing.
 const LONGEST: usize = 32;
 
-/// The usual ways of preparing pictures, by the framework that they come from.
+/// Common preprocessing modes, by framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preparation {
-    /// RGB from 0 to 1, less ImageNet's mean, by its standard deviation: torchvision, MXNet, most of timm.
+    /// RGB from 0 to 1, minus ImageNet's mean, divided by its standard deviation: torchvision, MXNet, most of timm.
     Torch,
     /// RGB from −1 to 1: Keras' Inception, Xception, MobileNet.
     Tf,
-    /// BGR from 0 to 255, less ImageNet's mean: Caffe, Keras' VGG and ResNet.
+    /// BGR from 0 to 255, minus ImageNet's mean: Caffe, Keras's VGG and ResNet.
     Caffe,
-    /// RGB from 0 to 255: the network prepares its pictures itself, as Keras' EfficientNet does.
+    /// RGB from 0 to 255: the network does its own preprocessing, like Keras's EfficientNet.
     Raw,
-    /// RGB from 0 to 1: the network takes off the mean itself.
+    /// RGB from 0 to 1: the network subtracts the mean itself.
     Unit,
 }
 
 impl Preparation {
-    /// The names on the command line.
-    pub const NAMES: [&'static str; 5] = ["torch", "tf", "caffe", "raw", "unit"];
-
-    /// What is done, in words.
+    /// A description.
     pub fn describe(self) -> &'static str {
         match self {
-            Preparation::Torch => "RGB, 0 to 1, ImageNet mean and deviation (torch)",
+            Preparation::Torch => "RGB, 0 to 1, ImageNet mean and standard deviation (torch)",
             Preparation::Tf => "RGB, -1 to 1 (tf)",
-            Preparation::Caffe => "BGR, 0 to 255 less the ImageNet mean (caffe)",
+            Preparation::Caffe => "BGR, 0 to 255, ImageNet mean subtracted (caffe)",
             Preparation::Raw => "RGB, 0 to 255 (raw)",
             Preparation::Unit => "RGB, 0 to 1 (unit)",
         }
@@ -73,11 +70,11 @@ impl Preparation {
     }
 }
 
-/// Height and width that `graph` states for its pictures; a side that is free is taken to be as the other one. None if
+/// Height and width that `graph` states for its images; a side that is free is taken to be as the other one. None if
 /// both are.
 ///
 /// # Errors
-/// [`crate::Error::Model`] if the graph has no picture input.
+/// [`crate::Error::Model`] if the graph has no image input.
 pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<InputSize>> {
     let (_, dims) = graph.input()?;
     let (height, width) = match layout {
@@ -92,20 +89,20 @@ pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<In
     }))
 }
 
-/// A card that was made where there is none, and how that was done.
+/// A card made for a model without one, and how.
 pub(super) struct GuessedCard {
     pub card: ModelCard,
-    /// Sentences on what files beside the model say.
+    /// Messages about files beside the model.
     pub notes: Vec<String>,
-    /// Sentences on what is a guess, and on files that cannot be used.
+    /// Warnings about guesses and unusable files.
     pub warnings: Vec<String>,
 }
 
-/// Makes a card for the file `path` from its graph, and from what other programs put beside it; `preparation` is what
-/// the user says of it.
+/// Makes a card for the file `path` from its graph and from files of other programs beside it; `preparation` is the user's
+/// preprocessing mode.
 ///
 /// # Errors
-/// [`crate::Error::Model`] if the graph has no picture input.
+/// [`crate::Error::Model`] if the graph has no image input.
 pub(super) fn guess_card(
     graph: &OnnxGraph,
     path: &Path,
@@ -132,8 +129,7 @@ pub(super) fn guess_card(
             let is_scaled = found.preprocess.scale < 0.1;
             if let Some((Preparation::Raw, reason)) = own.filter(|_| is_scaled) {
                 warnings.push(format!(
-                    "{} itself seems to prepare pictures of 0 to 255 (told {reason}), as {} does before; if its features \
-                     are poor, write a card with scale = 1",
+                    "{} seems to preprocess images of 0 to 255 itself (judging {reason}), in addition to {}; if accuracy is poor, write a card with scale = 1",
                     path.display(),
                     found.path.display()
                 ));
@@ -147,7 +143,7 @@ pub(super) fn guess_card(
         (None, None) => {
             let (preparation, reason) = own.unwrap_or_else(|| guess_by_producer(graph));
             warnings.push(format!(
-                "{} has no card ({} beside it); its pictures are prepared as {}, which is a guess {reason}",
+                "{} has no model card ({} next to it); preprocessing is {}, guessed {reason}",
                 path.display(),
                 path.with_extension("toml")
                     .file_name()
@@ -162,7 +158,7 @@ pub(super) fn guess_card(
         && stated != InputSize::from(size)
     {
         notes.push(format!(
-            "the input of {} has {stated} px, whatever the file beside it says",
+            "the input of {} is {stated} px, despite the file next to it",
             path.display()
         ));
     }
@@ -201,7 +197,7 @@ pub(super) fn guess_card(
     })
 }
 
-/// What a graph does to its pictures itself, `y = a·x + b` in each channel, tells what it takes; with a reason. None
+/// What a graph does to its images itself, `y = a·x + b` in each channel, tells what it takes; with a reason. None
 /// if it does nothing of the kind at its beginning.
 fn own_preparation(graph: &OnnxGraph, input: &str) -> Option<(Preparation, String)> {
     let nodes = graph.nodes();
@@ -252,7 +248,7 @@ fn keeps_pixels(op: &str) -> bool {
     )
 }
 
-/// The one node that reads the values of `tensor`, and its place; none if there are several.
+/// The one node that reads the values of `tensor`, and its place; `None` if there are several.
 fn only_reader<'a>(nodes: &'a [OnnxNode], tensor: &str) -> Option<(usize, &'a OnnxNode)> {
     let reads = |node: &&OnnxNode| {
         let reads = node.inputs.iter().any(|input| input == tensor);
@@ -331,13 +327,13 @@ impl Affine {
         }
     }
 
-    /// What pictures a graph takes that begins so: those from which it makes numbers that layers are used to. None if
+    /// What images a graph takes that begins so: those from which it makes numbers that layers are used to. None if
     /// nothing follows from it.
     fn takes(&self) -> Option<Preparation> {
-        // The value that it takes for the middle, in units of the picture.
+        // The value that it takes for the middle, in units of the image.
         let middle = -self.shift / self.factor;
         if self.is_batch_norm && !self.is_unknown && middle.abs() < 0.2 {
-            // A batch normalisation of pictures that were normalised before.
+            // A batch normalisation of images that were normalised before.
             return None;
         }
         let is_unit = self.factor.abs() > 0.1 && middle.abs() <= 2.0;
@@ -376,7 +372,7 @@ fn guess_by_producer(graph: &OnnxGraph) -> (Preparation, String) {
         _ => Preparation::Torch,
     };
     let reason = match producer {
-        "" => "(the usual one)".to_owned(),
+        "" => "(the most common)".to_owned(),
         name => format!("from the program that wrote it, {name}"),
     };
     (preparation, reason)

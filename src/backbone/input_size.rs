@@ -1,4 +1,4 @@
-//! Height and width of a network's input. Touches no file.
+//! Height and width of a network's input. No file access.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,7 +64,9 @@ impl FromStr for InputSize {
 
     fn from_str(text: &str) -> std::result::Result<InputSize, String> {
         let wrong = || {
-            format!("`{text}` is no size in pixels; give one number, or height x width as in 48x64")
+            format!(
+                "`{text}` is not a size in pixels; give one number, or height x width as in 48x64"
+            )
         };
         let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
         match text.split_once(['x', 'X', '×']) {
@@ -103,18 +105,18 @@ impl InputSize {
     }
 }
 
-/// Most pixels of the height and width of an input.
+/// Maximum height and width of an input, in pixels.
 pub(crate) const LARGEST_INPUT: u32 = 4096;
 
-/// The input size that the user or else the card asks for.
+/// The input size from the user, or else from the card.
 pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<InputSize> {
     let size = wanted.unwrap_or(card.input_size);
     if size.least() < card.min_size.max(1) || size.most() > LARGEST_INPUT {
         return Err(Error::Parameter {
-            name: "input-size",
+            name: "--input-size",
             value: size.to_string(),
             problem: format!(
-                "{} takes {} to {LARGEST_INPUT} pixels",
+                "{} accepts {} to {LARGEST_INPUT} pixels",
                 card.name,
                 card.min_size.max(1)
             ),
@@ -123,7 +125,7 @@ pub(crate) fn input_size(card: &ModelCard, wanted: Option<InputSize>) -> Result<
     Ok(size)
 }
 
-/// The shape of the input tensor for one picture of `size`.
+/// The shape of the input tensor for one image of `size`.
 pub(crate) fn input_shape(
     graph: &OnnxGraph,
     layout: Layout,
@@ -136,14 +138,14 @@ pub(crate) fn input_shape(
     };
     if channels.is_some_and(|c| c != 3) {
         return Err(graph.fail(format!(
-            "its input `{name}` has {} channels where the card's layout puts them; a colour picture has 3",
+            "its input `{name}` has {} channels in the card's layout; an RGB image has 3",
             channels.unwrap_or(0)
         )));
     }
     Ok(picture_shape(layout, size))
 }
 
-/// The shape of a tensor that is one picture of `size`, batch included.
+/// The shape of a tensor that is one image of `size`, batch included.
 pub(crate) fn picture_shape(layout: Layout, size: InputSize) -> [usize; 4] {
     let (height, width) = (size.height as usize, size.width as usize);
     match layout {

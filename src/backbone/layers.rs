@@ -1,5 +1,5 @@
-//! The nodes of a graph as the layers that a person thinks of: a convolution and its activation are one.
-//! Touches no file.
+//! Groups the nodes of a graph into layers: a convolution and its activation are one.
+//! No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ pub(super) struct Group {
     pub kind: String,
     /// The tensor that it makes.
     pub tensor: String,
-    /// Its nodes' places in [`OnnxGraph::nodes`]; none for the input.
+    /// Its nodes' places in [`OnnxGraph::nodes`]; `None` for the input.
     pub nodes: Vec<usize>,
 }
 
@@ -31,15 +31,15 @@ pub enum Detail {
 
 /// Lists the layers of `graph` in the order of execution, the input first.
 ///
-/// A node belongs to the layer whose result it reads, if nobody else reads that, and if it is
+/// A node belongs to the layer whose result it reads, if no other node reads that, and if it is
 /// - the activation of a convolution or a dense layer, or the bias of a matrix product;
-/// - of the same name: `conv/relu` behind `conv`, `pool` behind `pool/global`, as exporters name the
+/// - of the same name: `conv/relu` after `conv`, `pool` after `pool/global`, as exporters name the
 ///   nodes of one layer.
 ///
 /// The product of a tensor with its own sigmoid (swish) is one activation.
 ///
 /// # Errors
-/// [`Error::Model`] if the graph has not one picture input.
+/// [`Error::Model`] if the graph has not one image input.
 pub(super) fn group(graph: &OnnxGraph, detail: Detail) -> Result<Vec<Group>> {
     let nodes = graph.nodes();
     let copies = graph.weight_copies();
@@ -143,7 +143,7 @@ fn swish_gates(nodes: &[OnnxNode]) -> HashMap<usize, usize> {
     found
 }
 
-/// Constants and shape arithmetic, which are no layers.
+/// Constants and shape arithmetic, which are not layers.
 fn is_plumbing(node: &OnnxNode) -> bool {
     matches!(
         node.op_type.as_str(),
@@ -235,11 +235,11 @@ fn kind_of(node: &OnnxNode, constants: &HashMap<String, Vec<usize>>) -> String {
     kind.to_owned()
 }
 
-/// Finds the one of `names` that a user means by `wanted`: the whole name, a part that no other name has,
+/// Resolves `wanted` to one of `names`: the whole name, a part that no other name has,
 /// or `-3` for the third from the end. `flag` and `model` stand in the error message.
 ///
 /// # Errors
-/// [`Error::Parameter`] with the names that come close.
+/// [`Error::Parameter`], listing similar names.
 pub(super) fn pick(names: &[&str], wanted: &str, flag: &'static str, model: &str) -> Result<usize> {
     let wrong = |problem: String| {
         Err(Error::Parameter {
@@ -271,7 +271,7 @@ pub(super) fn pick(names: &[&str], wanted: &str, flag: &'static str, model: &str
         _ => {
             let close: Vec<&str> = matching.iter().take(6).map(|&i| names[i]).collect();
             wrong(format!(
-                "{} layers of {model} match ({}{}); give the whole name",
+                "{} layers of {model} match ({}{}); give the full name",
                 matching.len(),
                 close.join(", "),
                 if matching.len() > 6 { ", …" } else { "" }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_layer_is_picked_by_name_part_or_place_from_the_end() {
         let names = ["block1_conv", "block1_pool", "block2_conv", "block2"];
-        let pick = |wanted| pick(&names, wanted, "cut", "net");
+        let pick = |wanted| pick(&names, wanted, "--feature-layer", "net");
         let cases = [
             ("block2", 3),
             ("block1_pool", 1),

@@ -1,4 +1,4 @@
-//! What a network takes of the machine's memory, found before it is taken.
+//! Computes the memory that a network needs before it is allocated.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,8 +8,8 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::Conv;
 use tract_onnx::tract_core::ops::konst::Const;
 
-/// Most bytes of the tensors between operators that are there at the same time while `model` runs once, with what tract's
-/// convolutions put aside. Shapes that are not fixed count nothing.
+/// Peak bytes of the tensors between operators while `model` runs once, including the buffers of tract's convolutions.
+/// Shapes that are not fixed count as nothing.
 pub(super) fn tensor_bytes(model: &TypedModel) -> TractResult<u64> {
     let order = model.eval_order()?;
     let mut last_read: HashMap<OutletId, usize> = HashMap::new();
@@ -73,16 +73,16 @@ fn patch_bytes(model: &TypedModel, node: &TypedNode) -> TractResult<u64> {
     Ok(depth.saturating_mul(pixels).saturating_mul(size))
 }
 
-/// A clause that refuses what takes `bytes`, if this machine has less.
+/// A clause that refuses an allocation of `bytes`, if this machine has less.
 pub(super) fn refusal(bytes: u64) -> Option<String> {
     let free = free_bytes()?;
     (bytes > free).then(|| needs(bytes, free))
 }
 
-/// A clause that refuses what takes `bytes` where `free` are.
+/// A clause that refuses an allocation of `bytes` where `free` are.
 pub(super) fn needs(bytes: u64, free: u64) -> String {
     format!(
-        "it needs {} of memory a worker, {} are free; give a smaller --input-size or another model",
+        "it needs {} of memory per worker, and {} are free; use a smaller --input-size or another backbone",
         gigabytes(bytes),
         gigabytes(free)
     )
@@ -97,7 +97,7 @@ pub(crate) fn gigabytes(bytes: u64) -> String {
 }
 
 /// Memory that this process can still take: what the machine has free, or what a control group or a limit of its
-/// addresses leaves, in bytes. None where the system does not tell.
+/// addresses leaves, in bytes. `None` if the system does not report it.
 pub(crate) fn free_bytes() -> Option<u64> {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let machine = kilobytes(&text("/proc/meminfo"), "MemAvailable:");
@@ -113,12 +113,11 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// What the limits of the control groups leave in which `membership` says that this process is, as the folder `root` has
-/// them.
+/// Memory left by the limits of this process's control groups, listed in `membership`, in the folder `root`.
 fn group_bytes(membership: &str, root: &Path) -> Option<u64> {
     let number =
         |path: PathBuf| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
-    // Pages of files that nobody has used for a while are given up when memory is wanted.
+    // File pages not used for a while are reclaimed when memory is needed.
     let given_up = |folder: &Path, name: &str| -> u64 {
         let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let line = statistics.lines().find_map(|line| line.strip_prefix(name));

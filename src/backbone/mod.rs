@@ -1,8 +1,8 @@
-//! Pretrained convolutional networks: model cards, layers, cutting at a layer, running. The only room
-//! that knows tract and the ONNX format.
+//! Pretrained networks: model cards, layers, cutting at the feature layer, inference. The only module that uses tract and
+//! the ONNX format.
 //!
 //! ```text
-//! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one a worker
+//! name or path ─► zoo::find ─► card + OnnxGraph ─► cut::cut_at ─► Network (tract) ─► Session, one per worker
 //! ```
 
 mod attributes;
@@ -67,13 +67,13 @@ pub(crate) use zoo::{MAX_CARD_BYTES, MAX_ONNX_BYTES};
 use self::cut::Layouts;
 use self::doubts::Doubt;
 use crate::error::{Error, Result};
-use crate::pixels::{Augment, Layout, Picture, Preprocess, Preprocessor, Rendering};
+use crate::pixels::{Augment, DecodeOptions, Layout, Picture, Preprocess, Preprocessor};
 
-/// Which base, and where it is cut.
+/// The backbone and its feature layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneParams {
-    /// Name of a base, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file.
     #[serde(default = "default_model")]
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
@@ -103,25 +103,25 @@ impl Default for BackboneParams {
     }
 }
 
-/// All that decides what features a picture gets: two stores with the same identity can be compared.
+/// Everything that determines the features of an image: two stores with the same identity are comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackboneId {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// SHA-256 of its ONNX file.
     pub sha256: String,
     /// The tensors at which it is cut.
     pub cut: Cuts,
-    /// How its maps are pooled.
+    /// Its pooling.
     pub pool: Pool,
     /// Height and width of its input in pixels.
     pub input_size: InputSize,
-    /// From a picture to its input tensor.
+    /// Preprocessing.
     pub preprocess: Preprocess,
 }
 
-/// What a base gives at one of its cuts.
+/// The output of a backbone at one of its cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutFeatures {
     /// The tensor.
@@ -142,7 +142,7 @@ impl CutFeatures {
     }
 }
 
-/// A headless base: a picture goes in, its features come out. Frozen: nothing changes its weights.
+/// A backbone, cut at its feature layer: an image goes in, its features come out. Its weights are frozen.
 pub struct Backbone {
     id: BackboneId,
     source: String,
@@ -157,7 +157,7 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Finds the base, cuts it, and makes it ready to run.
+    /// Finds the backbone, cuts it, and makes it ready to run.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
@@ -165,7 +165,7 @@ impl Backbone {
         Backbone::from_found(find(&params.model)?, params)
     }
 
-    /// As [`open`](Self::open), with a base that was found already.
+    /// Like [`open`](Self::open), with a backbone that was found already.
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Parameter`], with what to do.
@@ -179,8 +179,7 @@ impl Backbone {
             && stated != size
         {
             warnings.push(format!(
-                "{} states pictures of {} pixels, its card of {}, which are taken; change `input-size` in the card, or \
-                 give --input-size",
+                "{} has an input of {} pixels, its card says {}; using the card; correct `input-size` in the card, or give --input-size",
                 found.graph.name(),
                 stated.sides(),
                 size.sides()
@@ -239,7 +238,7 @@ impl Backbone {
         let network = Network::load(&graph, input_shape).map_err(explained)?;
         if !is_free {
             warnings.push(format!(
-                "{} takes one picture at a time, as its graph is written; so will models that are saved on it",
+                "the graph of {} has a batch size of 1; so will models saved from it",
                 graph.name()
             ));
         }
@@ -264,7 +263,7 @@ impl Backbone {
         })
     }
 
-    /// What decides this base's features.
+    /// Identity of this backbone's features.
     pub fn id(&self) -> &BackboneId {
         &self.id
     }
@@ -287,33 +286,33 @@ impl Backbone {
         )
     }
 
-    /// What it gives at each cut, in the order of the cuts.
+    /// Its output at each cut, in the order of the cuts.
     pub fn parts(&self) -> &[CutFeatures] {
         &self.parts
     }
 
-    /// Shape of one picture's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps. Several cuts
+    /// Shape of one image's features, row-major: `[D]`, or `[H, W, C]` for unpooled maps. Several cuts
     /// give one vector, side by side in their order.
     pub fn feature_shape(&self) -> &[usize] {
         &self.feature_shape
     }
 
-    /// Number of values in one picture's features.
+    /// Number of values in one image's features.
     pub fn feature_len(&self) -> usize {
         self.feature_shape.iter().product()
     }
 
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The tensor that holds the logits of the classifier, which is left out; none if the base has no classifier.
+    /// The tensor with the logits of the classifier, which is dropped; `None` if the backbone has no classifier.
     pub fn logits(&self) -> Option<&str> {
         self.logits.as_deref()
     }
 
-    /// Sentences for the user on what files beside the base say.
+    /// Messages about files beside the backbone.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -328,7 +327,7 @@ impl Backbone {
         self.network.input_shape()
     }
 
-    /// Bytes of buffers that one worker keeps between pictures.
+    /// Bytes of buffers that one worker keeps between images.
     pub fn session_bytes(&self) -> usize {
         self.network.session_bytes()
     }
@@ -343,7 +342,7 @@ impl Backbone {
         Layouts::of(&self.graph, self.id.preprocess.layout).at(tensor)
     }
 
-    /// As [`session`](Self::session), of the same layers with floats in the place of integers; none if it has no
+    /// Like [`session`](Self::session), of the same layers with floats instead of integers; `None` if it has no
     /// integers.
     ///
     /// # Errors
@@ -352,7 +351,7 @@ impl Backbone {
         PictureSession::in_floats(&self.graph, self.input_shape(), &self.id.preprocess)
     }
 
-    /// Makes what one worker needs to turn pictures into features.
+    /// Makes the state that one worker needs to compute features.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
@@ -373,7 +372,7 @@ fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result
     cuts.as_slice().iter().map(shape_of).collect()
 }
 
-/// Puts `pool` behind each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
+/// Appends `pool` to each of `cuts`, whose shapes without the batch are `shapes`; returns the results with theirs.
 fn pooled_features(
     graph: &mut OnnxGraph,
     cuts: &Cuts,
@@ -387,7 +386,7 @@ fn pooled_features(
         .collect()
 }
 
-/// Adds to an error of the engine that the size of the pictures was a guess.
+/// Adds to an error of the engine that the size of the images was a guess.
 fn with_size_advice(error: Error, size: InputSize) -> Error {
     match error {
         Error::Engine {
@@ -400,8 +399,7 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
             Error::Engine {
                 model,
                 problem: format!(
-                    "the file does not say how large its pictures are, and with the usual {} pixels {problem}; give \
-                     the size that it was made for with --input-size",
+                    "the file does not say its input size, and with the default of {} pixels {problem}; give the right size with --input-size",
                     size.sides()
                 ),
                 detail,
@@ -411,14 +409,14 @@ fn with_size_advice(error: Error, size: InputSize) -> Error {
     }
 }
 
-/// One worker's way from a picture to the values of the first output of a network, or of several.
+/// One worker's state for computing the first output of one or several networks for an image.
 pub struct PictureSession {
     preprocessor: Preprocessor,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
     sessions: Vec<Session>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
-    /// What several networks gave, one after another.
+    /// Outputs of several networks, one after another.
     values: Vec<f32>,
     /// Bytes that a run takes at most.
     run_bytes: u64,
@@ -429,7 +427,7 @@ impl PictureSession {
         PictureSession::side_by_side(&[network], network.input_shape(), preprocess)
     }
 
-    /// A session of `graph` with floats in the place of integers; none if it has no integers.
+    /// A session of `graph` with floats instead of integers; `None` if it has no integers.
     pub(crate) fn in_floats(
         graph: &OnnxGraph,
         input_shape: [usize; 4],
@@ -456,7 +454,7 @@ impl PictureSession {
         };
         Ok(PictureSession {
             preprocessor: Preprocessor::new(preprocess, width as u32, height as u32),
-            rendering: preprocess.rendering(width as u32, height as u32),
+            decode_options: preprocess.decode_options(width as u32, height as u32),
             sessions: networks
                 .iter()
                 .map(|n| n.session())
@@ -476,7 +474,7 @@ impl PictureSession {
         self.run_bytes
     }
 
-    /// Starts to measure how long each layer takes.
+    /// Starts to measure the time of each layer.
     pub fn start_profile(&mut self) {
         self.sessions.iter_mut().for_each(Session::start_profile);
     }
@@ -498,15 +496,15 @@ impl PictureSession {
         self.preprocessor.tensor(picture, &mut self.input)
     }
 
-    /// The pixels that the network sees, before they become numbers.
+    /// The resized pixels, before normalisation.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's pixels do not fit its size.
+    /// [`Error::Mismatch`] if the image's pixels do not fit its size.
     pub fn resized(&mut self, picture: &Picture) -> Result<Picture> {
         self.preprocessor.resize(picture)
     }
 
-    /// As [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
+    /// Like [`prepare`](Self::prepare), for the view of `picture` that belongs to `seed`.
     ///
     /// # Errors
     /// [`Error::Image`] if it cannot be resized.
@@ -515,9 +513,9 @@ impl PictureSession {
         self.prepare(&augment.view(&resized, seed))
     }
 
-    /// How pictures are to be decoded for [`prepare`](Self::prepare).
-    pub fn rendering(&self) -> Rendering {
-        self.rendering
+    /// How images are to be decoded for [`prepare`](Self::prepare).
+    pub fn decode_options(&self) -> DecodeOptions {
+        self.decode_options
     }
 
     /// Takes `tensor` as the input, as [`prepare`](Self::prepare) would have made it.
@@ -567,7 +565,7 @@ impl PictureSession {
     /// [`prepare`](Self::prepare) and [`infer`](Self::infer).
     ///
     /// # Errors
-    /// As those two.
+    /// Those of both.
     pub fn run(&mut self, picture: &Picture) -> Result<&[f32]> {
         self.prepare(picture)?;
         self.infer()

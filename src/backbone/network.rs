@@ -1,4 +1,4 @@
-//! Running a graph: tract's plan, shared by all workers, and one session a worker.
+//! Runs a graph: tract's plan, shared by all workers, and one session per worker.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use super::onnx::OnnxGraph;
 use super::quantize::unrounded;
 use crate::error::{Error, Result};
 
-/// A graph made ready to run on one picture at a time; its weights are shared by all sessions.
+/// A graph prepared to run on one image at a time; its weights are shared by all sessions.
 pub struct Network {
     plan: Arc<TypedRunnableModel>,
     name: String,
@@ -88,7 +88,7 @@ impl Network {
         &self.output_shapes
     }
 
-    /// Bytes of buffers that a session keeps between pictures.
+    /// Bytes of buffers that a session keeps between images.
     pub fn session_bytes(&self) -> usize {
         cnn_engine::workspace_bytes(self.plan.model())
     }
@@ -105,7 +105,7 @@ impl Network {
     pub fn session(&self) -> Result<Session> {
         let state = self.plan.spawn().map_err(|e| Error::Engine {
             model: self.name.clone(),
-            problem: "no memory or thread could be had to run it; close other programs, or give fewer --workers"
+            problem: "not enough memory or threads to run it; close other programs, or use fewer --workers"
                 .to_owned(),
             detail: format!("{e:#}"),
         })?;
@@ -117,11 +117,11 @@ impl Network {
     }
 }
 
-/// What `graph` gives for several pictures at once, row-major, as a plain runtime computes it: without the engine, and in
+/// The output of `graph` for several images at once, row-major, as a plain runtime computes it: without the engine, and in
 /// floats where integers would be rounded. `input` is of the shape `input_shape`, batch included.
 ///
 /// # Errors
-/// [`Error::Engine`] if it cannot be run on so many.
+/// [`Error::Engine`] if it cannot run on that many.
 pub(crate) fn run_batch(
     graph: &OnnxGraph,
     input_shape: [usize; 4],
@@ -150,7 +150,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Runs one picture; `input` is f32 in the network's layout, row-major. Appends each output's values,
+    /// Runs one image; `input` is f32 in the network's layout, row-major. Appends each output's values,
     /// row-major, to `outputs`, which is emptied first.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Session {
         Err(Error::Engine {
             model: self.name.clone(),
             problem: format!(
-                "{place} failed while a picture was run; export the model again, or give a --cut before it"
+                "{place} failed on an image; export the model again, or choose a --feature-layer before it"
             ),
             detail,
         })
@@ -196,7 +196,7 @@ impl Session {
 }
 
 impl Session {
-    /// Starts to measure how long each layer takes.
+    /// Starts to measure the time of each layer.
     pub fn start_profile(&mut self) {
         cnn_engine::start_profile(&mut self.state);
     }
@@ -225,14 +225,16 @@ pub(super) fn guarded<T>(graph: &OnnxGraph, call: impl FnOnce() -> TractResult<T
     };
     let advice = match graph.operator_set() {
         version if version > NEWEST_KNOWN => format!(
-            "export the model with opset {NEWEST_KNOWN} or below (it is written in {version}), or give a --cut before \
-             it"
+            "export the model with opset {NEWEST_KNOWN} or below (this one has {version}), or choose a --feature-layer before it"
         ),
-        _ => "give a --cut before it, another --input-size, or export the model again".to_owned(),
+        _ => {
+            "choose a --feature-layer before it or another --input-size, or export the model again"
+                .to_owned()
+        }
     };
     Err(Error::Engine {
         model: graph.name().to_owned(),
-        problem: format!("{place} cannot be run in this form; {advice}"),
+        problem: format!("{place} is not supported in this form; {advice}"),
         detail,
     })
 }
@@ -281,7 +283,7 @@ fn quoted_node(message: &str) -> Option<&str> {
     })
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -323,16 +325,15 @@ pub(super) fn shape_problem(graph: &OnnxGraph, input_shape: [usize; 4], tensor: 
     strict.err().unwrap_or_else(|| {
         let [_, a, b, c] = input_shape;
         graph.fail(format!(
-            "the shape of `{tensor}` for an input of {a}x{b}x{c} depends on the picture, so that it cannot be features; \
-             give another --cut"
+            "the shape of `{tensor}` for an input of {a}x{b}x{c} depends on the image, so it cannot be used as features; choose another --feature-layer"
         ))
     })
 }
 
-/// What is known of the tensors of a graph once its input has a shape.
+/// Known facts about the tensors of a graph for a given input shape.
 #[derive(Default)]
 pub(super) struct KnownTensors {
-    /// The values of truth values and integers that depend on no picture.
+    /// The values of truth values and integers that depend on no image.
     pub numbers: HashMap<String, i64>,
     /// Shapes, batch included.
     pub shapes: HashMap<String, Vec<usize>>,
@@ -374,7 +375,7 @@ fn require_sizes(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
     }
 }
 
-/// Most values of one tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
+/// Maximum number of values of one tensor: 1 GiB of float32, some hundred times the largest tensor of any backbone.
 const MOST_VALUES: usize = 1 << 28;
 
 fn is_too_large(shape: &[usize]) -> bool {

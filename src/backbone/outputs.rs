@@ -1,8 +1,8 @@
-//! Which of several outputs of a graph to use. Touches no file.
+//! Chooses one of several outputs of a graph. No file access.
 
 use super::onnx::DeclaredOutput;
 
-/// Names of outputs that are one vector of features a picture, the best first, as Hugging Face, timm and
+/// Names of outputs that are one vector of features per image, the best first, as Hugging Face, timm and
 /// sentence-transformers write them.
 const FEATURES: [&str; 14] = [
     "pooler_output",
@@ -40,7 +40,7 @@ pub(super) fn is_called_features(name: &str) -> bool {
     rank_of(name).is_some()
 }
 
-/// Whether an output has one vector a picture, as far as is known.
+/// Whether an output has one vector per image, as far as is known.
 fn is_vector(output: &DeclaredOutput) -> bool {
     match output.dims.as_deref() {
         Some([_, _] | [_, _, Some(1), Some(1)]) => true,
@@ -49,7 +49,7 @@ fn is_vector(output: &DeclaredOutput) -> bool {
     }
 }
 
-/// The place of the output to use; none if there is none. `has_classifier` tells for each whether a classifier makes
+/// The place of the output to use; `None` if there is none. `has_classifier` tells for each whether a classifier makes
 /// it, `places` where it is computed.
 pub(super) fn choose(
     outputs: &[DeclaredOutput],
@@ -65,7 +65,7 @@ pub(super) fn choose(
         .map(|(_, i)| i)
         .or_else(|| vectors().find(|&i| has_classifier[i]))
         .or_else(|| vectors().next())
-        // Labels that are integers: behind them is a classifier all the same.
+        // Labels that are integers: after them is a classifier all the same.
         .or_else(|| (0..outputs.len()).find(|&i| has_classifier[i]))
         .or_else(|| all().find(tokens))
         .or_else(|| all().max_by_key(|&i| places[i]))

@@ -1,4 +1,4 @@
-//! A saved model as a base: what its record says of the base in it. Touches no file.
+//! Uses a saved model as a backbone, from its record. No file access.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::error::Result;
 /// Key of the metadata in which a saved model has its record, as JSON.
 pub(crate) const RECORD_KEY: &str = "tl.record";
 
-/// The base in the saved model `path`, whose file has the SHA-256 `sha256`; none if `graph` is no saved model.
+/// The backbone in the saved model `path`, whose file has the SHA-256 `sha256`; `None` if `graph` is not a saved model.
 ///
-/// It is the base that the model was trained on, by its name and SHA-256, unless its weights were changed
+/// It is the backbone that the model was trained on, by its name and SHA-256, unless its weights were changed
 /// since, by fine-tuning or quantising.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The layers of a graph as Keras lists them: name, type, output shape, parameters, cost. Touches no file.
+//! The layers of a graph as Keras lists them: name, type, output shape, parameters, cost. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::onnx::{OnnxGraph, OnnxNode};
 use crate::error::Result;
 use crate::pixels::Layout;
 
-/// One row of a summary: a layer as a person thinks of it, or a node.
+/// One row of a summary: a layer, or a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// Its name.
@@ -20,16 +20,16 @@ pub struct Layer {
     pub kind: String,
     /// The tensor that it makes.
     pub tensor: String,
-    /// Output shape without the batch axis, channels last; none if it depends on the input's values.
+    /// Output shape without the batch axis, channels last; `None` if it depends on the input's values.
     pub output_shape: Option<Vec<usize>>,
-    /// Parameters that training would change.
+    /// Trainable parameters.
     pub trainable: u64,
-    /// Parameters that training would not change: the moving mean and variance of a BatchNorm.
+    /// Non-trainable parameters: the moving mean and variance of a BatchNorm.
     pub non_trainable: u64,
-    /// Multiplications of an input with a weight, each with its addition, for one picture: those of
+    /// Multiplications of an input with a weight, each with its addition, for one image: those of
     /// convolutions and dense layers.
     pub macs: u64,
-    /// Size of the output for one picture, as float32.
+    /// Size of the output for one image, as float32.
     pub activation_bytes: u64,
 }
 
@@ -39,7 +39,7 @@ impl Layer {
         self.trainable + self.non_trainable
     }
 
-    /// Makes all its parameters such as training would not change.
+    /// Marks all its parameters as not trainable.
     pub fn freeze(&mut self) {
         self.non_trainable += std::mem::take(&mut self.trainable);
     }
@@ -57,7 +57,7 @@ pub struct Summary {
 impl Summary {
     /// Lists the layers of `graph` for an input of shape `input_shape`, batch included.
     ///
-    /// An activation directly behind a convolution or a dense layer, and the bias addition behind a matrix
+    /// An activation directly after a convolution or a dense layer, and the bias addition after a matrix
     /// product, belong to that layer's row, as in Keras. Weights that several layers read count once.
     ///
     /// # Errors
@@ -114,13 +114,13 @@ impl Summary {
     }
 
     /// Freezes the layers before `layer` (a name, a unique part of one, or `-3` for the third from the end);
-    /// that layer and those behind it are trained.
+    /// that layer and those after it are trained.
     ///
     /// # Errors
     /// [`crate::Error::Parameter`] if there is no such layer.
     pub fn unfreeze_from(&mut self, layer: &str) -> Result<()> {
         let names: Vec<&str> = self.layers.iter().map(|l| l.name.as_str()).collect();
-        let first = pick(&names, layer, "unfreeze-from", &self.model)?;
+        let first = pick(&names, layer, "--unfreeze-from", &self.model)?;
         self.layers[..first].iter_mut().for_each(Layer::freeze);
         Ok(())
     }
@@ -130,22 +130,22 @@ impl Summary {
         self.layers.iter().map(Layer::parameters).sum()
     }
 
-    /// Parameters that training would change.
+    /// Trainable parameters.
     pub fn trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.trainable).sum()
     }
 
-    /// Parameters that training would not change.
+    /// Non-trainable parameters.
     pub fn non_trainable(&self) -> u64 {
         self.layers.iter().map(|l| l.non_trainable).sum()
     }
 
-    /// Multiply-adds for one picture.
+    /// Multiply-adds for one image.
     pub fn macs(&self) -> u64 {
         self.layers.iter().map(|l| l.macs).sum()
     }
 
-    /// Size of all outputs for one picture, as float32.
+    /// Size of all outputs for one image, as float32.
     pub fn activation_bytes(&self) -> u64 {
         self.layers.iter().map(|l| l.activation_bytes).sum()
     }
@@ -182,7 +182,7 @@ impl Counter {
             let Some(dims) = self.constants.get(input) else {
                 continue;
             };
-            // Numbers in formulas, such as the 3 of a hard swish, are no parameters.
+            // Numbers in formulas, such as the 3 of a hard swish, are not parameters.
             let is_number = dims.is_empty() || is_elementwise && !self.weights.contains(input);
             if is_number || !self.counted.insert(input.clone()) {
                 continue;

@@ -1,4 +1,4 @@
-//! Tokens, as transformers have them in the place of feature maps. Touches no file.
+//! Tokens, the transformer counterpart of feature maps. No file access.
 
 use std::collections::HashSet;
 
@@ -25,10 +25,10 @@ pub(super) fn default_pool(graph: &OnnxGraph, tensors: &[(&str, &[usize])]) -> P
     pool
 }
 
-/// Height and width of the pictures that a graph takes whose tokens have learnt positions, in pixels: so many patches
-/// as there are positions, less those of class tokens and registers. None if it has none.
+/// Height and width of the images that a graph takes whose tokens have learnt positions, in pixels: so many patches
+/// as there are positions, less those of class tokens and registers. `None` if it has none.
 pub(super) fn picture_side(graph: &OnnxGraph) -> Option<u32> {
-    /// Numbers of tokens that are no patch: the class token, none, one for distillation, four registers.
+    /// Numbers of tokens that are not patches: the class token, none, one for distillation, four registers.
     const BESIDE: [usize; 4] = [1, 0, 2, 5];
     let nodes = graph.nodes();
     let shapes = graph.weight_shapes();
@@ -54,7 +54,7 @@ pub(super) fn picture_side(graph: &OnnxGraph) -> Option<u32> {
 }
 
 /// Whether the first of the tokens `tensor` is one that was learnt: a constant that the graph puts in front of what it
-/// makes of the picture, and that only layers of a transformer lie behind.
+/// makes of the image, and that is followed only by transformer layers.
 fn has_class_token(graph: &OnnxGraph, flow: &Flow, tensor: &str) -> bool {
     let mut seen = HashSet::new();
     let mut todo = vec![tensor];

@@ -1,13 +1,13 @@
-//! The end of a base as a network that can be trained: from the tensor at which it is cut to the features.
+//! The end of a backbone, from the cut to the features, as a trainable network.
 //!
 //! ```text
 //! image ─► frozen prefix ─► cut ─► (frozen layers of the same block) ─► first trained layer ─► … ─► features
-//!          run once a picture,     run again at each step
+//!          run once per image,     run again in each step
 //!          its maps are stored
 //! ```
 //!
-//! The cut is the last tensor before the first trained layer through which everything passes: where a base
-//! has branches, that is before the block.
+//! The cut is the last tensor before the first trained layer through which everything passes: if the backbone
+//! has branches there, that is before the block.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use super::operators::{Compiler, is_supported};
 use crate::error::{Error, Result};
 use crate::nn::ConvNet;
 
-/// One weight tensor of the end of a base.
+/// One weight tensor of the end of a backbone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TailWeight {
     /// Its name in the graph.
@@ -30,12 +30,12 @@ pub struct TailWeight {
     pub decays: bool,
 }
 
-/// The end of a base, ready to be trained.
+/// The end of a backbone, ready to be trained.
 #[derive(Clone, Debug)]
 pub struct TrainableTail {
-    /// The tensor that the frozen prefix gives and the network takes.
+    /// The output of the frozen layers, and input of the network.
     pub cut: String,
-    /// Name of the first layer that is trained.
+    /// Name of the first trained layer.
     pub first_layer: String,
     /// From the maps at the cut to the features.
     pub net: ConvNet,
@@ -44,16 +44,16 @@ pub struct TrainableTail {
 }
 
 impl TrainableTail {
-    /// The end of `backbone` from the layer `from` on.
+    /// The end of `backbone`, starting with the layer `from`.
     ///
     /// `from` is the name of a layer, the beginning of the names of a block (its first layer is meant), a part
     /// of one name, a number of layers to train counted from the end, or a share of their parameters such as
     /// `25%`: as many whole layers from the end as stay within it. With `train_batchnorm` the scale and shift
-    /// of batch normalisations are trained, too; their statistics never are.
+    /// of batch normalisations are also trained; their statistics never are.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer, if nothing would stay frozen before it, or if an
-    /// operator behind it cannot be trained through: then the deepest layer that can is named.
+    /// operator after it cannot be trained through: the error names the earliest layer that can.
     pub fn of(backbone: &Backbone, from: &str, train_batchnorm: bool) -> Result<TrainableTail> {
         let (graph, output) = backbone.graph();
         let graph = &*graph.with_filled();
@@ -74,11 +74,11 @@ impl TrainableTail {
                 .find(|&&i| i > first && cut_before(&nodes, &constants, i).is_some());
             return Err(wrong(match next {
                 Some(&i) => format!(
-                    "nothing of {} would stay frozen; the first layer that can be trained is {}",
+                    "no layer of {} would stay frozen; the first layer that can be trained is {}",
                     graph.name(),
                     nodes[i].name
                 ),
-                None => format!("nothing of {} would stay frozen", graph.name()),
+                None => format!("no layer of {} would stay frozen", graph.name()),
             }));
         };
         let cannot_train_at = |at: usize| {
@@ -107,7 +107,7 @@ impl TrainableTail {
         let (net, weights) = compiler.finish(output)?;
         if !weights.iter().any(|w| w.trained) {
             return Err(wrong(
-                "there is no weight to train from this layer on".into(),
+                "there are no weights to train from this layer on".into(),
             ));
         }
         Ok(TrainableTail {
@@ -118,7 +118,7 @@ impl TrainableTail {
         })
     }
 
-    /// Number of parameters that training changes.
+    /// Number of trainable parameters.
     pub fn trained_parameters(&self) -> u64 {
         let trained = self.weights.iter().filter(|w| w.trained);
         trained.map(|w| w.values.len() as u64).sum()
@@ -127,16 +127,16 @@ impl TrainableTail {
 
 fn cannot_train(node: &OnnxNode, deepest: Option<&OnnxNode>) -> String {
     let advice = match deepest {
-        Some(layer) => format!("; the deepest layer to train from is {}", layer.name),
+        Some(layer) => format!("; the earliest layer to train from is {}", layer.name),
         None => String::new(),
     };
     format!(
-        "training cannot pass through {}, an operator {}{advice}",
+        "cannot backpropagate through {}, an operator {}{advice}",
         node.name, node.op_type
     )
 }
 
-/// Tensors that do not depend on the picture.
+/// Tensors that do not depend on the image.
 fn constants(graph: &OnnxGraph, nodes: &[OnnxNode]) -> HashSet<String> {
     let mut constants: HashSet<String> = graph.weight_shapes().into_keys().collect();
     for node in nodes.iter().filter(|n| n.op_type == "Constant") {
@@ -159,7 +159,7 @@ fn has_weights(node: &OnnxNode, graph: &OnnxGraph, train_batchnorm: bool) -> boo
             .is_some_and(|name| graph.weight_values(name).is_some())
 }
 
-/// The node that a user means; else what is wrong.
+/// The node that a user means, or the problem.
 fn find_layer(
     nodes: &[OnnxNode],
     layers: &[usize],
@@ -170,7 +170,7 @@ fn find_layer(
         return match layers.len().checked_sub(count) {
             Some(i) if count > 0 => Ok(layers[i]),
             _ => Err(format!(
-                "{} has {} layers with weights; give 1 or more of them",
+                "{} has {} layers with weights; unfreeze at least 1 of them",
                 graph.name(),
                 layers.len()
             )),
@@ -197,7 +197,7 @@ fn find_layer(
             graph.name()
         )),
         [a, b, ..] => Err(format!(
-            "several layers of {} match ({}, {}, …); give the whole name",
+            "several layers of {} match ({}, {}, …); give the full name",
             graph.name(),
             nodes[a].name,
             nodes[b].name
@@ -238,7 +238,7 @@ fn within_share(
 }
 
 /// The last place before or at node `first` where all that follows depends on one tensor: the node there
-/// and the tensor. None if that tensor would be the picture itself.
+/// and the tensor. None if that tensor would be the image itself.
 fn cut_before(
     nodes: &[OnnxNode],
     constants: &HashSet<String>,

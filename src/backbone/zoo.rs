@@ -1,4 +1,4 @@
-//! Finding a base by name or path: the one inside the program, and folders of cards.
+//! Finds a backbone by name or path: the built-in one, and those in folders of cards.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,12 +17,12 @@ use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
 use super::{BackboneParams, input_shape};
 use crate::disk::{parent, read, read_text};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 
-/// The base that is used where the user names none.
+/// The default backbone.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
-/// Cards of the bases that this program knows by name, the default first; their one home is `models/`.
+/// Cards of the named backbones, the default first; they are kept in `models/`.
 const CARDS: [&str; 13] = [
     include_str!("../../models/efficientnet-lite0.toml"),
     include_str!("../../models/efficientnet-lite4.toml"),
@@ -42,19 +42,19 @@ const CARDS: [&str; 13] = [
 #[cfg(feature = "embedded-model")]
 const EMBEDDED: &[u8] = include_bytes!("../../models/efficientnet-lite0.onnx");
 
-/// The 1,000 ImageNet class names, in the order of the logits, one a line.
+/// The 1,000 ImageNet class names, in the order of the logits, one per line.
 const IMAGENET_LABELS: &str = include_str!("../../models/imagenet-1k-labels.txt");
 
-/// Most bytes of an ONNX file: what protobuf allows for a message.
+/// Maximum bytes of an ONNX file: what protobuf allows for a message.
 pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 31;
 
-/// Most bytes of a card.
+/// Maximum bytes of a card.
 pub(crate) const MAX_CARD_BYTES: u64 = 1 << 20;
 
 /// The name under which cards refer to [`imagenet_labels`].
 const IMAGENET_1K: &str = "imagenet-1k";
 
-/// A base as it was found: its card, its graph, and what had to be guessed.
+/// A found backbone: its card, its graph, and what had to be guessed.
 pub struct FoundModel {
     /// Its card; guessed from the graph where there is none.
     pub card: ModelCard,
@@ -64,19 +64,19 @@ pub struct FoundModel {
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
     pub sha256: String,
-    /// Whether neither a card nor the file says which size its pictures have.
+    /// Whether neither a card nor the file states its input size.
     pub size_is_guess: bool,
-    /// Whether the card was written for it, not guessed.
+    /// Whether the card exists, rather than being guessed.
     pub has_card: bool,
-    /// Sentences for the user on what files beside it say.
+    /// Messages about files beside it.
     pub notes: Vec<String>,
-    /// Sentences for the user on what was guessed.
+    /// Messages about what was guessed.
     pub warnings: Vec<String>,
 }
 
 impl FoundModel {
     /// How the tensors `cuts`, with the shapes `shapes` without the batch, are pooled: as the user says, or the card,
-    /// or the graph behind the default cut; else by what they are.
+    /// or the graph after the default cut; else by what they are.
     pub(crate) fn pool(
         &self,
         params: &BackboneParams,
@@ -96,7 +96,7 @@ impl FoundModel {
     }
 }
 
-/// Where the weights of a base are.
+/// Where the weights of a backbone are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weights {
     /// Inside this program.
@@ -107,7 +107,7 @@ pub enum Weights {
     Missing,
 }
 
-/// A base that can be named: its card and where its weights are.
+/// A named backbone: its card and where its weights are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownModel {
     /// Its card.
@@ -121,19 +121,19 @@ pub fn imagenet_labels() -> Vec<String> {
     IMAGENET_LABELS.lines().map(str::to_owned).collect()
 }
 
-/// The label list that a card names; none if the program has no such list.
+/// The label list that a card names; `None` if the program has no such list.
 pub fn label_list(name: &str) -> Option<Vec<String>> {
     (name == IMAGENET_1K).then(imagenet_labels)
 }
 
-/// Lists the bases that can be named, the default first, the others by name. A card in a folder that
-/// cannot be read is left out, and a sentence on it goes to `warnings`.
+/// Lists the named backbones, the default first, the others by name. A card in a folder that
+/// cannot be read is left out, and `warnings` says so.
 pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
     let mut cards: BTreeMap<String, ModelCard> = own_cards()
         .into_iter()
         .map(|card| (card.name.clone(), card))
         .collect();
-    // From the last folder to the first: the first has the last word.
+    // From the last folder to the first, so that the first takes precedence.
     for folder in model_folders().iter().rev() {
         let Ok(entries) = fs::read_dir(folder) else {
             continue;
@@ -154,10 +154,10 @@ pub fn known_models(warnings: &mut Vec<String>) -> Vec<KnownModel> {
     models
 }
 
-/// Finds the card of the base `name` and where its weights are.
+/// Finds the card of the backbone `name` and where its weights are.
 ///
 /// # Errors
-/// [`Error::Model`] if no base has this name, or its card cannot be used.
+/// [`Error::Model`] if no backbone has this name, or its card cannot be used.
 pub fn known_model(name: &str) -> Result<KnownModel> {
     // Only plain names are looked up in folders.
     if is_plain_name(name) && name != DEFAULT_MODEL {
@@ -176,7 +176,7 @@ pub fn known_model(name: &str) -> Result<KnownModel> {
     Err(Error::Model {
         model: name.to_owned(),
         problem: format!(
-            "no base of this name is known; use one of {}, or the path of an ONNX file",
+            "unknown backbone; use one of {}, or the path of an ONNX file",
             known.join(", ")
         ),
     })
@@ -213,11 +213,11 @@ fn with_weights(card: ModelCard) -> KnownModel {
     }
 }
 
-/// Finds a base by the name of its card or by the path of its ONNX file.
+/// Finds a backbone by the name of its card or by the path of its ONNX file.
 ///
 /// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model is its
 /// own card. Without either, what other programs put beside it (`preprocessor_config.json`, `config.json` of timm) says
-/// how pictures are prepared, else that is guessed, and `warnings` says so.
+/// how images are prepared, else that is guessed, and `warnings` says so.
 ///
 /// # Errors
 /// [`Error::NotFound`] or [`Error::Model`], with what to do.
@@ -234,11 +234,11 @@ pub fn is_path(model: &str) -> bool {
 }
 
 /// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
-/// guess for pictures that are prepared in a given way. Also returns the file's bytes, with the weights that it
+/// guess for images that are prepared in a given way. Also returns the file's bytes, with the weights that it
 /// keeps in other files of its folder put into it.
 ///
 /// # Errors
-/// As [`find`].
+/// Like [`find`].
 pub fn find_file(
     path: &Path,
     card: Option<ModelCard>,
@@ -246,7 +246,7 @@ pub fn find_file(
 ) -> Result<(FoundModel, Vec<u8>)> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model",
+            what: PathRole::Model,
             path: path.to_owned(),
         });
     }
@@ -284,7 +284,7 @@ pub fn find_file(
     Ok((found, bytes))
 }
 
-/// Folders in which bases are looked for, in this order: `$TL_MODELS`, `models` beside the program or up
+/// Folders that are searched for backbones, in this order: `$TL_MODELS`, `models` beside the program or up
 /// to three folders above it, `models` in the working folder, and the user's data folder.
 fn model_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
@@ -310,7 +310,7 @@ fn data_folder() -> Option<PathBuf> {
     data.map(|dir| dir.join("tl/models"))
 }
 
-/// The folder into which new bases are put: `$TL_MODELS`, else the user's data folder.
+/// The folder for new backbones: `$TL_MODELS`, else the user's data folder.
 pub fn models_home() -> PathBuf {
     std::env::var_os("TL_MODELS")
         .map(PathBuf::from)
@@ -340,7 +340,7 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
         return Err(Error::Model {
             model: name,
             problem: format!(
-                "the file is not the one that its card describes (SHA-256 {sha256}, expected {}); get it again",
+                "the file does not match its card (SHA-256 {sha256}, expected {}); download it again",
                 card.sha256
             ),
         });
@@ -352,12 +352,12 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
 fn missing(card: &ModelCard) -> Error {
     let way = match card.urls.is_empty() {
         false => format!(
-            "`tl-batch models fetch {}` gets them ({:.1} MB)",
+            "download them with `tl-batch models fetch {}` ({:.1} MB)",
             card.name,
             card.bytes as f64 / 1e6
         ),
         true => format!(
-            "put {} (from {}) into {} or another folder named by TL_MODELS",
+            "put {} (from {}) in {} or another folder listed in TL_MODELS",
             card.file,
             card.source,
             models_home().display()

@@ -1,4 +1,4 @@
-//! Transfer learning on folders of images, headless. All is in [`tl::cli`].
+//! `tl-batch`: transfer learning on folders of images, from the command line. See [`tl::cli`].
 
 use std::process::ExitCode;
 

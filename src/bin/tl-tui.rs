@@ -1,4 +1,4 @@
-//! Transfer learning on folders of images, as a dashboard. All is in [`tl::tui`].
+//! `tl-tui`: transfer learning on folders of images, in a dashboard. See [`tl::tui`].
 
 use std::process::ExitCode;
 

@@ -1,27 +1,28 @@
-//! The command line of `tl-batch`. Parsing only records: a flag that was not given is absent, so that a
-//! configuration file can speak before the defaults do.
+//! The command line of `tl-batch`. A flag that is not given stays absent, so that a configuration file takes precedence
+//! over the defaults.
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use super::board::BoardCommand;
+use super::deploy::DeployCommand;
 use super::models::ModelsArgs;
+use super::output::Format;
 #[cfg(feature = "shell")]
 use super::shell::ShellCommand;
 #[cfg(feature = "train")]
 use super::training::TrainingCommand;
+use super::values::values_of;
 #[cfg(target_os = "linux")]
 use super::watch::WatchArgs;
 use crate::backbone::{InputSize, Pool};
 
 /// Transfer learning on folders of images, without Python.
 ///
-/// A pretrained convolutional base turns each picture into features, once; a small dense head learns your
-/// classes from them in seconds; base and head are saved as one ONNX file that proves that it gives the
-/// same results when it is loaded again. No GPU, no download: EfficientNet-Lite0 is inside.
+/// A pretrained backbone computes the features of each image once; a small dense head learns your classes from them
+/// in seconds; backbone and head are saved as one ONNX file that checks on load that its predictions have not
+/// changed. No GPU, no download: EfficientNet-Lite0 is built in.
 #[derive(Debug, Parser)]
 #[command(
     name = "tl-batch",
@@ -33,7 +34,7 @@ use crate::backbone::{InputSize, Pool};
     after_long_help = EXAMPLES
 )]
 pub struct Cli {
-    /// Say less: errors and results only.
+    /// Print errors and results only.
     #[arg(
         short,
         long,
@@ -43,32 +44,31 @@ pub struct Cli {
     )]
     pub quiet: bool,
 
-    /// Say more: every epoch, every check, and what the engine said of a model that it cannot run.
+    /// Print every epoch, every check, and the engine's own message about a model that it cannot run.
     #[arg(short, long, global = true, help_heading = "Messages")]
     pub verbose: bool,
 
-    /// Write JSON lines to standard output, one for each event or result, in place of tables.
+    /// Write JSON Lines to standard output, one for each event or result, instead of tables.
     #[arg(long, global = true, help_heading = "Messages")]
     pub json: bool,
 
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = "Examples:
   tl-batch fit photos -o model.onnx          train on photos/<class>/*.jpg and verify the result
-  tl-batch predict model.onnx new-photos     label new pictures
-  tl-batch watch inbox model.onnx            label pictures as they arrive
-  tl-batch classify cat.jpg                  ask the ImageNet classifier
+  tl-batch predict model.onnx new-photos     label new images
+  tl-batch watch inbox model.onnx            label images as they arrive
+  tl-batch classify cat.jpg                  classify with the 1,000 ImageNet classes
 
 Exit codes:
-  0 done · 1 a file cannot be read or written · 2 wrong flag or configuration · 3 unusable data set or picture
-  4 unusable model or feature store · 5 output exists or is in use · 6 not the same results · 7 training diverged
-  130 stopped (run the same command again to go on)";
+  0 success · 1 a file cannot be read or written · 2 wrong flag or configuration · 3 unusable dataset or image
+  4 unusable model or feature store · 5 output exists or is in use · 6 results differ · 7 training diverged
+  130 stopped (run the same command again to resume)";
 
-/// The commands, in the order of the road.
+/// The commands, in the order in which they are used.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[cfg(feature = "train")]
@@ -79,7 +79,7 @@ pub enum Command {
     Watch(WatchArgs),
     Verify(VerifyArgs),
     #[command(flatten)]
-    Board(BoardCommand),
+    Deploy(DeployCommand),
     Classify(ClassifyArgs),
     Summary(SummaryArgs),
     Bench(BenchArgs),
@@ -89,7 +89,7 @@ pub enum Command {
     Shell(ShellCommand),
 }
 
-/// Labels and probabilities for new pictures.
+/// Label new images: class and probability for each.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -98,51 +98,51 @@ Examples:
   tl-batch predict photos.onnx inbox --format csv > labels.csv
   tl-batch predict photos.onnx inbox --json | jq -r 'select(.probability > 0.9) | .path'")]
 pub struct PredictArgs {
-    /// The model, as `fit` or `train` saved it.
+    /// A model saved by `fit` or `train`.
     #[arg(value_name = "MODEL")]
     #[serde(skip)]
     pub model: PathBuf,
 
-    /// Pictures, and folders of pictures.
+    /// Images or folders of images.
     #[arg(value_name = "IMAGES", required = true)]
     #[serde(skip)]
     pub images: Vec<PathBuf>,
 
-    /// How many classes to list for each picture, most probable first.
+    /// Number of classes to list for each image, most probable first.
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[serde(skip)]
     pub top: usize,
 
-    /// How to write the results.
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(["table", "csv", "jsonl"]))]
+    /// Output format.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
     #[serde(skip)]
-    pub format: String,
+    pub format: Format,
 
     #[command(flatten)]
     #[serde(flatten)]
     pub pipeline: PipelineArgs,
 }
 
-/// Reload a model and show, item by item, that it gives the same results as when it was saved.
+/// Reload a saved model and check, item by item, that its predictions have not changed.
 ///
-/// Compares the built-in probe picture and, where they are at hand, pictures of the data set: to the bit on
-/// the kind of machine that saved the model, to 1e-4 elsewhere. Exit code 6 if anything differs.
+/// Compares a built-in synthetic image and, where available, images of the dataset: bit for bit on the kind of
+/// machine that saved the model, to 1e-4 elsewhere. Exits with 6 if anything differs.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   tl-batch verify photos.onnx
   tl-batch verify photos.onnx --dataset /mnt/photos")]
 pub struct VerifyArgs {
-    /// The model, as `fit` or `train` saved it.
+    /// A model saved by `fit` or `train`.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Where the data set is [default: where the model says].
+    /// Folder of the dataset [default: the one recorded in the model].
     #[arg(long, value_name = "DIR")]
     pub dataset: Option<PathBuf>,
 }
 
-/// Ask the ImageNet classifier what is on pictures: class, label, probability.
+/// Classify images with the backbone's own ImageNet classifier.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -151,47 +151,47 @@ Examples:
   tl-batch classify cat.jpg --top 3 --plot
   tl-batch classify cat.jpg --save-plot cat-labels.png")]
 pub struct ClassifyArgs {
-    /// Pictures, and folders of pictures.
+    /// Images or folders of images.
     #[arg(value_name = "IMAGES", required = true)]
     #[serde(skip)]
     pub images: Vec<PathBuf>,
 
-    /// How many classes to list for each picture, most probable first.
+    /// Number of classes to list for each image, most probable first.
     #[arg(long, value_name = "K", default_value_t = 5)]
     #[serde(skip)]
     pub top: usize,
 
-    /// Count classes from a leading `background`, as lists of 1,001 labels do: 653 for 652.
+    /// Number classes as in lists of 1,001 labels that start with `background`: 653 instead of 652.
     #[arg(long)]
     #[serde(skip)]
     pub background: bool,
 
-    /// Draw each picture in the terminal, above its labels.
+    /// Draw each image in the terminal, above its labels.
     #[arg(long)]
     #[serde(skip)]
     pub plot: bool,
 
-    /// Write picture, label and bars to this PNG file; takes one picture.
+    /// Write the image with a bar chart of its classes to this PNG file; takes one image.
     #[arg(long, value_name = "PNG")]
     #[serde(skip)]
     pub save_plot: Option<PathBuf>,
 
-    /// Replace the PNG file if it is there.
+    /// Overwrite the PNG file if it exists.
     #[arg(long, requires = "save_plot")]
     #[serde(skip)]
     pub force: bool,
 
-    /// How to write the results.
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(["table", "csv", "jsonl"]))]
+    /// Output format.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
     #[serde(skip)]
-    pub format: String,
+    pub format: Format,
 
-    /// Name of a base with a classifier, or path of an ONNX file [default: efficientnet-lite0].
-    #[arg(short, long, value_name = "MODEL")]
+    /// Backbone with a classifier: its name or the path of an ONNX file [default: efficientnet-lite0].
+    #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the model card].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
@@ -203,7 +203,7 @@ pub struct ClassifyArgs {
 
 /// List a model's layers as Keras does: type, output shape, parameters.
 ///
-/// With --head the base counts as one frozen layer, as in a Sequential model, with a dense head behind it.
+/// With --head, the backbone is shown as one frozen layer followed by a dense head, as in a Sequential model.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -213,65 +213,70 @@ Examples:
   tl-batch summary vgg16 --macs --activations --unfreeze-from block5_conv1
   tl-batch summary photos.onnx")]
 pub struct SummaryArgs {
-    /// Name of a base, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file.
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the model card].
     #[arg(long, visible_alias = "input", value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
 
-    /// Number of classes of a dense softmax head behind the frozen base.
+    /// Add a dense softmax head with this many classes to the frozen backbone.
     #[arg(long, value_name = "CLASSES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<usize>,
 
-    /// Widths of the head's hidden layers, comma-separated.
+    /// Units of the head's hidden layers, comma-separated.
     #[arg(long, value_name = "UNITS", value_delimiter = ',', requires = "head")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<usize>,
 
-    /// With --head: list the layers inside the base, too.
+    /// With --head, also list the layers inside the backbone.
     #[arg(long, requires = "head")]
     pub expand_nested: bool,
 
-    /// List every ONNX node, not layers.
+    /// List every ONNX node instead of layers.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub nodes: bool,
 
-    /// Add a column of multiply-adds for one picture.
+    /// Add a column with the multiply-adds for one image.
     #[arg(long)]
     #[serde(skip)]
     pub macs: bool,
 
-    /// Add a column of the bytes that each layer's output takes for one picture, as float32.
+    /// Add a column with the bytes of each layer's output for one image, as float32.
     #[arg(long)]
     #[serde(skip)]
     pub activations: bool,
 
-    /// Count the layers before this one as frozen, it and those behind it as trained.
+    /// Count this layer and all after it as trainable, those before it as frozen.
     #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfreeze_from: Option<String>,
 
-    /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end;
-    /// what is behind it is left out.
-    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
+    /// Layer whose output gives the features: its name, part of its name, or -3 for the third from the end; later
+    /// layers are dropped.
+    #[arg(
+        long = "feature-layer",
+        visible_alias = "cut",
+        value_name = "LAYER",
+        allow_hyphen_values = true
+    )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// How feature maps or tokens at the cut are pooled.
-    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(Pool::NAMES))]
+    /// Pooling of the feature maps or tokens at the feature layer.
+    #[arg(long, value_name = "POOL", value_parser = values_of::<Pool>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }
 
-/// Measure how fast a base or a saved model runs here: images a second, latency, time by layer, memory, heat.
+/// Benchmark a backbone or saved model on this machine: images/s, latency, time per layer, memory, heat.
 ///
-/// TL_ENGINE chooses the kernels: avx512, avx2, neon or portable, or tract for the plain engine
-/// [default: the fastest that the processor has].
+/// TL_ENGINE selects the kernels: avx512, avx2, neon or portable, or tract for plain tract [default: the fastest that
+/// the processor supports].
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -281,52 +286,52 @@ Examples:
   tl-batch bench vgg16 --threads 1,2,4 --profile
   TL_ENGINE=tract tl-batch bench efficientnet-lite0")]
 pub struct BenchArgs {
-    /// Name of a base, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file.
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the model card].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
 
-    /// Numbers of threads, comma-separated [default: 1 and one a core].
+    /// Thread counts to measure, comma-separated [default: 1 and one per core].
     #[arg(short = 'j', long, value_name = "N", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threads: Vec<usize>,
 
-    /// How long each number of threads is measured, in seconds [default: 3].
+    /// Seconds to measure each thread count [default: 3].
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 
-    /// List every layer with its time and speed.
+    /// List the time and speed of every layer.
     #[arg(long)]
     pub profile: bool,
 }
 
-/// How pictures are run.
+/// How images are processed.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Pipeline")]
 pub struct PipelineArgs {
-    /// Pictures in work at the same time; 0 means one a core [default: 0].
+    /// Images processed in parallel; 0 = one per core [default: 0].
     #[arg(short = 'j', long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
 
-    /// Stop at the first picture that cannot be used, rather than list and skip it, and where training finds the
-    /// same bytes in two classes or in two splits.
+    /// Stop at the first unusable image instead of skipping it, and, when training, at duplicates across classes or
+    /// splits.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
 
-    /// Skip pictures with more pixels than this, in millions [default: 100].
+    /// Skip images larger than this, in megapixels [default: 100].
     #[arg(long, value_name = "MP")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_megapixels: Option<u32>,
 
-    /// Skip pictures that take longer than this to read and decode, in seconds [default: 60].
+    /// Skip images that take longer than this to read and decode, in seconds [default: 60].
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<u32>,

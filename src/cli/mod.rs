@@ -1,9 +1,9 @@
-//! The headless face: turns the command line into a job's configuration, and a job's events and results
-//! into text. Results go to standard output, all else to standard error.
+//! The command-line front end: turns arguments into a job's configuration, and a job's events and results into text.
+//! Results go to standard output, everything else to standard error.
 
 mod args;
-mod board;
-mod layers;
+mod config;
+mod deploy;
 mod models;
 mod output;
 mod render;
@@ -14,6 +14,7 @@ mod shell;
 mod signals;
 #[cfg(feature = "train")]
 mod training;
+mod values;
 #[cfg(target_os = "linux")]
 mod watch;
 
@@ -25,8 +26,8 @@ use serde::Serialize;
 use self::args::{
     BenchArgs, ClassifyArgs, Cli, Command, PipelineArgs, PredictArgs, SummaryArgs, VerifyArgs,
 };
-pub(crate) use self::layers::configuration;
-use self::output::{Out, ResultWriter};
+pub(crate) use self::config::configuration;
+use self::output::{Format, Out, ResultWriter};
 use self::render::{Manner, Verbosity};
 #[cfg(feature = "tui")]
 pub(crate) use self::settings::{Setting, settings};
@@ -35,8 +36,8 @@ pub(crate) use self::signals::{survive_size_limits, watch};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
-    BenchConfig, ClassifyConfig, JobCard, PredictConfig, SummaryConfig, VerifyConfig, bench,
-    classify, predict, run_job, summary, verify,
+    BenchConfig, ClassifyConfig, JobInfo, JobKind, PredictConfig, SummaryConfig, VerifyConfig,
+    bench, classify, predict, run_job, summary, verify,
 };
 use crate::progress::Progress;
 use crate::report::{Columns, bench_text, printable, summary_table};
@@ -53,7 +54,7 @@ pub fn main() -> u8 {
         Ok(()) => 0,
         Err(Error::Cancelled) => {
             if !quiet {
-                complain("stopped; run the same command again to go on");
+                complain("stopped; run the same command again to resume");
             }
             Error::Cancelled.exit_code()
         }
@@ -61,7 +62,7 @@ pub fn main() -> u8 {
         Err(error) => {
             complain(&format!("error: {error}"));
             if let Some(detail) = error.detail().filter(|_| verbose) {
-                complain(&format!("the engine said: {detail}"));
+                complain(&format!("engine message: {detail}"));
             }
             error.exit_code()
         }
@@ -90,7 +91,7 @@ fn complain(line: &str) {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let face = Face {
+    let front_end = FrontEnd {
         verbosity: match (cli.quiet, cli.verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
@@ -100,28 +101,28 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         #[cfg(feature = "train")]
-        Command::Training(command) => training::run(&face, &command),
-        Command::Predict(args) => run_predict(&face, args),
+        Command::Training(command) => training::run(&front_end, &command),
+        Command::Predict(args) => run_predict(&front_end, args),
         #[cfg(target_os = "linux")]
-        Command::Watch(args) => watch::run(&face, &args),
-        Command::Verify(args) => run_verify(&face, args),
-        Command::Board(command) => board::run(&face, &command),
-        Command::Classify(args) => run_classify(&face, args),
-        Command::Summary(args) => run_summary(&face, &args),
-        Command::Bench(args) => run_bench(&face, &args),
-        Command::Models(args) => models::run(&face, args),
+        Command::Watch(args) => watch::run(&front_end, &args),
+        Command::Verify(args) => run_verify(&front_end, args),
+        Command::Deploy(command) => deploy::run(&front_end, &command),
+        Command::Classify(args) => run_classify(&front_end, args),
+        Command::Summary(args) => run_summary(&front_end, &args),
+        Command::Bench(args) => run_bench(&front_end, &args),
+        Command::Models(args) => models::run(&front_end, args),
         #[cfg(feature = "shell")]
         Command::Shell(command) => shell::run(&command),
     }
 }
 
 /// What the global flags ask for.
-struct Face {
+struct FrontEnd {
     verbosity: Verbosity,
     json: bool,
 }
 
-impl Face {
+impl FrontEnd {
     /// A line on standard error, unless the user wants none.
     fn say(&self, line: &str) {
         if self.verbosity > Verbosity::Quiet {
@@ -132,7 +133,7 @@ impl Face {
     /// Runs a job with its events shown, until it ends or the user stops it.
     fn show<T>(
         &self,
-        card: &JobCard,
+        info: &JobInfo,
         events_to_stdout: bool,
         job: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<T> {
@@ -145,17 +146,14 @@ impl Face {
                 self.verbosity
             },
             json: self.json && events_to_stdout,
-            long: matches!(
-                card.name,
-                "fit" | "finetune" | "extract" | "train" | "evaluate" | "probe-layers" | "quantize"
-            ),
+            long: info.kind.is_long(),
             // Results that scroll by on the same terminal are progress enough, and a bar would mix with them.
             bar: events_to_stdout || !std::io::stdout().is_terminal(),
-            every_epoch: card.name == "train" || self.verbosity == Verbosity::Verbose,
+            every_epoch: info.kind == JobKind::Train || self.verbosity == Verbosity::Verbose,
         };
         let renderer =
             render::spawn(events, manner).map_err(Error::io("start", "the progress display"))?;
-        let result = run_job(card, &progress, job);
+        let result = run_job(info, &progress, job);
         drop(progress);
         // The renderer ends when the last sender is gone; it has nothing to fail with.
         let _ = renderer.join();
@@ -163,30 +161,38 @@ impl Face {
     }
 }
 
-fn run_predict(face: &Face, args: PredictArgs) -> Result<()> {
+fn run_predict(front_end: &FrontEnd, args: PredictArgs) -> Result<()> {
     let config = PredictConfig {
         model: args.model,
         images: args.images,
         pipeline: pipeline("predict", &args.pipeline)?,
     };
-    let format = if face.json { "jsonl" } else { &args.format };
+    let format = if front_end.json {
+        Format::Jsonl
+    } else {
+        args.format
+    };
     let mut writer = ResultWriter::new(format, args.top, None);
-    let (_, skipped) = face.show(&JobCard::new("predict", &config), false, |progress| {
-        let result = predict(&config, progress, |classes, result| {
-            writer.write(classes, &result)
-        })?;
-        writer.finish()?;
-        Ok(result)
-    })?;
+    let (_, skipped) = front_end.show(
+        &JobInfo::new(JobKind::Predict, &config),
+        false,
+        |progress| {
+            let result = predict(&config, progress, |classes, result| {
+                writer.write(classes, &result)
+            })?;
+            writer.finish()?;
+            Ok(result)
+        },
+    )?;
     complain_of_skipped(skipped)
 }
 
-fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
+fn run_classify(front_end: &FrontEnd, args: ClassifyArgs) -> Result<()> {
     if args.save_plot.is_some() && args.images.len() > 1 {
         return Err(Error::Parameter {
             name: "--save-plot",
             value: args.images.len().to_string(),
-            problem: "it takes one picture at a time".into(),
+            problem: "--save-plot takes a single image".into(),
         });
     }
     if let Some(path) = args
@@ -200,21 +206,29 @@ fn run_classify(face: &Face, args: ClassifyArgs) -> Result<()> {
         images: args.images.clone(),
         ..configuration_of_classify(&args)?
     };
-    let format = if face.json { "jsonl" } else { &args.format };
+    let format = if front_end.json {
+        Format::Jsonl
+    } else {
+        args.format
+    };
     let mut writer = ResultWriter::new(format, args.top, Some(usize::from(args.background)));
-    let skipped = face.show(&JobCard::new("classify", &config), false, |progress| {
-        let skipped = classify(&config, progress, |labels, result| {
-            if args.plot {
-                writer.plot(&result)?;
-            }
-            if let Some(path) = &args.save_plot {
-                writer.save_plot(labels, &result, path)?;
-            }
-            writer.write(labels, &result)
-        })?;
-        writer.finish()?;
-        Ok(skipped)
-    })?;
+    let skipped = front_end.show(
+        &JobInfo::new(JobKind::Classify, &config),
+        false,
+        |progress| {
+            let skipped = classify(&config, progress, |labels, result| {
+                if args.plot {
+                    writer.plot(&result)?;
+                }
+                if let Some(path) = &args.save_plot {
+                    writer.save_plot(labels, &result, path)?;
+                }
+                writer.write(labels, &result)
+            })?;
+            writer.finish()?;
+            Ok(skipped)
+        },
+    )?;
     complain_of_skipped(skipped)
 }
 
@@ -236,24 +250,25 @@ fn complain_of_skipped(skipped: usize) -> Result<()> {
     }
 }
 
-fn run_verify(face: &Face, args: VerifyArgs) -> Result<()> {
+fn run_verify(front_end: &FrontEnd, args: VerifyArgs) -> Result<()> {
     let config = VerifyConfig {
         model: args.model,
         dataset: args.dataset,
     };
-    let verification = face.show(&JobCard::new("verify", &config), true, |progress| {
-        verify(&config, progress)
-    })?;
-    output::verification(face.json, face.verbosity, &verification)?;
+    let verification =
+        front_end.show(&JobInfo::new(JobKind::Verify, &config), true, |progress| {
+            verify(&config, progress)
+        })?;
+    output::verification(front_end.json, front_end.verbosity, &verification)?;
     verification.require_same(&config.model)
 }
 
-fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
+fn run_summary(front_end: &FrontEnd, args: &SummaryArgs) -> Result<()> {
     signals::end_on_signals()?;
     let config: SummaryConfig = configuration("summary", args, None)?;
     let summary = summary(&config)?;
     let mut out = Out::new();
-    if face.json {
+    if front_end.json {
         for layer in &summary.layers {
             out.json(layer)?;
         }
@@ -266,18 +281,18 @@ fn run_summary(face: &Face, args: &SummaryArgs) -> Result<()> {
     out.text(&summary_table(&summary, columns))
 }
 
-fn run_bench(face: &Face, args: &BenchArgs) -> Result<()> {
+fn run_bench(front_end: &FrontEnd, args: &BenchArgs) -> Result<()> {
     signals::end_on_signals()?;
     let config: BenchConfig = configuration("bench", args, None)?;
     let report = bench(&config)?;
     let mut out = Out::new();
-    if face.json {
+    if front_end.json {
         return out.json(&report);
     }
     for warning in &report.warnings {
-        face.say(&format!("warning: {warning}"));
+        front_end.say(&format!("warning: {warning}"));
     }
-    face.say(&report.uses);
+    front_end.say(&report.uses);
     out.text(&bench_text(&report))
 }
 

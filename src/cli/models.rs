@@ -1,24 +1,25 @@
-//! `tl-batch models`: the zoo on the command line.
+//! `tl-batch models`: lists, shows, fetches and adds backbones.
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Face;
-use super::layers::from_flags;
+use super::FrontEnd;
+use super::config::from_flags;
 use super::output::Out;
+use super::values::values_of;
 use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Weights};
 use crate::error::Result;
 use crate::job::{
-    AddConfig, FetchConfig, JobCard, ModelFacts, add_model, fetch_model, list_models, show_model,
+    AddConfig, FetchConfig, JobInfo, JobKind, ModelFacts, add_model, fetch_model, list_models,
+    show_model,
 };
 use crate::report::{Table, Text, grouped};
 
-/// The zoo: which bases there are, and how to get or add one.
+/// List, download and add pretrained backbones.
 ///
-/// Without a command, lists them.
+/// Without a subcommand, lists them.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -34,25 +35,25 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// List the bases: size, input, features, accuracy, licence, and whether they are on this machine.
+    /// List the backbones: size, input, features, accuracy, licence, and whether they are on this machine.
     List,
     Show(ShowArgs),
     Fetch(FetchArgs),
     Add(AddArgs),
 }
 
-/// Print a base's card, and what its file tells if it is on this machine.
+/// Print a backbone's model card, with facts from its file if it is on this machine.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Name of a base, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file.
     #[arg(value_name = "MODEL")]
     pub model: String,
 }
 
-/// Download a base; it gets its name only when its size and SHA-256 are right.
+/// Download a backbone and check its size and SHA-256.
 ///
-/// A download that was stopped goes on where it was. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. The
-/// file goes to the folder of TL_MODELS, else to tl/models in the user's data folder.
+/// An interrupted download resumes where it stopped. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. The file goes
+/// to the folder in TL_MODELS, or to tl/models in the user's data folder.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -62,117 +63,123 @@ Examples:
   tl-batch models fetch resnet50 --to /media/stick      then, on the board:
   tl-batch models fetch resnet50 --from /media/stick")]
 pub struct FetchArgs {
-    /// Name of the base, as `tl-batch models` lists it.
+    /// Name of the backbone, as listed by `tl-batch models`.
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// A folder or an http(s) address that has the file, in place of the card's addresses.
+    /// Folder or http(s) URL to get the file from, instead of the URLs in its card.
     #[arg(long, value_name = "DIR-OR-URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
 
-    /// The folder to put it in, with its card [default: that of TL_MODELS, else the user's data folder].
+    /// Destination folder for the file and its card [default: TL_MODELS, else tl/models in the user's data folder].
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
 }
 
-/// Take any ONNX classifier or feature extractor into the zoo.
+/// Add any ONNX classifier or feature extractor as a backbone.
 ///
-/// Layout, input size, feature layer and logits are found in its graph, and it is run once. How pictures are
-/// prepared is not in the file: give --preprocess or a card, or keep preprocessor_config.json (Hugging Face) or
-/// config.json (timm) beside it, else it is guessed, with a warning.
+/// Layout, input size, feature layer and logits are detected from its graph, and it is run once as a check. The file
+/// does not say how to preprocess images: give --preprocess or a card, or keep preprocessor_config.json (Hugging
+/// FrontEnd) or config.json (timm) next to it; otherwise preprocessing is guessed, with a warning.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[command(after_long_help = "\
-Examples:
+#[command(after_long_help = "Examples:
   tl-batch models add resnet34.onnx --preprocess torch --license Apache-2.0
-  tl-batch models add net.onnx --name my-net --preprocess tf --cut block_13_add
+  tl-batch models add net.onnx --name my-net --preprocess tf --feature-layer block_13_add
   tl-batch models add net.onnx --card net.toml")]
 pub struct AddArgs {
-    /// The ONNX file.
+    /// ONNX file to add.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Its card [default: the file beside it that ends in .toml].
+    /// Its model card [default: the .toml file next to it].
     #[arg(long, value_name = "TOML")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub card: Option<PathBuf>,
 
-    /// Name of the base [default: that of the card, else of the file].
+    /// Name of the backbone [default: from the card, else from the file name].
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 
-    /// How pictures are prepared: torch (RGB, 0 to 1, ImageNet mean and deviation), tf (RGB, -1 to 1),
-    /// caffe (BGR less the mean), raw (RGB, 0 to 255), unit (RGB, 0 to 1).
-    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = PossibleValuesParser::new(Preparation::NAMES))]
+    /// Preprocessing: torch (RGB, 0 to 1, ImageNet mean and standard deviation), tf (RGB, -1 to 1), caffe (BGR, mean
+    /// subtracted), raw (RGB, 0 to 255), unit (RGB, 0 to 1).
+    #[arg(long, value_name = "MODE", conflicts_with = "card", value_parser = values_of::<Preparation>())]
     #[serde(rename = "preparation", skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the card or the graph says, else 224].
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the card or the graph, else 224].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
 
-    /// The layer whose output is the feature [default: the last before the classifier].
-    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
+    /// Layer whose output gives the features [default: the last before the classifier].
+    #[arg(
+        long = "feature-layer",
+        visible_alias = "cut",
+        value_name = "LAYER",
+        allow_hyphen_values = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// Where the weights come from, for the card.
+    /// Source of the weights, recorded in the card.
     #[arg(long, value_name = "TEXT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 
-    /// Licence of the weights, for the card.
+    /// Licence of the weights, recorded in the card.
     #[arg(long, value_name = "SPDX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
 
-    /// The folder to put it in [default: that of TL_MODELS, else the user's data folder].
+    /// Destination folder [default: TL_MODELS, else tl/models in the user's data folder].
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
 
-    /// Replace a base of the same name.
+    /// Replace a backbone of the same name.
     #[arg(long)]
     #[serde(skip)]
     pub force: bool,
 }
 
 /// Runs `tl-batch models`.
-pub(super) fn run(face: &Face, args: ModelsArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: ModelsArgs) -> Result<()> {
     match args.command.unwrap_or(ModelsCommand::List) {
-        ModelsCommand::List => run_list(face),
-        ModelsCommand::Show(args) => run_show(face, &args),
-        ModelsCommand::Fetch(args) => run_fetch(face, &args),
-        ModelsCommand::Add(args) => run_add(face, &args),
+        ModelsCommand::List => run_list(front_end),
+        ModelsCommand::Show(args) => run_show(front_end, &args),
+        ModelsCommand::Fetch(args) => run_fetch(front_end, &args),
+        ModelsCommand::Add(args) => run_add(front_end, &args),
     }
 }
 
-fn run_list(face: &Face) -> Result<()> {
-    let models = face.show(&JobCard::new("models", &()), false, |progress| {
+fn run_list(front_end: &FrontEnd) -> Result<()> {
+    let models = front_end.show(&JobInfo::new(JobKind::ListModels, &()), false, |progress| {
         Ok(list_models(progress))
     })?;
     let mut out = Out::new();
-    if face.json {
-        return models.iter().try_for_each(|model| out.json(&listed(model)));
+    if front_end.json {
+        return models
+            .iter()
+            .try_for_each(|model| out.json(&model_row(model)));
     }
     out.text(&models_table(&models))
 }
 
 /// One line of `models --json`.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct ModelRow<'a> {
     #[serde(flatten)]
     card: &'a ModelCard,
     on_this_machine: bool,
     path: Option<&'a PathBuf>,
 }
 
-fn listed(model: &KnownModel) -> Listed<'_> {
-    Listed {
+fn model_row(model: &KnownModel) -> ModelRow<'_> {
+    ModelRow {
         card: &model.card,
         on_this_machine: model.weights != Weights::Missing,
         path: match &model.weights {
@@ -212,7 +219,7 @@ fn models_table(models: &[KnownModel]) -> Text {
             card.top1
                 .map_or("-".to_owned(), |top1| format!("{top1:.1} %")),
             match weights {
-                Weights::Embedded => "inside",
+                Weights::Embedded => "built in",
                 Weights::File(_) => "yes",
                 Weights::Missing => "no",
             }
@@ -223,20 +230,20 @@ fn models_table(models: &[KnownModel]) -> Text {
     let mut text = table.text();
     text.gap();
     text.line(
-        "models show NAME prints a card, models fetch NAME downloads, models add FILE takes any ONNX file.",
+        "`models show NAME` prints a model card, `models fetch NAME` downloads it, `models add FILE` adds any ONNX file.",
     );
     text
 }
 
-fn run_show(face: &Face, args: &ShowArgs) -> Result<()> {
-    let facts = face.show(&JobCard::new("models show", &()), false, |progress| {
+fn run_show(front_end: &FrontEnd, args: &ShowArgs) -> Result<()> {
+    let facts = front_end.show(&JobInfo::new(JobKind::ShowModel, &()), false, |progress| {
         show_model(&args.model, progress)
     })?;
-    print_facts(face, &facts)
+    print_facts(front_end, &facts)
 }
 
-fn print_facts(face: &Face, facts: &ModelFacts) -> Result<()> {
-    match face.json {
+fn print_facts(front_end: &FrontEnd, facts: &ModelFacts) -> Result<()> {
+    match front_end.json {
         true => Out::new().json(facts),
         false => Out::new().text(&facts_text(facts)),
     }
@@ -255,7 +262,7 @@ fn facts_text(facts: &ModelFacts) -> Text {
         "file",
         match (path, found) {
             (Some(path), _) => path.display().to_string(),
-            (None, Some(_)) => "inside this program".to_owned(),
+            (None, Some(_)) => "built into this program".to_owned(),
             (None, None) => format!("{}, not on this machine", card.file),
         },
     ));
@@ -267,7 +274,7 @@ fn facts_text(facts: &ModelFacts) -> Text {
     if !card.checked {
         lines.push((
             "checked",
-            "not checked here: the card states what its source publishes".to_owned(),
+            "no: the numbers are those that the source publishes".to_owned(),
         ));
     }
     lines.push((
@@ -281,7 +288,7 @@ fn facts_text(facts: &ModelFacts) -> Text {
     if let Some(top1) = card.top1 {
         lines.push((
             "ImageNet",
-            format!("{top1:.2} % top-1, as the source states it"),
+            format!("{top1:.2} % top-1, as published by the source"),
         ));
     }
     if let Some(found) = found {
@@ -299,7 +306,7 @@ fn facts_text(facts: &ModelFacts) -> Text {
         let logits = found.logits.clone();
         lines.push((
             "logits",
-            logits.unwrap_or_else(|| "none: no classifier".to_owned()),
+            logits.unwrap_or_else(|| "none (no classifier)".to_owned()),
         ));
     } else {
         lines.push(("features", card.features.to_string()));
@@ -325,41 +332,41 @@ fn facts_text(facts: &ModelFacts) -> Text {
     text
 }
 
-fn run_fetch(face: &Face, args: &FetchArgs) -> Result<()> {
+fn run_fetch(front_end: &FrontEnd, args: &FetchArgs) -> Result<()> {
     let config: FetchConfig = from_flags(args)?;
-    let fetched = face.show(
-        &JobCard {
+    let fetched = front_end.show(
+        &JobInfo {
             out: config.to.clone(),
-            ..JobCard::new("models fetch", &config)
+            ..JobInfo::new(JobKind::FetchModel, &config)
         },
         true,
         |progress| fetch_model(&config, progress),
     )?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let name = &config.name;
     Out::new().line(match (&fetched.path, fetched.was_there) {
-        (None, _) => format!("{name} is inside this program"),
-        (Some(path), true) => format!("{name} is there already: {}", path.display()),
+        (None, _) => format!("{name} is built into this program"),
+        (Some(path), true) => format!("{name} is already on this machine: {}", path.display()),
         (Some(path), false) => format!(
-            "{}: {} bytes, SHA-256 as the card says",
+            "{}: {} bytes, SHA-256 matches the card",
             path.display(),
             grouped(fetched.bytes)
         ),
     })
 }
 
-fn run_add(face: &Face, args: &AddArgs) -> Result<()> {
+fn run_add(front_end: &FrontEnd, args: &AddArgs) -> Result<()> {
     let mut config: AddConfig = from_flags(args)?;
     config.force = args.force;
-    let facts = face.show(
-        &JobCard {
+    let facts = front_end.show(
+        &JobInfo {
             out: config.to.clone(),
-            ..JobCard::new("models add", &config)
+            ..JobInfo::new(JobKind::AddModel, &config)
         },
         false,
         |progress| add_model(&config, progress),
     )?;
-    print_facts(face, &facts)
+    print_facts(front_end, &facts)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
+use crate::counts::count;
 use crate::error::{Error, Result};
 use crate::features::{name_field, path_field};
 use crate::job::PictureResult;
@@ -57,9 +58,13 @@ pub(super) fn is_closed(error: &Error) -> bool {
 
 /// The verdict of a verification.
 pub(super) fn same_results(verification: &Verification) -> Text {
+    let outcome = match (verification.same_results, verification.max_abs_diff) {
+        (true, 0.0) => "identical".to_owned(),
+        (_, difference) => format!("largest difference {difference:.1e}"),
+    };
     let mut text = Text::of(format!(
-        "reloaded and compared on the probe and {} pictures, largest difference {:.1e}",
-        verification.images, verification.max_abs_diff,
+        "verified on 1 synthetic and {}: {outcome}",
+        count(verification.images, "real image"),
     ));
     let verdict = if verification.same_results {
         "TRUE"
@@ -121,19 +126,16 @@ pub(super) struct ResultWriter {
     started: bool,
 }
 
-enum Format {
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
     Table,
     Csv,
-    JsonLines,
+    Jsonl,
 }
 
 impl ResultWriter {
-    pub fn new(format: &str, top: usize, first_class: Option<usize>) -> ResultWriter {
-        let format = match format {
-            "csv" => Format::Csv,
-            "jsonl" => Format::JsonLines,
-            _ => Format::Table,
-        };
+    pub fn new(format: Format, top: usize, first_class: Option<usize>) -> ResultWriter {
         ResultWriter {
             format,
             top: top.max(1),
@@ -148,7 +150,7 @@ impl ResultWriter {
         let path = result.path.to_string_lossy();
         let found = self.predictions(labels, result);
         match self.format {
-            Format::JsonLines => {
+            Format::Jsonl => {
                 let best = found.first();
                 self.out.json(&JsonResult {
                     path: path.into_owned(),
@@ -261,7 +263,7 @@ impl ResultWriter {
 
     /// Ends the output: a CSV file without results still has its header.
     pub fn finish(&mut self) -> Result<()> {
-        if self.started || !matches!(self.format, Format::Csv) {
+        if self.started || self.format != Format::Csv {
             return Ok(());
         }
         self.out.line("path,rank,class,label,probability,error")

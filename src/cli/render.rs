@@ -1,4 +1,4 @@
-//! A job's events as a person reads them on standard error, or a program on standard output.
+//! Renders a job's events: text for people on standard error, JSON lines for programs on standard output.
 
 use std::io::{IsTerminal, Write};
 use std::thread::JoinHandle;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::counts::{count, grouped};
 use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
 use crate::report::{duration, printable, recipe_line};
@@ -96,7 +97,7 @@ impl Renderer {
                 self.resumed = *rows;
                 self.say(
                     Verbosity::Normal,
-                    &format!("{rows} pictures are done already"),
+                    &format!("reusing stored features of {}", count(*rows, "image")),
                 );
                 if let Some(bar) = &self.bar {
                     bar.set_position(*rows);
@@ -247,7 +248,11 @@ impl Renderer {
         };
         self.say(
             Verbosity::Normal,
-            &format!("{phase}: {done}/{total} images, {rate:.1} images/s{eta}{skipped}"),
+            &format!(
+                "{phase}: {}/{} images, {rate:.1} images/s{eta}{skipped}",
+                grouped(done),
+                grouped(total)
+            ),
         );
     }
 
@@ -341,19 +346,20 @@ fn epoch_line(stats: &EpochStats) -> String {
 fn scanned(images: usize, classes: &[(String, usize)]) -> String {
     const SHOWN: usize = 12;
     if classes.is_empty() {
-        return format!("{images} pictures");
+        return count(images, "image");
     }
     let mut names: Vec<String> = classes
         .iter()
         .take(SHOWN)
-        .map(|(name, n)| format!("{name} {n}"))
+        .map(|(name, n)| format!("{name} {}", grouped(*n as u64)))
         .collect();
     if classes.len() > SHOWN {
         names.push(format!("and {} more", classes.len() - SHOWN));
     }
     format!(
-        "{images} pictures in {} classes: {}",
-        classes.len(),
+        "{} in {}: {}",
+        count(images, "image"),
+        count(classes.len(), "class"),
         names.join(", ")
     )
 }

@@ -1,9 +1,9 @@
-//! What a command's flags say of its settings, for whoever shows them in another form.
+//! Describes a command's settings by its flags, for the dashboard.
 
 use clap::CommandFactory;
 
 use super::args::Cli;
-use super::layers::names_of;
+use super::config::names_of;
 
 /// A setting of a command: what its flag says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `tl-batch completions` and `tl-batch man`: what a shell and `man` want to know of the commands.
+//! `tl-batch completions` and `tl-batch man`: shell completions and man pages.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum ShellCommand {
     Man(ManArgs),
 }
 
-/// Write a completion script for a shell to standard output.
+/// Print a shell completion script.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
@@ -26,10 +26,10 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// Write the manual pages, one for each command, into a folder.
+/// Write man pages, one per command, to a folder.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The folder, made if it is not there.
+    /// Folder to write to; created if missing.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 }

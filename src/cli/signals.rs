@@ -1,4 +1,4 @@
-//! How the user, or the system, asks a program to stop.
+//! Signals with which the user or the system stops a program.
 
 use crate::error::{Error, Result};
 use crate::progress::Cancel;

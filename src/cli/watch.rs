@@ -1,4 +1,4 @@
-//! `tl-batch watch`: a line for each picture that arrives.
+//! `tl-batch watch`: prints a line for each arriving image.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,25 +6,27 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::Face;
+use super::FrontEnd;
 use super::args::PipelineArgs;
 use super::output::Out;
 use crate::backbone::top_k;
 use crate::disk::RotatingFile;
 use crate::error::{Error, Result, in_range};
-use crate::job::{JobCard, ModelNews, Sighting, Trigger, WatchConfig, WatchLine, watch};
+use crate::job::{
+    JobInfo, JobKind, ModelNews, Trigger, WatchConfig, WatchLine, WatchRecord, watch,
+};
 use crate::report::{grouped, timestamp};
 
 /// Most full files to keep.
 const MOST_KEPT: usize = 1_000;
 
-/// Classify pictures as they arrive in a folder: one JSON line each.
+/// Watch a folder and classify images as they arrive, one JSON line each.
 ///
-/// A file is taken when its writer closes it, or when it is moved into the folder; names that start with a dot
-/// or end in .part or .tmp are unfinished. When pictures come faster than they are classified, the oldest that
-/// wait are dropped, and counted in `dropped`. Ends at SIGTERM or Ctrl-C with exit code 0; a command of --run that
-/// still runs has a second to end, then it is ended. For a camera, let
-/// another program write its frames into a folder in memory, and give --delete.
+/// A file is classified when its writer closes it or when it is moved into the folder; names that start with a dot or
+/// end in .part or .tmp are ignored as unfinished. If images arrive faster than they are classified, the oldest in
+/// the queue are dropped and counted in `dropped`. SIGTERM or Ctrl-C ends the watch with exit code 0; a --run command
+/// that is still running gets one second to finish. For a camera, let another program write frames to a folder in
+/// memory, and use --delete.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -35,53 +37,53 @@ Examples:
   ffmpeg -f v4l2 -i /dev/video0 -vf fps=2 /dev/shm/frames/%d.jpg &
   tl-batch watch /dev/shm/frames model.onnx --delete")]
 pub struct WatchArgs {
-    /// The folder in which pictures arrive; folders inside it are not watched.
+    /// Folder to watch; its subfolders are not watched.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// The saved model, or the name of a base with an ImageNet classifier. When its file is replaced, the new one is
-    /// verified and used; a line with `event: model` says so.
+    /// A saved model, or the name of a backbone with an ImageNet classifier. When the file is replaced, the new model
+    /// is verified and used, and a line with `event: model` reports it.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Take the pictures that are there already first, by name; none of them is dropped.
+    /// First classify the images that are already there, in order of name; none of them is dropped.
     #[arg(long)]
     pub existing: bool,
 
-    /// Remove each picture when it is done with, also those that are dropped or cannot be used.
+    /// Delete each image when done, including dropped and unusable ones.
     #[arg(long)]
     pub delete: bool,
 
-    /// Pictures that may wait to be classified [default: 64].
+    /// Maximum number of images waiting to be classified [default: 64].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<usize>,
 
-    /// How many classes a line lists, most probable first.
+    /// Number of classes to list per line, most probable first.
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[serde(skip)]
     pub top: usize,
 
-    /// Mark a picture whose class is more probable than this, and run the command of --run; may be given again.
+    /// Flag images whose probability for this class is above P, and run the --run command; repeatable.
     #[arg(long = "trigger", value_name = "CLASS>P")]
     pub triggers: Vec<Trigger>,
 
-    /// Shell command that a trigger runs, one at a time, with TL_PATH, TL_LABEL and TL_PROBABILITY set.
+    /// Shell command to run on a trigger, one at a time, with TL_PATH, TL_LABEL and TL_PROBABILITY set.
     #[arg(long, value_name = "COMMAND", requires = "triggers")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
 
-    /// Add the lines to this file rather than write them to standard output.
+    /// Append the lines to this file instead of writing to standard output.
     #[arg(short, long, value_name = "FILE")]
     #[serde(skip)]
     pub output: Option<PathBuf>,
 
-    /// Begin a new file when it is as large as this, such as 500K, 10M or 1G; the full one becomes FILE.1.
+    /// Start a new file at this size, such as 500K, 10M or 1G; the full one becomes FILE.1.
     #[arg(long, value_name = "SIZE", requires = "output", value_parser = bytes)]
     #[serde(skip)]
     pub rotate: Option<u64>,
 
-    /// Full files to keep.
+    /// Number of full files to keep.
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 5)]
     #[serde(skip)]
     pub keep: usize,
@@ -105,7 +107,7 @@ pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
         .and_then(|n| n.checked_mul(factor));
     found
         .filter(|&bytes| bytes > 0)
-        .ok_or_else(|| format!("`{text}` is no size; write one such as 500K, 10M or 1G"))
+        .ok_or_else(|| format!("`{text}` is not a size; write one such as 500K, 10M or 1G"))
 }
 
 /// One line.
@@ -135,23 +137,23 @@ struct LineClass {
     probability: f32,
 }
 
-fn line<'a>(labels: &[String], sighting: &'a Sighting, top: usize) -> Line<'a> {
-    let found = match &sighting.values {
+fn line<'a>(labels: &[String], record: &'a WatchRecord, top: usize) -> Line<'a> {
+    let found = match &record.values {
         Ok(values) => top_k(values, labels, top.max(1)),
         Err(_) => Vec::new(),
     };
     let first = found.first();
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
     Line {
-        time: timestamp(sighting.time),
-        path: sighting.path.to_string_lossy().into_owned(),
+        time: timestamp(record.time),
+        path: record.path.to_string_lossy().into_owned(),
         label: first.map(|p| p.label.clone()),
         probability: first.map(|p| p.probability),
-        error: sighting.values.as_ref().err().map(String::as_str),
-        triggers: &sighting.triggers,
-        decode_ms: milliseconds(sighting.decode),
-        infer_ms: milliseconds(sighting.infer),
-        dropped: sighting.dropped,
+        error: record.values.as_ref().err().map(String::as_str),
+        triggers: &record.triggers,
+        decode_ms: milliseconds(record.decode),
+        infer_ms: milliseconds(record.infer),
+        dropped: record.dropped,
         top: match top {
             0 | 1 => Vec::new(),
             _ => found
@@ -196,7 +198,7 @@ fn model_line(news: &ModelNews) -> ModelLine<'_> {
 }
 
 /// Runs `tl-batch watch`.
-pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: &WatchArgs) -> Result<()> {
     let config: WatchConfig = super::configuration("watch", args, None)?;
     in_range("--keep", args.keep, 0..=MOST_KEPT)?;
     let mut file = match &args.output {
@@ -204,11 +206,11 @@ pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
         None => None,
     };
     let mut out = Out::new();
-    let report = face.show(&JobCard::new("watch", &config), false, |progress| {
+    let report = front_end.show(&JobInfo::new(JobKind::Watch, &config), false, |progress| {
         watch(&config, progress, |told| {
             let line = match told {
-                WatchLine::Picture(labels, sighting) => {
-                    AnyLine::Picture(line(labels, sighting, args.top))
+                WatchLine::Picture(labels, record) => {
+                    AnyLine::Picture(line(labels, record, args.top))
                 }
                 WatchLine::Model(news) => AnyLine::Model(model_line(news)),
             };
@@ -221,7 +223,7 @@ pub(super) fn run(face: &Face, args: &WatchArgs) -> Result<()> {
             file.add(&bytes)
         })
     })?;
-    face.say(&format!(
+    front_end.say(&format!(
         "{} classified, {} unusable, {} dropped, {} triggered",
         grouped(report.classified),
         grouped(report.unusable),

@@ -1,9 +1,8 @@
-//! Files as they arrive in a folder, once they are completely written: told by the system (inotify), so that
-//! nothing is looked at while it waits.
+//! Reports files that arrive in a folder once they are completely written, through inotify, without polling files.
 //!
-//! The system tells of a folder, not of its path, and only of as much as its queue holds. So the path is looked at
-//! now and then: where it leads to another folder, that one is watched from then on. And where files were lost, the
-//! folder is listed, and those that nobody was told of have arrived.
+//! inotify watches a folder, not a path, and its queue can overflow. So the path is checked regularly: if it leads to
+//! another folder, that one is watched from then on. After an overflow the folder is listed, and unreported files count
+//! as arrived.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -22,15 +21,15 @@ use rustix::io::Errno;
 
 use super::leftovers::is_leftover;
 use super::scan::is_plainly_other;
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 
-/// Endings of files that are still written and get another name when they are whole.
+/// Suffixes of files that are still being written and are renamed when complete.
 const UNFINISHED: [&str; 6] = ["crdownload", "filepart", "part", "partial", "swp", "tmp"];
 
-/// Room for the events of one read: each takes 16 bytes and the name.
+/// Buffer for the events of one read: each takes 16 bytes and the name.
 const EVENT_BYTES: usize = 64 * 1024;
 
-/// A folder that is away for longer than this does not come back.
+/// A folder missing for longer than this is considered gone.
 const AWAY: Duration = Duration::from_secs(10);
 
 /// Files that are remembered before it is looked which of them are still there.
@@ -53,31 +52,31 @@ pub struct Arrivals {
 enum State {
     /// The folder that is watched, by device and number.
     Watching(OwnedFd, (u64, u64)),
-    /// Nothing has the folder's name.
+    /// The folder does not exist.
     Away(Instant),
 }
 
-/// What became of the watched folder.
+/// Change of the watched folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FolderNews {
     /// Nothing.
     #[default]
     None,
-    /// It was removed or renamed; it is waited for.
+    /// It was removed or renamed; waiting for it to return.
     Gone,
     /// Another folder has its name, and is watched from now on. All files in it have arrived.
     MadeAnew,
 }
 
-/// What [`Arrivals::wait`] found.
+/// Result of [`Arrivals::wait`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
-    /// Names of files that can be pictures, in the order in which they became whole.
+    /// Names of files that can be images, in the order in which they were completed.
     pub names: Vec<PathBuf>,
     /// How many of them, the last, were found by listing the folder, since more files came than the system could
-    /// tell of; none if that was not so.
+    /// tell of; `None` if that was not so.
     pub listed: Option<usize>,
-    /// What became of the folder.
+    /// Change of the folder.
     pub folder: FolderNews,
 }
 
@@ -85,11 +84,11 @@ impl Arrivals {
     /// Starts to watch `folder`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Dataset`] if it is no folder; [`Error::Io`].
+    /// [`Error::NotFound`]; [`Error::Dataset`] if it is not a folder; [`Error::Io`].
     pub fn watch(folder: &Path) -> Result<Arrivals> {
         if !folder.exists() {
             return Err(Error::NotFound {
-                what: "folder",
+                what: PathRole::Folder,
                 path: folder.to_owned(),
             });
         }
@@ -107,7 +106,7 @@ impl Arrivals {
         Ok(arrivals)
     }
 
-    /// Waits for files, at most for `most`, and returns those that became whole.
+    /// Waits for files, at most for `most`, and returns completed ones.
     ///
     /// # Errors
     /// [`Error::Dataset`] if the folder was removed or renamed and does not come back; [`Error::Io`].
@@ -125,7 +124,7 @@ impl Arrivals {
                 return Err(Error::Dataset {
                     path: self.folder.clone(),
                     problem: format!(
-                        "the folder was removed or renamed while it was watched, and did not come back within {} s",
+                        "the folder was removed or renamed while it was watched, and did not return within {} s",
                         AWAY.as_secs()
                     ),
                 });
@@ -170,7 +169,7 @@ impl Arrivals {
         Ok(arrived)
     }
 
-    /// Names of the files that are there now, in order, as far as they can be pictures.
+    /// Names of the files that are there now, in order, as far as they can be images.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -220,7 +219,7 @@ impl Arrivals {
         Ok(())
     }
 
-    /// A hash of the file `name` as it is now; none if it is not there, or no file. Written anew, a file has another.
+    /// A hash of the file `name` as it is now; `None` if it is not there, or no file. Written anew, a file has another.
     fn key(&self, name: &Path) -> Option<u64> {
         let facts = fs::metadata(self.folder.join(name)).ok();
         let facts = facts.filter(Metadata::is_file)?;
@@ -242,7 +241,7 @@ fn start(folder: &Path) -> Result<State> {
     let fail = |e: Errno| match e {
         Errno::NOTDIR => Error::Dataset {
             path: folder.to_owned(),
-            problem: "is no folder; give the folder in which pictures arrive".into(),
+            problem: "it is not a folder; give the folder in which images arrive".into(),
         },
         other => Error::io("watch", folder)(other.into()),
     };
@@ -340,7 +339,7 @@ mod tests {
 
         fs::write(dir.path().join(".b.jpg.x1"), b"hidden").unwrap();
         fs::write(dir.path().join("c.jpg.part"), b"unfinished").unwrap();
-        fs::write(dir.path().join("notes.txt"), b"no picture").unwrap();
+        fs::write(dir.path().join("notes.txt"), b"no image").unwrap();
         fs::create_dir(dir.path().join("folder")).unwrap();
         fs::rename(dir.path().join(".b.jpg.x1"), dir.path().join("b.jpg")).unwrap();
         assert_eq!(names(arrivals.wait(LONG).unwrap()), ["b.jpg"]);
@@ -387,7 +386,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(2 * AWAY).unwrap();
         arrivals.state = State::Away(long_ago);
         let error = arrivals.wait(SHORT).unwrap_err().to_string();
-        assert!(error.contains("did not come back within 10 s"), "{error}");
+        assert!(error.contains("did not return within 10 s"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The encodings in which programs save text.
+//! Text encodings: UTF-8 and UTF-16.
 
 /// Bytes that are looked at to tell UTF-16 without a mark.
 const LOOKED_AT: usize = 200;
@@ -28,7 +28,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
         }
         text if zeros(1) => wide(text, u16::from_le_bytes),
         text if zeros(0) => wide(text, u16::from_be_bytes),
-        text if text.contains(&0) => Err("it is not text; give a CSV file of path,label".into()),
+        text if text.contains(&0) => {
+            Err("it is not text; give a CSV file with the columns path and label".into())
+        }
         text => Ok(text.to_vec()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the names of folders say: which are splits, and which are neither splits nor classes.
+//! Recognises folder names: splits, and folders that are neither splits nor classes.
 
 use std::ffi::OsStr;
 
@@ -10,12 +10,12 @@ const FILLERS: [&str; 17] = [
     "seg", "set", "sets", "split", "splits", "the", "x",
 ];
 
-/// Folders that hold folders of pictures, and are no class.
+/// Folders that contain folders of images, and are not classes.
 pub(super) const CONTAINERS: [&str; 10] = [
     "class", "classes", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures",
 ];
 
-/// Folders beside splits that hold something other than labelled pictures.
+/// Folders beside splits that hold something other than labelled images.
 pub(super) const BESIDES: [&str; 22] = [
     "annotation",
     "annotations",
@@ -41,10 +41,10 @@ pub(super) const BESIDES: [&str; 22] = [
     "unlabelled",
 ];
 
-/// Folders that are seldom a class: they hold the pictures of all classes, or what belongs to them.
+/// Folders that are seldom a class: they hold the images of all classes, or what belongs to them.
 const SELDOM_CLASSES: [&str; 5] = ["annotation", "annotations", "labels", "masks", "metadata"];
 
-/// Tells whether a folder with the name `class` in the place of a class is probably none.
+/// Returns whether a folder in the place of a class, named `class`, is probably not one.
 pub(super) fn is_doubtful_class(class: &OsStr) -> bool {
     is_one_of(class, &CONTAINERS) || is_one_of(class, &SELDOM_CLASSES)
 }
@@ -99,7 +99,7 @@ pub(super) fn split_named(name: &OsStr) -> Option<Split> {
     others.is_empty().then_some(split)
 }
 
-/// Tells whether a name is one of `known`, in upper or lower case.
+/// Returns whether a name is one of `known`, in upper or lower case.
 pub(super) fn is_one_of(name: &OsStr, known: &[&str]) -> bool {
     name.to_str()
         .is_some_and(|name| known.contains(&name.to_lowercase().as_str()))

@@ -1,4 +1,4 @@
-//! A CSV file of labels: which picture each of its lines means.
+//! CSV label files: finds the image of each line.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -7,17 +7,17 @@ use std::path::{Component, Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::layout::pictures_of;
 use super::list::{List, read_list};
 use super::names::path_of_bytes;
 use super::{Dataset, Split, assemble};
+use crate::counts::count;
 use crate::disk::{read_given, stays_below};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 
-/// Endings that a list may have left away.
+/// File suffixes that a list may omit.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
 
-/// Most bytes of a list: ten million lines of 100.
+/// Maximum bytes of a list: ten million lines of 100.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// Files of a data set that are looked at to find where those of a list are.
@@ -28,7 +28,7 @@ const LOOKED_AT: usize = 100_000;
 pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
     if !csv.exists() {
         return Err(Error::NotFound {
-            what: "label file",
+            what: PathRole::LabelFile,
             path: csv.to_owned(),
         });
     }
@@ -59,7 +59,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
         let split = match &line.split {
             Some(name) => Some(Split::from_name(name).ok_or_else(|| {
                 at(format!(
-                    "`{}` is no split; use training, validation or test",
+                    "`{}` is not a split; use training, validation or test",
                     shown(Path::new(name))
                 ))
             })?),
@@ -72,13 +72,13 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
         };
         if way.is_none() && is_of_windows(&written) {
             return Err(at(format!(
-                "`{}` is a path of another system; paths are relative to the data set, with / between",
+                "`{}` is a path of another system; paths are relative to the dataset, separated by /",
                 shown(&written)
             )));
         }
         if way.is_none() && !stays_below(&written) {
             return Err(at(format!(
-                "`{}` leaves the data set; paths are relative to it",
+                "`{}` is outside the dataset; paths are relative to it",
                 shown(&written)
             )));
         }
@@ -86,10 +86,10 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
             let written = shown(&written);
             return Err(at(match shown(before) {
                 before if before.to_string() == written.to_string() => {
-                    format!("`{written}` is in line {first}, too; take one of the lines out")
+                    format!("`{written}` is also in line {first}; remove one of the lines")
                 }
                 before => format!(
-                    "`{written}` is the file `{before}` of line {first}; take one of the lines out"
+                    "`{written}` is the same file as `{before}` in line {first}; remove one of the lines"
                 ),
             }));
         }
@@ -101,7 +101,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
             }
             None => {
                 absent.insert(line.label);
-                skipped.push((path, "is not there".to_owned()));
+                skipped.push((path, "does not exist".to_owned()));
             }
         }
     }
@@ -110,7 +110,7 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
             None,
             format!(
                 "none of its {} is in {} (the first is `{}`); {}",
-                pictures_of(listed),
+                count(listed, "image"),
                 shown(root),
                 shown(first),
                 advice(root, first)
@@ -126,8 +126,8 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
     dataset.warnings = warnings;
     if dataset.classes.len() > 4 && dataset.classes.len() == dataset.samples.len() {
         dataset.warnings.push(format!(
-            "each of the {} in the list has a label of its own; is its second column the class?",
-            pictures_of(listed)
+            "each of the {} in the list has its own label; is the second column really the class?",
+            count(listed, "image")
         ));
     }
     Ok(dataset)
@@ -150,13 +150,11 @@ impl Way {
     fn note(self) -> Option<String> {
         let said = match self {
             Way::Plain => return None,
-            Way::Backslashes => "`\\` in the paths of the list is read as `/`",
+            Way::Backslashes => "reading `\\` in the list's paths as `/`",
             Way::OwnFolder => {
-                "paths of the list begin with the data set's own folder, which is left out"
+                "the list's paths start with the dataset's own folder, which is ignored"
             }
-            Way::Elsewhere => {
-                "paths of the list are not relative to the data set, but lead into it"
-            }
+            Way::Elsewhere => "the list's paths are not relative to the dataset, but point into it",
         };
         Some(said.to_owned())
     }
@@ -187,7 +185,7 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// The file that `written` means, relative to the root, and how; none if there is no such file.
+    /// The file that `written` means, relative to the root, and how; `None` if there is no such file.
     fn find(&self, written: &Path) -> Option<(PathBuf, Way)> {
         if let Some(found) = self.look(written) {
             return Some(found);
@@ -239,7 +237,7 @@ fn lexical(path: &Path) -> PathBuf {
     whole
 }
 
-/// Tells whether a path begins with a drive's letter or a server's name.
+/// Returns whether a path begins with a drive's letter or a server's name.
 fn is_of_windows(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.starts_with(b"\\\\")
@@ -255,7 +253,10 @@ fn advice(root: &Path, path: &Path) -> String {
         .find(|path| root.join(path).is_file());
     if let Some(path) = with_ending {
         let path = Path::new(&path);
-        return format!("write paths with their ending, such as `{}`", shown(path));
+        return format!(
+            "write paths with their extension, such as `{}`",
+            shown(path)
+        );
     }
     let name = text.rsplit('/').next().unwrap_or_default().to_lowercase();
     let files = WalkDir::new(root).into_iter().take(LOOKED_AT).flatten();
@@ -265,11 +266,11 @@ fn advice(root: &Path, path: &Path) -> String {
     if let Some(entry) = alike {
         let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
         return format!(
-            "paths are relative to the data set, with / between and letters as in the file's name: `{}`",
+            "paths are relative to the dataset, separated by / and case-sensitive: `{}`",
             shown(inside)
         );
     }
-    "paths are relative to the data set, with / between; check that list and folder belong together"
+    "paths are relative to the dataset, separated by /; check that list and folder belong together"
         .to_owned()
 }
 
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named_and_counted() {
         let dataset = read_text("a.jpg,cat\ngone.jpg,cat\nlost.jpg,dog\n").unwrap();
-        let gone = |name: &str| (PathBuf::from(name), "is not there".to_owned());
+        let gone = |name: &str| (PathBuf::from(name), "does not exist".to_owned());
         assert_eq!(dataset.skipped, [gone("gone.jpg"), gone("lost.jpg")]);
         assert_eq!(dataset.missing.files, 2);
         assert_eq!(dataset.missing.classes, ["dog"]);
@@ -343,8 +344,8 @@ mod tests {
             (".\\sub\\d.jpg", "`\\`"),
             ("photos/sub/d.jpg", "own folder"),
             ("photos\\sub\\d.jpg", "`\\`"),
-            ("../photos/sub/d.jpg", "lead into it"),
-            ("sub/../sub/d.jpg", "lead into it"),
+            ("../photos/sub/d.jpg", "point into it"),
+            ("sub/../sub/d.jpg", "point into it"),
         ] {
             let found = read_text(&format!("{path},cat\n")).unwrap();
             assert_eq!(paths(&found), ["sub/d.jpg"], "{path}");
@@ -364,15 +365,15 @@ mod tests {
         let cases = [
             (
                 "a.jpg,cat\n../x.jpg,dog\n",
-                "line 2: `../x.jpg` leaves the data set",
+                "line 2: `../x.jpg` is outside the dataset",
             ),
             (
                 "a.jpg,cat\n/etc/passwd,dog\n",
-                "line 2: `/etc/passwd` leaves the data set",
+                "line 2: `/etc/passwd` is outside the dataset",
             ),
             (
                 "a.jpg,cat\n../labels.csv,dog\n",
-                "line 2: `../labels.csv` leaves the data set",
+                "line 2: `../labels.csv` is outside the dataset",
             ),
             (
                 "a.jpg,cat\nC:\\photos\\b.jpg,dog\n",
@@ -380,18 +381,18 @@ mod tests {
             ),
             (
                 "a.jpg,cat\na.jpg,dog\n",
-                "line 2: `a.jpg` is in line 1, too; take one",
+                "line 2: `a.jpg` is also in line 1; remove one",
             ),
             (
                 "a.jpg,cat\n./a.jpg,dog\n",
-                "line 2: `./a.jpg` is the file `a.jpg` of line 1; take one",
+                "line 2: `./a.jpg` is the same file as `a.jpg` in line 1; remove one",
             ),
             (
                 "sub/d.jpg,cat\nsub\\d.jpg,dog\n",
-                "line 2: `sub\\d.jpg` is the file `sub/d.jpg` of line 1",
+                "line 2: `sub\\d.jpg` is the same file as `sub/d.jpg` in line 1",
             ),
-            ("a.jpg\n", "line 1: a line has a path and a label"),
-            ("a.jpg,cat,maybe\n", "line 1: `maybe` is no split"),
+            ("a.jpg\n", "line 1: a line must have a path and a label"),
+            ("a.jpg,cat,maybe\n", "line 1: `maybe` is not a split"),
             ("\n", "the list is empty"),
         ];
         for (text, expected) in cases {
@@ -405,11 +406,11 @@ mod tests {
         for (text, expected) in [
             (
                 "a,cat\nb,dog\n",
-                "write paths with their ending, such as `a.jpg`",
+                "write paths with their extension, such as `a.jpg`",
             ),
             (
                 "d.jpg,cat\n",
-                "relative to the data set, with / between and letters as in the file's name: `sub/d.jpg`",
+                "relative to the dataset, separated by / and case-sensitive: `sub/d.jpg`",
             ),
             ("A.JPG,cat\n", "`a.jpg`"),
             ("x\\d.JPG,cat\n", "`sub/d.jpg`"),
@@ -453,9 +454,6 @@ mod tests {
         let csv = dir.path().join("numbers.csv");
         fs::write(&csv, text).unwrap();
         let warnings = read(&root, &csv).unwrap().warnings;
-        assert!(
-            warnings[0].contains("has a label of its own"),
-            "{warnings:?}"
-        );
+        assert!(warnings[0].contains("has its own label"), "{warnings:?}");
     }
 }

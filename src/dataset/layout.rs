@@ -1,4 +1,4 @@
-//! What the folders of a data set stand for: classes, or splits with classes in them.
+//! The layout of a data set: class folders, or split folders with classes in them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,27 +9,28 @@ use serde::{Deserialize, Serialize};
 use super::Split;
 use super::folder_names::{BESIDES, CONTAINERS, is_one_of, split_named, split_of};
 use super::names::name_key;
+use crate::counts::count;
 use crate::error::shown;
 
-/// What the folders of a data set stand for.
+/// The layout of a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// Splits where their names say so beyond doubt, else classes; an error where that is not clear.
+    /// Splits if the names are unambiguous, else classes; an error if it is unclear.
     #[default]
     Auto,
     /// The top folders are classes, whatever their names.
     Classes,
-    /// The top folders with the name of a split are splits, with class folders in them; others are passed over.
+    /// The top folders with the name of a split are splits, with class folders in them; others are skipped.
     Splits,
-    /// Folders mean nothing: every picture is taken, and none has a class.
+    /// Folders are ignored: every image is used, without a class.
     Flat,
 }
 
-/// What was made of the folders.
+/// The detected layout.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrangement {
-    /// Pictures have no classes.
+    /// Images have no classes.
     Flat,
     /// The first folder is the class.
     Classes,
@@ -116,8 +117,7 @@ pub(super) fn arrange(files: &[PathBuf], layout: Layout) -> Result<Arranged, Str
         Layout::Classes => Ok(Arrangement::Classes.into()),
         Layout::Splits => match named_splits(&all, true) {
             splits if splits.is_empty() => Err(
-                "none of its folders has the name of a split; they are called train, validation and test, with a \
-                 folder for each class in them"
+                "none of its folders is named like a split; use train, validation and test, each with one folder per class"
                     .into(),
             ),
             splits => as_splits(&all, splits, true),
@@ -175,7 +175,7 @@ fn by_class(all: &Below) -> Arranged {
     let example = labelled().find(|file| split_within(file).is_some());
     if let Some(folder) = example.and_then(|file| file.parent()) {
         warnings.push(format!(
-            "{} has the name of a split, but stands for a part of its class: other pictures are in no such folder",
+            "{} is named like a split, but is read as part of its class: other images are not in such a folder",
             shown(folder)
         ));
     }
@@ -239,16 +239,13 @@ fn as_splits(all: &Below, splits: Vec<(&OsStr, Split)>, told: bool) -> Result<Ar
         let names: Vec<String> = without_classes.iter().map(|(n, _)| named(n)).collect();
         return Err(match others.first() {
             Some(other) if folders.is_empty() => format!(
-                "{} has the name of a split, but no class folders in it, and {} stands beside it; if both are classes, \
-                 give --layout classes; else put the pictures of each class into a folder of its own in {}",
+                "{} is named like a split, but has no class folders, and {} is next to it; if both are classes, use --layout classes; otherwise put the images of each class in its own folder in {}",
                 named(name),
                 named(other),
                 named(name)
             ),
             _ => format!(
-                "no class folders in {}: put the pictures of each class into a folder of its own in it, or give a list \
-                 with --labels; --layout classes takes the top folders for classes, --layout flat takes pictures \
-                 without classes",
+                "no class folders in {}; put the images of each class in its own folder there, or give a list with --labels; --layout classes reads the top folders as classes, --layout flat reads images without classes",
                 names.join(" and ")
             ),
         });
@@ -266,8 +263,7 @@ fn as_splits(all: &Below, splits: Vec<(&OsStr, Split)>, told: bool) -> Result<Ar
     });
     if let Some(name) = in_the_way {
         return Err(format!(
-            "{} stands beside {}, which has the name of a split, but is no split itself; move it out of the data set, \
-             or say what the folders are: --layout splits passes over it, --layout classes takes both for classes",
+            "{} is next to {}, which is named like a split, but is not a split itself; move it out of the dataset, or say what the folders are: --layout splits ignores it, --layout classes reads both as classes",
             named(name),
             named(splits[0].0)
         ));
@@ -276,9 +272,9 @@ fn as_splits(all: &Below, splits: Vec<(&OsStr, Split)>, told: bool) -> Result<Ar
     warnings.extend(without_classes.iter().map(|(name, _)| {
         let pictures = all.descend(name).files.len();
         format!(
-            "{} has no class folders and is passed over ({})",
+            "ignored {}: it has no class folders ({})",
             named(name),
-            pictures_of(pictures)
+            count(pictures, "image")
         )
     }));
     Ok(Arranged {
@@ -307,21 +303,13 @@ fn key_of(name: &OsStr) -> String {
 
 fn passed_over(all: &Below, name: &OsStr) -> String {
     format!(
-        "{} is no split folder and is passed over ({})",
+        "ignored {}: it is not a split folder ({})",
         shown(&all.folder.join(name)),
-        pictures_of(all.descend(name).files.len())
+        count(all.descend(name).files.len(), "image")
     )
 }
 
-/// `1 picture`, `12 pictures`.
-pub(super) fn pictures_of(count: usize) -> String {
-    match count {
-        1 => "1 picture".to_owned(),
-        n => format!("{n} pictures"),
-    }
-}
-
-/// How splits were read, in one line; none if their folders have the names that they have elsewhere.
+/// How splits were read, in one line; `None` if their folders have the names that they have elsewhere.
 pub(super) fn told(folders: &[SplitFolder]) -> Option<String> {
     let is_plain = |f: &SplitFolder| f.path.as_os_str() == f.split.name();
     if folders.iter().all(is_plain) {
@@ -408,8 +396,8 @@ mod tests {
         assert_eq!(
             found.warnings,
             [
-                "masks is no split folder and is passed over (1 picture)",
-                "`test` has no class folders and is passed over (1 picture)"
+                "ignored masks: it is not a split folder (1 image)",
+                "ignored `test`: it has no class folders (1 image)"
             ]
         );
     }
@@ -419,20 +407,17 @@ mod tests {
         for (files, expected) in [
             (
                 &["test/a/1", "control/a/2"][..],
-                "`control` stands beside `test`",
+                "`control` is next to `test`",
             ),
-            (
-                &["train/a/1", "val/a/1", "a/1"],
-                "`a` stands beside `train`",
-            ),
-            (&["train/a/1", "dog/a/1"], "`dog` stands beside `train`"),
+            (&["train/a/1", "val/a/1", "a/1"], "`a` is next to `train`"),
+            (&["train/a/1", "dog/a/1"], "`dog` is next to `train`"),
             (
                 &["train/a.1", "test/1"],
                 "no class folders in `test` and `train`",
             ),
             (
                 &["train/1", "bus/1"],
-                "`train` has the name of a split, but no class folders",
+                "`train` is named like a split, but has no class folders",
             ),
             (&["train/1", "val/a/1"], "no class folders in `train`"),
             (
@@ -468,7 +453,7 @@ mod tests {
         assert_eq!(found.arrangement, Arrangement::ClassesThenSplits);
         let found = arranged(&["a/train/1", "a/2", "b/1"], Layout::Auto).unwrap();
         assert_eq!(found.arrangement, Arrangement::Classes);
-        assert!(found.warnings[0].starts_with("a/train has the name of a split"));
+        assert!(found.warnings[0].starts_with("a/train is named like a split"));
     }
 
     #[test]

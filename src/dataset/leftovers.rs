@@ -1,4 +1,4 @@
-//! What other programs and systems leave in folders of pictures, and no user means as pictures.
+//! Files that other programs and systems leave in image folders, such as thumbnails and trash.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::layout::pictures_of;
+use crate::counts::count;
 use crate::error::shown;
 
-/// Folders of thumbnails, deleted files and the like, in lower case; those that begin with a dot are passed over
+/// Folders of thumbnails, deleted files and the like, in lower case; those that begin with a dot are skipped
 /// anyway.
 const FOLDERS: [&str; 24] = [
     "#recycle",
@@ -47,13 +47,13 @@ const FILES: [&str; 5] = [
     "thumbs.db",
 ];
 
-/// Endings by which hidden files are counted as pictures.
+/// Endings by which hidden files are counted as images.
 const PICTURES: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
 /// Files that are counted in a leftover folder, at most.
 const MOST_COUNTED: usize = 100_000;
 
-/// Tells whether nobody means a file or folder of this name as pictures: dot files, and what other systems leave
+/// Returns whether nobody means a file or folder of this name as images: dot files, and what other systems leave
 /// behind.
 pub(super) fn is_leftover(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || is_known(name, &FOLDERS) || is_known(name, &FILES)
@@ -64,12 +64,12 @@ fn is_known(name: &OsStr, known: &[&str]) -> bool {
     name.is_some_and(|name| known.contains(&name.as_str()))
 }
 
-/// What was passed over, by name.
+/// What was skipped, by name.
 #[derive(Default)]
 pub(super) struct Leftovers {
-    /// Number of folders of each name, and of the pictures in them.
+    /// Number of folders of each name, and of the images in them.
     folders: BTreeMap<String, [usize; 2]>,
-    /// Hidden files that are pictures by their endings.
+    /// Hidden files that are images by their endings.
     files: usize,
 }
 
@@ -98,20 +98,20 @@ impl Leftovers {
     pub fn warnings(&self) -> Vec<String> {
         let folders = self.folders.iter().map(|(name, [folders, pictures])| {
             let held = match pictures {
-                0 => "no pictures in it".to_owned(),
-                n => format!("{} in it", pictures_of(*n)),
+                0 => "no images in it".to_owned(),
+                n => format!("{} in it", count(*n, "image")),
             };
             match folders {
-                1 => format!("the folder {name} is passed over: it is no class ({held})"),
-                n => format!("{n} folders {name} are passed over: they are no classes ({held})")
+                1 => format!("ignored the folder {name}: it is not a class ({held})"),
+                n => format!("ignored {n} folders {name}: they are not classes ({held})")
                     .replace("in it", "in them"),
             }
         });
         let mut warnings: Vec<String> = folders.collect();
         if self.files > 0 {
             warnings.push(format!(
-                "hidden files, whose names begin with a dot, are passed over ({})",
-                pictures_of(self.files)
+                "ignored hidden files, whose names start with a dot ({})",
+                count(self.files, "image")
             ));
         }
         warnings

@@ -1,9 +1,10 @@
-//! The text of a label list: its encoding, its separator, its columns.
+//! Parses label lists: encoding, separator, columns.
 
 use std::path::Path;
 
 use super::encoding::decode;
 use super::names::{path_of_bytes, with_bytes_shown};
+use crate::counts::count;
 use crate::error::shown;
 
 /// Names of the column of paths, the surest first; in lower case, with `_` between words.
@@ -101,7 +102,7 @@ struct Record {
     fields: Vec<Vec<u8>>,
 }
 
-/// Reads a list of paths and labels. `is_file` tells whether a field is the path of a picture: that decides where the
+/// Reads a list of paths and labels. `is_file` tells whether a field is the path of an image: that decides where the
 /// columns could be taken for each other.
 ///
 /// # Errors
@@ -110,7 +111,10 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
     let text = decode(bytes).map_err(|problem| (None, problem))?;
     let (text, first_line, said) = after_separator_line(&text);
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err((None, "the list is empty; it has lines of path,label".into()));
+        return Err((
+            None,
+            "the list is empty; it must have the columns path and label".into(),
+        ));
     }
     let separator = match said {
         Some(separator) => separator,
@@ -128,7 +132,7 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
     }
     let header = header_of(&records, &is_file).then(|| records.remove(0));
     if records.is_empty() {
-        let problem = "the list has a header and no pictures; add lines of path,label";
+        let problem = "the list has only a header; add lines of path,label";
         return Err((None, problem.into()));
     }
     let columns = match &header {
@@ -139,7 +143,7 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
         if header.as_ref().is_some_and(|h| h.fields == record.fields) {
             let number = record.number;
             list.warnings.push(format!(
-                "line {number} of the list repeats its header and is passed over"
+                "ignored line {number} of the list: it repeats the header"
             ));
             continue;
         }
@@ -153,11 +157,8 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
         .collect();
     if let Some(number) = broken.first() {
         list.warnings.push(format!(
-            "{} of the list {} a line break in {}, the first at line {number}; is a quotation mark missing?",
-            match broken.len() {
-                1 => "1 label".to_owned(),
-                n => format!("{n} labels"),
-            },
+            "{} in the list {} a line break in {}, the first at line {number}; is a quotation mark missing?",
+            count(broken.len(), "label"),
             if broken.len() == 1 { "has" } else { "have" },
             if broken.len() == 1 { "it" } else { "them" },
         ));
@@ -180,7 +181,7 @@ fn after_separator_line(text: &[u8]) -> (&[u8], usize, Option<u8>) {
     }
 }
 
-/// The separator with which most lines have a picture's path, and all of them more than one field.
+/// The separator with which most lines have an image's path, and all of them more than one field.
 fn separator_of(text: &[u8], is_file: &impl Fn(&[u8]) -> bool) -> u8 {
     let score = |separator: u8| {
         let Ok(records) = records(text, separator, 0, LOOKED_AT) else {
@@ -255,7 +256,7 @@ fn place_of(header: &[Vec<u8>], names: &[&str]) -> Option<usize> {
         .find_map(|name| columns.iter().position(|column| column == name))
 }
 
-/// Tells whether the first line names the columns.
+/// Returns whether the first line names the columns.
 fn header_of(records: &[Record], is_file: &impl Fn(&[u8]) -> bool) -> bool {
     let Some(first) = records.first() else {
         return false;
@@ -270,7 +271,7 @@ fn header_of(records: &[Record], is_file: &impl Fn(&[u8]) -> bool) -> bool {
         (Some(0), _) | (Some(_), Some(_)) => true,
         (None, Some(_)) if first.fields.iter().all(no_path) => true,
         _ => {
-            // Names that nobody foresaw, above lines of which each has a picture.
+            // Names that nobody foresaw, above lines of which each has an image.
             let rest = &records[1..records.len().min(LOOKED_AT)];
             let is_picture = |r: &Record| r.fields.iter().take(2).any(|field| is_file(field));
             rest.len() > 1 && rest.iter().all(is_picture) && first.fields.iter().all(no_path)
@@ -299,7 +300,7 @@ fn named_columns(header: &Record, list: &mut List) -> Columns {
     };
     if columns.path > columns.label {
         list.notes.push(format!(
-            "the columns of the list are swapped: the label is in column {} ({}), the path in column {} ({})",
+            "the list's columns are swapped: the label is in column {} ({}), the path in column {} ({})",
             columns.label + 1,
             name(columns.label),
             columns.path + 1,
@@ -314,7 +315,7 @@ fn named_columns(header: &Record, list: &mut List) -> Columns {
     if !unused.is_empty() {
         let unused = unused.join(", ");
         list.notes
-            .push(format!("these columns of the list are not used: {unused}"));
+            .push(format!("ignored columns of the list: {unused}"));
     }
     columns
 }
@@ -328,10 +329,8 @@ fn places(records: &[Record], is_file: &impl Fn(&[u8]) -> bool, list: &mut List)
     };
     let swapped = files(0) == 0 && 2 * files(1) > looked_at.len();
     if swapped {
-        list.warnings.push(
-            "the columns of the list are swapped: each line has the label first, and then the path; it is read so"
-                .into(),
-        );
+        list.warnings
+            .push("the list's columns are swapped: reading each line as label, path".into());
     }
     Columns {
         path: usize::from(swapped),
@@ -348,11 +347,11 @@ fn line(record: Record, columns: &Columns, separator: u8) -> Result<Line, Proble
             b';' => "a semicolon",
             b'\t' => "a tab",
             b'|' => "a vertical bar",
-            b' ' => "a blank",
+            b' ' => "a space",
             _ => "a comma",
         };
         return Err(fail(format!(
-            "a line has a path and a label, with {between} between"
+            "a line must have a path and a label, separated by {between}"
         )));
     };
     for (field, what, most) in [(path, "path", 4096), (label, "label", 1000)] {
@@ -483,11 +482,13 @@ mod tests {
         assert!(notes(b"a.jpg;cat\n").contains("separated by semicolons"));
         assert!(notes(b"cat,a.jpg\n").contains("swapped"));
         assert!(notes(b"label,file\ncat,a.jpg\n").contains("swapped"));
-        assert!(notes(b"file,label,who\na.jpg,cat,me\n").contains("not used: who"));
         assert!(
-            notes(b"file,label\na.jpg,cat\nfile,label\n").contains("line 3 of the list repeats")
+            notes(b"file,label,who\na.jpg,cat,me\n").contains("ignored columns of the list: who")
         );
-        assert!(notes(b"a.jpg,\"c\nat\"\n").contains("1 label of the list has a line break in it"));
+        assert!(
+            notes(b"file,label\na.jpg,cat\nfile,label\n").contains("ignored line 3 of the list")
+        );
+        assert!(notes(b"a.jpg,\"c\nat\"\n").contains("1 label in the list has a line break in it"));
     }
 
     #[test]
@@ -495,11 +496,11 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "is empty"),
             (b"\xef\xbb\xbf \n\n", "is empty"),
-            (b"filename,label\n", "has a header and no pictures"),
-            (b"label,filename\n", "has a header and no pictures"),
+            (b"filename,label\n", "has only a header"),
+            (b"label,filename\n", "has only a header"),
             (b"PK\x03\x04 and so on", "is a spreadsheet"),
             (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text"),
-            (b"a.jpg\n", "a path and a label, with a comma between"),
+            (b"a.jpg\n", "a path and a label, separated by a comma"),
             (b"a.jpg,\n", "a path and a label"),
             (b"a.jpg,K\xe4fer\n", "the label `K\\xE4fer` is not UTF-8"),
         ] {

@@ -1,5 +1,5 @@
-//! Labelled folders and CSV lists of pictures: which files there are, what class each has, how they are
-//! split. Looks at names and folders only; whether a file is a picture shows when it is decoded.
+//! Labelled folders and CSV lists of images: finds the files with their
+//! classes and splits. Only names and folders are examined; whether a file is an image shows when it is decoded.
 //!
 //! Three ways to lay out a data set:
 //!
@@ -10,8 +10,8 @@
 //! a folder for each class     the same, already split          any folders, and a list
 //! ```
 //!
-//! Which of them it is, is seen by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)); what is doubtful is an error, and
-//! what was passed over or looks like a mistake is in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
+//! The layout is recognised by the names of the folders ([`Layout::Auto`](crate::dataset::Layout::Auto)). Ambiguous
+//! folders are an error; skipped files and likely mistakes are in [`Dataset::warnings`](crate::dataset::Dataset::warnings).
 
 #[cfg(target_os = "linux")]
 mod arrivals;
@@ -35,16 +35,17 @@ pub use losses::{Loss, check_losses};
 pub(crate) use names::{name_key, path_of_bytes};
 pub use split::{Split, divide, stratified_folds, stratified_split};
 
-use crate::error::{Error, Result, shown};
+use crate::counts::{count, grouped};
+use crate::error::{Error, PathRole, Result, shown};
 
-/// One file that should be a picture.
+/// One file that should be an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Its path, relative to [`Dataset::root`].
     pub path: PathBuf,
-    /// Index into [`Dataset::classes`]; none for an unlabelled picture.
+    /// Index into [`Dataset::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives; none if it gives none.
+    /// The split from the data set, if it has splits.
     pub split: Option<Split>,
 }
 
@@ -53,37 +54,37 @@ pub struct Sample {
 pub struct Dataset {
     /// The folder to which all paths are relative.
     pub root: PathBuf,
-    /// Class names in byte order, each with at least one sample; empty for unlabelled pictures.
+    /// Class names in byte order, each with at least one sample; empty for unlabelled images.
     pub classes: Vec<String>,
     /// Samples in the byte order of their paths.
     pub samples: Vec<Sample>,
-    /// What was found but is no sample, with the reason as one clause.
+    /// Files that are not samples, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Sentences on how it was read, where that is not plain.
+    /// Notes on how the data set was interpreted, where that is not obvious.
     pub notes: Vec<String>,
-    /// Sentences on what looks like a mistake, and on what was passed over as a whole.
+    /// Warnings about likely mistakes and skipped folders.
     pub warnings: Vec<String>,
-    /// What should be there and is not.
+    /// Missing parts.
     pub missing: Missing,
 }
 
-/// What should be in a data set and is not.
+/// Missing parts of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Folders that could not be read, relative to [`Dataset::root`].
     pub folders: Vec<PathBuf>,
-    /// Files of the list that are not there.
+    /// Missing files of the list.
     pub files: usize,
     /// Classes of the list none of whose files is there.
     pub classes: Vec<String>,
 }
 
 impl Dataset {
-    /// Finds the pictures below the folder `root`, labelled by their folders or by the CSV file `labels`.
-    /// A `root` that is a file is a data set of one unlabelled picture.
+    /// Finds the images below the folder `root`, labelled by their folders or by the CSV file `labels`.
+    /// A `root` that is a file is a data set of one unlabelled image.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such folder or file; [`Error::Dataset`] if there is no picture in
+    /// [`Error::NotFound`] if there is no such folder or file; [`Error::Dataset`] if there is no image in
     /// it, if it is not clear which folders are classes, or if the CSV file is wrong, with the line.
     pub fn open(root: &Path, labels: Option<&Path>) -> Result<Dataset> {
         Dataset::open_as(root, labels, Layout::Auto)
@@ -92,7 +93,7 @@ impl Dataset {
     /// [`open`](Self::open) for a data set without a list whose folders stand for what `layout` says.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Like [`open`](Self::open).
     pub fn open_as(root: &Path, labels: Option<&Path>, layout: Layout) -> Result<Dataset> {
         let mut dataset = Dataset::find(root, labels, layout)?;
         let place = labels.map_or("folder", |_| "label");
@@ -101,7 +102,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Finds all pictures below the folder `root`, without classes.
+    /// Finds all images below the folder `root`, without classes.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Dataset`] if there are none.
@@ -112,7 +113,7 @@ impl Dataset {
     fn find(root: &Path, labels: Option<&Path>, layout: Layout) -> Result<Dataset> {
         if !root.exists() {
             return Err(Error::NotFound {
-                what: "data set",
+                what: PathRole::Dataset,
                 path: root.to_owned(),
             });
         }
@@ -133,14 +134,14 @@ impl Dataset {
         Err(Error::Dataset {
             path: root.to_owned(),
             problem: format!(
-                "no pictures were found in it{found}; put the pictures of each class into a folder of its own"
+                "no images found in it{found}; put the images of each class in its own folder"
             ),
         })
     }
 
     fn of_one_file(file: &Path) -> Result<Dataset> {
         let name = file.file_name().ok_or_else(|| Error::NotFound {
-            what: "data set",
+            what: PathRole::Dataset,
             path: file.to_owned(),
         })?;
         Ok(Dataset {
@@ -159,7 +160,7 @@ impl Dataset {
     }
 
     /// Says which part of the data set is missing that should not be: a folder that cannot be read, a class of the
-    /// list, or more than a tenth of the list (and more than two files); none if no such part is.
+    /// list, or more than a tenth of the list (and more than two files); `None` if no such part is.
     pub fn missing_part(&self) -> Option<String> {
         let Missing {
             folders,
@@ -178,13 +179,17 @@ impl Dataset {
         }
         if !classes.is_empty() {
             return Some(format!(
-                "none of the files of {} in the list is there",
+                "none of the listed files of {} exists",
                 names::names_shown(classes.iter().map(String::as_str))
             ));
         }
         losses::is_much(*files, self.samples.len() + files).then(|| {
             let listed = self.samples.len() + files;
-            format!("{files} of {listed} files in the list are not there, more than a tenth")
+            format!(
+                "{} of {} do not exist, more than 10 %",
+                grouped(*files as u64),
+                count(listed, "listed file")
+            )
         })
     }
 
@@ -197,8 +202,8 @@ impl Dataset {
         counts
     }
 
-    /// Refuses a data set that nothing can be learned from: one with less than two classes, or whose splits leave
-    /// nothing to train on. Returns a warning for each class without a training picture.
+    /// Refuses a data set that cannot be trained on: one with less than two classes, or whose splits leave
+    /// nothing to train on. Returns a warning for each class without a training image.
     ///
     /// # Errors
     /// [`Error::Dataset`], with what to do.
@@ -217,8 +222,7 @@ impl Dataset {
             return Err(Error::Dataset {
                 path: self.root.clone(),
                 problem: format!(
-                    "it has pictures for {} and none for training; put training pictures into a folder `train`, or, \
-                     if these folders are classes, give --layout classes",
+                    "it has {} images, but no training images; put training images in a folder `train`, or, if these folders are classes, use --layout classes",
                     given.join(" and ")
                 ),
             });
@@ -228,8 +232,7 @@ impl Dataset {
             .map(|class| {
                 let name = shown(Path::new(&self.classes[class])).to_string();
                 format!(
-                    "the class `{name}` has no training pictures, only others: the model gets an output for it that \
-                     never learns; add some, or take the class out"
+                    "the class `{name}` has no training images: the model will have an output that never learns; add some, or remove the class"
                 )
             })
             .collect())
@@ -244,18 +247,17 @@ impl Dataset {
             return Ok(());
         }
         let found = match &self.classes[..] {
-            [] => "its pictures have no classes".to_owned(),
+            [] => "its images have no classes".to_owned(),
             classes => format!(
-                "it has pictures of {} class only ({})",
-                classes.len(),
+                "it has only {} ({})",
+                count(classes.len(), "class"),
                 shown(Path::new(&classes.join(", ")))
             ),
         };
         Err(Error::Dataset {
             path: self.root.clone(),
             problem: format!(
-                "{found}, and {least} or more are wanted; put the pictures of each class into a folder of its own, or \
-                 give --labels"
+                "{found}, and at least {least} are needed; put the images of each class in its own folder, or use --labels"
             ),
         })
     }

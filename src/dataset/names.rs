@@ -1,4 +1,4 @@
-//! Names of classes: those that nearly agree, and those that are no text.
+//! Class names: near-duplicates, and names that are not valid text.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -42,12 +42,12 @@ pub(crate) fn name_key(name: &str) -> String {
     }
 }
 
-/// Marks that take no room: zero-width spaces and joiners, the byte order mark, the soft hyphen, variation selectors.
+/// Invisible characters: zero-width spaces and joiners, the byte order mark, the soft hyphen, variation selectors.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}')
 }
 
-/// A warning for each group of `classes` whose names nearly agree; `counts` has their pictures, `place` says where
+/// A warning for each group of `classes` whose names nearly agree; `counts` has their images, `place` says where
 /// the names come from: `folder` or `label`.
 pub(super) fn near_names(classes: &[String], counts: &[usize], place: &str) -> Vec<String> {
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -65,20 +65,20 @@ pub(super) fn near_names(classes: &[String], counts: &[usize], place: &str) -> V
             .map(|&class| {
                 let name = &classes[class];
                 let spelt = match look_alike {
-                    true => format!(" (written {})", spelt_out(name)),
+                    true => format!(" (spelled {})", spelt_out(name)),
                     false => String::new(),
                 };
                 let count = counts.get(class).copied().unwrap_or(0);
-                let pictures = super::layout::pictures_of(count);
+                let pictures = crate::counts::count(count, "image");
                 format!("`{}`{spelt} with {pictures}", shown(Path::new(name)))
             })
             .collect();
         let alike = match look_alike {
-            true => "look alike but are written differently",
-            false => "have nearly the same name",
+            true => "look alike but are spelled differently",
+            false => "have almost the same name",
         };
         warnings.push(format!(
-            "the classes {} {alike}; if they are one class, give them one name: rename {}",
+            "the classes {} {alike}; if they are the same class, rename {}",
             named.join(" and "),
             match place {
                 "label" => "the labels in the list",
@@ -187,8 +187,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "the classes `Fish` with 1 picture and `fish` with 8 pictures have nearly the same name; if they are \
-                 one class, give them one name: rename the folders"
+                "the classes `Fish` with 1 image and `fish` with 8 images have almost the same name; if they are the same class, rename the folders"
             ]
         );
         let found = near_names(&classes(&["caf\u{e9}", "cafe\u{301}"]), &[2, 2], "label");

@@ -1,4 +1,4 @@
-//! Walking a data set's folders.
+//! Scans a data set's folders.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,8 +13,8 @@ use super::names::{names_shown, with_bytes_shown};
 use super::{Dataset, Split, assemble};
 use crate::error::{Error, Result, shown};
 
-/// Endings of files that are plainly something else, so that a note beside the pictures is not taken for
-/// a damaged picture. Whatever else is there is looked into when it is decoded.
+/// Endings of files that are plainly something else, so that a note beside the images is not taken for
+/// a damaged image. Whatever else is there is looked into when it is decoded.
 const NO_PICTURES: [&str; 24] = [
     "csv", "doc", "docx", "gz", "html", "ini", "ipynb", "json", "jsonl", "md", "mp3", "mp4", "npy",
     "npz", "onnx", "pdf", "py", "tar", "toml", "tsv", "txt", "xml", "yaml", "zip",
@@ -26,18 +26,18 @@ type Found = (PathBuf, Option<String>, Option<Split>);
 /// What is below a data set's folder, as paths relative to it.
 #[derive(Default)]
 struct Walked {
-    /// Files that can be pictures.
+    /// Files that can be images.
     files: Vec<PathBuf>,
     /// Folders.
     folders: Vec<PathBuf>,
     /// Folders that could not be read.
     unreadable: Vec<PathBuf>,
-    /// What can be no picture, with the reason.
+    /// Entries that cannot be images, with the reason.
     skipped: Vec<(PathBuf, String)>,
     leftovers: Leftovers,
 }
 
-/// Finds the files below `root`. Hidden files and what other systems leave behind are passed over; links are
+/// Finds the files below `root`. Hidden files and what other systems leave behind are skipped; links are
 /// followed.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub(super) fn scan(root: &Path, layout: Layout) -> Result<Dataset> {
         .iter()
         .filter(|c| is_doubtful_class(c.as_ref()));
     dataset.warnings.extend(doubtful.map(|class| {
-        format!("the folder {class} is taken for a class; if it is none, move it out of the data set, or give --labels")
+        format!("reading the folder {class} as a class; if it is not one, move it out of the dataset, or use --labels")
     }));
     dataset.missing.folders = walked.unreadable;
     Ok(dataset)
@@ -110,21 +110,21 @@ fn relative(path: &Path, root: &Path) -> PathBuf {
     path.strip_prefix(root).unwrap_or(path).to_owned()
 }
 
-/// Why an entry that is no folder is no sample; none if it is one.
+/// Why an entry that is not a folder is not a sample; `None` if it is one.
 fn reason_to_skip(entry: &DirEntry) -> Option<&'static str> {
     if !entry.file_type().is_file() {
         return Some("is not a regular file");
     }
-    is_plainly_other(entry.path()).then_some("is not a picture by its name")
+    is_plainly_other(entry.path()).then_some("is not an image file")
 }
 
-/// Tells whether a file's ending is that of something else than a picture.
+/// Returns whether a file's ending is that of something else than an image.
 pub(super) fn is_plainly_other(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     ending.is_some_and(|ending| NO_PICTURES.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-/// Tells whether a folder was there, but could not be read: whatever is in it is missing.
+/// Returns whether a folder was there, but could not be read: whatever is in it is missing.
 fn is_lost_folder(error: &walkdir::Error) -> bool {
     let is_folder = error.path().is_some_and(Path::is_dir);
     is_folder && error.loop_ancestor().is_none()
@@ -132,16 +132,16 @@ fn is_lost_folder(error: &walkdir::Error) -> bool {
 
 fn why_unreadable(error: &walkdir::Error) -> String {
     if error.loop_ancestor().is_some() {
-        return "is a link to a folder around it".to_owned();
+        return "is a link to one of its parent folders".to_owned();
     }
     match error.io_error() {
-        Some(e) if e.kind() == std::io::ErrorKind::NotFound => "is a link to nothing".to_owned(),
+        Some(e) if e.kind() == std::io::ErrorKind::NotFound => "is a broken link".to_owned(),
         Some(e) => format!("cannot be read: {e}"),
         None => "cannot be read".to_owned(),
     }
 }
 
-/// A warning for each folder in the place of a class or a split that has no pictures.
+/// A warning for each class or split folder without images.
 fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangement) -> Vec<String> {
     let filled: BTreeSet<&Path> = files.iter().flat_map(|f| f.ancestors().skip(1)).collect();
     let is_top = |folder: &Path| folder.components().count() == 1;
@@ -164,7 +164,7 @@ fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangeme
             _ => return None,
         };
         Some(format!(
-            "the {what} {} has no pictures and is left out",
+            "ignored the {what} {}: it has no images",
             shown(folder)
         ))
     };
@@ -174,7 +174,7 @@ fn empty_folders(folders: &[PathBuf], files: &[PathBuf], arrangement: &Arrangeme
 /// Labels the files; those that have no place in the arrangement are skipped.
 ///
 /// # Errors
-/// The names of classes that are no text, as a clause.
+/// The names of classes that are not text, as a clause.
 fn label(
     files: Vec<PathBuf>,
     arrangement: &Arrangement,
@@ -201,7 +201,7 @@ fn label(
                 {
                     None
                 }
-                // Folders that are passed over were told of as a whole.
+                // Folders that are skipped were told of as a whole.
                 None if first_folder(&path).is_some() => continue,
                 None => None,
             },
@@ -214,7 +214,7 @@ fn label(
             Some((None, class, _)) => {
                 no_text.insert(with_bytes_shown(class));
             }
-            None => skipped.push((path, "is in no class folder".to_owned())),
+            None => skipped.push((path, "is not in a class folder".to_owned())),
         }
     }
     if no_text.is_empty() {
@@ -222,8 +222,7 @@ fn label(
     }
     let names = names_shown(no_text.iter().map(String::as_str));
     Err(format!(
-        "the names of these class folders are not UTF-8, as names in a saved model are: {}; rename them, for example \
-         with `convmv -f latin1 -t utf8 -r --notest`",
+        "the names of these class folders are not UTF-8, which a saved model needs: {}; rename them, for example with `convmv -f latin1 -t utf8 -r --notest`",
         names
     ))
 }
@@ -313,7 +312,7 @@ mod tests {
             dataset.skipped,
             [(
                 PathBuf::from("train/loose.jpg"),
-                "is in no class folder".to_owned()
+                "is not in a class folder".to_owned()
             )]
         );
     }
@@ -324,7 +323,7 @@ mod tests {
         let dataset = scan(dir.path(), Layout::Classes).unwrap();
         assert_eq!(dataset.classes, ["control", "test"]);
         let error = scan(dir.path(), Layout::Auto).unwrap_err().to_string();
-        assert!(error.contains("`control` stands beside `test`"), "{error}");
+        assert!(error.contains("`control` is next to `test`"), "{error}");
     }
 
     #[test]
@@ -346,11 +345,11 @@ mod tests {
         assert_eq!(
             dataset.warnings,
             [
-                "the folder $RECYCLE.BIN is passed over: it is no class (1 picture in it)",
-                "the folder .Trash-1000 is passed over: it is no class (1 picture in it)",
-                "2 folders @eaDir are passed over: they are no classes (2 pictures in them)",
-                "the folder lost+found is passed over: it is no class (no pictures in it)",
-                "hidden files, whose names begin with a dot, are passed over (1 picture)",
+                "ignored the folder $RECYCLE.BIN: it is not a class (1 image in it)",
+                "ignored the folder .Trash-1000: it is not a class (1 image in it)",
+                "ignored 2 folders @eaDir: they are not classes (2 images in them)",
+                "ignored the folder lost+found: it is not a class (no images in it)",
+                "ignored hidden files, whose names start with a dot (1 image)",
             ]
         );
     }
@@ -371,15 +370,15 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "the class folder train/zebra has no pictures and is left out",
-                "the class folder val/dog has no pictures and is left out",
-                "the split folder test has no pictures and is left out",
+                "ignored the class folder train/zebra: it has no images",
+                "ignored the class folder val/dog: it has no images",
+                "ignored the split folder test: it has no images",
             ]
         );
         let dir = tree(&["cat/1.jpg", "dog/1.jpg", "notes/a.txt"]);
         assert_eq!(
             scan(dir.path(), Layout::Auto).unwrap().warnings,
-            ["the class folder notes has no pictures and is left out"]
+            ["ignored the class folder notes: it has no images"]
         );
     }
 
@@ -389,7 +388,7 @@ mod tests {
         let dataset = scan(dir.path(), Layout::Auto).unwrap();
         assert_eq!(dataset.classes, ["images", "masks"]);
         assert_eq!(dataset.warnings.len(), 2, "{:?}", dataset.warnings);
-        assert!(dataset.warnings[1].starts_with("the folder masks is taken for a class"));
+        assert!(dataset.warnings[1].starts_with("reading the folder masks as a class"));
     }
 
     #[cfg(unix)]
@@ -441,8 +440,8 @@ mod tests {
         assert_eq!(
             skipped,
             [
-                ("cat/notes.TXT", "is not a picture by its name"),
-                ("loose.jpg", "is in no class folder")
+                ("cat/notes.TXT", "is not an image file"),
+                ("loose.jpg", "is not in a class folder")
             ]
         );
     }
@@ -469,10 +468,10 @@ mod tests {
         assert_eq!(
             reasons,
             [
-                "is a link to nothing",
-                "is a link to a folder around it",
+                "is a broken link",
+                "is a link to one of its parent folders",
                 "is not a regular file",
-                "is in no class folder"
+                "is not in a class folder"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Dividing labelled samples, so that every class keeps its share. Pure.
+//! Stratified splits and folds. Pure.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// The head learns from it.
+    /// Used for training.
     Training,
-    /// Watched while the head learns: early stopping and the choice of settings.
+    /// Used during training for early stopping and choosing settings.
     Validation,
-    /// Looked at once, at the end.
+    /// Used once, at the end.
     Test,
 }
 
@@ -29,7 +29,7 @@ impl Split {
     }
 
     /// The split of this name, in upper or lower case; the usual other names (`train`, `val`, `dev`, `testing` …)
-    /// are understood, too.
+    /// are also understood.
     pub fn from_name(name: &str) -> Option<Split> {
         match name.trim().to_lowercase().as_str() {
             "training" | "train" | "trn" | "trainval" => Some(Split::Training),
@@ -60,15 +60,15 @@ pub fn stratified_split(
             return Err(Error::Parameter {
                 name,
                 value: share.to_string(),
-                problem: "it must be a share from 0 to below 1".into(),
+                problem: "must be from 0 to below 1".into(),
             });
         }
     }
     if validation + test >= 1.0 {
         return Err(Error::Parameter {
-            name: "validation-split",
+            name: "--validation-split",
             value: validation.to_string(),
-            problem: format!("with a test split of {test} nothing is left to train on"),
+            problem: format!("with a test split of {test}, nothing is left to train on"),
         });
     }
     let mut splits = vec![Split::Training; labels.len()];
@@ -124,7 +124,7 @@ pub fn divide(
 /// sample, in all and in each class. The same labels and seed give the same folds on every machine.
 pub fn stratified_folds(labels: &[usize], folds: usize, seed: u64) -> Vec<usize> {
     let mut fold_of = vec![0; labels.len()];
-    // Each class goes on dealing where the last one stopped, which keeps the folds of one size.
+    // Each class continues dealing where the last one stopped, which keeps the folds of one size.
     let dealt = shuffled_classes(labels, seed)
         .into_iter()
         .flatten()

@@ -23,18 +23,18 @@ impl DataFile {
         open(parent(&path), &name, Access::ChangeOrCreate, &path)
     }
 
-    /// As [`open`](Self::open) for the file `below` of `folder`, where no folder in `below` may be a link.
+    /// Like [`open`](Self::open) for the file `below` of `folder`, where no folder in `below` may be a link.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Like [`open`](Self::open).
     pub fn open_below(folder: &Path, below: &Path) -> Result<DataFile> {
         open(folder, below, Access::ChangeOrCreate, &folder.join(below))
     }
 
-    /// As [`open_below`](Self::open_below); none if the file is not there.
+    /// Like [`open_below`](Self::open_below); `None` if the file is not there.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Like [`open`](Self::open).
     pub fn open_existing(folder: &Path, below: &Path) -> Result<Option<DataFile>> {
         match open(folder, below, Access::Change, &folder.join(below)) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
@@ -47,7 +47,7 @@ impl DataFile {
         &self.path
     }
 
-    /// Tells that the file was renamed.
+    /// Records that the file was renamed.
     pub fn moved_to(&mut self, path: PathBuf) {
         self.path = path;
     }
@@ -61,7 +61,7 @@ impl DataFile {
         Ok(facts.map_err(Error::io("read", &self.path))?.len())
     }
 
-    /// Tells whether it holds nothing.
+    /// Returns whether it holds nothing.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -69,9 +69,9 @@ impl DataFile {
         Ok(self.len()? == 0)
     }
 
-    /// Makes it `bytes` long, with zeros behind what is in it, and takes the room for them on the disk, so
-    /// that a full disk shows at once and not after an hour. Where the file system cannot promise room, the
-    /// file is only made longer.
+    /// Makes it `bytes` long, with zeros after what is in it, and reserves disk space for them, so
+    /// that a full disk shows at once and not after an hour. Where the file system cannot reserve space, the
+    /// file is only extended.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -137,7 +137,7 @@ impl DataFile {
         .map_err(Error::io("write", &self.path))
     }
 
-    /// Takes the file for this process, until it is dropped; says whether nobody else has it.
+    /// Locks the file for this process until it is dropped; returns false if another process holds it.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,5 +1,4 @@
-//! Faults on purpose, for the tests of what happens after them. Only in builds with debug assertions; in others
-//! all of this is nothing.
+//! Fault injection for tests. Only in builds with debug assertions; a no-op in others.
 //!
 //! `TL_FAULT=KIND@N` makes the Nth step (1-based; a write, sync, rename … of the process) fail:
 //!
@@ -9,7 +8,7 @@
 //! | `torn` | the process dies when half of the bytes of the step are written; other steps are done before |
 //! | `power` | as `torn`, and all that was not synced is lost: written bytes, lengths and names |
 //! | `full` | from the step on, the disk is full: half of the bytes are written, then ENOSPC |
-//! | `quota` | as `full`, but the room of this user is used up: EDQUOT |
+//! | `quota` | as `full`, but the user's quota is exceeded: EDQUOT |
 //! | `io` | the step fails with EIO, the ones after it do not |
 //!
 //! `TL_FAULT_LOG=FILE` appends a line with the name of each step.
@@ -69,7 +68,7 @@ mod on {
         Kill,
         Torn,
         Power,
-        /// No room, with the number of the error.
+        /// No space, with the error number.
         Full(i32),
         Io,
     }
@@ -162,7 +161,7 @@ mod on {
 
     pub fn rename(from: &Path, to: &Path) -> Result<()> {
         match count("rename", to) {
-            // A rename takes no room.
+            // A rename takes no space.
             None | Some(Kind::Full(_)) => {}
             Some(Kind::Io) => return Err(Error::from_raw_os_error(EIO)),
             Some(kind) => die(kind),

@@ -1,15 +1,15 @@
-//! Everything that must survive a kill, a power cut or a full disk is written here.
+//! Crash-safe files: everything that must survive a kill, a power cut or a full disk is written here.
 //!
-//! | what | promise |
+//! | what | guarantee |
 //! | --- | --- |
-//! | `write_atomic` | a reader sees the old file or the whole new one |
+//! | `write_atomic` | a reader sees the old file or the complete new one |
 //! | `rename_synced` | the new name survives a power cut |
 //! | `DataFile` | what was written before `DataFile::sync` survives a power cut |
-//! | `RotatingFile` | lines are whole; full files move on, old ones go |
-//! | `lock` | one process at a time; ends with its process, however that ends |
+//! | `RotatingFile` | lines are never split; full files are rotated, old ones deleted |
+//! | `lock` | one process at a time; released when its process ends in any way |
 //!
-//! All files are opened as `open` says: no link, FIFO or device that somebody planted is followed, waited for or
-//! written to.
+//! All files are opened as `open` says: planted links, FIFOs and devices are never followed, waited for or written
+//! to.
 //!
 //! Builds with debug assertions can be made to fail at every single step, see `fault`.
 
@@ -119,7 +119,7 @@ pub fn remove_file(path: &Path) -> Result<()> {
         .map_err(Error::io("remove", path))
 }
 
-/// Takes the lock file `path`, which is made if it is not there; none if another process has it. The lock
+/// Takes the lock file `path`, which is made if it is not there; `None` if another process has it. The lock
 /// ends when the file is dropped, or with this process. What is in the file stays as it is.
 ///
 /// # Errors
@@ -145,13 +145,13 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Tells whether `path`, a name that came from elsewhere, stays in the folder that it is joined to.
+/// Returns whether `path`, a name that came from elsewhere, stays in the folder that it is joined to.
 pub fn stays_below(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Tells whether the name `path` still stands for the open file.
+/// Returns whether the name `path` still stands for the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -164,7 +164,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Tells whether the facts of two files are those of one.
+/// Returns whether the facts of two files are those of one.
 #[cfg(unix)]
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;

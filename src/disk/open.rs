@@ -1,11 +1,11 @@
-//! Opening files where others may write too: shared folders, folders that came from elsewhere.
+//! Safe opening of files in shared or untrusted folders.
 //!
-//! Whoever can write in a folder can put a link, a FIFO or a device where a file is expected. So a file is
-//! opened without waiting, looked at by its open handle, and only then read or changed:
+//! Anyone who can write to a folder can put a link, a FIFO or a device where a file is expected. So a file is opened
+//! without waiting, checked through its open handle, and only then read or changed:
 //!
 //! | function | links | for |
 //! | --- | --- | --- |
-//! | [`open_to_read`], [`read`], [`read_text`] | followed | files that the user names: models, pictures, lists |
+//! | [`open_to_read`], [`read`], [`read_text`] | followed | files that the user names: models, images, lists |
 //! | [`read_given`] | followed | the same, where `/dev/stdin` or `<(command)` makes sense, too |
 //! | [`open_own_to_read`], [`read_own`] | refused | the program's own files, to read |
 //! | [`open_own`], [`open_own_below`] | refused | the program's own files, to change |
@@ -17,14 +17,14 @@ use std::path::{Path, PathBuf};
 use super::parent;
 use crate::error::{Error, Result};
 
-/// What is to be done with one of the program's own files.
+/// Kind of access to one of the program's own files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read it.
     Read,
     /// Read and write it in place.
     Change,
-    /// As [`Change`](Access::Change); it is made if it is not there.
+    /// Like [`Change`](Access::Change); it is made if it is not there.
     ChangeOrCreate,
     /// Add to its end, and read it; it is made if it is not there.
     Append,
@@ -57,19 +57,19 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
         .map_err(Error::io("read", path))
 }
 
-/// As [`read`], as UTF-8 text.
+/// Like [`read`], as UTF-8 text.
 ///
 /// # Errors
-/// As [`read`], and for bytes that are no text.
+/// Like [`read`], and for bytes that are not text.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     text(read(path, most)?, path)
 }
 
-/// As [`read`] for a file that the user names on the command line, which may also be one that was opened for
+/// Like [`read`] for a file that the user names on the command line, which may also be one that was opened for
 /// this process: `/dev/stdin`, or the pipe of the shell's `<(command)`. That one is read to its end.
 ///
 /// # Errors
-/// As [`read`].
+/// Like [`read`].
 pub fn read_given(path: &Path, most: u64) -> Result<Vec<u8>> {
     if !is_handed_over(path) {
         return read(path, most);
@@ -82,10 +82,10 @@ pub fn read_given(path: &Path, most: u64) -> Result<Vec<u8>> {
         .map_err(Error::io("read", path))
 }
 
-/// As [`read_given`], as UTF-8 text.
+/// Like [`read_given`], as UTF-8 text.
 ///
 /// # Errors
-/// As [`read_text`].
+/// Like [`read_text`].
 pub fn read_given_text(path: &Path, most: u64) -> Result<String> {
     text(read_given(path, most)?, path)
 }
@@ -93,15 +93,15 @@ pub fn read_given_text(path: &Path, most: u64) -> Result<String> {
 /// Opens one of the program's own files to read.
 ///
 /// # Errors
-/// As [`open_own`].
+/// Like [`open_own`].
 pub fn open_own_to_read(path: &Path) -> io::Result<File> {
     open_own(path, Access::Read)
 }
 
-/// As [`read`], for one of the program's own files.
+/// Like [`read`], for one of the program's own files.
 ///
 /// # Errors
-/// As [`read`], and for a link.
+/// Like [`read`], and for a link.
 pub fn read_own(path: &Path, most: u64) -> Result<Vec<u8>> {
     open_own_to_read(path)
         .and_then(|file| {
@@ -121,11 +121,11 @@ pub fn open_own(path: &Path, access: Access) -> io::Result<File> {
     open_own_below(parent(path), Path::new(name), access)
 }
 
-/// As [`open_own`] for the file `below` of `folder`. `folder` may be reached through links, since the user names
+/// Like [`open_own`] for the file `below` of `folder`. `folder` may be reached through links, since the user names
 /// it; the folders in `below` may not.
 ///
 /// # Errors
-/// As [`open_own`].
+/// Like [`open_own`].
 pub fn open_own_below(folder: &Path, below: &Path, access: Access) -> io::Result<File> {
     let opened = match system::open_below(folder, below, access) {
         // Another user's lock can be taken, though not written.
@@ -137,7 +137,7 @@ pub fn open_own_below(folder: &Path, below: &Path, access: Access) -> io::Result
     let (file, facts) = regular(opened.map_err(clear)?)?;
     match access.writes() && system::names(&facts) > 1 {
         true => Err(refuse(
-            "it has a second name elsewhere (a hard link), so that writing it would change another file; remove it",
+            "it is a hard link, so writing to it would change another file; remove it",
         )),
         false => Ok(file),
     }
@@ -167,7 +167,7 @@ pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<(
     }
 }
 
-/// Tells whether something has the name `path`, be it a link that leads nowhere.
+/// Returns whether something has the name `path`, be it a link that leads nowhere.
 pub fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -214,7 +214,7 @@ fn text(bytes: Vec<u8>, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| {
         Error::io("read", path)(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it is not text in UTF-8",
+            "it is not UTF-8 text",
         ))
     })
 }
@@ -236,7 +236,7 @@ fn read_all(file: File, facts: &Metadata, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Tells whether a path stands for a file that was opened before this process began.
+/// Returns whether a path stands for a file that was opened before this process began.
 fn is_handed_over(path: &Path) -> bool {
     let is_number = |name: &std::ffi::OsStr| {
         let name = name.as_encoded_bytes();
@@ -263,7 +263,7 @@ fn refuse(problem: impl Into<String>) -> io::Error {
 }
 
 fn no_name() -> io::Error {
-    refuse("it is not the name of a file")
+    refuse("it is not a file name")
 }
 
 /// Says what the system means where its words are about something else.
@@ -305,7 +305,7 @@ mod system {
                 let flags = to_folder | OFlags::NOFOLLOW;
                 folder = openat(folder, name, flags, Mode::empty()).map_err(|e| match e {
                     Errno::LOOP | Errno::NOTDIR => {
-                        super::refuse("the folder that it is in is a link, or no folder; remove it")
+                        super::refuse("its parent is a link, or not a folder; remove it")
                     }
                     other => other.into(),
                 })?;
@@ -332,8 +332,7 @@ mod system {
     pub fn meaning(error: &io::Error) -> Option<&'static str> {
         match Errno::from_io_error(error)? {
             Errno::LOOP | Errno::MLINK => Some(
-                "it is a link, and the program's own files are not opened through links; remove it, or give the \
-                 path of the file itself",
+                "it is a link, and this program's own files are not opened through links; remove it, or give the path of the file itself",
             ),
             Errno::NXIO | Errno::ISDIR | Errno::NODEV => Some("it is not a regular file"),
             _ => None,

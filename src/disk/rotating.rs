@@ -1,4 +1,4 @@
-//! A file of lines that does not grow without end.
+//! A line file with rotation.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ pub struct RotatingFile {
 }
 
 impl RotatingFile {
-    /// Opens `path`, made if it is not there, to add lines behind what is in it. It is full at `most` bytes, never
+    /// Opens `path`, made if it is not there, to add lines after what is in it. It is full at `most` bytes, never
     /// if none; `kept` full ones are kept, at least 1.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Bytes of a file by HTTP(S): tried again when the connection breaks, gone on with from where it broke.
+//! Downloads by HTTP(S); a broken connection is retried and resumed.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::progress::Progress;
 /// A server that sends nothing for this long counts as gone.
 const STALL: Duration = Duration::from_secs(30);
 
-/// A server that sends fewer than [`LEAST_BYTES`] in this time is too slow to wait for: 1 kB a second.
+/// A server that sends fewer than [`LEAST_BYTES`] in this time is too slow to wait for: 1 kB per second.
 const PERIOD: Duration = Duration::from_secs(60);
 const LEAST_BYTES: u64 = 60_000;
 
@@ -30,7 +30,7 @@ const ENOUGH_BYTES: u64 = 64 * 1024;
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
+/// Number of pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
 const PIECES: usize = 16;
 
 /// Why a try ended before the file was whole.
@@ -64,16 +64,16 @@ pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Resul
         let Some(&wait) = waits.next() else {
             let problem = match part.length {
                 0 => format!(
-                    "{reason}; without a network, give --from with a folder that has the file"
+                    "{reason}; without a network, use --from with a folder that has the file"
                 ),
                 length => format!(
-                    "{reason}; {length} of {} bytes are kept, run the same command again to go on",
+                    "{reason}; {length} of {} bytes are kept, run the same command again to resume",
                     part.wanted.bytes
                 ),
             };
             return Err(fail(&source, problem));
         };
-        progress.info(format!("{reason}; trying again"));
+        progress.info(format!("{reason}; retrying"));
         pause(wait, progress)?;
     }
     Ok(())
@@ -100,7 +100,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) if since.elapsed() < STALL => continue,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Broken::Connection("the server sends nothing".into()));
+                return Err(Broken::Connection("the server sends no data".into()));
             }
             // The sender ends without a message only after the last piece.
             Err(RecvTimeoutError::Disconnected) => break,
@@ -114,8 +114,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
                     return Err(Broken::ForGood(fail(
                         &source,
                         format!(
-                            "the server sends less than 1 kB a second; {} of {} bytes are kept, run the same command \
-                             again to go on, or give --from with another address",
+                            "the server sends less than 1 kB/s; {} of {} bytes are kept, run the same command again to resume, or use --from with another URL",
                             part.length, part.wanted.bytes
                         ),
                     )));
@@ -126,7 +125,7 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
                     return Err(Broken::ForGood(fail(
                         &source,
                         format!(
-                            "the server sends more ({sent} bytes and on) than the {} that the card says",
+                            "the server sends more ({sent} bytes or more) than the {} bytes in the card",
                             part.wanted.bytes
                         ),
                     )));
@@ -137,13 +136,13 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
     }
     if part.length < part.wanted.bytes {
         return Err(Broken::Connection(
-            "the connection ended before the file was whole".into(),
+            "the connection ended before the file was complete".into(),
         ));
     }
     Ok(())
 }
 
-/// Whether bytes come fast enough to be waited for.
+/// Whether the download is fast enough to continue.
 struct Pace {
     /// When the present stretch of [`PERIOD`] began, and what has come in it.
     begin: Instant,
@@ -193,7 +192,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
         }
         429 | 500..=599 => {
             return Err(Broken::Connection(format!(
-                "the server answers with status {}",
+                "the server returned status {}",
                 head.status
             )));
         }
@@ -201,7 +200,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
             return Err(Broken::ForGood(fail(
                 source,
                 format!(
-                    "the server answers with status {status}; try --from with a mirror, or get the file by other means"
+                    "the server returned status {status}; use --from with a mirror, or get the file another way"
                 ),
             )));
         }
@@ -220,7 +219,7 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
     // A server without ranges sends all again.
     if head.start > part.length {
         return Err(Broken::Connection(
-            "the server skips a part of the file".into(),
+            "the server skipped a part of the file".into(),
         ));
     }
     part.truncate(head.start)?;
@@ -242,7 +241,7 @@ fn request(url: &str, start: u64) -> std::result::Result<Receiver<Message>, Brok
     Ok(receiver)
 }
 
-/// Sends the request and hands the answer on, piece by piece; none if nobody listens any more.
+/// Sends the request and hands the answer on, piece by piece; `None` if nobody listens any more.
 fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Option<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -257,7 +256,7 @@ fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Optio
     let response = match asked.call() {
         Ok(response) => response,
         Err(error) => {
-            send(Message::Broken(format!("no answer ({error})")));
+            send(Message::Broken(format!("no response ({error})")));
             return None;
         }
     };
@@ -318,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_server_that_trickles_is_given_up() {
-        // A byte a second; just under and over 1 kB a second; a modem.
+        // A byte per second; just under and over 1 kB per second; a modem.
         assert!(!is_waited_for(1, 1_000));
         assert!(!is_waited_for(900, 1_000));
         assert!(is_waited_for(1_100, 1_000));

@@ -1,4 +1,4 @@
-//! In a program that is built without the network: no address leads anywhere.
+//! Stand-in for a build without network access: every address is an error.
 
 use super::{Part, Source, fail};
 use crate::error::Result;
@@ -8,6 +8,6 @@ use crate::progress::Progress;
 pub(super) fn transfer(url: &str, _part: &mut Part, _progress: &Progress) -> Result<()> {
     Err(fail(
         &Source::Url(url.to_owned()),
-        "this program was built without the network; give --from with a folder that has the file",
+        "this program was built without network support; use --from with a folder that has the file",
     ))
 }

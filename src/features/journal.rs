@@ -3,10 +3,10 @@
 //! | file | what |
 //! | --- | --- |
 //! | `plan.json` | what is to be computed, [`Plan`]; written first, never changed |
-//! | `features.npy` | room for a row for every picture of the plan, header included; `features-<cut>.npy` with several cuts |
-//! | `journal.jsonl` | one [`Record`] a line for each row that is done |
-//! | `compact-*.npy` | the arrays without the places of pictures that have no row, where there are such |
-//! | `commit` | written when all final files stand in this folder, synced |
+//! | `features.npy` | space for one row per image of the plan, header included; `features-<cut>.npy` with several cuts |
+//! | `journal.jsonl` | one [`Record`] per line for each finished row |
+//! | `compact-*.npy` | the arrays without gaps, if some images have no row |
+//! | `commit` | written when all final files are in this folder and synced |
 //!
 //! A row counts only when its record is in the journal, and a record is appended only after the row was
 //! synced: a run that dies at any instant loses at most the rows since its last checkpoint. Once `commit`
@@ -34,29 +34,29 @@ use crate::error::{Error, Result};
 
 pub(super) const PARTIAL: &str = "partial";
 
-/// A new `partial` in the making, when the pictures changed since an unfinished run; it takes the rows of
-/// the old one, then its name.
+/// A new `partial` being built, when the images changed since an unfinished run; it takes the rows of the old one, then
+/// its name.
 pub(super) const FRESH: &str = "partial.new";
 
-/// The `partial` that gave its rows to a new one; while it is there, the new one is whole.
+/// The `partial` whose rows were copied to a new one; while it exists, the new one is complete.
 pub(super) const OLD: &str = "partial.old";
 
-/// Before the names of arrays without gaps.
+/// Prefix of the names of arrays without gaps.
 const COMPACT: &str = "compact-";
 
 const PLAN: &str = "plan.json";
 const JOURNAL: &str = "journal.jsonl";
 const COMMIT: &str = "commit";
 
-/// Most bytes of `plan.json`, and of a line of the journal: what has more was not written by this program.
+/// Maximum bytes of `plan.json`, and of a line of the journal: anything larger was not written by this program.
 const MAX_PLAN_BYTES: u64 = 1 << 20;
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// The final tables, in the order in which they get their names, behind the arrays; `meta.json` last makes
-/// the store whole.
+/// The final tables, in the order in which they get their names, after the arrays; `meta.json` comes
+/// last and completes the store.
 const TABLES: [&str; 3] = [INDEX, ERRORS, META];
 
-/// A picture that is to get a row.
+/// An image that is to get a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
     pub path: PathBuf,
@@ -66,7 +66,7 @@ pub(super) struct Planned {
     pub modified_ns: i64,
 }
 
-/// What an unfinished store is to become.
+/// The plan of an unfinished store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub format_version: u32,
@@ -78,9 +78,9 @@ pub(super) struct Plan {
     pub dtype: Dtype,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
-    /// Number of pictures.
+    /// Number of images.
     pub pictures: usize,
-    /// SHA-256 over the pictures' paths, sizes and times.
+    /// SHA-256 over the images' paths, sizes and times.
     pub digest: String,
 }
 
@@ -94,7 +94,7 @@ impl Plan {
         arrays.map(|a| (a.file.as_str(), &a.shape[..])).collect()
     }
 
-    /// The plan of the unfinished store in the folder `dir`; none if there is none that this program wrote.
+    /// The plan of the unfinished store in the folder `dir`; `None` if there is none that this program wrote.
     pub fn read(dir: &Path) -> Result<Option<Plan>> {
         let path = dir.join(PLAN);
         if !is_there(&path) {
@@ -105,7 +105,7 @@ impl Plan {
         Ok(plan.filter(Plan::is_sound))
     }
 
-    /// Tells whether its files are files of a store, each another, and of a size that a file can have.
+    /// Returns whether its files are files of a store, each another, and of a size that a file can have.
     fn is_sound(&self) -> bool {
         let files = self.files();
         let pictures = self.pictures as u64;
@@ -117,7 +117,7 @@ impl Plan {
     }
 }
 
-/// SHA-256 over the pictures' paths, sizes and times, in their order.
+/// SHA-256 over the images' paths, sizes and times, in their order.
 pub(super) fn digest(pictures: &[Planned]) -> String {
     let mut hash = Sha256::new();
     for picture in pictures {
@@ -130,14 +130,14 @@ pub(super) fn digest(pictures: &[Planned]) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// How one picture ended.
+/// The outcome for one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// Its place in the plan.
     pub slot: usize,
-    /// Its path, for runs with another plan; none if it is not UTF-8.
+    /// Its path, for runs with another plan; `None` if it is not UTF-8.
     pub path: Option<String>,
-    /// Its facts, or why it has no row.
+    /// Its metadata, or why it has no row.
     pub outcome: std::result::Result<SourceFacts, String>,
 }
 
@@ -146,14 +146,14 @@ pub(super) struct Partial {
     dir: PathBuf,
     arrays: Vec<ArrayFile>,
     journal: DataFile,
-    /// Bytes of the journal that are whole lines.
+    /// Bytes of complete lines in the journal.
     journal_bytes: u64,
     pending: Vec<Record>,
-    /// One entry for each picture of the plan; none while it is to be done.
+    /// One entry per image of the plan; `None` until it is done.
     outcomes: Vec<Option<std::result::Result<SourceFacts, String>>>,
 }
 
-/// The rows of an unfinished store of other pictures, for those that are the same.
+/// The rows of an unfinished store of other images, for those that are the same.
 pub(super) struct Leftover {
     arrays: Vec<ArrayFile>,
     rows: Vec<(PathBuf, SourceFacts)>,
@@ -162,7 +162,7 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`; none if it is not usable.
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`; `None` if it is not usable.
     pub fn open(dir: &Path, plan: &Plan) -> Result<Option<Leftover>> {
         let mut found = BTreeMap::new();
         let take = |record: Record| {
@@ -187,12 +187,12 @@ impl Leftover {
         }))
     }
 
-    /// Path and facts of each picture that has a row.
+    /// Path and facts of each image that has a row.
     pub fn rows(&self) -> &[(PathBuf, SourceFacts)] {
         &self.rows
     }
 
-    /// Reads the bytes of the row `place`, those of all arrays one behind the other.
+    /// Reads the bytes of the row `place`, those of all arrays one after the other.
     pub fn read_row(&mut self, place: usize, row: &mut Vec<u8>) -> Result<()> {
         row.resize(self.arrays.iter().map(|array| array.row_bytes).sum(), 0);
         let mut rest = &mut row[..];
@@ -206,7 +206,7 @@ impl Leftover {
     }
 }
 
-/// The file of one array: the header, then room for a row for every picture of the plan.
+/// The file of one array: the header, then space for one row per image of the plan.
 struct ArrayFile {
     name: String,
     file: DataFile,
@@ -215,7 +215,7 @@ struct ArrayFile {
 }
 
 impl ArrayFile {
-    /// Opens the file, which is made if it is not there.
+    /// Opens the file, or creates it.
     fn create(dir: &Path, name: &str, shape: &[usize], dtype: Dtype) -> Result<ArrayFile> {
         let (folder, below) = split(dir, name);
         Ok(ArrayFile {
@@ -225,7 +225,7 @@ impl ArrayFile {
         })
     }
 
-    /// Opens the files of an unfinished store; none if one is not there, or not as long as `plan` says.
+    /// Opens the files of an unfinished store; `None` if one is not there, or not as long as `plan` says.
     fn open_all(dir: &Path, plan: &Plan) -> Result<Option<Vec<ArrayFile>>> {
         let mut arrays = Vec::new();
         for (name, shape) in plan.files() {
@@ -250,14 +250,14 @@ impl ArrayFile {
     }
 }
 
-/// The folder of the store, and the file `name` of the folder `dir` in it, for opening: `dir` may be no link.
+/// The folder of the store, and the file `name` of the folder `dir` in it, for opening; `dir` must not be a link.
 fn split<'a>(dir: &'a Path, name: &str) -> (&'a Path, PathBuf) {
     let own = Path::new(dir.file_name().unwrap_or_default());
     (parent(dir), own.join(name))
 }
 
-/// Opens the journal in the folder `dir`; hands each of its records to `take` until that says no. The number of
-/// bytes in whole lines that were taken; none if there is no journal.
+/// Opens the journal in the folder `dir`; passes each of its records to `take` until that says no. The number of
+/// bytes in whole lines that were taken; `None` if there is no journal.
 fn read_journal(
     dir: &Path,
     mut take: impl FnMut(Record) -> bool,
@@ -273,7 +273,7 @@ fn read_journal(
         line.clear();
         let mut bounded = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
         let count = bounded.read_until(b'\n', &mut line).map_err(fail)? as u64;
-        // The last line may be torn by a kill or a power cut: all before it stand.
+        // A kill or power cut may have truncated the last line; all lines before it are valid.
         let whole = line.ends_with(b"\n");
         let record = serde_json::from_slice::<Record>(&line).ok();
         if !whole || !record.is_some_and(&mut take) {
@@ -286,7 +286,7 @@ fn read_journal(
 }
 
 impl Partial {
-    /// Starts an unfinished store in the folder `dir`, which is made, or replaced.
+    /// Starts an unfinished store in the folder `dir`, which is created or replaced.
     pub fn create(dir: PathBuf, plan: &Plan) -> Result<Partial> {
         remove_folder(&dir)?;
         create_new_folder(&dir)?;
@@ -313,8 +313,8 @@ impl Partial {
         })
     }
 
-    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to go on with it; none if it is not
-    /// usable. The caller's data set has as many pictures as the plan: nothing is sized by a stranger's number.
+    /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to continue with it; `None` if it is not
+    /// usable. The caller's data set has as many images as the plan: so no size comes from an untrusted number.
     pub fn open(dir: PathBuf, plan: &Plan) -> Result<Option<Partial>> {
         let mut outcomes = vec![None; plan.pictures];
         let take = |record: Record| match outcomes.get_mut(record.slot) {
@@ -343,12 +343,12 @@ impl Partial {
         }))
     }
 
-    /// Outcomes by place in the plan; none while a picture is to be done.
+    /// Outcomes by position in the plan; `None` until the image is done.
     pub fn outcomes(&self) -> &[Option<std::result::Result<SourceFacts, String>>] {
         &self.outcomes
     }
 
-    /// Tells that the folder was renamed.
+    /// Records that the folder was renamed.
     pub fn moved_to(&mut self, dir: PathBuf) {
         for array in &mut self.arrays {
             array.file.moved_to(dir.join(&array.name));
@@ -357,7 +357,8 @@ impl Partial {
         self.dir = dir;
     }
 
-    /// Writes a row's bytes, those of all arrays one behind the other; it counts from the next [`checkpoint`](Self::checkpoint) on.
+    /// Writes a row's bytes, those of all arrays one after the other; it counts from the next
+    /// [`checkpoint`](Self::checkpoint) on.
     pub fn write_row(
         &mut self,
         slot: usize,
@@ -376,7 +377,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Notes that a picture has no row; counts from the next [`checkpoint`](Self::checkpoint) on.
+    /// Notes that an image has no row; counts from the next [`checkpoint`](Self::checkpoint) on.
     pub fn skip(&mut self, slot: usize, path: &Path, reason: String) {
         self.note(slot, path, Err(reason));
     }
@@ -410,7 +411,7 @@ impl Partial {
             lines.extend(serde_json::to_vec(record).unwrap_or_default());
             lines.push(b'\n');
         }
-        // At the end of the whole lines: what a write that failed left behind is written over.
+        // At the end of the complete lines: the remains of a failed write are overwritten.
         self.journal.write_at(self.journal_bytes, &lines)?;
         self.journal.sync()?;
         self.journal_bytes += lines.len() as u64;
@@ -418,8 +419,8 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the final files together: drops the places of pictures without a row, writes the tables.
-    /// After this the store is finished as far as anybody can lose it.
+    /// Builds the final files: drops the gaps of images without a row, writes the tables.
+    /// After this the store can no longer be lost.
     pub fn commit(mut self, plan: &Plan, index: &[u8], errors: &[u8], meta: &[u8]) -> Result<()> {
         self.checkpoint()?;
         let kept: Vec<usize> = (0..plan.pictures)
@@ -427,7 +428,7 @@ impl Partial {
             .collect();
         for ((name, shape), array) in plan.files().into_iter().zip(&mut self.arrays) {
             let path = self.dir.join(format!("{COMPACT}{name}"));
-            // One of a run that died here may have other rows.
+            // One from a run that died here may have other rows.
             remove_file(&path)?;
             if kept.len() < plan.pictures {
                 let (folder, below) = split(&self.dir, &format!("{COMPACT}{name}"));
@@ -443,7 +444,7 @@ impl Partial {
 }
 
 /// Copies the rows that are kept into a new, empty file. The array itself stays as it is: a run that dies before
-/// `commit` is written goes on with it.
+/// `commit` is written continues with it.
 fn compact(
     mut file: DataFile,
     (dtype, shape): (Dtype, &[usize]),
@@ -467,12 +468,12 @@ fn compact(
     file.sync()
 }
 
-/// Tells whether the final files of a store all stand in `partial`.
+/// Returns whether the final files of a store all stand in `partial`.
 pub(super) fn is_committed(dir: &Path) -> bool {
     dir.join(PARTIAL).join(COMMIT).exists()
 }
 
-/// Finishes a store that [`is_committed`]: renames its files into `dir`. Whoever calls holds its lock.
+/// Finishes a store that [`is_committed`]: renames its files into `dir`. The caller holds its lock.
 pub(super) fn roll_forward(dir: &Path) -> Result<()> {
     if !is_committed(dir) {
         return Ok(());
@@ -489,10 +490,12 @@ pub(super) fn roll_forward(dir: &Path) -> Result<()> {
     if fs::symlink_metadata(&partial).is_ok_and(|facts| facts.is_symlink()) {
         return Err(Error::Store {
             path: dir.to_owned(),
-            problem: format!("its folder {PARTIAL} is a link, which is not followed; remove it"),
+            problem: format!(
+                "its folder {PARTIAL} is a link, and links are not followed; remove it"
+            ),
         });
     }
-    // An array that has a compact one is of no more use, and must not be taken for it once that has its name.
+    // An array with a compact version is obsolete, and must not be mistaken for it after the rename.
     for name in names()?
         .iter()
         .filter_map(|name| name.strip_prefix(COMPACT))

@@ -1,8 +1,7 @@
-//! Rows of features as training reads them: in memory, or from a file. Opens no file itself: whoever opened it
-//! hands it over.
+//! Rows of features as training reads them: in memory, or from a file that the caller opened.
 //!
-//! A file is read by position and not mapped: of a mapped file, what somebody else cuts off is a signal that ends
-//! the process, here it is an error.
+//! Files are read by position, not memory-mapped: truncating a mapped file would end the process with a signal; here
+//! it is an error.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -20,7 +19,7 @@ use crate::error::{Error, Result};
 const PIECE_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// The bytes of a piece; kept, since rows are read by the million.
+    /// Buffer for a piece, reused because millions of rows are read.
     static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -54,7 +53,7 @@ impl Dtype {
     }
 }
 
-/// Features of `rows` pictures with `dim` numbers each, row-major, read as f32 a few rows at a time.
+/// Features of `rows` images with `dim` numbers each, row-major, read as f32 a few rows at a time.
 ///
 /// A stored matrix stays on disk: a row costs memory only while it is read.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ pub struct FeatureMatrix {
     source: Source,
     /// Augmented views, each with the place of every row in it.
     views: Vec<(Arc<FeatureMatrix>, Vec<Option<usize>>)>,
-    /// Whether each epoch takes the next view, rather than any.
+    /// Whether each epoch takes the next view instead of a random one.
     in_turn: bool,
 }
 
@@ -116,7 +115,7 @@ impl FeatureMatrix {
             return Err(Error::Store {
                 path: path.to_path_buf(),
                 problem: format!(
-                    "{} bytes are too few for {rows} rows of {dim} numbers; extract the features again",
+                    "{} bytes are too few for {rows} rows of {dim} values; extract the features again",
                     facts.len()
                 ),
             });
@@ -155,14 +154,14 @@ impl FeatureMatrix {
                 what: "length of the rows of an augmented view".into(),
                 expected: self.dim.to_string(),
                 found: view.dim.to_string(),
-                hint: "extract the views with the same base, cut and pooling".into(),
+                hint: "extract the views with the same backbone, feature layer and pooling".into(),
             });
         }
         self.views.push((view, places));
         Ok(())
     }
 
-    /// Lets each epoch take the next view of all rows, rather than draw one for each.
+    /// Makes each epoch take the next view of all rows instead of drawing one per row.
     pub fn take_views_in_turn(&mut self) {
         self.in_turn = true;
     }
@@ -181,10 +180,10 @@ impl FeatureMatrix {
     /// no such row.
     ///
     /// # Errors
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     ///
     /// # Panics
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     pub fn view_into(&self, row: usize, view: usize, out: &mut [f32]) -> Result<()> {
         let found = view.checked_sub(1).and_then(|v| self.views.get(v));
         let place = found.and_then(|(matrix, places)| Some((matrix, (*places.get(row)?)?)));
@@ -194,7 +193,7 @@ impl FeatureMatrix {
         }
     }
 
-    /// Puts matrices of the same rows side by side: `[rows, ΣD]`.
+    /// Concatenates matrices with the same rows: `[rows, ΣD]`.
     ///
     /// # Panics
     /// If there is none, or if they differ in their number of rows.
@@ -257,7 +256,7 @@ impl FeatureMatrix {
                 read_numbers(file, begin, *dtype, out).map_err(|e| match e.kind() {
                     std::io::ErrorKind::UnexpectedEof => Error::Store {
                         path: path.clone(),
-                        problem: "it became shorter while it was read; extract the features again"
+                        problem: "it was truncated while being read; extract the features again"
                             .into(),
                     },
                     _ => Error::io("read", path)(e),
@@ -269,7 +268,7 @@ impl FeatureMatrix {
     /// Copies the rows `indices` in that order into `out`, `[indices.len(), dim]`, row-major.
     ///
     /// # Errors
-    /// As [`row_into`](Self::row_into).
+    /// Like [`row_into`](Self::row_into).
     ///
     /// # Panics
     /// If an index is not below [`rows`](Self::rows), or `out` has another shape or layout.
@@ -396,7 +395,7 @@ mod tests {
         other.set_len(20).unwrap();
         matrix.row_into(1, &mut row).unwrap();
         let error = matrix.row_into(2, &mut row).unwrap_err().to_string();
-        assert!(error.contains("x.npy: it became shorter"), "{error}");
+        assert!(error.contains("x.npy: it was truncated"), "{error}");
     }
 
     #[test]

@@ -1,29 +1,29 @@
-//! How many pictures are in work at a time, and how large they may be, within a limit of memory.
+//! The number of workers and the maximum image size for a memory limit.
 
 use crate::backbone::{PictureSession, free_bytes, gigabytes};
 use crate::error::{Error, Result};
 use crate::pixels::DecodeLimits;
 
-/// Most that a picture of 8 bits takes for each pixel: its file, what the decoder holds (of a progressive JPEG all
-/// coefficients, of 16 bits), the picture.
+/// Maximum bytes per pixel of an 8-bit image: its file, what the decoder holds (of a progressive JPEG all
+/// coefficients, of 16 bits), the image.
 const BYTES_PER_PIXEL: u64 = 9;
 
 /// Most of these that are the decoded pixels as the file stores them.
 const STORED_BYTES_PER_PIXEL: u64 = 4;
 
-/// Workers are added as long as each can have pictures as large as a telephone's, in pixels.
+/// Workers are added as long as each can decode images of this many pixels, the size of a phone photo.
 const COMMON_PICTURE: u64 = 12_300_000;
 
-/// The least picture with which a run makes sense, in pixels.
+/// Smallest image limit with which a run makes sense, in pixels.
 const LEAST_PICTURE: u64 = 1_000_000;
 
-/// What a worker holds beside its session and its picture, in bytes: stacks, rows that wait.
+/// What a worker holds beside its session and its image, in bytes: stacks, rows that wait.
 const WORKER_BYTES: u64 = 2 << 20;
 
-/// Workers, and what a picture may cost to decode, so that the program takes at most `most` bytes.
+/// Workers, and what an image may cost to decode, so that the program takes at most `most` bytes.
 ///
-/// What the base takes is measured, and so is what a session takes, by running one if the tensors and buffers that it is
-/// known to need fit.
+/// What the backbone takes is measured, and so is what a session takes, by running one if the tensors and buffers that
+/// it is known to need fit.
 ///
 /// # Errors
 /// [`Error::Parameter`] if that is not enough, or if the system does not tell how much memory a program takes; those of
@@ -42,18 +42,17 @@ pub(super) fn share(
     };
     let unknown = || {
         refuse(
-            "this system does not tell how much memory a program takes; give --workers and \
-             --max-megapixels instead"
+            "this system does not report a program's memory use; use --workers and --max-megapixels instead"
                 .into(),
         )
     };
     let base = status_bytes("VmRSS:").ok_or_else(unknown)?;
     let mut session = open_session()?;
-    // What is known before it is taken must fit before it is measured.
+    // Check the known requirements before measuring.
     let known = base + session.run_bytes() + LEAST_PICTURE * BYTES_PER_PIXEL;
     if known > most {
         return Err(refuse(format!(
-            "one worker takes {} for this base; give {}M or more, a smaller --input-size or another model",
+            "one worker needs {} for this backbone; use at least {}M, a smaller --input-size or another backbone",
             gigabytes(session.run_bytes()),
             megabytes(known)
         )));
@@ -76,17 +75,17 @@ pub(super) fn share(
             ))
         }
         _ => Err(refuse(format!(
-            "give {}M or more for this base",
+            "this backbone needs at least {}M",
             megabytes(least)
         ))),
     }
 }
 
-/// How many of `workers` have room in the memory that this machine has free, where each takes `each` bytes when it runs;
-/// all if the system does not tell. At least one: a network that one worker has no room for was not loaded.
+/// How many of `workers` have room in the memory that this machine has free, where each needs `each` bytes; all if the
+/// system does not report it. At least one: a network too large for one worker was not loaded.
 ///
 /// # Errors
-/// [`Error::Parameter`] if there is no room for all, and `asked` says that the user gave their number.
+/// [`Error::Parameter`] if they do not all fit, and `asked` says that the user requested this number.
 pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize> {
     let Some(free) = free_bytes() else {
         return Ok(workers);
@@ -101,15 +100,15 @@ pub(super) fn with_room(each: u64, workers: usize, asked: bool) -> Result<usize>
         name: "--workers",
         value: workers.to_string(),
         problem: format!(
-            "one takes {} for this base, and {} are free; give {fitting} or fewer",
+            "each worker needs {} for this backbone, and {} are free; use {fitting} or fewer",
             gigabytes(each),
             gigabytes(free)
         ),
     })
 }
 
-/// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its picture, and how many
-/// pixels that picture may have, at most `max_pixels`; none if one worker has too little.
+/// How many workers, at most `workers`, share `left` bytes, each of which takes `each` beside its image, and how many
+/// pixels that image may have, at most `max_pixels`; `None` if one worker has too little.
 fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usize, u64)> {
     let pixels = |workers: usize| {
         let own = (left / workers as u64).saturating_sub(each);
@@ -123,7 +122,7 @@ fn divide(left: u64, each: u64, workers: usize, max_pixels: u64) -> Option<(usiz
     (found >= LEAST_PICTURE.min(max_pixels)).then_some((workers, found))
 }
 
-/// Most memory that this process has held, where the system tells.
+/// Peak memory of this process, if the system reports it.
 pub fn peak_memory_bytes() -> Option<u64> {
     status_bytes("VmHWM:")
 }
@@ -168,7 +167,7 @@ mod tests {
         if free_bytes().is_some() {
             assert_eq!(with_room(u64::MAX / 8, 4, false).unwrap(), 1);
             let refused = with_room(u64::MAX / 8, 4, true).unwrap_err().to_string();
-            assert!(refused.contains("give 1 or fewer"), "{refused}");
+            assert!(refused.contains("use 1 or fewer"), "{refused}");
         }
     }
 

@@ -4,7 +4,6 @@
 //! Backbone + Dataset ─► pipeline::extract ─► journal (unfinished) ─► FeatureStore ─► FeatureMatrix
 //! ```
 
-mod claim;
 mod journal;
 mod matrix;
 mod memory;
@@ -12,16 +11,17 @@ mod npy;
 mod pipeline;
 mod reader;
 mod store;
+mod store_lock;
 mod stream;
 mod table;
 mod view;
 
-pub use claim::remove_store;
 pub use matrix::{Dtype, FeatureMatrix};
 pub(crate) use memory::peak_memory_bytes;
 pub use pipeline::{extract, extract_view};
 pub use store::{ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, SourceFacts, StoreMeta};
+pub use store_lock::remove_store;
 pub use stream::PipelineParams;
-pub(crate) use stream::{Listed, MOST_WORKERS, Outcome, Stream, Supply, stream};
+pub(crate) use stream::{MOST_WORKERS, Outcome, PathList, PictureSource, Stream, stream};
 pub(crate) use table::{name_field, path_field};
 pub use view::View;

@@ -1,4 +1,4 @@
-//! The header of a NumPy array file, as in the format's description (NEP 1, version 1.0 of the format).
+//! The header of a NumPy array file (NEP 1, format version 1.0).
 
 use super::matrix::Dtype;
 
@@ -32,7 +32,7 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     let mut header = [b' '; HEADER_BYTES];
     header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
     header[8..10].copy_from_slice(&((HEADER_BYTES - 10) as u16).to_le_bytes());
-    // The longest dictionary, three dimensions of 20 digits each behind the rows, does not occur: a row
+    // The longest dictionary, three dimensions of 20 digits each after the rows, does not occur: a row
     // that fits memory has at most 12 digits.
     let length = dict.len().min(HEADER_BYTES - 11);
     header[10..10 + length].copy_from_slice(&dict.as_bytes()[..length]);
@@ -40,7 +40,7 @@ pub fn header(dtype: Dtype, rows: u64, row_shape: &[usize]) -> [u8; HEADER_BYTES
     header
 }
 
-/// Tells whether a file says that its numbers have their highest byte first.
+/// Returns whether a file says that its numbers have their highest byte first.
 pub fn is_big_endian(file: &[u8]) -> bool {
     let head = &file[..file.len().min(HEADER_BYTES)];
     head.starts_with(b"\x93NUMPY") && head.windows(13).any(|w| w.starts_with(b"'descr': '>"))

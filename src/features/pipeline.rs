@@ -1,11 +1,11 @@
-//! The pipeline that fills a store: pictures through the base, rows to disk.
+//! The pipeline that fills a store: images through the backbone, rows to disk.
 //!
 //! ```text
 //! plan ─► worker 0..W (read, decode, resize, infer) ─► bounded channel ─► writer (rows, checkpoints)
 //! ```
 //!
-//! Each worker takes one picture at a time through all steps, so a row does not depend on the number of
-//! workers, and the writer puts it at its picture's place in the plan: the same data set gives the same
+//! Each worker takes one image at a time through all steps, so a row does not depend on the number of
+//! workers, and the writer puts it at its image's position in the plan: the same data set gives the same
 //! bytes.
 
 use std::collections::HashMap;
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 
-use super::claim::claim;
 use super::journal::{self, FRESH, Leftover, OLD, PARTIAL, Partial, Plan, Planned};
 use super::matrix::Dtype;
 use super::reader::modified_ns;
@@ -23,7 +22,8 @@ use super::store::{
     ArrayMeta, FORMAT_VERSION, FeatureStore, IndexRow, META, SourceFacts, StoreMeta, arrays_of,
     read_meta,
 };
-use super::stream::{Listed, PipelineParams, Stream, stream};
+use super::store_lock::open_and_lock;
+use super::stream::{PathList, PipelineParams, Stream, stream};
 use super::table;
 use super::view::View;
 use crate::backbone::{Backbone, BackboneId};
@@ -33,18 +33,18 @@ use crate::error::{Error, Result};
 use crate::pixels::Preprocess;
 use crate::progress::{Event, Phase, Progress};
 
-/// Longest time between checkpoints: what a killed run has to do again.
+/// Maximum time between checkpoints: the work that a killed run repeats.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Fills the store in `out` with the features of `dataset`, going on with what is already there.
+/// Fills the store in `out` with the features of `dataset`, resuming an earlier run.
 ///
-/// Rows of an unfinished run, and rows of a finished store whose pictures have not changed, are taken
-/// over. Pictures that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
+/// Rows of an unfinished run, and rows of a finished store whose images have not changed, are taken
+/// over. Images that cannot be used are listed in `errors.csv`, unless `params.strict`; if they are too many or
 /// went away, the run stays unfinished, unless `params.allow_missing`.
 ///
 /// # Errors
-/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another base; [`Error::InUse`] if another run fills it;
-/// [`Error::Image`] for a bad picture if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
+/// Those of [`check_losses`]; [`Error::Mismatch`] if `out` holds features of another backbone; [`Error::InUse`] if
+/// another run fills it; [`Error::Image`] for a bad image if `params.strict`; [`Error::Cancelled`]; [`Error::Io`].
 pub fn extract(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -55,10 +55,10 @@ pub fn extract(
     fill_store(backbone, dataset, out, params, None, progress)
 }
 
-/// As [`extract`], with an augmented view of each picture in the picture's place.
+/// Like [`extract`], with an augmented view instead of each image.
 ///
 /// # Errors
-/// As [`extract`].
+/// Like [`extract`].
 pub fn extract_view(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -78,7 +78,7 @@ fn fill_store(
     view: Option<&View>,
     progress: &Progress,
 ) -> Result<FeatureStore> {
-    let _lock = claim(out)?;
+    let _lock = open_and_lock(out)?;
     journal::roll_forward(out)?;
     let pictures = plan_pictures(dataset);
     let plan = Plan {
@@ -100,7 +100,7 @@ fn fill_store(
         .as_ref()
         .filter(|s| is_current(s, &pictures, dataset))
     {
-        // What is left of a run that died when all was done but the tidying up.
+        // Left by a run that died before cleaning up.
         for left in [PARTIAL, FRESH, OLD] {
             remove_folder(&out.join(left))?;
         }
@@ -172,7 +172,7 @@ fn open_finished(out: &Path, plan: &Plan) -> Result<Option<FeatureStore>> {
     FeatureStore::open(out).map(Some)
 }
 
-/// Says by name in what a store differs from what is asked for.
+/// Names the settings in which a store differs from the requested ones.
 fn refuse_other(
     out: &Path,
     (id, shape, arrays, dtype, view): (&BackboneId, &[usize], &[ArrayMeta], Dtype, &Option<View>),
@@ -180,9 +180,9 @@ fn refuse_other(
 ) -> Result<()> {
     let wanted = &plan.backbone;
     let (what, expected, found) = if id.sha256 != wanted.sha256 {
-        ("model", wanted.model.clone(), id.model.clone())
+        ("backbone", wanted.model.clone(), id.model.clone())
     } else if id.cut != wanted.cut {
-        ("cut", wanted.cut.to_string(), id.cut.to_string())
+        ("feature layer", wanted.cut.to_string(), id.cut.to_string())
     } else if id.pool != wanted.pool {
         (
             "pool",
@@ -191,7 +191,7 @@ fn refuse_other(
         )
     } else if *view != plan.view {
         let name = |view: &Option<View>| match view {
-            None => "the pictures themselves".to_owned(),
+            None => "the original images".to_owned(),
             Some(view) => format!("view {} of {}", view.number, view.augment),
         };
         ("augmentation", name(&plan.view), name(view))
@@ -211,12 +211,12 @@ fn refuse_other(
         ("dtype", format!("{:?}", plan.dtype), format!("{dtype:?}"))
     } else if arrays.len() != plan.arrays.len() {
         let describe = |arrays: &[ArrayMeta]| match arrays.len() {
-            0 => "one for all cuts".to_owned(),
+            0 => "one for all feature layers".to_owned(),
             n => n.to_string(),
         };
         ("number of arrays", describe(&plan.arrays), describe(arrays))
     } else if shape != plan.feature_shape || arrays != plan.arrays {
-        // No store of this program: the base gives rows of one shape.
+        // No store of this program: the backbone gives rows of one shape.
         (
             "shape of a row",
             format!("{:?}", plan.feature_shape),
@@ -233,7 +233,7 @@ fn refuse_other(
     })
 }
 
-/// The settings of `one` that are not as in `other`, with their values.
+/// The settings of `one` that differ from `other`, with their values.
 fn differing(one: &Preprocess, other: &Preprocess) -> String {
     // Plain data always serialises.
     let fields = |p: &Preprocess| serde_json::to_value(p).unwrap_or_default();
@@ -246,7 +246,7 @@ fn differing(one: &Preprocess, other: &Preprocess) -> String {
     differing.join(", ")
 }
 
-/// Tells whether a finished store has a row for each picture as it is now, and nothing else.
+/// Returns whether a finished store has a row for each image as it is now, and nothing else.
 fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> bool {
     let same = |row: &IndexRow, picture: &Planned| {
         row.path == picture.path
@@ -265,7 +265,7 @@ fn is_current(store: &FeatureStore, pictures: &[Planned], dataset: &Dataset) -> 
 }
 
 /// Opens the unfinished run in `out` if it was to become the same store; else starts one, with the rows
-/// that an unfinished or a finished run already has of pictures that have not changed.
+/// that an unfinished or a finished run already has of images that have not changed.
 fn open_partial(
     out: &Path,
     plan: &Plan,
@@ -336,7 +336,7 @@ fn open_partial(
     Ok(fresh)
 }
 
-/// Copies `rows` (path and facts) of pictures that are still the same;
+/// Copies `rows` (path and facts) of images that are still the same;
 /// `read` gets a row's bytes by its place in `rows`.
 fn take_over(
     rows: &[(PathBuf, SourceFacts)],
@@ -363,7 +363,7 @@ fn take_over(
     Ok(())
 }
 
-/// Refuses to finish a store without pictures that cannot be missed.
+/// Refuses to finish a store if too many images were lost.
 fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     let mut used = vec![0; dataset.classes.len()];
     let mut all = 0;
@@ -391,7 +391,7 @@ fn check_complete(dataset: &Dataset, partial: &Partial) -> Result<()> {
     check_losses(&dataset.root, &dataset.classes, (&used, all), &lost, &kept)
 }
 
-/// Tells whether nothing is to be done about a picture: it has a row, or is no picture. A file that could not be read
+/// Returns whether nothing is to be done about an image: it has a row, or is not an image. A file that could not be read
 /// may be back.
 fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     match outcome {
@@ -401,7 +401,7 @@ fn is_done(outcome: &Option<std::result::Result<SourceFacts, String>>) -> bool {
     }
 }
 
-/// Runs the pictures that are to be done, and writes their rows.
+/// Runs the remaining images, and writes their rows.
 fn fill(
     backbone: &Backbone,
     dataset: &Dataset,
@@ -425,7 +425,7 @@ fn fill(
     let streamed = stream(
         &Stream {
             root: &dataset.root,
-            pictures: &Listed::new(&paths),
+            pictures: &PathList::new(&paths),
             params,
             progress,
             view: plan_view.as_ref(),
@@ -511,7 +511,7 @@ fn finish(
         return Err(Error::Dataset {
             path: dataset.root.clone(),
             problem: format!(
-                "none of its {} files is a picture that can be used; the first {reason}",
+                "none of its {} files is a usable image; the first {reason}",
                 pictures.len()
             ),
         });

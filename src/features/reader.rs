@@ -1,8 +1,8 @@
 //! Reading and decoding with a time limit.
 //!
 //! A decoder cannot be stopped, and neither can a read from a network folder whose server went away. So the
-//! work is done on a thread of its own, and when it takes too long the thread is given up: it holds its
-//! picture until it is done, while the run goes on with a new thread.
+//! work is done on a separate thread, which is abandoned when it takes too long: it keeps its image until it finishes,
+//! while the run continues with a new thread.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::store::SourceFacts;
 use crate::backbone::hex_sha256;
 use crate::error::{Error, Result};
-use crate::pixels::{DecodeLimits, Picture, Rendering, read_file};
+use crate::pixels::{DecodeLimits, DecodeOptions, Picture, read_file};
 
-/// Threads that a run gives up before it ends: by then it is not the pictures that are at fault.
+/// Number of abandoned threads after which a run ends: then the disk or network is at fault, not the images.
 const MAX_GIVEN_UP: usize = 16;
 
-/// Reads and decodes pictures, each within a time limit.
+/// Reads and decodes images, each within a time limit.
 pub(super) struct Reader {
     thread: Thread<PathBuf, Result<(Picture, SourceFacts)>>,
     time_limit: Duration,
@@ -27,12 +27,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// For pictures that are decoded as `rendering` says.
-    pub fn new(limits: DecodeLimits, rendering: Rendering, time_limit: Duration) -> Result<Reader> {
+    /// For images that are decoded as `decode_options` says.
+    pub fn new(
+        limits: DecodeLimits,
+        decode_options: DecodeOptions,
+        time_limit: Duration,
+    ) -> Result<Reader> {
         let work = move |path: PathBuf| {
             let (bytes, file) = read_file(&path)?;
             let (picture, (width, height)) =
-                Picture::decode_sized(&bytes, &path, &limits, rendering)?;
+                Picture::decode_sized(&bytes, &path, &limits, decode_options)?;
             let facts = SourceFacts {
                 width,
                 height,
@@ -49,7 +53,7 @@ impl Reader {
         })
     }
 
-    /// The picture in the file `path`, and the file's facts.
+    /// The image in the file `path`, and the file's facts.
     ///
     /// # Errors
     /// [`Error::Image`] if it cannot be used or takes too long; [`Error::Io`] if no thread can be started.
@@ -68,13 +72,13 @@ impl Reader {
                     return Err(Error::io("read", path)(std::io::Error::new(
                         std::io::ErrorKind::TimedOut,
                         format!(
-                            "{} pictures took longer than {seconds} s each; is the disk or the network well?",
+                            "{} images took longer than {seconds} s each; check the disk or network",
                             self.given_up
                         ),
                     )));
                 }
                 Err(bad(&format!(
-                    "takes longer than {seconds} s to read and decode; give more with --max-seconds"
+                    "takes longer than {seconds} s to read and decode; raise --max-seconds"
                 )))
             }
         }
@@ -92,7 +96,7 @@ enum Ran<R> {
 
 type Work<T, R> = Arc<dyn Fn(T) -> R + Send + Sync>;
 
-/// A thread that does one piece of work after another, and can be left alone with one.
+/// A thread that does one task at a time, and can be abandoned.
 struct Thread<T, R> {
     work: Work<T, R>,
     tasks: Sender<T>,
@@ -114,7 +118,7 @@ impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
                     }
                 }
             })
-            .map_err(Error::io("start", "a thread that reads pictures"))?;
+            .map_err(Error::io("start", "a thread that reads images"))?;
         Ok(Thread {
             work,
             tasks,
@@ -139,8 +143,8 @@ impl<T: Send + 'static, R: Send + 'static> Thread<T, R> {
     }
 }
 
-/// Time of a file's last change in nanoseconds since 1970, negative before; 0 if the system does not tell, or if it is
-/// some centuries away.
+/// Time of a file's last change in nanoseconds since 1970, negative before; 0 if the system does not report it, or if it
+/// is centuries away.
 pub(super) fn modified_ns(facts: &fs::Metadata) -> i64 {
     let Ok(modified) = facts.modified() else {
         return 0;
@@ -202,6 +206,6 @@ mod tests {
             Err(Error::Io { source, .. }) => Some(source.to_string()),
             _ => None,
         });
-        assert!(last.unwrap().contains("is the disk or the network well?"));
+        assert!(last.unwrap().contains("check the disk or network"));
     }
 }

@@ -1,12 +1,12 @@
-//! The feature store: a folder that other tools open without us.
+//! The feature store: a folder of plain files that other tools can open.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `features.npy` | N×D, or N×H×W×C for unpooled maps; float32 or float16, little-endian, C order |
-//! | `features-<cut>.npy` | one such array a cut, in place of `features.npy`, where there are several cuts |
-//! | `index.csv` | one line a row: [`IndexRow`] |
-//! | `errors.csv` | pictures that have no row, with the reason |
-//! | `meta.json` | [`StoreMeta`]: the base, its cut and preprocessing, the counts |
+//! | `features-<cut>.npy` | one such array per cut, instead of `features.npy`, if there are several cuts |
+//! | `index.csv` | one line per row: [`IndexRow`] |
+//! | `errors.csv` | images that have no row, with the reason |
+//! | `meta.json` | [`StoreMeta`]: the backbone, its cut and preprocessing, the counts |
 //! | `partial/` | an unfinished run, see [`super::journal`] |
 //! | `run.toml`, `events.jsonl` | settings and events of the latest run, written by the jobs |
 //!
@@ -18,23 +18,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::held;
 use super::matrix::{Dtype, FeatureMatrix};
 use super::npy;
+use super::store_lock::lock_store;
 use super::view::View;
 use super::{journal, table};
 use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
 use crate::disk::{is_there, open_own_to_read, read_exact_at, read_own};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 
-/// Most bytes of `meta.json`; most of them are class names.
+/// Maximum bytes of `meta.json`; most of them are class names.
 const MAX_META_BYTES: u64 = 64 << 20;
 
-/// Most bytes of a row: it is held in memory. VGG16's largest maps have 13 MB.
+/// Maximum bytes of a row: it is held in memory. VGG16's largest maps have 13 MB.
 const MAX_ROW_BYTES: usize = 1 << 30;
 
-/// Most letters that a cut gives to the name of its array; file systems have 255 for the whole.
+/// Maximum number of letters that a cut gives to the name of its array; file systems have 255 for the whole.
 const MAX_CUT_LETTERS: usize = 200;
 
 pub(super) const FEATURES: &str = "features.npy";
@@ -45,20 +45,20 @@ pub(super) const META: &str = "meta.json";
 /// Version of the layout of the folder; a store of another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What is known of one row of `features.npy`.
+/// Metadata of one row of `features.npy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexRow {
-    /// The picture, relative to the data set.
+    /// The image, relative to the data set.
     pub path: PathBuf,
-    /// Index into [`StoreMeta::classes`]; none for unlabelled pictures.
+    /// Index into [`StoreMeta::classes`]; `None` for unlabelled images.
     pub class: Option<usize>,
-    /// The split that the data set gives; none if it gives none.
+    /// The split from the data set, if it has splits.
     pub split: Option<Split>,
-    /// What was read of the picture.
+    /// Metadata of the image file.
     pub source: SourceFacts,
 }
 
-/// What was read of a picture's file.
+/// Metadata of an image file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {
     /// Width in pixels, after EXIF orientation.
@@ -78,7 +78,7 @@ pub struct SourceFacts {
 pub struct ArrayMeta {
     /// Its file in the store's folder.
     pub file: String,
-    /// The tensor at which the base is cut.
+    /// The tensor at which the backbone is cut.
     pub cut: String,
     /// Shape of one row: `[D]` or `[H, W, C]`.
     pub shape: Vec<usize>,
@@ -111,14 +111,14 @@ pub(super) fn arrays_of(parts: &[CutFeatures]) -> Vec<ArrayMeta> {
     arrays
 }
 
-/// Tells whether `name` is that of an array's file, as [`arrays_of`] makes them: a plain name in the store's folder.
+/// Returns whether `name` is that of an array's file, as [`arrays_of`] makes them: a plain name in the store's folder.
 pub(super) fn is_array(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.starts_with("features") && name.ends_with(".npy") && name.chars().all(plain)
 }
 
-/// Bytes of the file of an array with `rows` rows of the shape `shape`; none if no file can be that large, if a row is
-/// empty, or if it is larger than that of any network ([`MAX_ROW_BYTES`]).
+/// Bytes of the file of an array with `rows` rows of the shape `shape`; `None` if no file can be that large, if a row
+/// is empty, or if it is larger than that of any network ([`MAX_ROW_BYTES`]).
 pub(super) fn array_bytes(rows: u64, shape: &[usize], dtype: Dtype) -> Option<u64> {
     let row = shape.iter().try_fold(dtype.bytes(), |product, &length| {
         product.checked_mul(length).filter(|&bytes| bytes > 0)
@@ -139,11 +139,11 @@ pub struct StoreMeta {
     pub format_version: u32,
     /// Version of the program that wrote it.
     pub program_version: String,
-    /// The folder or CSV file that the pictures came from, as it was given.
+    /// The folder or CSV file that the images came from, as it was given.
     pub dataset: String,
-    /// Name or path of the base, as it was given.
+    /// Name or path of the backbone, as it was given.
     pub model: String,
-    /// What made the features.
+    /// Identity of the backbone that computed the features.
     pub backbone: BackboneId,
     /// Shape of one row: `[D]` or `[H, W, C]`; with several arrays `[ΣD]`, side by side.
     pub feature_shape: Vec<usize>,
@@ -152,19 +152,19 @@ pub struct StoreMeta {
     pub arrays: Vec<ArrayMeta>,
     /// Type of one value.
     pub dtype: Dtype,
-    /// The augmented view that each row is of; none for the pictures themselves.
+    /// The augmented view that each row is of; `None` for the images themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
     /// Rows of `features.npy`.
     pub rows: u64,
     /// Lines of `errors.csv`.
     pub errors: u64,
-    /// Class names in the order of their indices; empty for unlabelled pictures.
+    /// Class names in the order of their indices; empty for unlabelled images.
     pub classes: Vec<String>,
 }
 
 impl StoreMeta {
-    /// Tells whether its files are files of a store, and of sizes that files can have.
+    /// Returns whether its files are files of a store, and of sizes that files can have.
     fn is_sound(&self) -> bool {
         let has_size = |shape: &[usize]| array_bytes(self.rows, shape, self.dtype).is_some();
         let mut sum = Some(0usize);
@@ -206,20 +206,20 @@ impl FeatureStore {
         };
         if !dir.exists() {
             return Err(Error::NotFound {
-                what: "feature store",
+                what: PathRole::FeatureStore,
                 path: dir.to_owned(),
             });
         }
         if journal::is_committed(dir) {
-            let _lock = held(dir)?;
+            let _lock = lock_store(dir)?;
             journal::roll_forward(dir)?;
         }
         let meta_path = dir.join(META);
         if !is_there(&meta_path) {
             return Err(fail(if dir.join(journal::PARTIAL).exists() {
-                "it is unfinished; run the same `tl-batch extract` again to finish it".into()
+                "it is incomplete; run the same `tl-batch extract` again to finish it".into()
             } else {
-                "there is no meta.json in it; make a store with `tl-batch extract`".into()
+                "it has no meta.json; create a store with `tl-batch extract`".into()
             }));
         }
         let meta = read_meta(dir)?;
@@ -235,14 +235,14 @@ impl FeatureStore {
         };
         if matrix.dim() != meta.feature_len() {
             return Err(fail(
-                "its arrays do not add up to the features that meta.json says; extract again into a new folder"
+                "its arrays do not match the features in meta.json; extract again to a new folder"
                     .into(),
             ));
         }
         let index = table::read_index(&dir.join(INDEX), &meta.classes)?;
         if index.len() as u64 != meta.rows {
             return Err(fail(format!(
-                "index.csv has {} rows, meta.json says {}; extract again into a new folder",
+                "index.csv has {} rows, meta.json says {}; extract again to a new folder",
                 index.len(),
                 meta.rows
             )));
@@ -256,10 +256,10 @@ impl FeatureStore {
         })
     }
 
-    /// Narrows a store of several arrays to the one of the cut `cut`: as if there were no other.
+    /// Restricts a store with several arrays to the one of the cut `cut`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] with the cuts that there are.
+    /// [`Error::Parameter`], listing the available cuts.
     pub fn narrowed_to(mut self, cut: &str) -> Result<FeatureStore> {
         if self.meta.backbone.cut.as_slice() == [cut] {
             return Ok(self);
@@ -267,7 +267,7 @@ impl FeatureStore {
         let place = self.meta.arrays.iter().position(|array| array.cut == cut);
         let Some(place) = place else {
             return Err(Error::Parameter {
-                name: "cut",
+                name: "--feature-layer",
                 value: cut.to_owned(),
                 problem: format!(
                     "the feature store {} has {}",
@@ -294,12 +294,12 @@ impl FeatureStore {
         &self.dir
     }
 
-    /// What made it.
+    /// Its metadata.
     pub fn meta(&self) -> &StoreMeta {
         &self.meta
     }
 
-    /// Its rows' pictures, in path order.
+    /// Its rows' images, in path order.
     pub fn index(&self) -> &[IndexRow] {
         &self.index
     }
@@ -309,7 +309,7 @@ impl FeatureStore {
         &self.matrix
     }
 
-    /// Lets training draw from augmented views of the rows, or take them in turn, one an epoch; pictures that a
+    /// Lets training draw from augmented views of the rows, or take them in turn, one per epoch; images that a
     /// view has no row of are taken as they are.
     ///
     /// # Errors
@@ -346,11 +346,11 @@ impl FeatureStore {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::Store {
                 path: self.dir.clone(),
-                problem: "it has pictures without a class; training wants a folder for each class, or --labels".into(),
+                problem: "it has images without a class; training needs one folder per class, or --labels".into(),
             })
     }
 
-    /// Pictures that have no row, with the reason.
+    /// Images that have no row, with the reason.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Store`].
@@ -363,7 +363,7 @@ impl FeatureStore {
 fn open_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Result<FeatureMatrix> {
     let broken = |problem: &str| Error::Store {
         path: dir.to_owned(),
-        problem: format!("{file} {problem}; extract again into a new folder"),
+        problem: format!("{file} {problem}; extract again to a new folder"),
     };
     let path = dir.join(file);
     let opened = open_own_to_read(&path).map_err(Error::io("read", &path))?;
@@ -371,9 +371,9 @@ fn open_array(dir: &Path, file: &str, meta: &StoreMeta, shape: &[usize]) -> Resu
     let read = read_exact_at(&opened, &mut found, 0);
     if read.is_err() || found != npy::header(meta.dtype, meta.rows, shape) {
         return Err(broken(if npy::is_big_endian(&found) {
-            "holds big-endian numbers, and this program reads little-endian ones"
+            "is big-endian; only little-endian arrays are supported"
         } else {
-            "does not have the shape that meta.json says"
+            "does not have the shape given in meta.json"
         }));
     }
     let rows = usize::try_from(meta.rows).unwrap_or(usize::MAX);
@@ -396,7 +396,7 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
         .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(FORMAT_VERSION)) {
         return Err(fail(format!(
-            "it has format version {}, this program reads version {FORMAT_VERSION}; extract again into a new folder",
+            "it has format version {}, this program reads version {FORMAT_VERSION}; extract again to a new folder",
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
@@ -405,8 +405,7 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
     match meta.is_sound() {
         true => Ok(meta),
         false => Err(fail(
-            "its meta.json names files or sizes that no store has; extract again into a new folder"
-                .into(),
+            "its meta.json has invalid file names or sizes; extract again to a new folder".into(),
         )),
     }
 }

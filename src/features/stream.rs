@@ -1,4 +1,4 @@
-//! Many pictures through one network: bounded, in parallel, each worker with a session of its own.
+//! Runs many images through one network: in parallel, with bounded memory and one session per worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,42 +14,43 @@ use super::reader::Reader;
 use super::store::SourceFacts;
 use super::view::View;
 use crate::backbone::{PictureSession, gigabytes};
+use crate::counts::count;
 use crate::error::{Error, Result, in_range, shown};
 use crate::pixels::DecodeLimits;
 use crate::progress::{Event, Progress};
 
-/// Outcomes that may wait for their reader, for each worker: with rows of 1,280 values, 20 kB.
+/// Number of outcomes per worker that may wait for their reader: with rows of 1,280 values, 20 kB.
 const OUTCOMES_PER_WORKER: usize = 4;
 
-/// Pictures that are odd but can be used, and of which a run tells by name; the others are counted.
+/// Number of usable images with warnings that a run names; the others are counted.
 const TOLD_OF_ODD: usize = 20;
 
-/// Most workers: more than any machine has cores.
+/// Maximum number of workers: more than any machine has cores.
 pub(crate) const MOST_WORKERS: usize = 1024;
 
-/// Most that a picture may be allowed to have, in millions of pixels.
+/// Most that an image may be allowed to have, in millions of pixels.
 const MOST_MEGAPIXELS: usize = 10_000;
 
 /// How features are extracted and stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PipelineParams {
-    /// Pictures in work at the same time, at most 1,024; 0 means one a core.
+    /// Images in progress at the same time, at most 1,024; 0 means one per core.
     pub workers: usize,
     /// Type of the stored values.
     pub dtype: Dtype,
-    /// Put the features of several cuts into one array, side by side, rather than each into its own.
+    /// Concatenate the features of several cuts into one array instead of one array each.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concat: bool,
-    /// Stop at the first picture that cannot be used, rather than skip it.
+    /// Stop at the first unusable image instead of skipping it.
     pub strict: bool,
-    /// Go on without pictures that went away, and without more than a tenth of them.
+    /// Go on without images that went away, and without more than a tenth of them.
     pub allow_missing: bool,
-    /// Pictures with more pixels than this are skipped, in millions: 1 to 10,000.
+    /// Images with more pixels than this are skipped, in millions: 1 to 10,000.
     pub max_megapixels: u32,
-    /// Pictures that take longer than this to read and decode are skipped, in seconds, at least 1.
+    /// Images that take longer than this to read and decode are skipped, in seconds, at least 1.
     pub max_seconds: u32,
-    /// Most memory that the program may take, in bytes: by fewer workers, and by pictures that are skipped.
+    /// Maximum memory that the program may take, in bytes: by fewer workers, and by images that are skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
 }
@@ -88,38 +89,38 @@ impl PipelineParams {
         in_range("--max-megapixels", megapixels, 1..=MOST_MEGAPIXELS)
     }
 
-    /// What a picture may cost to decode.
+    /// Limits for decoding an image.
     pub fn limits(&self) -> DecodeLimits {
         DecodeLimits::of_pixels(u64::from(self.max_megapixels) * 1_000_000)
     }
 }
 
-/// Where the pictures of a stream come from.
-pub(crate) trait Supply: Sync {
-    /// How many there will be; none if nobody knows.
+/// Where the images of a stream come from.
+pub(crate) trait PictureSource: Sync {
+    /// Their number, if known.
     fn count(&self) -> Option<usize>;
 
-    /// The next picture and its place among all; none if there will be no more, or if `goes_on` says no while
+    /// The next image and its place among all; `None` if there will be no more, or if `goes_on` says no while
     /// one is waited for.
     fn next(&self, goes_on: &dyn Fn() -> bool) -> Option<(usize, PathBuf)>;
 }
 
-/// Pictures that are known before the stream begins.
-pub(crate) struct Listed<'a> {
+/// A fixed list of images.
+pub(crate) struct PathList<'a> {
     paths: &'a [&'a Path],
     next: AtomicUsize,
 }
 
-impl<'a> Listed<'a> {
-    pub fn new(paths: &'a [&'a Path]) -> Listed<'a> {
-        Listed {
+impl<'a> PathList<'a> {
+    pub fn new(paths: &'a [&'a Path]) -> PathList<'a> {
+        PathList {
             paths,
             next: AtomicUsize::new(0),
         }
     }
 }
 
-impl Supply for Listed<'_> {
+impl PictureSource for PathList<'_> {
     fn count(&self) -> Option<usize> {
         Some(self.paths.len())
     }
@@ -130,20 +131,20 @@ impl Supply for Listed<'_> {
     }
 }
 
-/// What is to be run.
+/// The work to do.
 pub(crate) struct Stream<'a> {
-    /// Folder to which the pictures' paths are relative.
+    /// Folder to which the images' paths are relative.
     pub root: &'a Path,
-    /// The pictures.
-    pub pictures: &'a dyn Supply,
+    /// The images.
+    pub pictures: &'a dyn PictureSource,
     /// Workers, limits, strictness.
     pub params: &'a PipelineParams,
     /// Where [`Event::ImageStarted`] goes and a stop comes from.
     pub progress: &'a Progress,
-    /// The augmented view that is run in a picture's place.
+    /// The augmented view to run instead of each image.
     pub view: Option<&'a View>,
-    /// Number of the network, where it can be replaced while pictures run: a worker that sees another one opens a
-    /// new session for its next picture.
+    /// Number of the network, where it can be replaced while images run: a worker that sees another one opens a
+    /// new session for its next image.
     pub version: Option<&'a AtomicU64>,
 }
 
@@ -153,13 +154,13 @@ impl Stream<'_> {
     }
 }
 
-/// What became of one picture.
+/// The outcome for one image.
 pub(crate) struct Outcome {
     /// Its place in [`Stream::pictures`].
     pub place: usize,
-    /// The picture, relative to [`Stream::root`].
+    /// The image, relative to [`Stream::root`].
     pub path: PathBuf,
-    /// The worker that had it.
+    /// The worker that processed it.
     pub worker: usize,
     /// The number of the network that it went through, see [`Stream::version`].
     pub version: u64,
@@ -171,13 +172,13 @@ pub(crate) struct Outcome {
     pub infer: Duration,
 }
 
-/// Runs all pictures and hands each outcome to `sink`, in the order in which they are done.
+/// Runs all images and passes each outcome to `sink`, in the order in which they are done.
 ///
-/// Memory is bounded: one picture and one input tensor a worker, and [`OUTCOMES_PER_WORKER`].
+/// Memory is bounded: one image and one input tensor per worker, and [`OUTCOMES_PER_WORKER`].
 ///
 /// # Errors
-/// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad picture if the parameters are
-/// strict; [`Error::Cancelled`] if a stop was asked for. What was handed to `sink` before stays handed.
+/// The first error of `sink` or of a session, a panic included; [`Error::Image`] for a bad image if the parameters are
+/// strict; [`Error::Cancelled`] if a stop was requested. What was handed to `sink` before stays handed.
 pub(crate) fn stream(
     what: &Stream,
     open_session: impl Fn() -> Result<PictureSession> + Sync,
@@ -190,7 +191,7 @@ pub(crate) fn stream(
     let with_room = memory::with_room(each, workers, what.params.workers != 0)?;
     if with_room < workers {
         what.progress.warn(format!(
-            "{with_room} of {workers} workers: one takes {} of memory, and more are not free",
+            "running {with_room} of {workers} workers: each needs {} of memory, and there is no more free",
             gigabytes(each)
         ));
         workers = with_room;
@@ -207,7 +208,7 @@ pub(crate) fn stream(
             loop {
                 let version = what.version();
                 let session = open_session()?;
-                let reader = Reader::new(limits.clone(), session.rendering(), time_limit)?;
+                let reader = Reader::new(limits.clone(), session.decode_options(), time_limit)?;
                 // Else it was replaced in between, and the session may be of either.
                 if what.version() == version {
                     return Ok((version, session, reader));
@@ -255,9 +256,9 @@ pub(crate) fn stream(
             handles.push(handle.map_err(Error::io("start a worker for", what.root))?);
         }
         drop(sender);
-        // A panic here would wait for the workers, which wait for more pictures.
+        // A panic here would wait for the workers, which wait for more images.
         let sunk = catch_unwind(AssertUnwindSafe(|| receiver.iter().try_for_each(&mut sink)));
-        let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "a result was taken")));
+        let mut result = sunk.unwrap_or_else(|_| Err(died(what.root, "handling a result")));
         if result.is_err() {
             stop.store(true, Ordering::Relaxed);
         }
@@ -266,30 +267,31 @@ pub(crate) fn stream(
         for handle in handles {
             let ended = handle
                 .join()
-                .unwrap_or_else(|_| Err(died(what.root, "a picture was worked on")));
+                .unwrap_or_else(|_| Err(died(what.root, "processing an image")));
             result = result.and(ended);
         }
         result
     });
     let untold = odd.into_inner().saturating_sub(TOLD_OF_ODD);
     if untold > 0 {
-        what.progress
-            .warn(format!("{untold} more pictures are odd, but were used"));
+        what.progress.warn(format!(
+            "{} had warnings but {} used",
+            count(untold, "more image"),
+            if untold == 1 { "was" } else { "were" }
+        ));
     }
     result
 }
 
-/// What is said where the program itself is at fault.
+/// The message for a bug in the program.
 fn died(root: &Path, when: &str) -> Error {
     Error::Model {
         model: shown(root).to_string(),
-        problem: format!(
-            "a thread panicked while {when}; this is a fault of the program, please report it"
-        ),
+        problem: format!("a worker thread panicked while {when}; please report this bug"),
     }
 }
 
-/// Takes one picture through all steps. A bad picture is an outcome, unless the parameters are strict.
+/// Takes one image through all steps. A bad image is an outcome, unless the parameters are strict.
 fn run_one(
     session: &mut PictureSession,
     reader: &mut Reader,

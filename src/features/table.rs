@@ -1,8 +1,7 @@
-//! `index.csv` and `errors.csv`. Paths are written as the bytes that the system has, so that any name
-//! comes back as it was.
+//! `index.csv` and `errors.csv`. Paths are written as raw bytes, so that any name can be read back.
 //!
-//! A spreadsheet takes a field that begins with `=`, `+`, `-` or `@` for a formula, and runs it. So such a
-//! path is written with `./` before it, which is the same file, and such a class name with `'`.
+//! Spreadsheets run a field that begins with `=`, `+`, `-` or `@` as a formula. Such a path therefore gets the prefix
+//! `./`, which names the same file, and such a class name the prefix `'`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use crate::dataset::{Split, path_of_bytes};
 use crate::disk::{BoundedLines, open_own_to_read, stays_below};
 use crate::error::{Error, Result};
 
-/// Most bytes of a line: a path has at most 4,096 on Linux, and a reason is a sentence.
+/// Maximum bytes of a line: a path has at most 4,096 on Linux, and a reason is a sentence.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
 const INDEX_COLUMNS: [&str; 9] = [
@@ -30,7 +29,7 @@ const INDEX_COLUMNS: [&str; 9] = [
 ];
 const ERROR_COLUMNS: [&str; 2] = ["path", "reason"];
 
-/// Tells whether a spreadsheet would take a field for a formula (OWASP, CSV injection).
+/// Returns whether a spreadsheet would take a field for a formula (OWASP, CSV injection).
 fn is_formula(field: &[u8]) -> bool {
     matches!(
         field.first(),
@@ -138,7 +137,7 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
         }
     };
     let path = path_of(&record[1]);
-    // A picture lies below the data set's folder.
+    // An image lies below the data set's folder.
     if !stays_below(&path) {
         return None;
     }
@@ -180,7 +179,7 @@ fn read_records<T>(
     for (i, record) in reader.byte_records().enumerate() {
         let record = record.map_err(|e| Error::Store {
             path: path.to_owned(),
-            problem: format!("it is damaged: {e}; extract again into a new folder"),
+            problem: format!("it is damaged: {e}; extract again to a new folder"),
         })?;
         let row = (record.len() == columns).then(|| parse(&record)).flatten();
         rows.push(row.ok_or_else(|| damaged(path, i + 2))?);
@@ -191,7 +190,7 @@ fn read_records<T>(
 fn damaged(path: &Path, line: usize) -> Error {
     Error::Store {
         path: path.to_owned(),
-        problem: format!("its line {line} is damaged; extract again into a new folder"),
+        problem: format!("its line {line} is damaged; extract again to a new folder"),
     }
 }
 

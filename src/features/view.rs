@@ -1,4 +1,4 @@
-//! Augmented views of a data set, each kept in a store of its own.
+//! Augmented views of a data set, each in a separate store.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::hex_sha256;
 use crate::pixels::Augment;
 
-/// What decides the augmented view of every picture of a data set: the same view gives the same bits.
+/// Determines the augmented view of every image of a data set: the same view gives the same bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct View {
-    /// What views may differ in.
+    /// The augmentation.
     pub augment: Augment,
     /// Seed of all views.
     pub seed: u64,
-    /// Number of this one, from 1 on.
+    /// Number of this view, from 1.
     pub number: u32,
 }
 
 impl View {
-    /// The seed of the view of one picture, named relative to its data set.
+    /// The seed of the view of one image, named relative to its data set.
     pub fn seed_of(&self, path: &Path) -> u64 {
         let mut key = path.as_os_str().as_encoded_bytes().to_vec();
         key.extend(self.seed.to_le_bytes());

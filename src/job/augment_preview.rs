@@ -1,4 +1,4 @@
-//! What augmentation makes of pictures: one at a time, and on one sheet.
+//! Previews of augmentation: one view at a time, or a contact sheet.
 
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ use crate::pixels::{Augment, DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::save_sheet;
 
-/// What the views of a data set's pictures depend on.
+/// What determines the augmented views of a data set's images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ViewSettings {
     /// The folder that paths are relative to.
     pub root: PathBuf,
-    /// The base whose input size and resizing rule are used.
+    /// The backbone whose input size and resizing rule are used.
     pub backbone: BackboneParams,
-    /// What views differ in.
+    /// How views are augmented.
     pub augment: Augment,
-    /// Seed of the views: the same as in training shows the views that training sees.
+    /// Seed of the views; the training seed shows the views used in training.
     pub seed: u64,
 }
 
-// Ranges that were read are numbers.
+// Parsed ranges are valid numbers.
 impl Eq for ViewSettings {}
 
 impl Hash for ViewSettings {
@@ -38,16 +38,16 @@ impl Hash for ViewSettings {
     }
 }
 
-/// Makes views of one picture after another.
+/// Makes views of images, one at a time.
 pub struct Previewer {
     settings: ViewSettings,
     session: PictureSession,
-    /// The last picture, as the base gets it.
+    /// The last image, as the backbone receives it.
     last: Option<(PathBuf, Picture)>,
 }
 
 impl Previewer {
-    /// Opens the base.
+    /// Opens the backbone.
     ///
     /// # Errors
     /// Those of [`Backbone::open`].
@@ -64,7 +64,7 @@ impl Previewer {
         &self.settings
     }
 
-    /// The view with this number of the picture `path`; 0 is the picture as the base gets it.
+    /// The view with this number of the image `path`; 0 is the image as the backbone receives it.
     ///
     /// # Errors
     /// Those of [`Picture::open`].
@@ -73,8 +73,8 @@ impl Previewer {
             Some((last, plain)) if last == path => plain,
             _ => {
                 let file = self.settings.root.join(path);
-                let rendering = self.session.rendering();
-                let picture = Picture::open(&file, &DecodeLimits::default(), rendering)?;
+                let decode_options = self.session.decode_options();
+                let picture = Picture::open(&file, &DecodeLimits::default(), decode_options)?;
                 self.session.resized(&picture)?
             }
         };
@@ -92,45 +92,45 @@ impl Previewer {
     }
 }
 
-/// Most pictures on a sheet, views included: 300 MB of pictures of 224 x 224.
+/// Maximum number of images on a sheet, views included: 300 MB of images of 224 x 224.
 const MOST_CELLS: usize = 2_000;
 
 /// Configuration of [`augment_preview`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AugmentPreviewConfig {
-    /// Folder of pictures.
+    /// Folder of images.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The PNG file to write.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Pictures on the sheet, of each class in turn; 0 means 6.
+    /// Images on the sheet, of each class in turn; 0 means 6.
     #[serde(default)]
     pub pictures: usize,
-    /// Seed of the views: the same as in training shows the views that training sees.
+    /// Seed of the views; the training seed shows the views used in training.
     #[serde(default)]
     pub seed: u64,
-    /// The base whose input size and resizing rule are used.
+    /// The backbone whose input size and resizing rule are used.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// What views differ in, and how many of each picture are shown; `default` if nothing is asked for.
+    /// How views are augmented, and how many of each image are shown; `default` if not given.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
 
-/// Writes a sheet with a row for each of some pictures: as the base gets it, then its views. Returns the
-/// number of rows and the augmentation that is shown.
+/// Writes a sheet with one row per image: as the backbone receives it, then its views. Returns the number of rows
+/// and the augmentation shown.
 ///
 /// # Errors
-/// Those of the data set and the base; [`crate::Error::Image`] for a picture that cannot be used;
+/// Those of the data set and the backbone; [`crate::Error::Image`] for an image that cannot be used;
 /// [`crate::Error::OutputExists`].
 pub fn augment_preview(
     config: &AugmentPreviewConfig,
@@ -144,11 +144,10 @@ pub fn augment_preview(
     let views = config.augment.views.count(USUAL_VIEWS);
     if count.saturating_mul(views + 1) > MOST_CELLS {
         return Err(Error::Parameter {
-            name: "pictures",
+            name: "--pictures",
             value: count.to_string(),
             problem: format!(
-                "with {views} views of each, the sheet would have more than {MOST_CELLS} pictures; give fewer, or fewer \
-                 --views"
+                "with {views} views each, the sheet would have more than {MOST_CELLS} images; use fewer images or fewer --views"
             ),
         });
     }
@@ -157,7 +156,7 @@ pub fn augment_preview(
             root: &config.dataset,
             labels: config.labels.as_deref(),
             layout: config.layout,
-            // A sheet of some pictures is none the worse.
+            // A sheet without some images is still useful.
             allow_missing: true,
         },
         progress,

@@ -1,4 +1,4 @@
-//! How fast a base runs on this machine.
+//! Measures how fast a backbone runs on this machine.
 
 use std::path::Path;
 use std::thread;
@@ -16,20 +16,20 @@ use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
 use crate::saved_model::SavedModel;
 
-/// Most numbers of threads that are measured in one run.
+/// Maximum number of thread counts measured in one run.
 const MOST_MEASURED: usize = 64;
 
 /// Configuration of [`bench()`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BenchConfig {
-    /// Which base, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Numbers of threads to measure, each 1 to 1,024; empty for one, and one a core.
+    /// Thread counts to measure, each 1 to 1,024; if empty, 1 and the number of cores.
     #[serde(default)]
     pub threads: Vec<usize>,
-    /// How long each number of threads is measured, in seconds.
+    /// How long each thread count is measured, in seconds.
     #[serde(default = "default_seconds")]
     pub seconds: f64,
     /// Whether the report lists every layer.
@@ -41,11 +41,11 @@ fn default_seconds() -> f64 {
     3.0
 }
 
-/// Runs the base, or the saved model, on a made-up picture again and again: with each number of threads for
+/// Runs the backbone or saved model repeatedly on a synthetic image: with each thread count for
 /// [`seconds`](BenchConfig::seconds), then layer by layer on one thread.
 ///
 /// # Errors
-/// [`Error::Parameter`] for no threads or no time; those of [`Backbone::open`] and [`SavedModel::open`].
+/// [`Error::Parameter`] for zero threads or zero time; those of [`Backbone::open`] and [`SavedModel::open`].
 pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut threads = config.threads.clone();
@@ -60,14 +60,14 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
     };
     if threads.len() > MOST_MEASURED {
         let value = format!("{} numbers", threads.len());
-        return Err(wrong("threads", value, "give at most 64"));
+        return Err(wrong("threads", value, "at most 64 are allowed"));
     }
     for &number in &threads {
-        in_range("threads", number, 1..=MOST_WORKERS)?;
+        in_range("--threads", number, 1..=MOST_WORKERS)?;
     }
     if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
         let value = config.seconds.to_string();
-        return Err(wrong("seconds", value, "must be more than 0, at most 3600"));
+        return Err(wrong("seconds", value, "must be above 0 and at most 3600"));
     }
     let (model, load) = Measured::open(&config.backbone)?;
     let time = Duration::from_secs_f64(config.seconds);
@@ -118,10 +118,10 @@ fn check_memory(model: &Measured, threads: usize) -> Result<()> {
     let needed = each.saturating_mul(threads as u64);
     match free_bytes() {
         Some(free) if needed > free => Err(Error::Parameter {
-            name: "threads",
+            name: "--threads",
             value: threads.to_string(),
             problem: format!(
-                "one takes {} for this model, and {} are free",
+                "each thread needs {} for this model, and {} are free",
                 gigabytes(each),
                 gigabytes(free)
             ),
@@ -130,14 +130,14 @@ fn check_memory(model: &Measured, threads: usize) -> Result<()> {
     }
 }
 
-/// What is measured: a base up to its features, or a saved model with its head.
+/// What is measured: a backbone up to its features, or a saved model with its head.
 enum Measured {
     Base(Box<Backbone>),
     Saved(Box<SavedModel>),
 }
 
 impl Measured {
-    /// Opens the model; also how long that took, until a first picture could be run.
+    /// Opens the model; also returns the time until a first image could be run.
     fn open(params: &BackboneParams) -> Result<(Measured, Duration)> {
         let start = Instant::now();
         let path = Path::new(&params.model);
@@ -203,7 +203,7 @@ impl Measured {
     }
 }
 
-/// The session with a picture in it, warm.
+/// A warmed-up session with an image as its input.
 fn warm(mut session: PictureSession) -> Result<PictureSession> {
     let len = session.tensor().len();
     // Values between -1 and 1 without a pattern.
@@ -217,7 +217,7 @@ fn warm(mut session: PictureSession) -> Result<PictureSession> {
     Ok(session)
 }
 
-/// The speed of several sessions of `backbone`, each on a thread of its own.
+/// The speed of several sessions of `backbone`, each on its own thread.
 fn rate(backbone: &Measured, sessions: Vec<PictureSession>, time: Duration) -> Result<BenchRate> {
     let threads = sessions.len();
     let start = Instant::now();
@@ -238,7 +238,7 @@ fn rate(backbone: &Measured, sessions: Vec<PictureSession>, time: Duration) -> R
             .collect();
         let lost = || Error::Model {
             model: backbone.name(),
-            problem: "cannot be run: a thread of the measurement ended early".into(),
+            problem: "benchmark failed: a thread ended early".into(),
         };
         let runs = workers.into_iter().map(|w| w.join().map_err(|_| lost())?);
         runs.collect::<Result<Vec<_>>>()

@@ -1,4 +1,4 @@
-//! One recipe after another, compared on the same folds; the best makes the model.
+//! The recipe `best`: compares the recipes on the same folds and trains the winner.
 
 use std::time::Instant;
 
@@ -10,36 +10,36 @@ use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
 use crate::train::{CrossValidation, PairedDifference};
 
-/// Folds on which recipes are compared where the user gave no number.
+/// Default number of folds for comparing recipes.
 const FOLDS: usize = 5;
 
-/// A recipe that was cross-validated.
+/// A cross-validated recipe.
 #[derive(Debug)]
 pub struct Tried {
-    /// Which.
+    /// The recipe.
     pub recipe: Recipe,
-    /// What was found.
+    /// Its cross-validation.
     pub cross_validation: CrossValidation,
-    /// How much better it is than the best of those before it; none for the first.
+    /// How much better it is than the best recipe before it; `None` for the first.
     pub difference: Option<PairedDifference>,
     /// Wall time in seconds.
     pub seconds: f64,
 }
 
-/// What [`best`] found.
+/// Result of [`best`].
 #[derive(Debug)]
 pub struct BestReport {
     /// The recipes, in the order in which they were tried.
     pub tried: Vec<Tried>,
-    /// Which of them made the model.
+    /// The winner.
     pub chosen: Recipe,
     /// The model.
     pub trained: TrainReport,
 }
 
-/// Cross-validates the recipes on the same folds, from the simplest on, for as long as `config.budget` lasts;
-/// trains the one with the highest accuracy (the simpler of equals) and saves it. The first recipe is tried
-/// whatever it takes; another whose time runs out, or that the base does not allow, does not count.
+/// Cross-validates the recipes on the same folds, simplest first, until `config.budget` is used up; trains the one
+/// with the highest accuracy (on a tie, the simpler one) and saves it. The first recipe always runs to its end;
+/// later ones that run out of time, or that the backbone does not support, are skipped.
 ///
 /// # Errors
 /// Those of [`super::fit()`] and [`super::finetune()`].
@@ -79,7 +79,7 @@ pub fn best(config: &FitConfig, progress: &Progress) -> Result<BestReport> {
                     ..
                 }),
             ) if !tried.is_empty() => {
-                progress.warn(format!("recipe {} is left out: {error}", recipe.name()));
+                progress.warn(format!("skipping recipe {}: {error}", recipe.name()));
                 continue;
             }
             found => found?,
@@ -113,7 +113,7 @@ pub fn best(config: &FitConfig, progress: &Progress) -> Result<BestReport> {
     }
     let chosen = tried[leader].recipe;
     let known = tried[leader].cross_validation.clone();
-    progress.info(format!("recipe {} makes the model", chosen.name()));
+    progress.info(format!("winner: {}", chosen.name()));
     let config = chosen.applied_to(&config)?;
     let trained = match chosen {
         Recipe::Finetune => {
@@ -139,7 +139,7 @@ fn cross_validated(config: &FitConfig, progress: &Progress) -> Result<CrossValid
 
 fn out_of_time(recipe: Recipe, config: &FitConfig) -> String {
     format!(
-        "recipe {} is not tried: the {} of --budget are over",
+        "skipping {}: the --budget of {} is used up",
         recipe.name(),
         config.budget
     )

@@ -1,4 +1,4 @@
-//! A stretch of time as people write it.
+//! A time budget as people write it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use crate::error::Error;
 pub struct Budget(Duration);
 
 impl Budget {
-    /// The stretch of time.
+    /// The duration.
     pub fn duration(self) -> Duration {
         self.0
     }
@@ -34,7 +34,7 @@ impl FromStr for Budget {
         let wrong = || Error::Parameter {
             name: "--budget",
             value: text.to_owned(),
-            problem: "write a number of seconds, minutes or hours, such as 90s, 10m or 1h".into(),
+            problem: "write a time in seconds, minutes or hours, such as 90s, 10m or 1h".into(),
         };
         let unit = text.chars().last().ok_or_else(wrong)?;
         let seconds: u64 = match unit {
@@ -44,7 +44,7 @@ impl FromStr for Budget {
             _ => return Err(wrong()),
         };
         let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-        // Clocks can be asked for no more than some hundreds of years.
+        // Clocks cannot represent more than some hundreds of years.
         let seconds = number
             .checked_mul(seconds)
             .filter(|&seconds| seconds <= u64::from(u32::MAX));

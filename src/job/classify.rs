@@ -1,4 +1,4 @@
-//! The ImageNet classifier on pictures.
+//! Labels images with the ImageNet classifier.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ use crate::progress::{Phase, Progress};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClassifyConfig {
-    /// Pictures, and folders of pictures.
+    /// Images, and folders of images.
     pub images: Vec<PathBuf>,
-    /// Name of a base with a classifier, or path of an ONNX file.
+    /// Name of a backbone with a classifier, or path of an ONNX file.
     #[serde(default = "default_model")]
     pub model: String,
     /// Height and width of the input in pixels; by default what the model card says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -43,8 +43,8 @@ impl Default for ClassifyConfig {
     }
 }
 
-/// Runs the classifier over all pictures and hands each result, probabilities in the order of the labels,
-/// to `sink`, in the order in which the pictures were given. Returns the number that could not be used.
+/// Runs the classifier over all images and passes each result, probabilities in the order of the labels,
+/// to `sink`, in the order of the given images. Returns the number of unusable images.
 ///
 /// # Errors
 /// Those of [`Classifier::open`]; [`crate::Error::NotFound`]; the first error of `sink`.

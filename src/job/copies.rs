@@ -1,18 +1,19 @@
-//! Pictures with the same bytes: in two classes, or in training and in what the training is judged by.
+//! Identical images in two classes, or in both training and validation or test.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::counts::count;
 use crate::dataset::Split;
 use crate::error::{Error, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::Progress;
 
-/// Warns of pictures of the store that are there with the same bytes in more than one class, and of those outside of
-/// training that are copies of training pictures. `splits` has the split of each row, if there are any.
+/// Warns of images in the store that are identical in more than one class, and of those outside training that are
+/// copies of training images. `splits` has the split of each row, if any.
 ///
 /// # Errors
-/// [`Error::Dataset`] in place of a warning if `strict`.
+/// [`Error::Dataset`] instead of a warning if `strict`.
 pub(super) fn check_copies(
     store: &FeatureStore,
     splits: &[Option<Split>],
@@ -23,7 +24,7 @@ pub(super) fn check_copies(
         if strict {
             return Err(Error::Dataset {
                 path: store.meta().dataset.clone().into(),
-                problem: format!("{problem}; --strict stops here"),
+                problem: format!("{problem} (an error because of --strict)"),
             });
         }
         progress.warn(problem);
@@ -37,7 +38,7 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     for (row, facts) in index.iter().enumerate() {
         groups.entry(&facts.source.sha256).or_default().push(row);
     }
-    // By their first pictures, so that examples are the same on every run.
+    // Sorted by their first images, so that examples are the same on every run.
     let mut groups: Vec<Vec<usize>> = groups.into_values().filter(|rows| rows.len() > 1).collect();
     groups.sort_unstable();
     let split = |row: usize| splits.get(row).copied().flatten();
@@ -62,24 +63,23 @@ fn find_copies(store: &FeatureStore, splits: &[Option<Split>]) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(example) = mixed.example {
         problems.push(format!(
-            "{} pictures are in more than one class with the same bytes (for example, {}): leave each in one class",
-            mixed.pictures,
+            "{} in more than one class (for example, {}); keep each in one class",
+            count(mixed.pictures, "identical image"),
             named(example)
         ));
     }
     if let Some(example) = leaked.example {
         problems.push(format!(
-            "{} of the validation and test pictures {} the same bytes as training pictures (for example, {}): the \
-             scores are better than they would be on new pictures; take the copies out",
-            leaked.pictures,
-            if leaked.pictures == 1 { "has" } else { "have" },
+            "{} in the validation and test splits {} also in the training split (for example, {}), which inflates the scores; remove the copies",
+            count(leaked.pictures, "image"),
+            if leaked.pictures == 1 { "is" } else { "are" },
             named(example)
         ));
     }
     problems
 }
 
-/// How many pictures, and two of them.
+/// The number of images, and two examples.
 #[derive(Default)]
 struct Found {
     pictures: usize,

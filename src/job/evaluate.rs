@@ -1,4 +1,4 @@
-//! A saved model scored on labelled pictures.
+//! Scores a saved model on labelled images.
 
 use std::path::{Path, PathBuf};
 
@@ -21,39 +21,39 @@ use crate::train::{ConfusionMatrix, first_of};
 pub struct EvaluateConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of pictures: class folders named as the model's classes.
+    /// Folder of images: class folders with the names of the model's classes.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
-    /// Only the pictures of this split, where the data set gives splits.
+    /// Use only the images of this split, if the data set has splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
-/// What an evaluation found.
+/// Result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Class names, in the order of the matrix.
     pub classes: Vec<String>,
     /// Mean cross-entropy in nats.
     pub loss: f32,
-    /// Who was taken for whom.
+    /// The confusion matrix.
     pub confusion: ConfusionMatrix,
-    /// Pictures that could not be used.
+    /// Number of unusable images.
     pub skipped: usize,
 }
 
-/// Runs the saved model over the data set and compares its first classes with the labels.
+/// Runs the saved model over the data set and compares its predictions with the labels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the data set has a class that the model does not know; [`Error::Dataset`] if no picture
+/// [`Error::Mismatch`] if the data set has a class that the model does not have; [`Error::Dataset`] if no image
 /// can be used; those of [`SavedModel::open`], [`Dataset::open`] and [`check_losses`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
@@ -76,8 +76,14 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
         return Err(Error::Dataset {
             path: config.dataset.clone(),
             problem: match config.split {
-                Some(split) => format!("it gives no pictures for {}; it has no such folder", split.name()),
-                None => "it has no labelled pictures; evaluation wants a folder for each class, or --labels".into(),
+                Some(split) => format!(
+                    "it has no images for {}: there is no such folder",
+                    split.name()
+                ),
+                None => {
+                    "it has no labelled images; evaluate needs one folder per class, or --labels"
+                        .into()
+                }
             },
         });
     }
@@ -129,7 +135,7 @@ pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluati
     Ok(evaluation)
 }
 
-/// Refuses a score over no pictures, or over too few of those that there were.
+/// Refuses a score over no images, or if too many images were lost.
 fn check_scored(
     config: &EvaluateConfig,
     root: &Path,
@@ -150,7 +156,7 @@ fn check_scored(
         Some(first) if all == 0 => Err(Error::Dataset {
             path: config.dataset.clone(),
             problem: format!(
-                "none of its {} pictures can be used; the first, {}, {}",
+                "none of its {} images can be used; the first, {}, {}",
                 lost.len(),
                 shown(&first.path),
                 first.reason
@@ -160,14 +166,14 @@ fn check_scored(
     }
 }
 
-/// What `probabilities` (one for each class) say of the picture `path` of class `truth`.
+/// The prediction for the image `path` of class `truth`, from `probabilities` (one per class).
 pub(super) fn picture_scored(
     split: &str,
     path: &Path,
     truth: usize,
     probabilities: &[f32],
 ) -> Event {
-    /// Classes that are told of a picture.
+    /// Number of classes reported per image.
     const TOP: usize = 5;
     Event::PictureScored {
         split: split.to_owned(),
@@ -205,10 +211,10 @@ pub(super) fn match_classes(
                     found: class.clone(),
                     hint: match known.iter().find(|k| name_key(k) == name_key(class)) {
                         Some(near) => format!(
-                            "rename it to `{}`, as the model calls it",
+                            "rename it to `{}`, the model's name for it",
                             shown(Path::new(near))
                         ),
-                        None => "the folders must have the names of the model's classes".into(),
+                        None => "folders must be named like the model's classes".into(),
                     },
                 })
         })

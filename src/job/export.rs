@@ -1,4 +1,4 @@
-//! What is sent to a board that has the base already: the head alone.
+//! Exports the head alone, for a device that already has the backbone.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,12 @@ pub struct ExportConfig {
     pub model: PathBuf,
     /// The file to write.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
 }
 
-/// Writes the head of a saved model, with the SHA-256 of its base, to a file of its own. Returns its size in bytes.
+/// Writes the head of a saved model, with the SHA-256 of its backbone, to a separate file. Returns its size in bytes.
 ///
 /// # Errors
 /// [`crate::Error::OutputExists`]; those of [`SavedModel::open`], [`DetachedHead::of`] and writing.

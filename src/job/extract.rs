@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::copies::check_copies;
-use super::envelope::{JobCard, write_config};
+use super::runner::{JobInfo, JobKind, write_config};
 use super::uses;
 use crate::backbone::{Backbone, BackboneParams};
+use crate::counts::{count, grouped};
 use crate::dataset::{Dataset, Layout};
 use crate::error::{Error, Result, shown};
 use crate::features::{FeatureStore, PipelineParams, remove_store};
@@ -17,31 +18,31 @@ use crate::progress::{Event, Phase, Progress};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ExtractConfig {
-    /// Folder of pictures: class folders, or unlabelled.
+    /// Folder of images: class folders, or unlabelled.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// Folder of the feature store.
     pub out: PathBuf,
-    /// Throw away what is in `out`.
+    /// Discard the contents of `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which base, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
 impl ExtractConfig {
-    /// What the job is, for those who watch it.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("extract", self).with_output(&self.out, &self.out)
+    /// Description of the job for progress displays.
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Extract, self).with_output(&self.out, &self.out)
     }
 
     /// The data set.
@@ -55,13 +56,13 @@ impl ExtractConfig {
     }
 }
 
-/// Fills the feature store `config.out`, going on with what is there.
+/// Fills the feature store `config.out`, resuming an earlier run.
 ///
 /// # Errors
 /// Those of [`Dataset::open`], [`Backbone::open`] and [`crate::features::extract`].
 pub fn extract(config: &ExtractConfig, progress: &Progress) -> Result<FeatureStore> {
     let dataset = open_dataset(&config.source(), progress)?;
-    // Features need no training pictures; what trains on them will.
+    // Features need no training images; training on them does.
     for warning in dataset.check_training().unwrap_or_default() {
         progress.warn(warning);
     }
@@ -88,8 +89,9 @@ pub(super) fn run(
     let skipped = store.meta().errors;
     if skipped > 0 {
         progress.warn(format!(
-            "{skipped} of {} files could not be used; they are listed in {}",
-            skipped + store.meta().rows,
+            "skipped {} of {}; see {}",
+            grouped(skipped),
+            count(skipped + store.meta().rows, "file"),
             shown(&config.out.join("errors.csv"))
         ));
     }
@@ -97,7 +99,7 @@ pub(super) fn run(
     Ok(store)
 }
 
-/// Fills a store by `fill`; if there is one of other settings in `out` and `replace` is asked for, in its place.
+/// Fills a store with `fill`; if `out` has a store with other settings and `replace` is set, replaces it.
 pub(super) fn or_replace(
     out: &Path,
     replace: bool,
@@ -108,7 +110,7 @@ pub(super) fn or_replace(
         Err(Error::OtherFeatures { what, .. }) if replace => {
             let path = shown(out);
             progress.info(format!(
-                "{path} is replaced: its features are of another {what}"
+                "replacing {path}: its features were made with another {what}"
             ));
             remove_store(out)?;
             fill()
@@ -117,7 +119,7 @@ pub(super) fn or_replace(
     }
 }
 
-/// A data set as a configuration names it.
+/// A data set as described in a configuration.
 pub(super) struct Source<'a> {
     pub root: &'a Path,
     pub labels: Option<&'a Path>,
@@ -126,7 +128,7 @@ pub(super) struct Source<'a> {
     pub allow_missing: bool,
 }
 
-/// Opens a data set, and tells what is in it and what is odd about it.
+/// Opens a data set, and reports its contents and problems.
 ///
 /// # Errors
 /// Those of [`Dataset::open`]; [`Error::Dataset`] if a part of it is missing that may not be.
@@ -145,7 +147,7 @@ pub(super) fn open_dataset(source: &Source, progress: &Progress) -> Result<Datas
     if let (Some(problem), false) = (dataset.missing_part(), source.allow_missing) {
         return Err(Error::Dataset {
             path: source.labels.unwrap_or(source.root).to_owned(),
-            problem: format!("{problem}; give --allow-missing to go on without them"),
+            problem: format!("{problem}; use --allow-missing to continue without them"),
         });
     }
     progress.emit(Event::Scanned {
@@ -155,7 +157,7 @@ pub(super) fn open_dataset(source: &Source, progress: &Progress) -> Result<Datas
     Ok(dataset)
 }
 
-/// [`open_dataset`] for a data set that is learned from.
+/// [`open_dataset`] for training.
 ///
 /// # Errors
 /// Those of [`open_dataset`] and [`Dataset::check_training`].
@@ -172,7 +174,7 @@ fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
     dataset.classes.iter().cloned().zip(counts).collect()
 }
 
-/// Warns of each class of the data set of whose pictures none is in the store.
+/// Warns of each class of the data set without an image in the store.
 fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Progress) {
     let mut used = vec![false; dataset.classes.len()];
     for class in store.index().iter().filter_map(|row| row.class) {
@@ -180,8 +182,7 @@ fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Prog
     }
     for (name, _) in dataset.classes.iter().zip(used).filter(|(_, used)| !used) {
         progress.warn(format!(
-            "the class `{}` has no picture that can be used: a model gets an output for it that never learns; mend its \
-             pictures, or take the class out",
+            "the class `{}` has no usable image: the model would have an output that never learns; fix its images, or remove the class",
             shown(Path::new(name))
         ));
     }

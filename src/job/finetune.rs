@@ -1,14 +1,15 @@
-//! Images → a model whose base has learned, too: frozen prefix, head alone, then jointly; saved, verified.
+//! Fine-tuning, from images to a saved and verified model: runs the frozen layers once, trains the head alone, then the
+//! end of the backbone with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::fit::FitConfig;
 use super::recipe::Recipe;
+use super::runner::{JobInfo, JobKind};
 use super::save::{Saving, record_of, save_verified};
 use super::train::{
     Rows, SplitParams, TrainReport, check_divided, check_output, choose_references, evaluated,
@@ -18,6 +19,7 @@ use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{
     Backbone, BackboneParams, Detail, Pool, TrainableTail, find_cut, hex_sha256, is_path,
 };
+use crate::counts::count;
 use crate::dataset::{self, Layout};
 use crate::disk;
 use crate::error::{Error, Result};
@@ -25,43 +27,43 @@ use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
 use crate::progress::{Phase, Progress};
 use crate::saved_model::{FinetuneRecord, SavedModel, TrainingRecord, compose_tuned};
 use crate::train::{
-    self, Checkpoint, CrossValidation, FinetuneParams, Finetuned, HeadParams, Tuning,
+    self, Checkpoint, CrossValidation, FinetuneInputs, FinetuneParams, Finetuned, HeadParams,
     ValidFinetuneParams, ValidHeadParams,
 };
 
-/// Least time between two checkpoints: one of VGG16's last block has 113 MB.
+/// Minimum time between two checkpoints: one of VGG16's last block has 113 MB.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Configuration of [`finetune`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FinetuneConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
-    /// Folder of the maps at the cut; by default beside the output, ending `.maps`.
+    /// Folder of the feature maps at the cut; by default beside the output, ending `.maps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<PathBuf>,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Cross-validate over this many folds first; 0 does not.
+    /// Number of cross-validation folds; 0 for none.
     #[serde(default)]
     pub folds: usize,
-    /// Which base, and where it ends; the name or path of the base, or a saved model.
+    /// The backbone (a name, a path or a saved model) and where it ends.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// How the pictures are divided.
+    /// How the images are split.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
@@ -70,18 +72,18 @@ pub struct FinetuneConfig {
     /// The joint training.
     #[serde(flatten)]
     pub finetune: FinetuneParams,
-    /// How training pictures are augmented.
+    /// How training images are augmented.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
 
 impl FinetuneConfig {
-    /// What the job is, for those who watch it.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("finetune", self).with_output(&self.output, &self.store())
+    /// Description of the job for progress displays.
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Finetune, self).with_output(&self.output, &self.store())
     }
 
-    /// What the recipe `finetune` makes of the settings of `fit`.
+    /// The settings of the recipe `finetune`, from those of `fit`.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting cannot be taken over.
@@ -99,7 +101,7 @@ impl FinetuneConfig {
         Ok(taken)
     }
 
-    /// Folder of the maps at the cut.
+    /// Folder of the feature maps at the cut.
     pub fn store(&self) -> PathBuf {
         self.maps
             .clone()
@@ -107,22 +109,22 @@ impl FinetuneConfig {
     }
 }
 
-/// What fine-tuning found.
+/// Result of fine-tuning.
 #[derive(Debug)]
 pub struct FinetuneReport {
     /// The first layer that was trained.
     pub first_layer: String,
     /// Joint epochs.
     pub epochs: usize,
-    /// Loss and accuracy on the validation pictures of the head that was trained alone.
+    /// Loss and accuracy on the validation images after training the head alone.
     pub head_alone: Option<(f32, f32)>,
-    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; what was trained of the base
-    /// counts among the head's parameters.
+    /// The result: `best_epoch` counts joint epochs, 0 being the head alone; the head's parameters include those
+    /// trained in the backbone.
     pub trained: TrainReport,
 }
 
-/// Runs the frozen prefix once over every picture, trains the head alone, then the end of the base with it,
-/// saves, reloads and verifies; goes on with what is already there.
+/// Runs the frozen layers once over every image, trains the head alone, then the end of the backbone with it, saves,
+/// reloads and verifies. Resumes an earlier run.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; those of [`TrainableTail::of`], [`super::extract()`] and [`train::finetune()`];
@@ -131,7 +133,7 @@ pub fn finetune(config: &FinetuneConfig, progress: &Progress) -> Result<Finetune
     run(config, None, progress)
 }
 
-/// [`finetune`] with the result of its cross-validation, where it is known.
+/// [`finetune`] with the result of its cross-validation, if known.
 pub(super) fn run(
     config: &FinetuneConfig,
     known: Option<CrossValidation>,
@@ -140,22 +142,22 @@ pub(super) fn run(
     check_output(&config.output, config.force)?;
     let prepared = Prepared::open(config, progress)?;
     let checkpoint = config.output.with_extension("checkpoint");
-    let tuning = Tuning {
+    let inputs = FinetuneInputs {
         checkpoint: Some(Checkpoint {
             path: checkpoint.clone(),
             fingerprint: fingerprint(config, &prepared),
             interval: CHECKPOINT_INTERVAL,
         }),
-        ..prepared.tuning(config)
+        ..prepared.inputs(config)
     };
     let cross_validation = match (known, config.folds) {
         (Some(known), _) => Some(known),
         (None, 0) => None,
-        (None, folds) => Some(cross_validate(config, &tuning, folds, progress)?),
+        (None, folds) => Some(cross_validate(config, &inputs, folds, progress)?),
     };
     let rows = &prepared.rows;
-    let tuned = train::finetune(&tuning, &rows.training, &rows.validation, progress, None)?;
-    let report = save(config, &prepared, &tuning, &tuned, progress)?;
+    let tuned = train::finetune(&inputs, &rows.training, &rows.validation, progress, None)?;
+    let report = save(config, &prepared, &inputs, &tuned, progress)?;
     disk::remove_file(&checkpoint)?;
     let alone = tuned
         .warmup_best
@@ -178,23 +180,23 @@ pub(super) fn cross_validated(
     progress: &Progress,
 ) -> Result<CrossValidation> {
     let prepared = Prepared::open(config, progress)?;
-    cross_validate(config, &prepared.tuning(config), config.folds, progress)
+    cross_validate(config, &prepared.inputs(config), config.folds, progress)
 }
 
-/// All that is there before the first step.
+/// The state before the first step.
 struct Prepared {
     head: ValidHeadParams,
     params: ValidFinetuneParams,
     backbone: Backbone,
     tail: TrainableTail,
-    /// Maps at the tail's cut.
+    /// Feature maps at the tail's cut.
     store: FeatureStore,
     labels: Vec<usize>,
     rows: Rows,
 }
 
 impl Prepared {
-    /// Checks the settings, and runs the frozen prefix over every picture that has not been through it.
+    /// Checks the settings, and runs the frozen layers over every image that is not stored yet.
     fn open(config: &FinetuneConfig, progress: &Progress) -> Result<Prepared> {
         let head = config.head.clone().check()?;
         let params = config.finetune.clone().check()?;
@@ -212,10 +214,10 @@ impl Prepared {
         let backbone = extract::open_backbone(&backbone_params, progress)?;
         if let Some(expected) = sha256.filter(|sha256| *sha256 != backbone.id().sha256) {
             return Err(Error::Mismatch {
-                what: format!("base of {}", config.backbone.model),
+                what: format!("backbone of {}", config.backbone.model),
                 expected: format!("{} with SHA-256 {expected}", backbone.id().model),
                 found: backbone.id().sha256.clone(),
-                hint: "give the base itself, by name or path".into(),
+                hint: "give the backbone itself, by name or path".into(),
             });
         }
         let tail = TrainableTail::of(
@@ -224,8 +226,8 @@ impl Prepared {
             config.finetune.train_batchnorm,
         )?;
         progress.info(format!(
-            "{} parameters of {} are trained, from {} on; all before {} is run once",
-            tail.trained_parameters(),
+            "training {} of {}, from {} on; the layers up to {} are frozen and run once per image",
+            count(tail.trained_parameters(), "parameter"),
             backbone.id().model,
             tail.first_layer,
             tail.cut
@@ -260,8 +262,8 @@ impl Prepared {
     }
 
     /// What is trained, without a checkpoint.
-    fn tuning(&self, config: &FinetuneConfig) -> Tuning<'_> {
-        Tuning {
+    fn inputs(&self, config: &FinetuneConfig) -> FinetuneInputs<'_> {
+        FinetuneInputs {
             tail: &self.tail,
             maps: self.store.matrix(),
             labels: &self.labels,
@@ -274,8 +276,8 @@ impl Prepared {
     }
 }
 
-/// The base that is meant: that of a saved model is the one in its file, as far as it is there in float32. Else it is
-/// the one that the model was made of, whose SHA-256 comes with it.
+/// The backbone to train: for a saved model the one in its file if that is float32, otherwise the one from which the
+/// model was made, with its SHA-256.
 fn base_of(
     params: &BackboneParams,
     progress: &Progress,
@@ -284,7 +286,7 @@ fn base_of(
     if !path.is_file() {
         return Ok((params.clone(), None));
     }
-    // What is wrong with a file is said where it is opened as a base.
+    // Errors in the file are reported when it is opened as a backbone.
     let Ok(Some(saved)) = SavedModel::open_if_saved(path) else {
         return Ok((params.clone(), None));
     };
@@ -295,16 +297,16 @@ fn base_of(
     let is_inside =
         record.quantization.is_none() && cuts.all(|cut| find_cut(saved.graph(), cut).is_ok());
     let (model, which) = match is_inside {
-        true if record.training.finetune.is_some() => (params.model.clone(), ", as fine-tuned,"),
+        true if record.training.finetune.is_some() => (params.model.clone(), "fine-tuned "),
         true => (params.model.clone(), ""),
         false => (record.base_source(path)?, ""),
     };
     progress.info(format!(
-        "{} is a saved model: its base {}{which} is trained, with a new head",
+        "{} is a saved model: training its {which}backbone {} with a new head",
         params.model, id.model
     ));
     let found = BackboneParams {
-        // What has no separator may be taken for a name.
+        // Without a separator it could be mistaken for a name.
         model: if is_path(&model) || !is_inside {
             model
         } else {
@@ -317,7 +319,7 @@ fn base_of(
     Ok((found, (!is_inside).then(|| id.sha256.clone())))
 }
 
-/// Fills the store of maps at the cut, and those of their augmented views.
+/// Fills the stores of feature maps at the cut, also for augmented views.
 fn run_prefix(
     config: &FinetuneConfig,
     extract_config: &ExtractConfig,
@@ -354,7 +356,7 @@ fn run_prefix(
     Ok(store)
 }
 
-/// What a checkpoint must agree in to be gone on with: parameters, pictures, divisions, and the maps.
+/// What must match to resume a checkpoint: parameters, images, splits, and feature maps.
 fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
     let Prepared { store, rows, .. } = prepared;
     let pictures: Vec<&str> = store
@@ -381,28 +383,28 @@ fn fingerprint(config: &FinetuneConfig, prepared: &Prepared) -> String {
 
 fn cross_validate(
     config: &FinetuneConfig,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     folds: usize,
     progress: &Progress,
 ) -> Result<CrossValidation> {
-    let pictures = tuning.labels.len();
+    let pictures = inputs.labels.len();
     if folds < 2 || folds > pictures {
         return Err(Error::Parameter {
-            name: "folds",
+            name: "--folds",
             value: folds.to_string(),
-            problem: format!("give 2 to {pictures} folds, or 0 for none"),
+            problem: format!("must be from 2 to {pictures}, or 0 for none"),
         });
     }
     let epochs = config.head.epochs + config.finetune.tune_epochs;
     progress.phase(Phase::Tune, Some((folds * epochs) as u64));
-    let fold_of = dataset::stratified_folds(tuning.labels, folds, config.head.seed);
-    train::finetune_folds(tuning, &fold_of, progress)
+    let fold_of = dataset::stratified_folds(inputs.labels, folds, config.head.seed);
+    train::finetune_folds(inputs, &fold_of, progress)
 }
 
 fn save(
     config: &FinetuneConfig,
     prepared: &Prepared,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     tuned: &Finetuned,
     progress: &Progress,
 ) -> Result<TrainReport> {
@@ -415,18 +417,18 @@ fn save(
     progress.phase(Phase::Evaluate, None);
     let mut scores = Vec::new();
     for (split, rows) in rows.splits().into_iter().filter(|(_, r)| !r.is_empty()) {
-        let score = train::score(&tuned.model, tuning, rows, progress)?;
+        let score = train::score(&tuned.model, inputs, rows, progress)?;
         progress.emit(evaluated(split, &score, store));
         scores.push((split, score));
     }
     progress.phase(Phase::Save, None);
     let head = tuned.model.head()?;
-    let facts = tuning.tail.weights.iter().enumerate();
+    let facts = inputs.tail.weights.iter().enumerate();
     let weights: Vec<(&str, &[f32])> = facts
         .filter(|(_, facts)| facts.trained)
         .map(|(number, facts)| (facts.name.as_str(), tuned.model.weight(number)))
         .collect();
-    let trained = tuning.tail.trained_parameters();
+    let trained = inputs.tail.trained_parameters();
     let record = record_of(
         backbone,
         &head,
@@ -436,7 +438,7 @@ fn save(
             best_epoch: tuned.warmup_best,
             finetune: Some(FinetuneRecord {
                 params: config.finetune.clone(),
-                first_layer: tuning.tail.first_layer.clone(),
+                first_layer: inputs.tail.first_layer.clone(),
                 trained_parameters: trained,
                 history: tuned.history.clone(),
                 best_epoch: tuned.best_epoch,
@@ -448,14 +450,14 @@ fn save(
     let from_maps = |rows: &[usize]| {
         let features = tuned
             .model
-            .features(store.matrix(), rows, tuning.threads, progress)?;
+            .features(store.matrix(), rows, inputs.threads, progress)?;
         let all: Vec<usize> = (0..rows.len()).collect();
         let matrix = FeatureMatrix::from_array(features);
         train::probabilities(&head, &matrix, &all, progress)
     };
     let saving = Saving {
         store,
-        chosen: choose_references(store, tuning.labels, rows),
+        chosen: choose_references(store, inputs.labels, rows),
         config,
         output: &config.output,
         head: &head,

@@ -1,13 +1,13 @@
-//! The whole road: images → features → head → saved model, verified.
+//! The complete pipeline: images → features → head → saved and verified model.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
-use super::envelope::JobCard;
 use super::extract::{self, ExtractConfig};
 use super::recipe::Recipe;
+use super::runner::{JobInfo, JobKind};
 use super::train::{self, SplitParams, TrainConfig, TrainReport, check_output};
 use super::views::{AugmentParams, ViewSource, attach_views};
 use crate::backbone::{Backbone, BackboneParams};
@@ -21,12 +21,12 @@ use crate::train::{CrossValidation, HeadParams};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FitConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The saved model, an ONNX file.
@@ -34,39 +34,39 @@ pub struct FitConfig {
     /// Folder of the feature store; by default beside the output, ending `.features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Cross-validate over this many folds first; 0 does not.
+    /// Number of cross-validation folds; 0 for none.
     #[serde(default)]
     pub folds: usize,
-    /// The recipe whose settings stand where the user gave none; they are in the other fields.
+    /// The recipe, a preset for settings not given by the user; they are already in the other fields.
     #[serde(default)]
     pub recipe: Recipe,
-    /// How long recipes are tried by the recipe `best`.
+    /// How long the recipe `best` tries recipes.
     #[serde(default)]
     pub budget: Budget,
-    /// Which base, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// How the pictures are divided.
+    /// How the images are split.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
     #[serde(flatten)]
     pub head: HeadParams,
-    /// How training pictures are augmented.
+    /// How training images are augmented.
     #[serde(flatten)]
     pub augment: AugmentParams,
 }
 
 impl FitConfig {
-    /// What the job is, for those who watch it.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("fit", self).with_output(&self.output, &self.store())
+    /// Description of the job for progress displays.
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Fit, self).with_output(&self.output, &self.store())
     }
 
     /// Folder of the feature store.
@@ -77,7 +77,7 @@ impl FitConfig {
     }
 }
 
-/// Extracts, trains, evaluates, saves, reloads and verifies, going on with what is already there.
+/// Extracts, trains, evaluates, saves, reloads and verifies. Resumes an earlier run.
 ///
 /// # Errors
 /// Those of [`super::extract()`] and [`super::train()`].
@@ -85,7 +85,7 @@ pub fn fit(config: &FitConfig, progress: &Progress) -> Result<TrainReport> {
     run(config, None, progress)
 }
 
-/// [`fit`] with the result of its cross-validation, where it is known.
+/// [`fit`] with the result of its cross-validation, if known.
 pub(super) fn run(
     config: &FitConfig,
     known: Option<CrossValidation>,
@@ -112,13 +112,13 @@ pub(super) fn cross_validated(config: &FitConfig, progress: &Progress) -> Result
     let (store, _) = extracted(config, progress)?;
     let found = train::cross_validate(&train_config(config), &store, progress)?;
     found.ok_or_else(|| Error::Parameter {
-        name: "folds",
+        name: "--folds",
         value: config.folds.to_string(),
-        problem: "give at least 2".into(),
+        problem: "must be at least 2".into(),
     })
 }
 
-/// Features of every picture, with those of its augmented views, and the base that makes them.
+/// The features of all images and their augmented views, and the backbone that computes them.
 fn extracted(config: &FitConfig, progress: &Progress) -> Result<(FeatureStore, Backbone)> {
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),

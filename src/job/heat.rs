@@ -1,4 +1,4 @@
-//! How warm the processor is and how fast it is clocked, where the system tells (Linux).
+//! Temperature and clock of the processor, where the system reports them (Linux).
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ pub(super) struct Heat {
     pub celsius: Option<f64>,
     /// The slowest core's clock, in MHz.
     pub megahertz: Option<f64>,
-    /// Whether the processor is or was held back since it was started, for heat or for want of current; only a
-    /// Raspberry Pi tells.
+    /// Whether the processor is or was throttled by heat or under-voltage since boot; only a Raspberry Pi reports
+    /// this.
     pub throttled: Option<bool>,
 }
 
@@ -31,7 +31,7 @@ impl Heat {
         let flags = sys.join("devices/platform/soc/soc:firmware/get_throttled");
         let flags = fs::read_to_string(flags).ok();
         Heat {
-            // Thousandths of a degree; a sensor without a value says 0 or less.
+            // Thousandths of a degree; a sensor without a value reports 0 or less.
             celsius: each("class/thermal", "temp")
                 .into_iter()
                 .map(|t| t / 1e3)

@@ -1,5 +1,5 @@
-//! A new head, or a new model, in the place of the one that a board uses: checked before it is put there and
-//! after; the old one comes back by itself if anything is wrong.
+//! Replaces a model's head, or the whole model: verified before and after the swap; the old model is restored if
+//! anything is wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,34 +18,34 @@ use crate::saved_model::{DetachedHead, SavedModel, Verification, verify, verify_
 pub struct InstallConfig {
     /// A head, or a whole saved model.
     pub head: PathBuf,
-    /// The saved model whose place is taken.
+    /// The saved model to replace.
     pub model: PathBuf,
-    /// Name or path of the base, where `model` is not there yet; by default the one that the head names.
+    /// Name or path of the backbone, if `model` does not exist yet; by default the one that the head names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
 }
 
-/// What an installation did.
+/// Result of an installation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstallReport {
     /// Bytes of the head's file.
     pub head_bytes: u64,
-    /// Bytes of the model that is there now.
+    /// Bytes of the installed model.
     pub bytes: u64,
-    /// SHA-256 of the model that is there now.
+    /// SHA-256 of the installed model.
     pub sha256: String,
-    /// Whether it is, byte for byte, the model that the head was taken from.
+    /// Whether it is byte for byte the model from which the head was exported.
     pub same_file: bool,
-    /// What the verification of the file in its place found.
+    /// Verification of the installed file.
     pub verification: Verification,
 }
 
-/// Puts the head `config.head` on the base of `config.model`, verifies the result, and puts it into the place of
-/// `config.model` in one step. If it does not verify there, the old model comes back.
+/// Joins the head `config.head` and the backbone of `config.model`, verifies the result, and atomically replaces
+/// `config.model`. If the new file does not verify, the old model is restored.
 ///
 /// # Errors
-/// [`crate::Error::Mismatch`] if the head belongs to another base; [`crate::Error::NotSame`] if the new model does not give
-/// the results that it should; those of opening and writing. In all cases the old model is in its place.
+/// [`crate::Error::Mismatch`] if the head belongs to another backbone; [`crate::Error::NotSame`] if the new model does
+/// not give the recorded results; those of opening and writing. In all cases the old model stays in place.
 pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallReport> {
     let place = &config.model;
     let (bytes, same_as) = match DetachedHead::open(&config.head)? {
@@ -82,7 +82,7 @@ pub fn install(config: &InstallConfig, progress: &Progress) -> Result<InstallRep
     })
 }
 
-/// The base that the head was trained on, as it is on this machine.
+/// The backbone that the head was trained on, from this machine.
 fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
     let record = head.record();
     let wanted = &record.backbone;
@@ -98,7 +98,7 @@ fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
     })
 }
 
-/// Writes `bytes` to `place` and looks at them there with `check`; if that fails, what was there comes back.
+/// Writes `bytes` to `place` and checks them there with `check`; if that fails, restores the previous file.
 fn swap<T>(place: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let mut previous = place.as_os_str().to_owned();
     previous.push(".previous");
@@ -106,7 +106,7 @@ fn swap<T>(place: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<T>) -
     let had = is_there(place);
     if had {
         remove_file(&previous)?;
-        // A second name for the same file; where the file system has none, a copy. Neither follows a link that
+        // A hard link to the same file; a copy where the file system has none. Neither follows a link that
         // has the name.
         if fs::hard_link(place, &previous).is_err() {
             write_atomic(&previous, &read(place, MAX_ONNX_BYTES)?)?;

@@ -1,5 +1,4 @@
-//! One picture at a time, asked for by a person: models stay loaded between questions, until their file
-//! changes.
+//! Labels one image at a time, interactively: models stay loaded until their file changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use crate::error::Result;
 use crate::pixels::{DecodeLimits, Picture};
 use crate::saved_model::SavedModel;
 
-/// What models say of one picture.
+/// Predictions for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
     /// Its width in pixels.
@@ -31,8 +30,8 @@ struct Loaded {
 
 impl Loaded {
     fn top(&mut self, path: &Path, k: usize) -> Result<(u32, u32, Vec<Prediction>)> {
-        let rendering = self.session.rendering();
-        let picture = Picture::open(path, &DecodeLimits::default(), rendering)?;
+        let decode_options = self.session.decode_options();
+        let picture = Picture::open(path, &DecodeLimits::default(), decode_options)?;
         let values = self.session.run(&picture)?;
         Ok((
             picture.width,
@@ -42,7 +41,7 @@ impl Loaded {
     }
 }
 
-/// Labels pictures with a saved model and with the ImageNet classifier that is always at hand.
+/// Labels images with a saved model and with the built-in ImageNet classifier.
 #[derive(Default)]
 pub struct Labeller {
     own: Option<((PathBuf, Option<SystemTime>), Loaded)>,
@@ -50,7 +49,7 @@ pub struct Labeller {
 }
 
 impl Labeller {
-    /// Labels the picture `path`, with the `k` first classes of each model.
+    /// Labels the image `path`, with the `k` first classes of each model.
     ///
     /// # Errors
     /// Those of [`SavedModel::open`], [`Classifier::open`] and [`Picture::open`].

@@ -1,32 +1,32 @@
-//! The layers at which a base can be cut.
+//! The layers at which a backbone can be cut.
 
 use crate::backbone::{
     BackboneParams, Detail, InputSize, Pool, Summary, find, find_cut, input_shape, input_size,
 };
 use crate::error::Result;
 
-/// A base's layers, and where it is cut.
+/// A backbone's layers, and its feature layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseLayers {
-    /// Every layer of the base, its classifier included.
+    /// Every layer of the backbone, including its classifier.
     pub summary: Summary,
-    /// Indices of the layers whose outputs are the features; a cut that is no layer's output is left out.
+    /// Indices of the layers whose outputs are the features; a cut that is not a layer's output is left out.
     pub cuts: Vec<usize>,
     /// How feature maps at the cut are pooled.
     pub pool: Pool,
     /// Height and width of the input in pixels.
     pub input_size: InputSize,
-    /// For each layer, the number of features of a picture if the base is cut there; none where it cannot
-    /// be.
+    /// For each layer, the number of features per image if the backbone is cut there; `None` where that is
+    /// impossible.
     pub feature_len: Vec<Option<usize>>,
     /// For each layer, the parameters up to it.
     pub parameters: Vec<u64>,
 }
 
-/// Lists the layers of the base `params`.
+/// Lists the layers of the backbone `params`.
 ///
 /// # Errors
-/// Those of [`find`], and [`crate::Error::Parameter`] for a cut that is not there.
+/// Those of [`find`], and [`crate::Error::Parameter`] for a cut that does not exist.
 pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
     let found = find(&params.model)?;
     let layout = found.card.preprocess.layout;
@@ -89,7 +89,7 @@ mod tests {
         };
         assert_eq!(found.feature_len[cut], Some(1280));
         assert_eq!(found.input_size, InputSize::from(224));
-        // The classifier of 1,000 classes is behind the cut.
+        // The classifier of 1,000 classes is after the cut.
         let classifier = (1280 + 1) * 1000;
         assert_eq!(
             found.summary.parameters() - found.parameters[cut],

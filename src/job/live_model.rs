@@ -1,7 +1,7 @@
 //! The model of a watch, whose file may be replaced while the watch runs.
 //!
-//! The file is looked at now and then. A new one is verified as `verify` does it before a picture goes through it;
-//! if it cannot be used, the old one stays. A picture goes through one model as a whole, and none waits for that.
+//! The file is checked regularly. A new one is verified as by `verify` before it is used; if it cannot be used, the old
+//! one stays. Each image is processed by one model only, and no image waits for a new one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,23 +18,23 @@ use crate::error::{Result, shown};
 use crate::progress::Progress;
 use crate::saved_model::{SavedModel, fingerprint, verify_bytes};
 
-/// How often the file is looked at. One that changes is still being written.
+/// How often the file is checked. One that changes between two checks is still being written.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether to go on.
+/// How often to check for a stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Class names of so many models are kept, for pictures that are on their way.
+/// Number of models whose class names are kept, for images in progress.
 const KEPT_LABELS: usize = 4;
 
-/// What became of a model's file that was replaced.
+/// The outcome of replacing a model's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelNews {
     /// When.
     pub time: SystemTime,
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of the model that is used from now on; or why it is not, and the old one stays.
+    /// SHA-256 of the model that is used from now on; or why the old one stays.
     pub outcome: std::result::Result<String, String>,
 }
 
@@ -44,7 +44,7 @@ enum Model {
 }
 
 impl Model {
-    /// Says what is used of it.
+    /// Emits which tensors are used.
     fn tell(&self, progress: &Progress) {
         match self {
             Model::Saved(model) => progress.info_once(uses::of_saved(model.record())),
@@ -67,7 +67,7 @@ impl Model {
     }
 }
 
-/// Device, number, size and times of a file: as long as they are the same, so is the file.
+/// Device, inode, size and times of a file: while they are the same, so is the file.
 type Facts = (u64, u64, u64, [i64; 4]);
 
 /// The model that is in use.
@@ -80,7 +80,7 @@ pub(super) struct LiveModel<'a> {
 
 struct Current {
     model: Arc<Model>,
-    /// Of the file; none for a base by name.
+    /// Of the file; `None` for a backbone by name.
     sha256: Option<String>,
     /// The file when it was opened.
     facts: Option<Facts>,
@@ -89,7 +89,7 @@ struct Current {
 }
 
 impl<'a> LiveModel<'a> {
-    /// Opens the saved model `path`, or the base of this name.
+    /// Opens the saved model `path`, or the backbone of this name.
     ///
     /// # Errors
     /// Those of [`SavedModel::open`] and [`Classifier::open`]; [`crate::Error::Parameter`] if a trigger names a class that it
@@ -103,7 +103,7 @@ impl<'a> LiveModel<'a> {
                 None,
             ),
             None => {
-                // Before it is opened: one that is put there in between is then taken for another.
+                // Read before opening, so that a file swapped in between counts as another.
                 let sha256 = fingerprint(path)?.0;
                 (
                     Model::Saved(Box::new(SavedModel::open(path)?)),
@@ -129,13 +129,13 @@ impl<'a> LiveModel<'a> {
         })
     }
 
-    /// Says what is used of it.
+    /// Emits which tensors are used.
     pub fn tell(&self, progress: &Progress) {
         let model = self.current().model.clone();
         model.tell(progress);
     }
 
-    /// Counts the models that were used.
+    /// Number of models used so far.
     pub fn version(&self) -> &AtomicU64 {
         &self.version
     }
@@ -156,12 +156,12 @@ impl<'a> LiveModel<'a> {
         found.map_or_else(Arc::default, |(_, labels)| labels.clone())
     }
 
-    /// What became of the file since this was last asked.
+    /// Replacements since the last call.
     pub fn news(&self) -> Vec<ModelNews> {
         std::mem::take(&mut self.current().news)
     }
 
-    /// Looks at the file as long as `goes_on` says so, and takes the model in it when it is another.
+    /// Checks the file while `goes_on` returns true, and switches to its model when it changes.
     pub fn follow_file(&self, goes_on: &dyn Fn() -> bool, progress: &Progress) {
         if self.current().sha256.is_none() {
             return;
@@ -177,7 +177,7 @@ impl<'a> LiveModel<'a> {
             let found = facts_of(self.path);
             let is_steady = found == seen;
             seen = found;
-            // Between two names there may be no file for a moment.
+            // During a rename the file may be missing for a moment.
             if found.is_some() && is_steady && found != self.current().facts {
                 self.current().facts = found;
                 self.renew(progress);
@@ -185,20 +185,20 @@ impl<'a> LiveModel<'a> {
         }
     }
 
-    /// Takes the model in the file, if it is another and can be used.
+    /// Switches to the model in the file, if it has changed and can be used.
     fn renew(&self, progress: &Progress) {
         let (outcome, line) = match self.load() {
             Ok(None) => return,
             Ok(Some(sha256)) => {
                 let line = format!(
-                    "{} was replaced and verified; it is used from the next picture on",
+                    "{} was replaced and verified; using it from the next image on",
                     shown(self.path)
                 );
                 progress.info(line);
                 (Ok(sha256), None)
             }
             Err(error) => {
-                let line = format!("the new model cannot be used, the old one stays: {error}");
+                let line = format!("keeping the old model, the new one cannot be used: {error}");
                 (Err(line.clone()), Some(line))
             }
         };
@@ -212,7 +212,7 @@ impl<'a> LiveModel<'a> {
         });
     }
 
-    /// The SHA-256 of the model that was taken; none if it is the one that is in use.
+    /// The SHA-256 of the new model; `None` if it is the one in use.
     fn load(&self) -> Result<Option<String>> {
         let bytes = read(self.path, MAX_ONNX_BYTES)?;
         let sha256 = hex_sha256(&bytes);
@@ -226,7 +226,7 @@ impl<'a> LiveModel<'a> {
         for trigger in self.triggers {
             trigger.check(&labels)?;
         }
-        // A worker must not be the first to find that it does not run.
+        // Run it here, so that a worker is not the first to find that it does not work.
         model.session()?.infer()?;
         let mut current = self.current();
         let version = self.version.load(Ordering::Acquire) + 1;
@@ -241,7 +241,7 @@ impl<'a> LiveModel<'a> {
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
-        // Whoever panicked left it whole: each change is one step.
+        // A panic cannot leave it inconsistent: each change is one step.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,7 @@
-//! The deeds: each takes a plain configuration and a [`Progress`](crate::progress::Progress), wires the
-//! rooms together, and returns what it found. Both programs start their work here and nowhere else.
+//! Jobs: one configuration in, one report out.
+//!
+//! Each combines the modules above and reports to a [`Progress`](crate::progress::Progress). Both programs start their
+//! work only here.
 
 pub mod augment_preview;
 
@@ -57,11 +59,11 @@ mod live_model;
 mod trigger;
 
 #[cfg(target_os = "linux")]
-mod waiting_room;
+mod drop_oldest_queue;
 
 mod copies;
 
-mod envelope;
+mod runner;
 
 mod heat;
 
@@ -76,7 +78,6 @@ pub use bench::{BenchConfig, bench};
 pub use best::{BestReport, Tried, best};
 pub use budget::Budget;
 pub use classify::{ClassifyConfig, classify};
-pub use envelope::{JobCard, run_job};
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use export::{ExportConfig, export_head};
 pub use extract::{ExtractConfig, extract};
@@ -90,12 +91,13 @@ pub use live_model::ModelNews;
 pub use models::{
     AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
 };
-pub use overview::{Finding, Listed, Overview, audit, overview};
+pub use overview::{DatasetImage, Finding, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};
 pub use probe::{LayerScore, ProbeConfig, ProbeReport, probe_layers};
 pub use quantize::{Comparison, QuantizeConfig, QuantizeReport, quantize};
 pub use recipe::Recipe;
 pub use record::{EVENTS_FILE, EventTail};
+pub use runner::{JobInfo, JobKind, run_job};
 pub use summary::{SummaryConfig, summary};
 pub use train::{TrainConfig, TrainReport, train};
 #[cfg(target_os = "linux")]
@@ -103,4 +105,4 @@ pub use trigger::Trigger;
 pub use verify::{VerifyConfig, verify};
 pub use views::{AugmentParams, USUAL_VIEWS, Views};
 #[cfg(target_os = "linux")]
-pub use watch::{Sighting, WatchConfig, WatchLine, WatchReport, watch};
+pub use watch::{WatchConfig, WatchLine, WatchRecord, WatchReport, watch};

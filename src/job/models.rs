@@ -1,4 +1,4 @@
-//! The zoo: which bases there are, how one is fetched, how a new one is added.
+//! The available backbones: listing, fetching and adding them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::download::{Source, Wanted, download};
 use crate::error::{Error, Result, shown};
 use crate::progress::{Event, Progress};
 
-/// Lists the bases that can be named, the default first.
+/// Lists the named backbones, the default first.
 pub fn list_models(progress: &Progress) -> Vec<KnownModel> {
     let mut warnings = Vec::new();
     let models = known_models(&mut warnings);
@@ -24,19 +24,19 @@ pub fn list_models(progress: &Progress) -> Vec<KnownModel> {
     models
 }
 
-/// What is known of a base: its card, and what its graph tells if it is on this machine.
+/// Facts about a backbone: its card, and its graph if the file is on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelFacts {
     /// Its card.
     #[serde(flatten)]
     pub card: ModelCard,
-    /// Its ONNX file; none if it is inside the program or not on this machine.
+    /// Its ONNX file; `None` if it is inside the program or not on this machine.
     pub path: Option<PathBuf>,
-    /// What was found in the file; none if it is not on this machine.
+    /// Facts from the file; `None` if it is not on this machine.
     pub found: Option<GraphFacts>,
 }
 
-/// What a base's ONNX file tells.
+/// Facts from a backbone's ONNX file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphFacts {
     /// SHA-256 of the file.
@@ -45,16 +45,16 @@ pub struct GraphFacts {
     pub parameters: u64,
     /// The tensor that holds the features.
     pub features: String,
-    /// The tensor that holds the ImageNet logits; none if there is no classifier.
+    /// The tensor that holds the ImageNet logits; `None` if there is no classifier.
     pub logits: Option<String>,
-    /// Shape of a picture's features at the default cut, size and pooling.
+    /// Shape of one image's features at the default feature layer, size and pooling.
     pub feature_shape: Vec<usize>,
 }
 
-/// Looks up a base by name, or an ONNX file by path.
+/// Looks up a backbone by name, or an ONNX file by path.
 ///
 /// # Errors
-/// Those of [`find`], but that a base whose file is not on this machine is no error.
+/// Those of [`find`], except that a backbone whose file is not on this machine is not an error.
 pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
     let is_path = model.ends_with(".onnx") || model.contains(['/', '\\']);
     let path = match is_path {
@@ -82,7 +82,7 @@ pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
     facts(found, path, progress)
 }
 
-/// Says what was guessed of a base, with `advice` behind it, and what files beside it say.
+/// Emits what was guessed about a backbone, followed by `advice`, and what files beside it say.
 fn tell(found: &FoundModel, progress: &Progress, advice: &str) {
     for warning in &found.warnings {
         progress.warn_once(format!("{warning}{advice}"));
@@ -93,7 +93,7 @@ fn tell(found: &FoundModel, progress: &Progress, advice: &str) {
 }
 
 fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> Result<ModelFacts> {
-    // What these say was said.
+    // Their messages were emitted before.
     found.warnings.clear();
     let mut card = found.card.clone();
     let layout = card.preprocess.layout;
@@ -105,12 +105,12 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
         progress.warn_once(warning.clone());
     }
     card.pool = backbone.id().pool;
-    // A network that loads but cannot be run, or that makes nonsense of a black picture, is found here.
+    // Detects a network that loads but cannot run, or gives non-finite values for a black image.
     let mut session = backbone.session()?;
     if session.infer()?.iter().any(|value| !value.is_finite()) {
         return Err(Error::Model {
             model: card.name,
-            problem: "its features of a black picture are not finite numbers".into(),
+            problem: "its features of a black image are not finite numbers".into(),
         });
     }
     Ok(ModelFacts {
@@ -130,32 +130,32 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FetchConfig {
-    /// Name of the base.
+    /// Name of the backbone.
     pub name: String,
-    /// A folder, or an `http(s)://` address, that has the file, in place of the card's addresses.
+    /// A folder or `http(s)://` address with the file, instead of the card's addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The folder to put it in; by default the one in which bases are kept.
+    /// The destination folder; by default the models folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
 }
 
-/// What [`fetch_model`] did.
+/// Result of [`fetch_model`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// The ONNX file; none if it is inside the program.
+    /// The ONNX file; `None` if it is inside the program.
     pub path: Option<PathBuf>,
     /// Its size.
     pub bytes: u64,
-    /// Whether it was there, whole and right, before.
+    /// Whether a complete, verified file existed before.
     pub was_there: bool,
 }
 
-/// Brings the ONNX file of a base to this machine. It gets its name only when size and SHA-256 are those
-/// of its card; what a stopped run left is gone on with.
+/// Fetches the ONNX file of a backbone. The file gets its name only when its size and SHA-256 match the card; a stopped
+/// download is resumed.
 ///
 /// # Errors
-/// [`Error::Model`] if the base is not known or its card has nothing to check the file by; those of
+/// [`Error::Model`] if the backbone is unknown or its card has no size or SHA-256 to check the file against; those of
 /// [`download`].
 pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched> {
     let folder = config.to.clone().unwrap_or_else(models_home);
@@ -171,7 +171,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     if card.sha256.is_empty() || card.bytes == 0 {
         return Err(Error::Model {
             model: card.name,
-            problem: format!("its file cannot be fetched; get it by {}", card.source),
+            problem: format!("its file cannot be downloaded; get it by {}", card.source),
         });
     }
     let wanted = Wanted {
@@ -194,7 +194,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     let mut result = Err(Error::Model {
         model: card.name.clone(),
         problem: format!(
-            "its card has no address to fetch it from; get it by {}, or give --from",
+            "its card has no download URL; get it by {}, or use --from",
             card.source
         ),
     });
@@ -219,7 +219,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     Ok(fetched(false))
 }
 
-/// The card by which the file is checked: the one that lies in the folder of `--from`, else the known one.
+/// The card against which the file is checked: the one in the folder of `--from`, else the known one.
 fn card_to_fetch(config: &FetchConfig) -> Result<(ModelCard, bool)> {
     let is_plain = is_plain_name(&config.name);
     if let Some(Source::File(path)) = config
@@ -235,7 +235,7 @@ fn card_to_fetch(config: &FetchConfig) -> Result<(ModelCard, bool)> {
             return Err(Error::Model {
                 model: path.display().to_string(),
                 problem: format!(
-                    "its card is that of `{}`, not of `{}`; ask for that, or name the card's file after it",
+                    "its card is for `{}`, not `{}`; use that name, or rename the card's file",
                     card.name, config.name
                 ),
             });
@@ -245,7 +245,7 @@ fn card_to_fetch(config: &FetchConfig) -> Result<(ModelCard, bool)> {
     Ok((known_model(&config.name)?.card, false))
 }
 
-/// The place of the file `name` in `base`. A link in a folder that came from elsewhere leads nowhere but into that
+/// The place of the file `name` in `base`. A link in a folder from elsewhere may only lead into that
 /// folder.
 fn source_within(base: &str, name: &str) -> Result<Source> {
     let source = Source::within(base, name);
@@ -256,7 +256,7 @@ fn source_within(base: &str, name: &str) -> Result<Source> {
         return Err(Error::Download {
             from: path.display().to_string(),
             problem: format!(
-                "it is a link to {}, which is not in the folder of --from; put the file itself there",
+                "it is a link to {}, which is outside the --from folder; put the file itself there",
                 shown(&file)
             ),
         });
@@ -283,44 +283,43 @@ fn write_card(folder: &Path, card: &ModelCard) -> Result<()> {
 pub struct AddConfig {
     /// The ONNX file.
     pub file: PathBuf,
-    /// Its card; by default the file beside it with the ending `.toml`, else it is made from the graph.
+    /// Its card; by default the `.toml` file beside it, else one is made from the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<PathBuf>,
-    /// Name of the base; by default the card's, else that of the file.
+    /// Name of the backbone; by default the card's, else that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How pictures are prepared, where there is no card; guessed if not given.
+    /// Preprocessing, if there is no card; guessed if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Preparation>,
     /// Height and width of the input in pixels; by default what the card or the graph says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
-    /// The layer whose output is the feature; by default what the card says, else the last before the
-    /// classifier.
+    /// The feature layer; by default what the card says, else the last before the classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// Where the weights come from.
+    /// Source of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Licence of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// The folder to put it in; by default the one in which bases are kept.
+    /// The destination folder; by default the models folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<PathBuf>,
-    /// Replace a base of the same name.
+    /// Replace a backbone of the same name.
     #[serde(default, skip_serializing)]
     pub force: bool,
 }
 
-/// Takes an ONNX file into the zoo: finds layout, size, features and logits in its graph, runs it once, and
-/// puts file and card where `--model NAME` finds them. Returns its facts.
+/// Adds an ONNX file as a named backbone: finds layout, size, features and logits in its graph, runs it once, and puts
+/// file and card where `--model NAME` finds them. Returns its facts.
 ///
 /// # Errors
 /// [`Error::Model`] if the file cannot be used; [`Error::OutputExists`] if the name is taken.
 pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> {
     let beside = config.file.with_extension("toml");
-    // Whoever says how pictures are prepared does not want another card's word.
+    // An explicit preprocessing overrides an existing card.
     let is_told = config.preparation.is_some();
     let card_path = config
         .card
@@ -334,7 +333,7 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
         None => None,
     };
     let (mut found, bytes) = find_file(&config.file, card, config.preparation)?;
-    // A saved model goes by what its base was before; the card is of the file.
+    // A saved model carries its backbone's identity; the card describes the file.
     found.sha256 = hex_sha256(&bytes);
     tell(&found, progress, "; give --preprocess if you know");
     complete_card(&mut found, config, bytes.len() as u64)?;
@@ -363,7 +362,7 @@ pub fn add_model(config: &AddConfig, progress: &Progress) -> Result<ModelFacts> 
     })
 }
 
-/// Puts what the user says, and what the file is, into the card.
+/// Writes the user's settings and the file's facts into the card.
 fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Result<()> {
     let card = &mut found.card;
     if let Some(name) = &config.name {
@@ -371,10 +370,10 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     }
     if !is_plain_name(&format!("{}.onnx", card.name)) {
         return Err(Error::Parameter {
-            name: "name",
+            name: "--name",
             value: card.name.clone(),
             problem:
-                "a name has letters, digits and - _ . in it, and begins with a letter, a digit or _"
+                "a name consists of letters, digits, - _ and . and starts with a letter, a digit or _"
                     .into(),
         });
     }
@@ -387,7 +386,7 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
         return Err(Error::Model {
             model: config.file.display().to_string(),
             problem: format!(
-                "its card is that of another file (SHA-256 {}); give the right one with --card",
+                "its card describes another file (SHA-256 {}); give the right one with --card",
                 card.sha256
             ),
         });

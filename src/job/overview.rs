@@ -1,4 +1,4 @@
-//! What is in a data set, before anything is computed: its classes and splits, and what may be wrong with it.
+//! Overview of a data set before anything is computed: classes, splits, and possible problems.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,47 +6,48 @@ use std::path::{Path, PathBuf};
 
 use super::fit::FitConfig;
 use crate::backbone::hex_sha256;
+use crate::counts::{count, grouped};
 use crate::dataset::{Dataset, Split, divide};
 use crate::error::{Error, Result};
 use crate::pixels::{Picture, read_file};
 use crate::progress::Cancel;
 
-/// A class with this many times the pictures of another makes the data set unbalanced.
+/// A data set is unbalanced if one class has this many times the images of another.
 const IMBALANCE: usize = 10;
 
-/// Fewer pictures than this in a class are too few to learn much from.
+/// Fewer images than this in a class are too few to learn much from.
 const FEW: usize = 5;
 
 /// A file of a data set, as [`fit`](super::fit()) will use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct DatasetImage {
     /// Its path, relative to [`Overview::root`].
     pub path: PathBuf,
-    /// Index into [`Overview::classes`]; none for an unlabelled picture.
+    /// Index into [`Overview::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split that the data set gives it or that is drawn; none for an unlabelled picture.
+    /// Its split, given by the data set or drawn; `None` for an unlabelled image.
     pub split: Option<Split>,
 }
 
-/// A data set as it was found; nothing was decoded.
+/// A scanned data set; nothing was decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// The folder to which all paths are relative.
     pub root: PathBuf,
     /// Class names.
     pub classes: Vec<String>,
-    /// Pictures of each class in training, validation and test.
+    /// Images of each class in training, validation and test.
     pub counts: Vec<[usize; 3]>,
     /// Its files in path order.
-    pub pictures: Vec<Listed>,
-    /// What was found but is no picture, with the reason as one clause.
+    pub pictures: Vec<DatasetImage>,
+    /// What was found but is not an image, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Sentences on what a user should know before training.
+    /// Warnings before training, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Overview {
-    /// Pictures of the class `class` in all splits.
+    /// Number of images of the class `class` in all splits.
     pub fn count(&self, class: usize) -> usize {
         self.counts
             .get(class)
@@ -54,7 +55,7 @@ impl Overview {
     }
 }
 
-/// Lists the data set of `config` and divides it as training will.
+/// Lists the data set of `config` and splits it as training will.
 ///
 /// # Errors
 /// Those of [`Dataset::open`] and [`divide`].
@@ -88,11 +89,11 @@ pub fn overview(config: &FitConfig) -> Result<Overview> {
         None => vec![None; dataset.samples.len()],
     };
     let mut counts = vec![[0; 3]; dataset.classes.len()];
-    let pictures: Vec<Listed> = dataset
+    let pictures: Vec<DatasetImage> = dataset
         .samples
         .into_iter()
         .zip(splits)
-        .map(|(sample, split)| Listed {
+        .map(|(sample, split)| DatasetImage {
             path: sample.path,
             class: sample.class,
             split,
@@ -121,9 +122,9 @@ fn warnings(overview: &Overview) -> Vec<String> {
     let sizes = (0..overview.classes.len()).map(|class| (overview.count(class), class));
     match overview.classes.len() {
         0 => warnings
-            .push("the pictures have no classes: put those of each class into a folder of its own, or give --labels".into()),
+            .push("the images have no classes; put the images of each class in its own folder, or use --labels".into()),
         1 => warnings.push(format!(
-            "there is one class only ({}): training wants two or more",
+            "only 1 class ({}); training needs at least 2",
             overview.classes[0]
         )),
         _ => {}
@@ -132,40 +133,44 @@ fn warnings(overview: &Overview) -> Vec<String> {
         && most >= IMBALANCE * least.max(1)
     {
         warnings.push(format!(
-            "{} has {most} pictures and {} only {least}: consider class-weights = balanced",
-            overview.classes[large], overview.classes[small]
+            "{} has {} and {} only {}: consider --class-weights balanced",
+            overview.classes[large],
+            count(most, "image"),
+            overview.classes[small],
+            grouped(least as u64)
         ));
     }
-    for (count, class) in sizes.filter(|&(count, _)| count < FEW) {
+    for (images, class) in sizes.filter(|&(images, _)| images < FEW) {
         warnings.push(format!(
-            "{} has only {count} {}: add some",
+            "{} has only {}; add more",
             overview.classes[class],
-            if count == 1 { "picture" } else { "pictures" }
+            count(images, "image")
         ));
     }
     let unheld = overview.counts.iter().all(|counts| counts[1] == 0);
     if overview.classes.len() > 1 && unheld {
         warnings.push(
-            "no picture is held out for validation: the accuracy will be that of training".into(),
+            "no images are held out for validation: only the training accuracy will be known"
+                .into(),
         );
     }
     warnings
 }
 
-/// Something odd about a data set's files.
+/// A problem with a data set's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The file is no picture that can be used; the reason as one clause.
+    /// The file is not an image that can be used; the reason as one clause.
     Unreadable(PathBuf, String),
-    /// The picture has fewer pixels a side than the base takes: width and height.
+    /// The image is smaller than the backbone's input: width and height.
     Small(PathBuf, u32, u32),
-    /// Files with the same bytes; more than one class among them is a mistake of the labels, and more than
-    /// one split makes the scores too good.
+    /// Identical files; in more than one class they are labelling errors, in more than one split they inflate the
+    /// scores.
     Duplicates(Vec<PathBuf>),
 }
 
-/// Looks into every file of a data set, headers only, and hands what is odd to `sink`. A picture whose
-/// shorter side has fewer than `least_side` pixels is small. Stops quietly if a stop is asked for.
+/// Reads the header of every file of a data set and passes problems to `sink`. An image whose shorter side has fewer
+/// than `least_side` pixels is small. Returns early if a stop is requested.
 pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();
     for picture in &overview.pictures {
@@ -259,8 +264,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "many has 50 pictures and one only 1: consider class-weights = balanced",
-                "one has only 1 picture: add some"
+                "many has 50 images and one only 1: consider --class-weights balanced",
+                "one has only 1 image; add more"
             ]
         );
     }
@@ -283,7 +288,7 @@ mod tests {
         );
         assert!(
             matches!(&found[0], Finding::Unreadable(path, reason)
-                if path == Path::new("a/page.png") && reason.starts_with("is not a picture")),
+                if path == Path::new("a/page.png") && reason.starts_with("is not an image")),
             "{found:?}"
         );
         assert_eq!(found[1], Finding::Small("a/small.png".into(), 8, 8));

@@ -1,4 +1,4 @@
-//! Labels and probabilities for new pictures.
+//! Labels and probabilities for new images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::uses;
 use crate::backbone::PictureSession;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result, shown};
-use crate::features::{Listed, Outcome, PipelineParams, Stream, stream};
+use crate::error::{Error, PathRole, Result, shown};
+use crate::features::{Outcome, PathList, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::SavedModel;
 
@@ -19,25 +19,24 @@ use crate::saved_model::SavedModel;
 pub struct PredictConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Pictures, and folders of pictures.
+    /// Images, and folders of images.
     pub images: Vec<PathBuf>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
 
-/// What a network said of one picture.
+/// The output of a network for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PictureResult {
-    /// The picture, as it was given or below the folder that was given.
+    /// The image, as given or below the given folder.
     pub path: PathBuf,
-    /// One value for each output, or why there is none.
+    /// One value per output, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
 }
 
-/// Runs the saved model over all pictures and hands each result to `sink`, in the order in which they
-/// were given; pictures of a folder are in path order. Returns the model's class names and the number of
-/// pictures that could not be used.
+/// Runs the saved model over all images and passes each result to `sink`, in the given order; images of a folder are in
+/// path order. Returns the model's class names and the number of unusable images.
 ///
 /// # Errors
 /// Those of [`SavedModel::open`] and [`Dataset::unlabelled`]; [`Error::Image`] if the parameters are strict;
@@ -71,7 +70,7 @@ pub fn predict(
     Ok((classes, skipped))
 }
 
-/// The pictures given one by one and those below the folders given, in that order.
+/// The given images and those below the given folders, in that order.
 pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Vec<PathBuf>> {
     progress.phase(Phase::Scan, None);
     let mut paths = Vec::new();
@@ -89,7 +88,7 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
             paths.push(path.clone());
         } else {
             return Err(Error::NotFound {
-                what: "picture",
+                what: PathRole::Image,
                 path: path.clone(),
             });
         }
@@ -101,9 +100,8 @@ pub(super) fn list_pictures(given: &[PathBuf], progress: &Progress) -> Result<Ve
     Ok(paths)
 }
 
-/// Streams pictures through a network and hands the values to `sink` by their place, places in order.
-/// Results that come early wait; there are never more of them than the workers have in work. Returns the
-/// number of pictures that could not be used.
+/// Streams images through a network and passes the values to `sink` in input order. Early results wait; there are never
+/// more of them than images in progress. Returns the number of unusable images.
 pub(super) fn in_order(
     root: &Path,
     paths: &[PathBuf],
@@ -121,7 +119,7 @@ pub(super) fn in_order(
     stream(
         &Stream {
             root,
-            pictures: &Listed::new(&borrowed),
+            pictures: &PathList::new(&borrowed),
             params,
             progress,
             view: None,
@@ -143,7 +141,7 @@ pub(super) fn in_order(
     Ok(skipped)
 }
 
-/// Emits what became of a picture, and returns its values.
+/// Emits the outcome for an image, and returns its values.
 fn tell(
     outcome: Outcome,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Which layer's features do best for a data set: all candidates in one pass, a quick head on each.
+//! Finds the best feature layer for a data set: all candidates in one pass, a linear probe on each.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::copies::check_copies;
 use super::extract::{self, ExtractConfig};
 use crate::backbone::{Backbone, BackboneParams, Cuts, PictureSession, candidate_layers, find};
+use crate::counts::count;
 use crate::dataset::{self, Layout};
 use crate::error::{Error, Result};
 use crate::features::{FeatureStore, PipelineParams};
@@ -15,37 +16,37 @@ use crate::pixels::Picture;
 use crate::progress::{Event, Phase, Progress};
 use crate::train::{self, HeadParams};
 
-/// Each cut network is run for about this long to measure its time a picture, after one run to warm up.
+/// Each cut network is timed for about this long, after one warm-up run.
 const TIMING: Duration = Duration::from_millis(300);
 
-/// Runs that are timed at the most.
+/// Maximum number of timed runs.
 const TIMED_RUNS: usize = 20;
 
 /// Configuration of [`probe_layers`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ProbeConfig {
-    /// Folder of pictures: class folders.
+    /// Folder of images: class folders.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// Folder of the feature store; by default the data set's name, ending `.layers`, in the working folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
-    /// Throw away what is in `out`.
+    /// Discard the contents of `out`.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Which base; its cuts are the layers to try, by default such as all data passes through.
+    /// The backbone; its cuts are the layers to try, by default layers through which all data passes.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
-    /// Most layers to try where none is named.
+    /// Maximum number of layers to try if none is named.
     #[serde(default = "default_layers")]
     pub layers: usize,
     /// Folds of the cross-validation.
@@ -99,41 +100,41 @@ impl ProbeConfig {
 pub struct LayerScore {
     /// The layer, as `--cut` takes it.
     pub layer: String,
-    /// Shape of its output before pooling, without the batch, channels last; none if it is not known.
+    /// Shape of its output before pooling, without the batch, channels last; `None` if it is not known.
     pub output_shape: Option<Vec<usize>>,
-    /// Number of values of one picture's features.
+    /// Number of features per image.
     pub features: usize,
-    /// Share of all pictures whose class came first in the cross-validation, 0 to 1.
+    /// Cross-validated accuracy, 0 to 1.
     pub accuracy: f32,
     /// Sample standard deviation of the folds' accuracies.
     pub standard_deviation: f32,
-    /// Median time of one core from the input tensor to the features of one picture, in milliseconds.
+    /// Median time on one core from the input tensor to the features of one image, in milliseconds.
     pub image_ms: f64,
-    /// Size of the features of all pictures on disk.
+    /// Size of the features of all images on disk.
     pub bytes: u64,
 }
 
-/// What [`probe_layers`] found.
+/// Result of [`probe_layers`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeReport {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// The layers in the order of execution.
     pub layers: Vec<LayerScore>,
-    /// Place of the layer with the highest accuracy, of equal ones the one with the least time.
+    /// Index of the layer with the highest accuracy, on a tie the fastest.
     pub best: usize,
-    /// Pictures.
+    /// Images.
     pub images: usize,
     /// Folds of the cross-validation.
     pub folds: usize,
-    /// Accuracy of always saying the largest class: what a layer must beat.
+    /// Accuracy of always predicting the largest class: the baseline.
     pub largest_class: f32,
     /// The feature store with an array for each layer.
     pub store: PathBuf,
 }
 
-/// Extracts the features of all candidate layers in one pass over the pictures, and cross-validates a head
-/// on those of each, over the same folds.
+/// Extracts the features of all candidate layers in one pass over the images, and cross-validates a head on each, over
+/// the same folds.
 ///
 /// # Errors
 /// Those of [`super::extract()`] and of the training; [`Error::Parameter`].
@@ -144,11 +145,11 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
         false => Err(Error::Parameter {
             name,
             value: value.to_string(),
-            problem: format!("give {least} or more"),
+            problem: format!("must be at least {least}"),
         }),
     };
-    in_range("layers", config.layers, 2)?;
-    in_range("folds", config.folds, 2)?;
+    in_range("--layers", config.layers, 2)?;
+    in_range("--folds", config.folds, 2)?;
     config.head.clone().check()?;
     let extract_config = ExtractConfig {
         dataset: config.dataset.clone(),
@@ -179,13 +180,13 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
     if folds < 2 {
         return Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "a class has one picture only; each needs two or more to be cross-validated"
-                .into(),
+            problem: "a class has only 1 image; cross-validation needs at least 2 per class".into(),
         });
     }
     if folds < config.folds {
         progress.warn(format!(
-            "the smallest class has {rarest} pictures, so there are {folds} folds"
+            "the smallest class has {}: using {folds} folds",
+            count(rarest, "image")
         ));
     }
     let fold_of = dataset::stratified_folds(&labels, folds, config.head.seed);
@@ -204,7 +205,7 @@ pub fn probe_layers(config: &ProbeConfig, progress: &Progress) -> Result<ProbeRe
             classes,
             &fold_of,
             &head,
-            // Every epoch of every fold of every layer is more than anybody wants to know.
+            // Epoch events of every fold of every layer would be too many.
             &progress.muted(),
         )?;
         let time = time_a_picture(&extract_config.backbone, &part.cut, &store, progress)?;
@@ -250,11 +251,11 @@ fn layers_to_try(config: &ProbeConfig) -> Result<Cuts> {
     let tensors = layers.into_iter().map(|layer| layer.tensor).collect();
     Cuts::several(tensors).ok_or_else(|| Error::Model {
         model: config.backbone.model.clone(),
-        problem: "it has no layer to cut at".into(),
+        problem: "it has no layer to take features from".into(),
     })
 }
 
-/// Tensors of the base's layers with their shapes.
+/// Tensors of the backbone's layers with their shapes.
 fn output_shapes(backbone: &Backbone) -> Vec<(String, Option<Vec<usize>>)> {
     let summary = backbone.summary(crate::backbone::Detail::Layers);
     let layers = summary.map(|s| s.layers).unwrap_or_default();
@@ -264,7 +265,7 @@ fn output_shapes(backbone: &Backbone) -> Vec<(String, Option<Vec<usize>>)> {
         .collect()
 }
 
-/// Median time of one core from the input tensor to the features at `cut`.
+/// Median time on one core from the input tensor to the features at `cut`.
 fn time_a_picture(
     params: &BackboneParams,
     cut: &str,
@@ -290,14 +291,14 @@ fn time_a_picture(
     Ok(times[times.len() / 2])
 }
 
-/// Takes the first picture that is at hand; any input does, but a true one is fairer to caches.
+/// Uses the first available image; any input works, but a real one is more representative for caches.
 fn prepare_first(session: &mut PictureSession, store: &FeatureStore) {
     let root = Path::new(&store.meta().dataset);
     for row in store.index().iter().take(3) {
         let path = root.join(&row.path);
-        let rendering = session.rendering();
+        let decode_options = session.decode_options();
         let limits = crate::pixels::DecodeLimits::default();
-        if let Ok(picture) = Picture::open(&path, &limits, rendering)
+        if let Ok(picture) = Picture::open(&path, &limits, decode_options)
             && session.prepare(&picture).is_ok()
         {
             return;

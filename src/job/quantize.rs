@@ -1,33 +1,34 @@
-//! A saved model → the same in smaller numbers: int8 or float16, compared, saved, verified.
+//! Quantises a saved model to int8 or float16: compared, saved, verified.
 
 use std::path::{Path, PathBuf};
 
 use ndarray::aview1;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::JobCard;
 use super::evaluate::{match_classes, surprise};
 use super::extract::{Source, open_dataset};
 use super::predict::in_order;
+use super::runner::{JobInfo, JobKind};
 use super::train::check_output;
 use super::uses;
 use crate::backbone::{Calibration, OnnxGraph, Quantizer, hex_sha256, with_float16_weights};
+use crate::counts::count;
 use crate::dataset::{Dataset, Layout, Split, divide};
 use crate::error::{Error, Result, shown};
 use crate::features::PipelineParams;
 use crate::pixels::read_file;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{
-    Numbers, QuantizationRecord, ReferenceImage, SavedModel, Verification, fingerprint, verify,
+    Precision, QuantizationRecord, ReferenceImage, SavedModel, Verification, fingerprint, verify,
 };
 use crate::train::{ConfusionMatrix, first_of};
 
-/// Pictures whose results are noted in the new model.
+/// Number of images whose outputs are recorded in the new model.
 const REFERENCE_IMAGES: usize = 8;
-/// Pictures on which layers are compared for what their rounding costs: those that it changes most.
+/// Number of images for measuring the cost of quantising each layer: those that change most.
 const SENSITIVITY_IMAGES: usize = 16;
-/// Largest difference of a probability between kinds of machines. Where one adds up a layer that stayed in floats
-/// in another order, a value behind it may round to the next integer.
+/// Largest difference of a probability between kinds of machines. Where one sums a float layer in a different order, a
+/// later value may round to the next integer.
 const TOLERANCE: f32 = 0.02;
 
 /// Configuration of [`quantize`].
@@ -36,38 +37,38 @@ const TOLERANCE: f32 = 0.02;
 pub struct QuantizeConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Folder of pictures: class folders named as the model's classes.
+    /// Folder of images: class folders with the names of the model's classes.
     pub dataset: PathBuf,
-    /// CSV file of paths and labels, in place of class folders.
+    /// CSV file of paths and labels, instead of class folders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// What the folders stand for where there is no such file.
+    /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
     /// The new model, an ONNX file.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Make the weights float16 and nothing an integer.
+    /// Store the weights as float16 instead of quantising to integers.
     #[serde(default)]
     pub float16: bool,
     /// How the ranges of the integers are chosen.
     #[serde(default)]
     pub calibration: Calibration,
-    /// Training pictures on which they are chosen, at most.
+    /// Maximum number of calibration images, taken from the training images.
     #[serde(default = "default_calibration_images")]
     pub calibration_images: usize,
     /// Layers that stay in floats.
     #[serde(default)]
     pub keep_float: Vec<String>,
-    /// Percent of the calibration pictures whose class may change before layers are kept in floats.
+    /// Percentage of calibration images whose class may change; above this, the most sensitive layers stay float32.
     #[serde(default = "default_max_loss")]
     pub max_loss: f64,
     /// Bits of a weight, 7 or 8.
     #[serde(default = "default_weight_bits")]
     pub weight_bits: u32,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -85,12 +86,12 @@ fn default_weight_bits() -> u32 {
 }
 
 impl QuantizeConfig {
-    /// What the job is, for those who watch it.
-    pub fn card(&self) -> JobCard {
-        JobCard {
+    /// Description of the job for progress displays.
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo {
             out: Some(self.output.clone()),
-            resume: "run the same command again; it begins anew".to_owned(),
-            ..JobCard::new("quantize", self)
+            resume: "run the same command again; it starts from the beginning".to_owned(),
+            ..JobInfo::new(JobKind::Quantize, self)
         }
     }
 
@@ -105,30 +106,30 @@ impl QuantizeConfig {
         };
         if !matches!(self.weight_bits, 7 | 8) {
             let bits = self.weight_bits.to_string();
-            return wrong("weight-bits", bits, "a weight has 7 or 8 bits");
+            return wrong("--weight-bits", bits, "must be 7 or 8");
         }
         if !(0.0..=100.0).contains(&self.max_loss) {
             let loss = self.max_loss.to_string();
-            return wrong("max-loss", loss, "it is a percentage, 0 to 100");
+            return wrong("--max-loss", loss, "must be a percentage from 0 to 100");
         }
         if self.calibration_images == 0 && !self.float16 {
-            let problem = "calibration wants one picture or more";
-            return wrong("calibration-images", "0".into(), problem);
+            let problem = "calibration needs at least 1 image";
+            return wrong("--calibration-images", "0".into(), problem);
         }
         Ok(())
     }
 }
 
-/// How a model and the one that was made of it do on the same pictures.
+/// Comparison of a model and its quantised version on the same images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
-    /// Number of pictures.
+    /// Number of images.
     pub images: usize,
-    /// Share of them whose class came first, before and afterwards, 0 to 1.
+    /// Accuracy before and after, 0 to 1.
     pub accuracy: [f64; 2],
-    /// Mean cross-entropy before and afterwards, in nats.
+    /// Mean cross-entropy before and after, in nats.
     pub loss: [f64; 2],
-    /// Share of them that get the same first class before and afterwards.
+    /// Share of images with the same predicted class before and after.
     pub agreement: f64,
     /// Mean absolute difference of a probability.
     pub mean_abs_diff: f64,
@@ -136,33 +137,33 @@ pub struct Comparison {
     pub max_abs_diff: f32,
 }
 
-/// What quantising found.
+/// Result of quantisation.
 #[derive(Clone, Debug)]
 pub struct QuantizeReport {
-    /// What the weights are now.
-    pub numbers: Numbers,
-    /// Which pictures the models were compared on: `validation`, `test` or `all`.
+    /// Type of the weights.
+    pub precision: Precision,
+    /// Which images the models were compared on: `validation`, `test` or `all`.
     pub split: &'static str,
-    /// How the two models do on them.
+    /// The comparison on them.
     pub comparison: Comparison,
-    /// Number of layers with weights that could be integers; 0 for float16.
+    /// Number of quantisable layers with weights; 0 for float16.
     pub layers: usize,
-    /// Those that stayed in floats.
+    /// Layers that stayed in floats.
     pub float_layers: Vec<String>,
-    /// Sizes of the files before and afterwards.
+    /// File sizes before and after.
     pub bytes: [u64; 2],
     /// The new file.
     pub output: PathBuf,
-    /// What its verification found.
+    /// Its verification.
     pub verification: Verification,
 }
 
-/// Makes a model of smaller numbers of the saved model `config.model`, compares the two on pictures that were not
-/// trained on, writes it, reloads and verifies it.
+/// Quantises the saved model `config.model`, compares the two on images not used in training, writes the new one,
+/// reloads and verifies it.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; [`Error::Parameter`]; those of [`SavedModel::open`], [`Dataset::open`] and
-/// [`Quantizer::new`]; [`Error::NotSame`] if the saved file does not give the results that it should.
+/// [`Quantizer::new`]; [`Error::NotSame`] if the saved file does not give the recorded results.
 pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<QuantizeReport> {
     config.check()?;
     let model = SavedModel::open(&config.model)?;
@@ -177,19 +178,19 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
         let (graph, float, layers) = integers(config, &model, &tensors, progress)?;
         (graph, float, layers, tensors.len())
     };
-    let numbers = match config.float16 {
-        true => Numbers::Float16,
-        false => Numbers::Int8,
+    let precision = match config.float16 {
+        true => Precision::Float16,
+        false => Precision::Int8,
     };
     let mut record = model.record().clone();
     record.program_version = env!("CARGO_PKG_VERSION").to_owned();
-    record.reference.tolerance = (numbers == Numbers::Int8).then_some(TOLERANCE);
+    record.reference.tolerance = (precision == Precision::Int8).then_some(TOLERANCE);
     let mut quantized = SavedModel::new(graph, record)?;
     let (comparison, images) = compare(config, &model, &quantized, &pictures, progress)?;
     quantized.set_quantization(QuantizationRecord {
-        numbers,
+        precision,
         source_sha256,
-        calibration: (numbers == Numbers::Int8).then_some(config.calibration),
+        calibration: (precision == Precision::Int8).then_some(config.calibration),
         calibration_images,
         float_layers: float_layers.clone(),
         split: pictures.split.to_owned(),
@@ -202,7 +203,7 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
     quantized.set_reference(images)?;
     let bytes_after = quantized.write(&config.output)?;
     progress.emit(quantized_event(
-        numbers,
+        precision,
         &pictures,
         &comparison,
         [bytes_before, bytes_after],
@@ -215,7 +216,7 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
     let verification = verify(&config.output, Some(&pictures.dataset.root), progress)?;
     verification.require_same(&config.output)?;
     Ok(QuantizeReport {
-        numbers,
+        precision,
         split: pictures.split,
         comparison,
         layers,
@@ -227,14 +228,14 @@ pub fn quantize(config: &QuantizeConfig, progress: &Progress) -> Result<Quantize
 }
 
 fn quantized_event(
-    numbers: Numbers,
+    precision: Precision,
     pictures: &Pictures,
     comparison: &Comparison,
     [bytes_before, bytes_after]: [u64; 2],
     float_layers: &[String],
 ) -> Event {
     Event::Quantized {
-        numbers: numbers.name().to_owned(),
+        numbers: precision.name().to_owned(),
         split: pictures.split.to_owned(),
         images: comparison.images,
         accuracy_before: comparison.accuracy[0] as f32,
@@ -250,14 +251,14 @@ fn quantized_event(
     }
 }
 
-/// The pictures of a data set, divided.
+/// The images of a data set, split.
 struct Pictures {
     dataset: Dataset,
-    /// Those on which ranges are chosen, and the model's class of each.
+    /// Calibration images, with the model's predicted class of each.
     calibration: Vec<(PathBuf, usize)>,
-    /// Those on which the models are compared, likewise.
+    /// Comparison images, likewise.
     compared: Vec<(PathBuf, usize)>,
-    /// What the latter are: `validation`, `test` or `all`.
+    /// Which images the latter are: `validation`, `test` or `all`.
     split: &'static str,
 }
 
@@ -279,7 +280,9 @@ impl Pictures {
         if labelled.is_empty() {
             return Err(Error::Dataset {
                 path: config.dataset.clone(),
-                problem: "it has no labelled pictures; quantize wants a folder for each class, or --labels".into(),
+                problem:
+                    "it has no labelled images; quantize needs one folder per class, or --labels"
+                        .into(),
             });
         }
         let given: Vec<Option<Split>> = labelled.iter().map(|(sample, _)| sample.split).collect();
@@ -303,10 +306,10 @@ impl Pictures {
         let as_in_training = counts == trained_with;
         if !as_in_training {
             progress.info(format!(
-                "{} is not what the model was trained on ({} pictures); all of its {} pictures are compared",
+                "{} is not the dataset that the model was trained on ({}); comparing on all of its {}",
                 shown(&config.dataset),
-                trained_with.iter().sum::<usize>(),
-                labelled.len()
+                count(trained_with.iter().sum::<usize>(), "image"),
+                count(labelled.len(), "image")
             ));
         }
         let (split, compared) = match counts {
@@ -327,7 +330,7 @@ impl Pictures {
     }
 }
 
-/// At most `count` of `items`, as far apart as can be: of each class as many as its share.
+/// At most `count` of `items`, evenly spaced, so that each class keeps its share.
 fn evenly<T: Clone>(items: &[T], count: usize) -> Vec<T> {
     let count = count.min(items.len());
     (0..count)
@@ -335,7 +338,7 @@ fn evenly<T: Clone>(items: &[T], count: usize) -> Vec<T> {
         .collect()
 }
 
-/// Input tensors of the calibration pictures; those that cannot be read are left out.
+/// Input tensors of the calibration images; those that cannot be read are left out.
 fn calibration_tensors(
     config: &QuantizeConfig,
     model: &SavedModel,
@@ -359,7 +362,7 @@ fn calibration_tensors(
     match tensors.is_empty() {
         true => Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "none of the pictures for calibration can be used".into(),
+            problem: "none of the calibration images can be used".into(),
         }),
         false => Ok(tensors),
     }
@@ -385,14 +388,14 @@ fn integers(
     for name in &config.keep_float {
         if !layers.contains(&name.as_str()) {
             return Err(Error::Parameter {
-                name: "keep-float",
+                name: "--keep-float",
                 value: name.clone(),
-                problem: format!("the layers that can be integers are {}", layers.join(", ")),
+                problem: format!("the layers that can be quantised are {}", layers.join(", ")),
             });
         }
     }
     let mut float: Vec<&str> = config.keep_float.iter().map(String::as_str).collect();
-    // The last layer is small, and its results are what people look at.
+    // The last layer is small, and its outputs are the visible result.
     if let Some(&last) = layers.last()
         && layers.len() > 1
         && !float.contains(&last)
@@ -407,7 +410,7 @@ fn integers(
     if best.0 > config.max_loss {
         let (some, their_expected) = most_changed(tensors, &found, &expected);
         progress.info(format!(
-            "{:.1} % of the calibration pictures change their class; looking for layers to keep in floats",
+            "{:.1} % of the calibration images change class; looking for sensitive layers to keep in float32",
             best.0
         ));
         order =
@@ -428,8 +431,7 @@ fn integers(
     float.extend(order[..best.1 - given].iter().map(String::as_str));
     if best.0 > config.max_loss {
         progress.warn(format!(
-            "{:.1} % of the calibration pictures change their class, more than --max-loss {}; more \
-             --calibration-images or another --calibration may help",
+            "{:.1} % of the calibration images change class, more than --max-loss {}; more --calibration-images or another --calibration may help",
             best.0, config.max_loss
         ));
     }
@@ -439,14 +441,14 @@ fn integers(
     Ok((graph, kept, layers.len()))
 }
 
-/// How many pictures get another first class.
+/// Number of images whose predicted class changes.
 fn changed(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
     let first = |values: &Vec<f32>| first_of(aview1(values));
     let pairs = found.iter().zip(expected);
     pairs.filter(|(a, b)| first(a) != first(b)).count() as f64
 }
 
-/// The pictures whose outputs differ most from what is expected, with what is.
+/// The images whose outputs differ most from the expected ones, with the expected outputs.
 fn most_changed(
     tensors: &[Vec<f32>],
     found: &[Vec<f32>],
@@ -463,7 +465,7 @@ fn most_changed(
     (of(tensors), of(expected))
 }
 
-/// Runs both models on the same pictures. Also gives what the new one makes of some of them, one of each class in
+/// Runs both models on the same images. Also returns the new model's outputs for some of them, one of each class in
 /// turn.
 fn compare(
     config: &QuantizeConfig,
@@ -510,7 +512,7 @@ fn compare(
     if images == 0 {
         return Err(Error::Dataset {
             path: config.dataset.clone(),
-            problem: "none of its pictures can be used".into(),
+            problem: "none of its images can be used".into(),
         });
     }
     let count = images as f64;
@@ -532,7 +534,7 @@ fn compare(
     Ok((comparison, references))
 }
 
-/// What is noted of a picture; none if its file has gone.
+/// The reference record of an image; `None` if its file is gone.
 fn reference(root: &Path, path: &Path, probabilities: &[f32]) -> Option<ReferenceImage> {
     let (bytes, _) = read_file(&root.join(path)).ok()?;
     Some(ReferenceImage {

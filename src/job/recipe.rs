@@ -1,4 +1,4 @@
-//! Settings that go well together, in one word.
+//! Recipes: training presets.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::fit::FitConfig;
 use crate::error::{Error, Result};
 
-/// A way to train, from the simplest to the one that learns most.
+/// A training preset, from the simplest to the one that trains most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recipe {
-    /// One dense softmax layer on the features of the frozen base.
+    /// One dense softmax layer on the features of the frozen backbone.
     #[default]
     Linear,
     /// A hidden layer with dropout on the same features.
     Mlp,
-    /// The dense layer, trained on augmented views, too.
+    /// The dense layer, also trained on augmented views.
     Augment,
-    /// The end of the base trained with the head, on augmented views, too.
+    /// The end of the backbone trained with the head, also on augmented views.
     Finetune,
-    /// Each of the others in turn, and the one with the best accuracy.
+    /// Tries the others in turn and uses the most accurate one.
     Best,
 }
 
 impl Recipe {
-    /// The recipes that train one model, from the simplest on.
+    /// The recipes that train one model, simplest first.
     pub const PLAIN: [Recipe; 4] = [
         Recipe::Linear,
         Recipe::Mlp,
@@ -33,7 +33,7 @@ impl Recipe {
         Recipe::Finetune,
     ];
 
-    /// The recipe as one word.
+    /// The name of the recipe.
     pub fn name(self) -> &'static str {
         match self {
             Recipe::Linear => "linear",
@@ -44,7 +44,7 @@ impl Recipe {
         }
     }
 
-    /// `config` with this recipe, whose settings stand where `config` has the defaults.
+    /// `config` with this recipe's settings wherever `config` has the default.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting cannot be taken over.
@@ -60,7 +60,7 @@ impl Recipe {
             .settings()
             .parse()
             .map_err(|e: toml::de::Error| fail(e.to_string()))?;
-        // What `fit` has no setting for is for `FinetuneConfig::of_recipe` to add.
+        // `FinetuneConfig::of_recipe` adds the settings that `fit` does not have.
         for (name, value) in settings {
             if taken.get(&name) == defaults.get(&name) {
                 taken.insert(name, value);
@@ -74,10 +74,10 @@ impl Recipe {
         })
     }
 
-    /// Puts the recipe's settings into a configuration that has nothing of their names.
+    /// Adds the recipe's settings to a configuration that does not set them.
     ///
     /// # Errors
-    /// If the settings are no TOML.
+    /// If the settings are not valid TOML.
     pub(crate) fn fill(
         self,
         configuration: &mut toml::Table,
@@ -89,8 +89,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// The settings in which the recipe differs from the defaults, as a configuration file has them; what a
-    /// user gives goes before them.
+    /// The recipe's differences from the defaults, in configuration file form; the user's settings take precedence.
     pub fn settings(self) -> &'static str {
         match self {
             Recipe::Linear | Recipe::Best => "",

@@ -1,8 +1,7 @@
-//! A long job's events as a file in its feature store, for whoever wants to follow it from another process.
+//! The event log of a long job, a file in its feature store, so that another process can follow it.
 //!
-//! The file has one JSON object a line, as `--json` prints them. It belongs to one run: the next run on the
-//! store begins a new one. It is a convenience, not a result: a record that cannot be written ends, and the
-//! job goes on.
+//! The file has one JSON object per line, as printed by `--json`. It belongs to one run: the next run on the store starts
+//! a new one. It is a convenience, not a result: if it cannot be written, the job continues without it.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -17,19 +16,19 @@ use crate::progress::{Event, Phase, Progress};
 /// Name of the file in the feature store.
 pub const EVENTS_FILE: &str = "events.jsonl";
 
-/// Lines that are kept until the record may begin.
+/// Number of lines kept until the log may begin.
 const MAX_HELD_LINES: usize = 10_000;
 
-/// A line of the record has at most this many bytes: it names a picture or a sentence.
+/// Maximum bytes of a line.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// A reader takes at most this much at a time.
+/// Maximum bytes that a reader takes at a time.
 const MAX_READ_BYTES: u64 = 1 << 20;
 
-/// Runs `job` with a progress whose events go to `progress` and into the record in `store`.
+/// Runs `job` with a progress whose events go to `progress` and into the event log in `store`.
 ///
-/// Events pass through a thread of their own, so that neither the disk nor the reader is waited for by a
-/// worker before the channel is full.
+/// Events pass through a separate thread, so that workers do not wait for the disk or the reader until the channel is
+/// full.
 pub(super) fn recorded<T>(
     store: &Path,
     progress: &Progress,
@@ -58,7 +57,7 @@ pub(super) fn recorded<T>(
             record.flush();
         };
         let forwarder = std::thread::Builder::new().name("tl-record".into());
-        // The job's end of the channel must go before the scope waits for the forwarder.
+        // Drop the job's end of the channel before the scope waits for the forwarder.
         let inner = inner;
         match forwarder.spawn_scoped(scope, forward) {
             Ok(_) => job(&inner),
@@ -67,9 +66,9 @@ pub(super) fn recorded<T>(
     })
 }
 
-/// The file while it is written.
+/// The log being written.
 enum Record {
-    /// The job has not begun to work in the store, which may be another run's or no store at all.
+    /// The job has not started to work in the store, which may belong to another run or not be a store at all.
     Waiting { path: PathBuf, lines: Vec<Vec<u8>> },
     /// Lines go to the file.
     Open(BufWriter<File>),
@@ -95,7 +94,7 @@ impl Record {
                 if lines.len() < MAX_HELD_LINES {
                     lines.push(line);
                 }
-                // At these events the job holds the store: no other run's record is thrown away.
+                // From these events on the job owns the store, so no other run's log is overwritten.
                 let holds_store = matches!(
                     event,
                     Event::Phase {
@@ -128,15 +127,15 @@ impl Record {
     }
 }
 
-/// Starts a new file: whoever still writes or reads the old one keeps it.
+/// Starts a new file; a process that still writes or reads the old one keeps it.
 fn begin(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<BufWriter<File>> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let file = File::create_new(path)?;
-    // Held as long as this process writes: whoever can take it knows that nobody does. Where there are no locks,
-    // nobody can.
+    // Held while this process writes: another process that can take it knows that this one has ended. Without
+    // lock support, nobody can take it.
     let _ = file.try_lock();
     let mut file = BufWriter::new(file);
     for line in lines {
@@ -145,17 +144,17 @@ fn begin(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<BufWriter<File>> {
     Ok(file)
 }
 
-/// Reads a record while it grows.
+/// Follows a growing event log.
 pub struct EventTail {
     path: PathBuf,
     file: Option<File>,
     read: u64,
-    /// The beginning of a line whose end is not there yet.
+    /// The start of an incomplete line.
     rest: Vec<u8>,
 }
 
 impl EventTail {
-    /// Follows the record of `dir`: a feature store, or the saved model beside it.
+    /// Follows the event log of `dir`: a feature store, or the saved model beside it.
     pub fn new(dir: &Path) -> EventTail {
         let store = if dir.is_dir() {
             dir.to_owned()
@@ -175,12 +174,11 @@ impl EventTail {
         &self.path
     }
 
-    /// The events that were written since the last call, at most 1 MiB of them; empty if there is nothing
-    /// new. Lines that this version does not know are passed over. A new record at the same place is read
-    /// from its beginning once the old one is read to its end.
+    /// Events written since the last call, at most 1 MiB; empty if there is nothing new. Lines that this version does
+    /// not know are skipped. A new log at the same path is read from its start after the old one is read to its end.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file is there and cannot be read.
+    /// [`Error::Io`] if the file exists but cannot be read.
     pub fn poll(&mut self) -> Result<Vec<Event>> {
         let mut bytes = self.read_more().map_err(Error::io("read", &self.path))?;
         if bytes.is_empty() && self.is_replaced() {
@@ -194,7 +192,7 @@ impl EventTail {
         }
         self.rest.append(&mut bytes);
         let Some(end) = self.rest.iter().rposition(|&b| b == b'\n') else {
-            // A line that long is no event.
+            // A line that long is not an event.
             if self.rest.len() > MAX_LINE_BYTES {
                 self.rest = Vec::new();
             }
@@ -208,7 +206,7 @@ impl EventTail {
             .collect())
     }
 
-    /// Tells whether the process that wrote the record is gone, well ended or not.
+    /// Whether the process that wrote the log has ended, successfully or not.
     pub fn is_left(&self) -> bool {
         let is_left = |file: &File| file.try_lock_shared().is_ok() && file.unlock().is_ok();
         self.file.as_ref().is_some_and(is_left)
@@ -230,7 +228,7 @@ impl EventTail {
         Ok(bytes)
     }
 
-    /// Tells whether another file has the name now.
+    /// Whether the name now belongs to another file.
     fn is_replaced(&self) -> bool {
         let Some(Ok(ours)) = self.file.as_ref().map(File::metadata) else {
             return false;

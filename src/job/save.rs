@@ -1,12 +1,13 @@
-//! The end that all ways of training share: results noted, file written, reloaded and compared.
+//! The last steps of every training job: record reference outputs, write the file, reload it and compare.
 
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use serde::Serialize;
 
-use super::envelope::write_config;
+use super::runner::write_config;
 use crate::backbone::{Backbone, PictureSession, hex_sha256, is_path};
+use crate::counts::count;
 use crate::error::{Error, Result};
 use crate::features::{Dtype, FeatureStore};
 use crate::pixels::{DecodeLimits, Picture, read_file};
@@ -21,13 +22,13 @@ use crate::train::Head;
 pub(super) struct Saving<'a, C> {
     /// The features on which the model was trained.
     pub store: &'a FeatureStore,
-    /// Rows of the store whose results are noted in the model.
+    /// Rows of the store whose outputs are recorded in the model.
     pub chosen: Vec<usize>,
-    /// The configuration that is written beside the model.
+    /// The configuration to write beside the model.
     pub config: &'a C,
     /// The model's file.
     pub output: &'a Path,
-    /// The head that was trained.
+    /// The trained head.
     pub head: &'a Head,
 }
 
@@ -52,9 +53,9 @@ pub(super) fn record_of(
     }
 }
 
-/// Notes what `model` gives for the chosen pictures, compares that with what was trained (`trained` gives
-/// the probabilities of rows of the store, `name` is what it is called), writes the model and its
-/// configuration, reloads and verifies it. Returns its size in bytes and what its verification found.
+/// Records the outputs of `model` for the chosen images, compares them with the trained network (`trained` returns the
+/// probabilities of rows of the store, `name` is its description), writes the model and its configuration, reloads and
+/// verifies it. Returns its size in bytes and its verification.
 ///
 /// # Errors
 /// [`Error::NotSame`] if one of the comparisons fails; those of writing and loading.
@@ -69,8 +70,7 @@ pub(super) fn save_verified<C: Serialize>(
     let references = run_references(&model, saving.store, &saving.chosen, progress)?;
     if model.state_batch()? {
         progress.warn(
-            "two pictures at once do not give what each gives alone, as the base's graph is written; the saved model \
-             states that it takes one picture at a time"
+            "the backbone's graph gives other results for two images in a batch than for each alone, so the model is saved with a batch size of 1"
                 .to_owned(),
         );
     }
@@ -93,7 +93,7 @@ fn config_path(output: &Path) -> PathBuf {
     output.with_extension("run.toml")
 }
 
-/// Runs the chosen pictures through the whole model; those whose file is gone or changed are left out.
+/// Runs the chosen images through the whole model, without those whose file is gone or changed.
 fn run_references(
     model: &SavedModel,
     store: &FeatureStore,
@@ -116,7 +116,7 @@ fn run_references(
             .filter(|bytes| hex_sha256(bytes) == entry.source.sha256);
         if let Some(bytes) = bytes {
             let probabilities = match run_picture(&mut session, &bytes, &path) {
-                // Larger than a program takes that is not told to.
+                // Larger than the default limit.
                 Err(Error::Image { .. }) => continue,
                 found => found?,
             };
@@ -134,12 +134,17 @@ fn run_references(
 }
 
 fn run_picture(session: &mut PictureSession, bytes: &[u8], path: &Path) -> Result<Vec<f32>> {
-    let picture = Picture::decode(bytes, path, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::decode(
+        bytes,
+        path,
+        &DecodeLimits::default(),
+        session.decode_options(),
+    )?;
     Ok(session.run(&picture)?.to_vec())
 }
 
-/// Compares what was trained, by `trained` on the stored features, with the composed model on the pictures
-/// themselves: two ways that must lead to the same probabilities.
+/// Compares what was trained, by `trained` on the stored features, with the composed model on the images
+/// themselves: both must give the same probabilities.
 fn compare_with_trained<C>(
     name: &str,
     trained: impl FnOnce(&[usize]) -> Result<Array2<f32>>,
@@ -149,12 +154,11 @@ fn compare_with_trained<C>(
 ) -> Result<()> {
     let rows: Vec<usize> = references.iter().map(|(row, _)| *row).collect();
     if rows.is_empty() {
-        progress.info(
-            "no picture of the data set is at hand to compare with; the probe stands for them",
-        );
+        progress
+            .info("no images of the dataset are available; compared on the synthetic image only");
         return Ok(());
     }
-    // float32: sums are formed in another order. float16: features were rounded to three digits.
+    // float32: sums are in a different order. float16: features were rounded to three digits.
     let tolerance = match saving.store.meta().dtype {
         Dtype::F32 => 1e-4,
         Dtype::F16 => 2e-2,
@@ -171,8 +175,8 @@ fn compare_with_trained<C>(
         name: format!("{name} on stored features"),
         ok: largest <= tolerance,
         detail: format!(
-            "largest difference {largest:.1e} over {} pictures",
-            rows.len()
+            "largest difference {largest:.1e} over {}",
+            count(rows.len(), "image")
         ),
         max_abs_diff: Some(largest),
     }));
@@ -182,9 +186,8 @@ fn compare_with_trained<C>(
     Err(Error::NotSame {
         path: saving.output.to_owned(),
         problem: format!(
-            "on {} pictures it differs from the {name} by up to {largest:.1e}; if the pictures changed, extract \
-             their features again",
-            rows.len()
+            "differs from the {name} by up to {largest:.1e} on {}; if images have changed, extract their features again",
+            count(rows.len(), "image")
         ),
     })
 }

@@ -8,41 +8,41 @@ use crate::backbone::{
 use crate::error::{Result, in_range};
 use crate::train::check_hidden;
 
-/// Most classes of a head.
+/// Maximum number of classes of a head.
 const MOST_CLASSES: usize = 1_000_000;
 
 /// Configuration of [`summary`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SummaryConfig {
-    /// Which base, and where it is cut.
+    /// The backbone and its feature layer.
     #[serde(flatten)]
     pub backbone: BackboneParams,
-    /// Number of classes of a dense head behind the features; 0 lists the base alone.
+    /// Number of classes of a dense head after the features; 0 lists the backbone alone.
     #[serde(default)]
     pub head: usize,
     /// Widths of the head's hidden layers.
     #[serde(default)]
     pub hidden: Vec<usize>,
-    /// With a head: list the layers of the base, too.
+    /// With a head: also list the layers of the backbone.
     #[serde(default)]
     pub expand_nested: bool,
-    /// List each ONNX node, not layers.
+    /// List ONNX nodes instead of layers.
     #[serde(default)]
     pub nodes: bool,
-    /// The first layer that is trained: those before it are frozen. By default all layers of a base alone
-    /// count as trained, and those behind a head as frozen.
+    /// The first trained layer; those before it are frozen. By default all layers count as trained, or as frozen if
+    /// there is a head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfreeze_from: Option<String>,
 }
 
-/// Lists the layers of the base, or of the base up to its cut (frozen) with a head behind it.
+/// Lists the layers of the backbone, or of the backbone up to its cut (frozen) with a head after it.
 ///
 /// # Errors
 /// Those of [`Backbone::open`]; [`crate::Error::Parameter`].
 pub fn summary(config: &SummaryConfig) -> Result<Summary> {
     check_hidden("hidden", &config.hidden)?;
-    in_range("head", config.head, 0..=MOST_CLASSES)?;
+    in_range("--head", config.head, 0..=MOST_CLASSES)?;
     let detail = match config.nodes {
         true => Detail::Nodes,
         false => Detail::Layers,
@@ -92,7 +92,7 @@ fn head_layers(backbone: &Backbone, config: &SummaryConfig) -> Vec<Layer> {
         kind: kind.into(),
         output_shape: Some(vec![units]),
         trainable: trainable as u64,
-        // One multiply-add a weight; the biases have none.
+        // One multiply-add per weight; biases have none.
         macs: trainable.saturating_sub(units) as u64,
         activation_bytes: units as u64 * 4,
         ..Layer::default()

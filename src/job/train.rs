@@ -1,4 +1,4 @@
-//! Features on disk → a saved model.
+//! Trains a head on stored features and saves the model.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::copies::check_copies;
-use super::envelope::JobCard;
 use super::evaluate::picture_scored;
 use super::extract::open_backbone;
+use super::runner::{JobInfo, JobKind};
 use super::save::{Saving, record_of, save_verified};
 use crate::backbone::{Backbone, BackboneParams, Detail};
 use crate::dataset::{self, Split};
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, PathRole, Result, shown};
 use crate::features::FeatureStore;
 use crate::progress::{Event, Phase, Progress};
 use crate::saved_model::{SavedModel, TrainingRecord, Verification, compose};
 use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 
-/// Pictures of the data set whose results are noted in the saved model.
+/// Number of images whose outputs are recorded in the saved model.
 const REFERENCE_IMAGES: usize = 8;
 
-/// How the rows are divided where the data set does not divide them.
+/// How rows are split if the data set has no splits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct SplitParams {
@@ -48,22 +48,22 @@ pub struct TrainConfig {
     pub features: PathBuf,
     /// The saved model, an ONNX file.
     pub output: PathBuf,
-    /// Replace the output if it is there.
+    /// Replace an existing output.
     #[serde(default, skip_serializing)]
     pub force: bool,
-    /// Cross-validate over this many folds first; 0 does not.
+    /// Number of cross-validation folds; 0 for none.
     #[serde(default)]
     pub folds: usize,
-    /// The cut whose features are used, of a store with several; by default all, side by side.
+    /// The feature layer to use, of a store with several; by default all, concatenated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
-    /// Name or path of the base that made the features; by default what the store says.
+    /// Name or path of the backbone that computed the features; by default what the store says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Stop where pictures with the same bytes are in two classes, or in training and elsewhere.
+    /// Stop if identical images are in two classes, or in training and another split.
     #[serde(default)]
     pub strict: bool,
-    /// How the rows are divided.
+    /// How the rows are split.
     #[serde(flatten)]
     pub split: SplitParams,
     /// The head and its training.
@@ -72,22 +72,22 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// What the job is, for those who watch it.
-    pub fn card(&self) -> JobCard {
-        JobCard::new("train", self).with_output(&self.output, &self.features)
+    /// Description of the job for progress displays.
+    pub fn job_info(&self) -> JobInfo {
+        JobInfo::new(JobKind::Train, self).with_output(&self.output, &self.features)
     }
 }
 
-/// What training found.
+/// Result of training.
 #[derive(Debug)]
 pub struct TrainReport {
     /// Class names.
     pub classes: Vec<String>,
     /// Parameters of the head.
     pub head_parameters: usize,
-    /// Parameters of the frozen base.
+    /// Parameters of the frozen backbone.
     pub base_parameters: u64,
-    /// The cross-validation, if one was asked for.
+    /// The cross-validation, if requested.
     pub cross_validation: Option<CrossValidation>,
     /// Scores on the training, validation and test rows; splits without rows are left out.
     pub scores: Vec<(Split, Score)>,
@@ -97,14 +97,14 @@ pub struct TrainReport {
     pub output: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// What its verification found.
+    /// Its verification.
     pub verification: Verification,
 }
 
-/// Trains a head on the store `config.features` and saves it with its base as `config.output`.
+/// Trains a head on the store `config.features` and saves it with its backbone as `config.output`.
 ///
 /// # Errors
-/// [`Error::OutputExists`]; those of the store, the base and the training; [`Error::NotSame`] if the saved
+/// [`Error::OutputExists`]; those of the store, the backbone and the training; [`Error::NotSame`] if the saved
 /// file does not give the results of the trained model.
 pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     check_output(&config.output, config.force)?;
@@ -126,10 +126,10 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     let backbone = open_backbone(&params, progress)?;
     if backbone.id().sha256 != id.sha256 {
         return Err(Error::Mismatch {
-            what: format!("base of the feature store {}", shown(&config.features)),
+            what: format!("backbone of the feature store {}", shown(&config.features)),
             expected: format!("{} with SHA-256 {}", id.model, id.sha256),
             found: backbone.id().sha256.clone(),
-            hint: "give the base that made the features with --model".into(),
+            hint: "give the backbone that computed the features with --model".into(),
         });
     }
     check_divided(
@@ -147,8 +147,8 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
     })
 }
 
-/// Trains and saves, without a cross-validation; the configuration beside the model is `written`, that of the job
-/// which the user started.
+/// Trains and saves, without a cross-validation; the configuration written beside the model is `written`, that of the
+/// job started by the user.
 pub(super) fn run(
     config: &TrainConfig,
     written: &impl Serialize,
@@ -212,13 +212,13 @@ pub(super) fn run(
     })
 }
 
-/// Refuses an output that is there already, or that cannot be one.
+/// Refuses an output that already exists or is invalid.
 pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     if output.is_dir() {
         return Err(Error::Parameter {
-            name: "output",
+            name: "--output",
             value: output.display().to_string(),
-            problem: "this is a folder; give the name of a file in it".into(),
+            problem: "this is a folder; give a file name".into(),
         });
     }
     if output.exists() && !force {
@@ -229,7 +229,7 @@ pub(super) fn check_output(output: &Path, force: bool) -> Result<()> {
     let folder = crate::disk::parent(output);
     if !folder.is_dir() {
         return Err(Error::NotFound {
-            what: "output folder",
+            what: PathRole::OutputFolder,
             path: folder.to_owned(),
         });
     }
@@ -245,14 +245,13 @@ pub(super) fn require_two_classes(store: &FeatureStore, labels: &[usize]) -> Res
     Err(Error::Dataset {
         path: PathBuf::from(&store.meta().dataset),
         problem: format!(
-            "it has pictures of {} class ({}); training wants two or more, each in a folder of its own",
-            present.len(),
+            "it has only 1 class ({}); training needs at least 2, each in its own folder",
             names.join(", ")
         ),
     })
 }
 
-/// The cross-validation that `config` asks for, if any.
+/// The cross-validation requested by `config`, if any.
 pub(super) fn cross_validate(
     config: &TrainConfig,
     store: &FeatureStore,
@@ -266,9 +265,9 @@ pub(super) fn cross_validate(
     }
     if folds < 2 || folds > labels.len() {
         return Err(Error::Parameter {
-            name: "folds",
+            name: "--folds",
             value: folds.to_string(),
-            problem: format!("give 2 to {} folds, or 0 for none", labels.len()),
+            problem: format!("must be from 2 to {}, or 0 for none", labels.len()),
         });
     }
     let head = config.head.clone().check()?;
@@ -303,7 +302,7 @@ impl Rows {
     }
 }
 
-/// Divides the rows: as the data set says, else stratified and seeded.
+/// Splits the rows: as the data set says, else stratified and seeded.
 pub(super) fn partition(
     store: &FeatureStore,
     labels: &[usize],
@@ -325,8 +324,8 @@ pub(super) fn partition(
     })
 }
 
-/// Refuses a store that nothing can be learned from, and tells of pictures that make scores wrong: see
-/// [`check_copies`]. Classes without a training row are told of by whoever finds the pictures.
+/// Refuses a store that cannot be trained on, and warns of images that make scores wrong: see [`check_copies`]. Classes
+/// without a training row are reported when the data set is scanned.
 pub(super) fn check_divided(
     store: &FeatureStore,
     split: &SplitParams,
@@ -339,8 +338,7 @@ pub(super) fn check_divided(
     if rows.training.is_empty() {
         return Err(Error::Dataset {
             path: PathBuf::from(&store.meta().dataset),
-            problem: "it has no pictures for training, only for validation and test; put training pictures into a \
-                      folder `train`"
+            problem: "it has validation and test images, but no training images; put training images in a folder `train`"
                 .into(),
         });
     }
@@ -353,7 +351,7 @@ pub(super) fn check_divided(
     check_copies(store, &splits, strict, progress)
 }
 
-/// The rows that are trained on at some time: all of them in a cross-validation.
+/// Rows used for training at some point: all of them in a cross-validation.
 pub(super) fn rows_to_train_on(
     store: &FeatureStore,
     split: &SplitParams,
@@ -391,7 +389,7 @@ fn score(
     Ok(scores)
 }
 
-/// Emits what the head says of each picture of a split.
+/// Emits the head's prediction for each image of a split.
 fn tell_pictures(
     fitted: &Fitted,
     store: &FeatureStore,
@@ -399,7 +397,7 @@ fn tell_pictures(
     (split, rows): (Split, &[usize]),
     progress: &Progress,
 ) -> Result<()> {
-    /// Rows whose probabilities are in memory at a time.
+    /// Number of rows whose probabilities are in memory at a time.
     const CHUNK: usize = 256;
     for chunk in rows.chunks(CHUNK) {
         let found = train::probabilities(&fitted.head, store.matrix(), chunk, progress)?;
@@ -427,7 +425,7 @@ pub(super) fn evaluated(split: Split, score: &Score, store: &FeatureStore) -> Ev
     }
 }
 
-/// What the record of a saved model says of its data and its head; the epochs are still to come.
+/// The part of a saved model's record about its data and head; the epochs are added later.
 pub(super) fn training_record(
     store: &FeatureStore,
     head: &HeadParams,
@@ -448,7 +446,7 @@ pub(super) fn training_record(
     }
 }
 
-/// Chooses rows whose results are noted: one of each class in turn, held-out rows before training rows.
+/// Chooses the rows whose outputs are recorded: one of each class in turn, held-out rows first.
 pub(super) fn choose_references(store: &FeatureStore, labels: &[usize], rows: &Rows) -> Vec<usize> {
     let classes = store.meta().classes.len();
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); classes];

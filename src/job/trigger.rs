@@ -1,4 +1,4 @@
-//! What a picture sets off: a condition on a class's probability, and the command that is run.
+//! Triggers: a condition on a class's probability, and the command to run.
 
 use std::fmt;
 use std::io;
@@ -12,26 +12,27 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 
+use crate::counts::count;
 use crate::error::{Error, Result};
 use crate::progress::{Cancel, Progress};
 
-/// Commands that may wait for the one that runs.
+/// Number of commands that may wait for the running one.
 const WAITING_COMMANDS: usize = 16;
 
-/// When the watch is to end, commands have this long to end by themselves; then the one that runs is told to, and
-/// after as long again it is killed.
+/// When the watch ends, commands have this long to finish; then the running one is sent a signal, and after the same
+/// time again it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Longest time between two looks at a command that runs.
+/// Maximum time between two checks of a running command.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A class and the probability from which on it matters, such as `cat>0.9`.
+/// A class and a probability threshold, such as `cat>0.9`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Trigger {
     class: String,
     bound: f32,
-    /// Whether the bound itself is enough.
+    /// Whether the threshold itself counts.
     inclusive: bool,
 }
 
@@ -39,8 +40,9 @@ impl FromStr for Trigger {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Trigger, String> {
-        let wrong =
-            || format!("`{text}` is no trigger; write one as CLASS>PROBABILITY, such as 'cat>0.9'");
+        let wrong = || {
+            format!("`{text}` is not a trigger; write it as CLASS>PROBABILITY, such as 'cat>0.9'")
+        };
         let (class, bound) = text.rsplit_once('>').ok_or_else(wrong)?;
         let (inclusive, bound) = match bound.strip_prefix('=') {
             Some(bound) => (true, bound),
@@ -81,7 +83,7 @@ impl fmt::Display for Trigger {
 }
 
 impl Trigger {
-    /// Tells whether its class is one of `labels`.
+    /// Checks that its class is one of `labels`.
     ///
     /// # Errors
     /// [`Error::Parameter`] if not.
@@ -111,13 +113,13 @@ impl Trigger {
         values.get(class).copied()
     }
 
-    /// Tells whether these probabilities set it off.
+    /// Whether these probabilities fire it.
     pub fn fires(&self, labels: &[String], values: &[f32]) -> bool {
         let found = self.probability(labels, values);
         found.is_some_and(|p| p > self.bound || self.inclusive && p == self.bound)
     }
 
-    /// What is to be run for the picture `path`.
+    /// The command to run for the image `path`.
     pub(super) fn task(&self, path: &Path, probability: f32, delete: bool) -> Task {
         Task {
             path: path.to_owned(),
@@ -128,16 +130,16 @@ impl Trigger {
     }
 }
 
-/// A picture for the command.
+/// An image for the command.
 pub(super) struct Task {
     path: PathBuf,
     label: String,
     probability: f32,
-    /// Remove the picture afterwards.
+    /// Remove the image after the command.
     delete: bool,
 }
 
-/// Runs the command for one picture after another, beside the classifying.
+/// Runs the command for one image at a time, in parallel with classification.
 pub(super) struct TriggerRunner {
     thread: Option<(Sender<Task>, JoinHandle<()>)>,
     /// Set when the watch has ended, by a signal or an error.
@@ -145,7 +147,7 @@ pub(super) struct TriggerRunner {
 }
 
 impl TriggerRunner {
-    /// For the shell command `command`; without one, nothing is run.
+    /// For the shell command `command`; without one, runs nothing.
     ///
     /// # Errors
     /// [`Error::Io`] if no thread can be started.
@@ -174,7 +176,8 @@ impl TriggerRunner {
                 }
                 if left > 0 {
                     progress.warn(format!(
-                        "the watch ended before the command of --run was run for the last {left} of its pictures"
+                        "the watch ended before the --run command could run for the last {}",
+                        count(left, "image")
                     ));
                 }
             })
@@ -185,7 +188,7 @@ impl TriggerRunner {
         })
     }
 
-    /// Hands over a picture: true if the command will be run, false if there is none; an error if too many wait.
+    /// Queues an image: true if the command will run, false if there is none; an error if too many wait.
     pub fn run(&self, task: Task) -> std::result::Result<bool, ()> {
         match &self.thread {
             Some((sender, _)) => sender.try_send(task).map(|()| true).map_err(|_| ()),
@@ -193,18 +196,18 @@ impl TriggerRunner {
         }
     }
 
-    /// Waits for the commands that were handed over, but not for long.
+    /// Waits for the queued commands, for a limited time.
     pub fn finish(self) {
         self.ending.cancel();
         if let Some((sender, thread)) = self.thread {
             drop(sender);
-            // It has nothing to fail with.
+            // It cannot fail.
             let _ = thread.join();
         }
     }
 }
 
-/// Runs the command; what it prints goes to standard error, since standard output has the results.
+/// Runs the command; its output goes to standard error, since standard output has the results.
 fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
     let started = Command::new("sh")
         .args(["-c", command])
@@ -213,7 +216,7 @@ fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
         .env("TL_PROBABILITY", task.probability.to_string())
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
-        // A group of its own, so that what it starts can be ended with it.
+        // A separate process group, so that its children can be ended with it.
         .process_group(0)
         .spawn();
     let ran = started.and_then(|mut child| wait(&mut child, clock));
@@ -223,22 +226,22 @@ fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
         Err(error) => Some(format!("cannot be started: {error}")),
     };
     if let Some(problem) = problem {
-        progress.warn(format!("the command of --run {problem}"));
+        progress.warn(format!("the --run command {problem}"));
     }
     if task.delete {
-        // One that is gone already was the command's to take.
+        // If the file is gone, the command has taken it.
         let _ = std::fs::remove_file(&task.path);
     }
 }
 
-/// Since when the watch is to end.
+/// When the watch was asked to end.
 struct Clock {
     asked: [Cancel; 2],
     since: Option<Instant>,
 }
 
 impl Clock {
-    /// Time since the watch was asked to end; none if it was not.
+    /// Time since the watch was asked to end; `None` if it was not.
     fn elapsed(&mut self) -> Option<Duration> {
         if self.since.is_none() && self.asked.iter().any(Cancel::is_cancelled) {
             self.since = Some(Instant::now());
@@ -251,7 +254,7 @@ impl Clock {
     }
 }
 
-/// Waits for a command, and ends it when the watch has ended.
+/// Waits for a command, and ends it after the watch has ended.
 fn wait(child: &mut Child, clock: &mut Clock) -> io::Result<ExitStatus> {
     let mut signals = [(GRACE, "TERM"), (2 * GRACE, "KILL")]
         .into_iter()
@@ -271,9 +274,9 @@ fn wait(child: &mut Child, clock: &mut Clock) -> io::Result<ExitStatus> {
     }
 }
 
-/// Sends a signal to all processes of a group; by the shell, which the command runs in anyway.
+/// Sends a signal to all processes of a group, through the shell, which runs the command anyway.
 fn signal_group(group: u32, signal: &str) {
-    // The group may have ended just now, which is as well.
+    // The group may just have ended, which is fine.
     let _ = Command::new("sh")
         .args(["-c", &format!("kill -s {signal} -- -{group}")])
         .stdin(Stdio::null())
@@ -290,7 +293,7 @@ mod tests {
     fn a_command_that_does_not_end_is_ended_with_all_that_it_started() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pid");
-        // It does not mind being told.
+        // This one ignores the signal.
         let command = "trap '' TERM; sleep 1000 & echo $! > \"$TL_PATH\"; wait";
         let runner = TriggerRunner::start(Some(command), Progress::silent()).unwrap();
         let task = |path: &Path| Task {

@@ -1,17 +1,18 @@
-//! What a job takes from a base or a model: which tensor holds the features, and which the classifier.
+//! Reports which tensors of a backbone or model a job uses: the features and the classifier.
 
 use crate::backbone::{Backbone, Classifier, Pool};
+use crate::counts::count;
 use crate::progress::Progress;
 use crate::report::grouped;
 use crate::saved_model::{OUTPUT, Record};
 
-/// Says once what `backbone` gives, what files beside it say, and what had to be guessed.
+/// Emits the features of `backbone`, what files beside it say, and what had to be guessed.
 pub(super) fn tell_backbone(backbone: &Backbone, progress: &Progress) {
     tell(progress, backbone.warnings(), backbone.notes());
     progress.info_once(of_backbone(backbone));
 }
 
-/// The same of a base that is used with its own classifier.
+/// The same for a backbone used with its own classifier.
 pub(super) fn tell_classifier(classifier: &Classifier, progress: &Progress) {
     tell(progress, classifier.warnings(), classifier.notes());
     progress.info_once(of_classifier(classifier));
@@ -26,12 +27,12 @@ fn tell(progress: &Progress, warnings: &[String], notes: &[String]) {
     }
 }
 
-/// The features of a base, and its classifier, which is left out.
+/// The features of a backbone, and its classifier, which is dropped.
 pub(super) fn of_backbone(backbone: &Backbone) -> String {
     let parts = backbone.parts().iter();
     let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();
     let pool = match backbone.id().pool {
-        Pool::Cls => ", the class token",
+        Pool::Cls => ", class token",
         _ => "",
     };
     line(
@@ -40,7 +41,7 @@ pub(super) fn of_backbone(backbone: &Backbone) -> String {
     )
 }
 
-/// The features that a base's classifier reads, and the classifier.
+/// The features that a backbone's classifier reads, and the classifier.
 pub(super) fn of_classifier(classifier: &Classifier) -> String {
     let tail = classifier.tail();
     let features = match classifier.feature_len() {
@@ -54,13 +55,10 @@ pub(super) fn of_classifier(classifier: &Classifier) -> String {
 pub(super) fn of_saved(record: &Record) -> String {
     let cut = &record.backbone.cut;
     let pool = match record.backbone.pool {
-        Pool::Cls => ", the class token",
+        Pool::Cls => ", class token",
         _ => "",
     };
-    let classes = match record.classes.len() {
-        1 => "1 class".to_owned(),
-        n => format!("{} classes", grouped(n as u64)),
-    };
+    let classes = count(record.classes.len(), "class");
     line(
         &format!("{}{pool}", one(&cut.to_string(), &record.feature_shape)),
         &format!("{OUTPUT} ({classes})"),

@@ -1,4 +1,4 @@
-//! A saved model still gives the same results.
+//! Verifies that a saved model still gives the same results.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ use crate::saved_model::{self, Verification};
 pub struct VerifyConfig {
     /// The saved model.
     pub model: PathBuf,
-    /// Where the reference pictures are; by default where the model says.
+    /// Folder of the reference images; by default the one recorded in the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<PathBuf>,
 }
 
-/// Reloads `config.model` and compares it with what it noted when it was saved. A difference is no error
+/// Reloads `config.model` and compares its outputs with those recorded when it was saved. A difference is not an error
 /// here: see [`Verification::require_same`].
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Augmented views of the pictures, extracted once and kept beside the features.
+//! Augmented views of the images, extracted once and kept beside the features.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -13,34 +13,34 @@ use crate::features::{FeatureStore, PipelineParams, View, extract_view};
 use crate::pixels::Augment;
 use crate::progress::Progress;
 
-/// Views of a picture if none are asked for.
+/// Default number of views per image.
 pub const USUAL_VIEWS: usize = 8;
 
-/// Most views of a picture: each is a feature store of its own.
+/// Maximum number of views per image: each is a separate feature store.
 const MOST_VIEWS: usize = 1_000;
 
-/// How training pictures are augmented.
+/// How training images are augmented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct AugmentParams {
-    /// What views of a picture may differ in; none by default.
+    /// How views are augmented; none by default.
     pub augment: Augment,
-    /// Which views of each training picture there are.
+    /// Number of views per training image.
     pub views: Views,
 }
 
-/// The augmented views of each training picture, which are run through the base once and kept.
+/// The augmented views of each training image; each runs through the backbone once and is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
 pub enum Views {
-    /// So many, 1 to 1,000: at each epoch one of them, or the picture itself, is drawn.
+    /// This many, 1 to 1,000: each epoch draws one of them or the image itself.
     Kept(usize),
-    /// As many as there are epochs: each is seen once, and the picture itself never.
+    /// One per epoch: each is used once, and the image itself never.
     Live,
 }
 
 impl Views {
-    /// How many there are for a training of `epochs`.
+    /// Number of views for `epochs` epochs.
     pub fn count(self, epochs: usize) -> usize {
         match self {
             Views::Kept(number) => number,
@@ -91,7 +91,7 @@ impl FromStr for Views {
             name: "--views",
             value: text.to_owned(),
             problem: format!(
-                "give a number from 1 to {MOST_VIEWS}, or live; --augment none leaves pictures as they are"
+                "must be from 1 to {MOST_VIEWS}, or live; --augment none turns augmentation off"
             ),
         })
     }
@@ -106,23 +106,23 @@ impl Default for AugmentParams {
     }
 }
 
-/// What views are made of.
+/// What views are computed from.
 pub(super) struct ViewSource<'a> {
     pub dataset: &'a Dataset,
     pub backbone: &'a Backbone,
     pub pipeline: &'a PipelineParams,
-    /// Whether stores of other settings give way.
+    /// Whether stores with other settings are replaced.
     pub replace: bool,
     pub params: &'a AugmentParams,
     pub seed: u64,
-    /// Epochs in which they are seen.
+    /// Epochs in which they are used.
     pub epochs: usize,
-    /// Where the stores of the views are kept.
+    /// Folder of the view stores.
     pub folder: &'a Path,
 }
 
-/// Extracts the views of the given rows of `store`, going on with what is there, and lets training draw from
-/// them. Does nothing if no augmentation is asked for.
+/// Extracts the views of the given rows of `store`, resuming an earlier run, and lets training draw from them. Does
+/// nothing without augmentation.
 pub(super) fn attach_views(
     store: &mut FeatureStore,
     rows: &[usize],
@@ -139,8 +139,7 @@ pub(super) fn attach_views(
             name: "--views",
             value: "live".into(),
             problem: format!(
-                "with {count} epochs there would be {count} views of each picture, and {MOST_VIEWS} is the most; give a \
-                 number of views, or fewer epochs"
+                "{count} epochs would need {count} views of each image, and at most {MOST_VIEWS} are possible; give a number of views, or use fewer epochs"
             ),
         });
     }

@@ -1,7 +1,7 @@
-//! Pictures classified as they arrive in a folder, for as long as the program runs.
+//! Classifies images as they arrive in a folder, until the program is stopped.
 //!
 //! ```text
-//! folder ─► Arrivals ─► WaitingRoom (bounded, the oldest goes) ─► stream ─► sink, Trigger ─► file removed
+//! folder ─► Arrivals ─► DropOldestQueue (bounded, drops the oldest) ─► stream ─► sink, Trigger ─► file removed
 //! ```
 
 use std::fs;
@@ -10,48 +10,48 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::drop_oldest_queue::{CloseOnDrop, DropOldestQueue};
 use super::live_model::{LiveModel, ModelNews};
 use super::trigger::{Trigger, TriggerRunner};
-use super::waiting_room::{CloseOnDrop, WaitingRoom};
 use crate::dataset::{Arrivals, FolderNews};
 use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::grouped;
 
-/// How often it is looked whether the watch is to end.
+/// How often to check whether the watch is to end.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Least time between two warnings of one kind.
+/// Minimum time between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Most pictures that may wait.
+/// Maximum number of queued images.
 const MOST_WAITING: usize = 100_000;
 
 /// Configuration of [`watch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WatchConfig {
-    /// The folder in which pictures arrive.
+    /// The folder in which images arrive.
     pub folder: PathBuf,
-    /// A saved model's file, or the name of a base with a classifier.
+    /// A saved model's file, or the name of a backbone with a classifier.
     pub model: PathBuf,
-    /// Take the pictures that are there already first.
+    /// First classify the images that already exist.
     #[serde(default)]
     pub existing: bool,
-    /// Remove each picture when it is done with, classified or not.
+    /// Remove each image after processing, classified or not.
     #[serde(default)]
     pub delete: bool,
-    /// Pictures that may wait, 1 to 100,000; when there are more, the oldest is dropped.
+    /// Maximum number of queued images, 1 to 100,000; when there are more, the oldest is dropped.
     #[serde(default = "default_queue")]
     pub queue: usize,
-    /// When [`run`](Self::run) is run.
+    /// When to run [`run`](Self::run).
     #[serde(default)]
     pub triggers: Vec<Trigger>,
     /// The shell command that a trigger runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// How the pipeline runs.
+    /// Settings of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineParams,
 }
@@ -60,61 +60,61 @@ fn default_queue() -> usize {
     64
 }
 
-/// What was found on one picture.
+/// The prediction for one image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
+pub struct WatchRecord {
     /// When it was classified.
     pub time: SystemTime,
-    /// The picture, below the folder as it was given.
+    /// Path of the image, starting with the folder as given.
     pub path: PathBuf,
-    /// One probability for each class, or why there is none.
+    /// One probability per class, or why there is none.
     pub values: std::result::Result<Vec<f32>, String>,
     /// Time to read, decode, resize and normalise.
     pub decode: Duration,
-    /// Time in the network.
+    /// Time of inference.
     pub infer: Duration,
-    /// The triggers that it set off, as they were given.
+    /// The triggers that fired, as given.
     pub triggers: Vec<String>,
-    /// Pictures dropped since the watch began.
+    /// Images dropped since the watch began.
     pub dropped: u64,
 }
 
-/// What a watch did.
+/// Statistics of a watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WatchReport {
-    /// Pictures that were classified.
+    /// Number of classified images.
     pub classified: u64,
-    /// Files that could not be used.
+    /// Number of unusable files.
     pub unusable: u64,
-    /// Pictures dropped because too many waited.
+    /// Number of images dropped from the queue.
     pub dropped: u64,
-    /// Times that a trigger was set off.
+    /// Number of times that a trigger fired.
     pub triggered: u64,
 }
 
-/// One thing that a watch has to tell.
+/// A result of a watch.
 #[derive(Clone, Copy, Debug)]
 pub enum WatchLine<'a> {
-    /// What was found on a picture, and the class names of the model that it went through.
-    Picture(&'a [String], &'a Sighting),
+    /// The prediction for an image, and the class names of the model that made it.
+    Picture(&'a [String], &'a WatchRecord),
     /// The model's file was replaced.
     Model(&'a ModelNews),
 }
 
-/// Classifies pictures as they arrive in a folder, until a stop is asked for, and hands each to `sink`, with the
-/// class names, in the order in which they are done. Memory does not grow: pictures that come faster than they
-/// are classified are dropped, the oldest first, and counted. When the model's file is replaced, the new one is
-/// verified and used from the next picture on; if it cannot be used, the old one stays.
+/// Classifies images as they arrive in a folder, until a stop is requested, and passes each result to `sink`, with the
+/// class names, in the order of completion. Memory does not grow: when images arrive faster than they are classified,
+/// the oldest are dropped and counted. When the model's file is replaced, the new one is
+/// verified and used from the next image on; if it cannot be used, the old one stays.
 ///
 /// # Errors
-/// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is no
-/// error here.
+/// Those of opening the model and of [`Arrivals`]; [`Error::Parameter`]; the first error of `sink`. A stop is not
+/// an error here.
 pub fn watch(
     config: &WatchConfig,
     progress: &Progress,
     sink: impl FnMut(WatchLine) -> Result<()>,
 ) -> Result<WatchReport> {
-    in_range("queue", config.queue, 1..=MOST_WAITING)?;
+    in_range("--queue", config.queue, 1..=MOST_WAITING)?;
     config.pipeline.check()?;
     let model = LiveModel::open(&config.model, &config.triggers)?;
     model.tell(progress);
@@ -125,11 +125,11 @@ pub fn watch(
     };
     progress.phase(Phase::Watch, None);
     progress.info(format!("watching {}", shown(&config.folder)));
-    let waiting = WaitingRoom::new(config.queue, existing);
+    let queue = DropOldestQueue::new(config.queue, existing);
     let mut desk = Desk {
         config,
         model: &model,
-        waiting: &waiting,
+        queue: &queue,
         runner: TriggerRunner::start(config.run.as_deref(), progress.clone())?,
         report: WatchReport::default(),
         progress,
@@ -138,19 +138,19 @@ pub fn watch(
     let start = |name: &str| std::thread::Builder::new().name(name.into());
     let cannot_start = |e| Error::io("start a thread for", &config.folder)(e);
     let (fed, streamed) = std::thread::scope(|scope| {
-        // However this ends, the threads must see it.
-        let _ending = CloseOnDrop(&waiting);
+        // The threads must notice the end in any case.
+        let _ending = CloseOnDrop(&queue);
         let feeder = start("tl-arrivals").spawn_scoped(scope, || {
-            let _ending = CloseOnDrop(&waiting);
-            feed(arrivals, config, &waiting, progress)
+            let _ending = CloseOnDrop(&queue);
+            feed(arrivals, config, &queue, progress)
         });
         let renewer = start("tl-model").spawn_scoped(scope, || {
-            let goes_on = || !waiting.is_closed() && !progress.cancel().is_cancelled();
+            let goes_on = || !queue.is_closed() && !progress.cancel().is_cancelled();
             model.follow_file(&goes_on, progress);
         });
         let what = Stream {
             root: &config.folder,
-            pictures: &waiting,
+            pictures: &queue,
             params: &config.pipeline,
             progress,
             view: None,
@@ -161,13 +161,12 @@ pub fn watch(
             (Ok(_), Err(e)) => Err(cannot_start(e)),
             (Err(_), _) => Ok(()),
         };
-        waiting.close();
+        queue.close();
         let fed = match feeder {
             Ok(feeder) => feeder.join().unwrap_or_else(|_| {
                 Err(Error::Dataset {
                     path: config.folder.clone(),
-                    problem: "the thread that watches it panicked; this is a fault of the program, please report it"
-                        .into(),
+                    problem: "the thread that watches it panicked; please report this bug".into(),
                 })
             }),
             Err(e) => Err(cannot_start(e)),
@@ -178,18 +177,18 @@ pub fn watch(
     desk.runner.finish();
     match streamed.and(fed).and(told) {
         Ok(()) | Err(Error::Cancelled) => Ok(WatchReport {
-            dropped: waiting.dropped(),
+            dropped: queue.dropped(),
             ..desk.report
         }),
         Err(error) => Err(error),
     }
 }
 
-/// Brings arriving files to the waiting room, until it is closed or a stop is asked for.
+/// Queues arriving files, until the queue is closed or a stop is requested.
 fn feed(
     mut arrivals: Arrivals,
     config: &WatchConfig,
-    waiting: &WaitingRoom,
+    queue: &DropOldestQueue,
     progress: &Progress,
 ) -> Result<()> {
     let mut warned: Option<Instant> = None;
@@ -200,26 +199,26 @@ fn feed(
         }
         may
     };
-    while !waiting.is_closed() && !progress.cancel().is_cancelled() {
+    while !queue.is_closed() && !progress.cancel().is_cancelled() {
         let arrived = arrivals.wait(TICK)?;
         let folder = shown(&config.folder);
         match arrived.folder {
             FolderNews::None => {}
             FolderNews::Gone => progress.warn(format!(
-                "the folder {folder} was removed or renamed; waiting for it to come back"
+                "the folder {folder} was removed or renamed; waiting for it to return"
             )),
             FolderNews::MadeAnew => progress.warn(format!(
-                "the folder {folder} was made anew; watching the new one"
+                "the folder {folder} was recreated; watching the new one"
             )),
         }
         if let Some(found) = arrived.listed {
             progress.warn(format!(
-                "more files came at once than the system could tell of; {} were found by listing the folder",
+                "event queue overflowed: some events were missed; found {} by listing the folder",
                 grouped(found as u64)
             ));
         }
         for name in arrived.names {
-            let Some(dropped) = waiting.enter(name) else {
+            let Some(dropped) = queue.enter(name) else {
                 continue;
             };
             if config.delete {
@@ -227,8 +226,8 @@ fn feed(
             }
             if may_warn() {
                 progress.warn(format!(
-                    "pictures come faster than they are classified: {} dropped so far",
-                    waiting.dropped()
+                    "images arrive faster than they are classified: {} dropped so far",
+                    queue.dropped()
                 ));
             }
         }
@@ -238,9 +237,9 @@ fn feed(
 
 fn remove(path: &Path, progress: &Progress) {
     match fs::remove_file(path) {
-        // Whoever put it there may have taken it away, or written over it.
+        // The file may have been removed or overwritten.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            progress.warn(format!("{} cannot be removed: {error}", shown(path)));
+            progress.warn(format!("cannot delete {}: {error}", shown(path)));
         }
         _ => {}
     }
@@ -250,7 +249,7 @@ fn remove(path: &Path, progress: &Progress) {
 struct Desk<'a, S> {
     config: &'a WatchConfig,
     model: &'a LiveModel<'a>,
-    waiting: &'a WaitingRoom,
+    queue: &'a DropOldestQueue,
     runner: TriggerRunner,
     report: WatchReport,
     progress: &'a Progress,
@@ -258,7 +257,7 @@ struct Desk<'a, S> {
 }
 
 impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
-    /// Tells what became of the model's file, in its place among the pictures.
+    /// Reports the replacement of the model's file, in order with the images.
     fn tell_of_model(&mut self) -> Result<()> {
         let mut news = self.model.news().into_iter();
         news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
@@ -280,16 +279,16 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
                 Vec::new()
             }
         };
-        let sighting = Sighting {
+        let record = WatchRecord {
             time: SystemTime::now(),
             path,
             triggers: fired.iter().map(|t| t.to_string()).collect(),
             values,
             decode: outcome.decode,
             infer: outcome.infer,
-            dropped: self.waiting.dropped(),
+            dropped: self.queue.dropped(),
         };
-        (self.sink)(WatchLine::Picture(&labels, &sighting))?;
+        (self.sink)(WatchLine::Picture(&labels, &record))?;
         let done = self.report.classified + self.report.unusable;
         self.progress.emit(Event::ImageDone {
             worker: outcome.worker,
@@ -300,19 +299,18 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
             infer_us: outcome.infer.as_micros() as u64,
             write_us: 0,
         });
-        self.settle(&sighting, &labels, fired.first().copied())
+        self.settle(&record, &labels, fired.first().copied())
     }
 
-    /// Runs the command if a trigger was set off, and removes the picture if that is asked for: after the
-    /// command, which may want to look at it.
+    /// Runs the command if a trigger fired, and removes the image if requested: after the command, which may need it.
     fn settle(
         &mut self,
-        sighting: &Sighting,
+        record: &WatchRecord,
         labels: &[String],
         fired: Option<&Trigger>,
     ) -> Result<()> {
-        let path = &sighting.path;
-        if let (Some(trigger), Ok(values)) = (fired, &sighting.values) {
+        let path = &record.path;
+        if let (Some(trigger), Ok(values)) = (fired, &record.values) {
             self.report.triggered += 1;
             let probability = trigger.probability(labels, values).unwrap_or(0.0);
             let task = trigger.task(path, probability, self.config.delete);
@@ -321,7 +319,7 @@ impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
                 Ok(false) => {}
                 Err(()) => self
                     .progress
-                    .warn("the command of --run takes too long: it was left out for a picture"),
+                    .warn("the --run command takes too long: skipped it for an image"),
             }
         }
         if self.config.delete {
@@ -352,6 +350,6 @@ mod tests {
         let sink = |_: WatchLine| -> Result<()> { panic!("the clock is wrong") };
         let error = watch(&config, &Progress::silent(), sink).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("panicked while a result was taken"), "{said}");
+        assert!(said.contains("panicked while handling a result"), "{said}");
     }
 }

@@ -1,15 +1,15 @@
-//! A data set as batches of tensors and one-hot labels.
+//! Reads a data set as batches of tensors and one-hot labels.
 
 use ndarray::{Array2, Array4};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg32;
 
-use super::{DecodeLimits, Layout, Picture, Preprocess, Preprocessor, Rendering};
+use super::{DecodeLimits, DecodeOptions, Layout, Picture, Preprocess, Preprocessor};
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 
-/// In which order the samples come.
+/// The order of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As the data set lists them: by path.
@@ -33,9 +33,9 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// One pass over a data set in batches: what the generators of Keras give, for code that wants tensors.
+/// One pass over a data set in batches, like Keras's data generators.
 ///
-/// Memory is one batch and one decoded picture. All batches hold `batch_size` samples but the last, which
+/// Memory is one batch and one decoded image. All batches hold `batch_size` samples but the last, which
 /// holds the rest.
 ///
 /// ```
@@ -58,7 +58,7 @@ pub struct Batches<'a> {
     dataset: &'a Dataset,
     preprocessor: Preprocessor,
     layout: Layout,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
     size: [usize; 2],
     batch_size: usize,
     limits: DecodeLimits,
@@ -67,7 +67,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// All samples of `dataset`, at `width` x `height` pixels; `batch_size` is taken as at least 1.
+    /// All samples of `dataset`, at `width` x `height` pixels; `batch_size` is at least 1.
     pub fn new(
         dataset: &'a Dataset,
         preprocess: &Preprocess,
@@ -84,7 +84,7 @@ impl<'a> Batches<'a> {
             dataset,
             preprocessor: Preprocessor::new(preprocess, width, height),
             layout: preprocess.layout,
-            rendering: preprocess.rendering(width, height),
+            decode_options: preprocess.decode_options(width, height),
             size: [height as usize, width as usize],
             batch_size: batch_size.max(1),
             limits: DecodeLimits::default(),
@@ -100,7 +100,7 @@ impl<'a> Batches<'a> {
         self
     }
 
-    /// Takes other limits than the defaults.
+    /// Sets other limits than the defaults.
     pub fn with_limits(mut self, limits: DecodeLimits) -> Batches<'a> {
         self.limits = limits;
         self
@@ -115,7 +115,7 @@ impl<'a> Batches<'a> {
         for (row, &index) in indices.iter().enumerate() {
             let sample = &self.dataset.samples[index];
             let path = self.dataset.root.join(&sample.path);
-            let picture = Picture::open(&path, &self.limits, self.rendering)?;
+            let picture = Picture::open(&path, &self.limits, self.decode_options)?;
             let out = &mut values[row * sample_len..(row + 1) * sample_len];
             self.preprocessor.tensor(&picture, out)?;
             if let Some(class) = sample.class {
@@ -141,7 +141,7 @@ impl<'a> Batches<'a> {
 }
 
 impl Iterator for Batches<'_> {
-    /// A batch with a picture that cannot be used is an error that names the picture; the next call goes
+    /// A batch with an image that cannot be used is an error that names the image; the next call goes
     /// on with the batch after it.
     type Item = Result<Batch>;
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use image::{Rgb, RgbImage};
 
-    /// Five plain pictures of two classes, of levels 0, 10, 20, 30, 40, and the folder that holds them.
+    /// Five plain images of two classes, of levels 0, 10, 20, 30, 40, and the folder that holds them.
     fn levels() -> (tempfile::TempDir, Dataset) {
         let folder = tempfile::tempdir().unwrap();
         for (i, class) in ["a", "a", "b", "b", "b"].iter().enumerate() {

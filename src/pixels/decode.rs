@@ -1,4 +1,4 @@
-//! From bytes to decoded pixels.
+//! Decodes bytes to pixels.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -17,12 +17,12 @@ use super::orientation::upright;
 use super::source::Source;
 use super::tiff::{self, TiffHeader};
 
-/// What decoding one picture may cost.
+/// Limits for decoding one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Most pixels (width x height); read from the header, before anything is decoded.
+    /// Maximum number of pixels (width x height); read from the header, before anything is decoded.
     pub max_pixels: u64,
-    /// Most bytes of the decoded pixels as the file stores them, before they become 8-bit RGB.
+    /// Maximum bytes of the decoded pixels as the file stores them, before they become 8-bit RGB.
     pub max_bytes: u64,
 }
 
@@ -44,44 +44,44 @@ impl DecodeLimits {
     }
 }
 
-/// What a decoded picture is for.
+/// How to decode an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rendering {
-    /// What shows through where the picture is transparent, RGB.
+pub struct DecodeOptions {
+    /// The colour under transparent pixels, RGB.
     pub background: [u8; 3],
-    /// A picture whose sides stay at least this long, in pixels, may be decoded at a reduced size; none for
-    /// the whole picture.
+    /// An image whose sides stay at least this long, in pixels, may be decoded at a reduced size; `None` for
+    /// the whole image.
     pub least_side: Option<u32>,
 }
 
-impl From<[u8; 3]> for Rendering {
-    /// The whole picture on this background.
-    fn from(background: [u8; 3]) -> Rendering {
-        Rendering {
+impl From<[u8; 3]> for DecodeOptions {
+    /// The whole image on this background.
+    fn from(background: [u8; 3]) -> DecodeOptions {
+        DecodeOptions {
             background,
             least_side: None,
         }
     }
 }
 
-/// Decodes `bytes`; also gives the upright width and height of the whole picture. The error is one clause that
+/// Decodes `bytes`; also gives the upright width and height of the whole image. The error is one clause that
 /// reads after the path.
 pub(crate) fn decode(
     bytes: &[u8],
     path: &Path,
     limits: &DecodeLimits,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
 ) -> Result<(Picture, (u32, u32)), String> {
     let format = sniff(bytes)?;
-    // A panic of a decoder on one odd file must not end a run over thousands.
+    // A decoder's panic on one file must not end a run over thousands.
     let (rgb, orientation, size) = catch_unwind(AssertUnwindSafe(|| {
-        decode_as(bytes, format, limits, rendering)
+        decode_as(bytes, format, limits, decode_options)
     }))
     .unwrap_or_else(|_| Err(format!("is {} that cannot be decoded", format_name(format))))?;
     let mut warnings = Vec::new();
     if ImageFormat::from_path(path).is_ok_and(|named| named != format) {
         warnings.push(format!(
-            "is {}, though its name ends otherwise",
+            "is {}, despite the extension of its name",
             format_name(format)
         ));
     }
@@ -97,7 +97,7 @@ pub(crate) fn decode(
     Ok((picture, upright(size, orientation)))
 }
 
-/// Width and height of the picture in `bytes`, upright: what [`decode`] gives if the rest is whole. The error is one
+/// Width and height of the image in `bytes`, upright: what [`decode`] gives if the rest is whole. The error is one
 /// clause.
 pub(crate) fn measure(bytes: &[u8]) -> Result<(u32, u32), String> {
     let format = sniff(bytes)?;
@@ -122,12 +122,12 @@ pub(crate) fn measure(bytes: &[u8]) -> Result<(u32, u32), String> {
         .unwrap_or_else(|_| Err(format!("is {} that cannot be read", format_name(format))))
 }
 
-/// The stored picture, how it is to be turned, and the width and height of the whole, as stored.
+/// The stored image, how it is to be turned, and the width and height of the whole, as stored.
 fn decode_as(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
-    rendering: Rendering,
+    decode_options: DecodeOptions,
 ) -> Result<(RgbImage, Orientation, (u32, u32)), String> {
     let fail = |error: ImageError| describe(error, format, limits);
     match format {
@@ -135,7 +135,7 @@ fn decode_as(
             let header = JpegHeader::read(bytes)?;
             let pixels = u64::from(header.size.0) * u64::from(header.size.1);
             within(header.size, pixels * header.components() as u64, limits)?;
-            let image = decode_jpeg(bytes, &header, rendering.least_side, limits.max_bytes)
+            let image = decode_jpeg(bytes, &header, decode_options.least_side, limits.max_bytes)
                 .map_err(|failure| match failure {
                     jpeg::Failure::CutOff => cut_off(format),
                     jpeg::Failure::Whole(error) => fail(error),
@@ -147,7 +147,7 @@ fn decode_as(
             let header = TiffHeader::read(bytes)?;
             within(header.size, header.sample_bytes(), limits)?;
             let rgb = header
-                .decode(limits.max_bytes, rendering.background)
+                .decode(limits.max_bytes, decode_options.background)
                 .map_err(|failure| match failure {
                     tiff::Failure::Told(reason) => reason,
                     tiff::Failure::Unpacking(error) => fail(from_tiff(error)),
@@ -165,18 +165,20 @@ fn decode_as(
             let orientation = source.orientation();
             let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
             let image = source.finish(image);
-            Ok((to_rgb8(image, rendering.background)?, orientation, size))
+            Ok((
+                to_rgb8(image, decode_options.background)?,
+                orientation,
+                size,
+            ))
         }
     }
 }
 
-/// Says no to a picture of no pixels or of too many, by its header.
+/// Refuses an image with no or too many pixels, by its header.
 fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
-        return Err(format!(
-            "is {width} x {height} pixels, so there is nothing to see"
-        ));
+        return Err(format!("is {width} x {height} pixels, so it is empty"));
     }
     if pixels > limits.max_pixels {
         return Err(format!(
@@ -191,7 +193,7 @@ fn within((width, height): (u32, u32), bytes: u64, limits: &DecodeLimits) -> Res
     }
 }
 
-/// Brings every kind of pixel that the decoders give to 8-bit RGB.
+/// Converts every pixel type of the decoders to 8-bit RGB.
 fn to_rgb8(image: DynamicImage, background: [u8; 3]) -> Result<RgbImage, String> {
     Ok(match image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageRgb8(_) => image.into_rgb8(),
@@ -241,7 +243,7 @@ pub(super) fn over(colour: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
     })
 }
 
-/// The picture over a plain background.
+/// The image over a plain background.
 fn composite(
     width: u32,
     height: u32,
@@ -258,14 +260,14 @@ fn composite(
 
 fn cut_off(format: ImageFormat) -> String {
     format!(
-        "is cut off: its {} data ends too early; copy it again",
+        "is truncated: its {} data ends too early; copy it again",
         format_name(format)
     )
 }
 
 fn too_much_memory(limits: &DecodeLimits) -> String {
     format!(
-        "takes more than {} MiB to decode; make it smaller",
+        "needs more than {} MiB to decode; make it smaller",
         limits.max_bytes >> 20
     )
 }
@@ -277,7 +279,7 @@ fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> St
         ImageError::Limits(_) => too_much_memory(limits),
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => cut_off(format),
         ImageError::Unsupported(e) => {
-            format!("is {name} of a kind that is not supported ({e}); save it anew")
+            format!("is an unsupported kind of {name} ({e}); save it again")
         }
         error => {
             let mut cause: &dyn std::error::Error = &error;
@@ -371,7 +373,7 @@ mod tests {
             let bytes = encode(ramp(), format);
             assert_eq!(
                 read(&bytes[..bytes.len() / 2], "a").unwrap_err(),
-                format!("is cut off: its {name} data ends too early; copy it again")
+                format!("is truncated: its {name} data ends too early; copy it again")
             );
         }
     }
@@ -397,7 +399,7 @@ mod tests {
     fn html_with_the_name_of_a_jpeg_is_not_a_picture() {
         assert_eq!(
             read(b"<!DOCTYPE html><title>404</title>", "cat.jpg").unwrap_err(),
-            "is not a picture (it starts like HTML)"
+            "is not an image (it starts like HTML)"
         );
     }
 
@@ -406,7 +408,10 @@ mod tests {
         let bytes = encode(ramp(), ImageFormat::Png);
         let picture = read(&bytes, "cat.jpg").unwrap();
         assert_eq!(picture.rgb, ramp().into_rgb8().into_raw());
-        assert_eq!(picture.warnings, ["is PNG, though its name ends otherwise"]);
+        assert_eq!(
+            picture.warnings,
+            ["is PNG, despite the extension of its name"]
+        );
         assert!(read(&bytes, "cat.PNG").unwrap().warnings.is_empty());
         assert!(read(&bytes, "cat").unwrap().warnings.is_empty());
     }
@@ -452,7 +457,7 @@ mod tests {
                 [0; 3].into()
             )
             .unwrap_err(),
-            "takes more than 1 MiB to decode; make it smaller"
+            "needs more than 1 MiB to decode; make it smaller"
         );
     }
 

@@ -1,4 +1,4 @@
-//! The file of a picture. Nothing that a name can stand for makes a reader wait or fill its memory.
+//! Reads the file of an image. Special files never make the reader wait or fill its memory.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::disk::open_to_read;
 use crate::error::{Error, Result};
 
-/// A picture file larger than this is not read.
+/// Maximum size of an image file.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Opens the regular file `path`.
@@ -18,7 +18,7 @@ fn open_file(path: &Path) -> Result<(File, Metadata)> {
     open_to_read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))
 }
 
-/// The bytes of the regular file `path`, and its facts from before it was read.
+/// The bytes of the regular file `path`, and its metadata from before reading.
 ///
 /// # Errors
 /// Those of [`open_file`]; [`Error::Image`] if it is too large.

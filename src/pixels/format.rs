@@ -1,8 +1,8 @@
-//! What a file is, by its first bytes. Pure.
+//! Recognises the format of a file by its first bytes. Pure.
 
 use image::ImageFormat;
 
-/// The format of a picture, or in one clause why it cannot be used.
+/// The format of an image, or in one clause why it cannot be used.
 pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
     let is = |magic: &[u8]| bytes.starts_with(magic);
     let at = |offset: usize, magic: &[u8]| {
@@ -41,7 +41,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
             }
             Some(b"avif" | b"avis") => unsupported("AVIF"),
             Some(b"crx ") => unsupported("a Canon raw file"),
-            _ => "is not a picture (it starts like an MP4 video)".into(),
+            _ => "is not an image (it starts like an MP4 video)".into(),
         });
     }
     const OTHER_PICTURES: [(&[u8], &str); 17] = [
@@ -74,13 +74,13 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<ImageFormat, String> {
         return Err(unsupported(name));
     }
     if let Some((_, name)) = NO_PICTURES.iter().find(|(magic, _)| is(magic)) {
-        return Err(format!("is not a picture (it starts like {name})"));
+        return Err(format!("is not an image (it starts like {name})"));
     }
     if bytes.iter().all(|&b| b == 0) {
-        return Err("is not a picture (it holds nothing but zero bytes)".into());
+        return Err("is not an image (it contains only zero bytes)".into());
     }
     Err(sniff_text(bytes).unwrap_or_else(|| {
-        "is not a picture of a known format (JPEG, PNG, GIF, WebP, BMP and TIFF are)".into()
+        "is not an image in a known format (JPEG, PNG, GIF, WebP, BMP or TIFF)".into()
     }))
 }
 
@@ -94,7 +94,7 @@ fn unsupported(name: &str) -> String {
     format!("is {name}, which is not supported; convert it to JPEG or PNG")
 }
 
-/// The reason why a file that starts like text cannot be used; none if it does not start like text.
+/// The reason why a file that starts like text cannot be used; `None` if it does not start like text.
 fn sniff_text(bytes: &[u8]) -> Option<String> {
     const HEAD: usize = 1024;
     let head = &bytes[..bytes.len().min(HEAD)];
@@ -115,13 +115,13 @@ fn sniff_text(bytes: &[u8]) -> Option<String> {
         .trim_start()
         .to_ascii_lowercase();
     Some(if text.starts_with("version https://git-lfs") {
-        "is a Git LFS pointer, not the picture itself; run `git lfs pull`".into()
+        "is a Git LFS pointer, not the image itself; run `git lfs pull`".into()
     } else if text.starts_with("<svg") || text.starts_with("<?xml") && text.contains("<svg") {
         unsupported("SVG")
     } else if text.starts_with("<!doctype html") || text.contains("<html") {
-        "is not a picture (it starts like HTML)".into()
+        "is not an image (it starts like HTML)".into()
     } else {
-        "is not a picture (it starts like text)".into()
+        "is not an image (it starts like text)".into()
     })
 }
 
@@ -147,22 +147,19 @@ mod tests {
             (b"", "is empty"),
             (
                 b"<!DOCTYPE html><html>",
-                "is not a picture (it starts like HTML)",
+                "is not an image (it starts like HTML)",
             ),
             (
                 b"\n <html lang=en>",
-                "is not a picture (it starts like HTML)",
+                "is not an image (it starts like HTML)",
             ),
-            (b"404 not found", "is not a picture (it starts like text)"),
-            (b"%PDF-1.7", "is not a picture (it starts like PDF)"),
+            (b"404 not found", "is not an image (it starts like text)"),
+            (b"%PDF-1.7", "is not an image (it starts like PDF)"),
             (
                 b"PK\x03\x04..",
-                "is not a picture (it starts like a ZIP archive)",
+                "is not an image (it starts like a ZIP archive)",
             ),
-            (
-                &[0; 64],
-                "is not a picture (it holds nothing but zero bytes)",
-            ),
+            (&[0; 64], "is not an image (it contains only zero bytes)"),
             (
                 b"\0\0\0\x18ftypheic",
                 "is HEIC, which is not supported; convert it to JPEG or PNG",
@@ -173,7 +170,7 @@ mod tests {
             ),
             (
                 b"\0\0\0\x18ftypisom",
-                "is not a picture (it starts like an MP4 video)",
+                "is not an image (it starts like an MP4 video)",
             ),
             (
                 b"\xff\x0a\x01",
@@ -189,11 +186,11 @@ mod tests {
             ),
             (
                 b"version https://git-lfs.github.com/spec/v1\n",
-                "is a Git LFS pointer, not the picture itself; run `git lfs pull`",
+                "is a Git LFS pointer, not the image itself; run `git lfs pull`",
             ),
             (
                 b"\x01\x02\x03\x04",
-                "is not a picture of a known format (JPEG, PNG, GIF, WebP, BMP and TIFF are)",
+                "is not an image in a known format (JPEG, PNG, GIF, WebP, BMP or TIFF)",
             ),
         ];
         for (bytes, reason) in cases {
@@ -206,7 +203,7 @@ mod tests {
         let text = format!("{}é", "a".repeat(1023));
         assert_eq!(
             sniff(text.as_bytes()),
-            Err("is not a picture (it starts like text)".to_string())
+            Err("is not an image (it starts like text)".to_string())
         );
     }
 }

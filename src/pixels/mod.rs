@@ -1,4 +1,4 @@
-//! From the bytes of a picture to the tensor that a network wants.
+//! From the bytes of an image to the input tensor of a network.
 //!
 //! ```text
 //! bytes ─► format ─► decode ─► Picture ─► resize ─► preprocess ─► f32 tensor
@@ -6,39 +6,39 @@
 //!          it?       upright              aliased    mean) / std
 //! ```
 //!
-//! Everything here follows Pillow: the comparison tests hold each step against it.
+//! Everything follows Pillow; tests compare each step with it.
 
-/// The file of a picture.
+/// The file of an image.
 mod file;
 
-/// What a file is, by its first bytes.
+/// Recognising formats by the first bytes.
 mod format;
 
 /// Decoded pixels.
 mod picture;
 
-/// JPEG: its header, and which decoder reads it.
+/// JPEG: header and choice of decoder.
 mod jpeg;
 
-/// TIFF: its directory, and its samples as colours.
+/// TIFF: directory and colour conversion.
 mod tiff;
 
-/// The other formats, with their metadata and what their decoders get wrong.
+/// The other formats: metadata, and fixes for their decoders.
 mod source;
 
-/// How the camera was held.
+/// The orientation of the camera.
 mod orientation;
 
-/// From bytes to decoded pixels.
+/// Decoding.
 mod decode;
 
-/// Bringing a picture to the size of the network's input.
+/// Resizing and cropping.
 mod resize;
 
-/// Random views of a picture.
+/// Augmented views.
 mod augment;
 
-/// From pixels to normalised numbers.
+/// Preprocessing: from pixels to a normalised tensor.
 mod preprocess;
 
 /// A data set as batches of tensors and one-hot labels.
@@ -46,7 +46,7 @@ mod batches;
 
 pub use augment::{Augment, Flip, RandOperation};
 pub use batches::{Batch, Batches, Order};
-pub use decode::{DecodeLimits, Rendering};
+pub use decode::{DecodeLimits, DecodeOptions};
 pub(crate) use file::read_file;
 pub use picture::Picture;
 pub use preprocess::{ChannelOrder, Layout, Preprocess, Preprocessor};

@@ -1,4 +1,4 @@
-//! How the camera was held, by what a picture's metadata say.
+//! The orientation of the camera, from an image's metadata.
 
 use image::metadata::Orientation;
 
@@ -72,7 +72,7 @@ pub(super) fn upright((width, height): (u32, u32), orientation: Orientation) -> 
 mod tests {
     use super::*;
 
-    /// An EXIF block with one orientation field of a type and count, whose value's bytes stand in the field, or behind
+    /// An EXIF block with one orientation field of a type and count, whose value's bytes stand in the field, or after
     /// the directory if they are more than four.
     fn block(big_endian: bool, kind: u16, count: u32, value: &[u8]) -> Vec<u8> {
         let number = |bytes: &[u8]| -> Vec<u8> {

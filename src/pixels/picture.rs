@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::decode::{DecodeLimits, Rendering, decode, measure};
+use super::decode::{DecodeLimits, DecodeOptions, decode, measure};
 use super::file::read_file;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
-/// A decoded picture: 8-bit RGB, upright, without alpha.
+/// A decoded image: 8-bit RGB, upright, without alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Width in pixels, at least 1.
@@ -16,7 +16,7 @@ pub struct Picture {
     pub height: u32,
     /// `[height, width, 3]`, row-major from the top left corner, 0 to 255, red first.
     pub rgb: Vec<u8>,
-    /// What was odd about the file but did not hinder decoding; each a clause that reads after its path.
+    /// Warnings about the file; each is a clause that follows its path.
     pub warnings: Vec<String>,
 }
 
@@ -24,32 +24,32 @@ impl Picture {
     /// Decodes a JPEG, PNG, GIF (its first frame), WebP (its first frame), BMP or TIFF (its first page).
     ///
     /// The content says which, never the name. The EXIF orientation is applied, alpha is composited on
-    /// the background of `rendering`, 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
+    /// the background of `decode_options`, 16-bit channels become round(v / 257), grey, palette and CMYK become RGB as
     /// Pillow's `convert("RGB")` has it. Colour profiles are not applied. A JPEG may come
-    /// out smaller, if `rendering` allows. `path` is for messages alone.
+    /// out smaller, if `decode_options` allows. `path` is for messages alone.
     ///
     /// # Errors
-    /// [`Error::Image`] if the bytes are not a picture of these formats, are broken or cut off, or
+    /// [`Error::Image`] if the bytes are not an image of these formats, are broken or cut off, or
     /// exceed `limits`.
     pub fn decode(
         bytes: &[u8],
         path: &Path,
         limits: &DecodeLimits,
-        rendering: impl Into<Rendering>,
+        decode_options: impl Into<DecodeOptions>,
     ) -> Result<Picture> {
-        let (picture, _) = Picture::decode_sized(bytes, path, limits, rendering.into())?;
+        let (picture, _) = Picture::decode_sized(bytes, path, limits, decode_options.into())?;
         Ok(picture)
     }
 
-    /// As [`decode`](Self::decode); also gives the upright width and height of the whole picture, of which this may
+    /// Like [`decode`](Self::decode); also gives the upright width and height of the whole image, of which this may
     /// be a reduction.
     pub(crate) fn decode_sized(
         bytes: &[u8],
         path: &Path,
         limits: &DecodeLimits,
-        rendering: Rendering,
+        decode_options: DecodeOptions,
     ) -> Result<(Picture, (u32, u32))> {
-        decode(bytes, path, limits, rendering).map_err(|reason| Error::Image {
+        decode(bytes, path, limits, decode_options).map_err(|reason| Error::Image {
             path: path.to_owned(),
             reason,
         })
@@ -62,17 +62,17 @@ impl Picture {
     pub fn open(
         path: &Path,
         limits: &DecodeLimits,
-        rendering: impl Into<Rendering>,
+        decode_options: impl Into<DecodeOptions>,
     ) -> Result<Picture> {
         let (bytes, _) = read_file(path)?;
-        Picture::decode(&bytes, path, limits, rendering)
+        Picture::decode(&bytes, path, limits, decode_options)
     }
 
     /// Width and height in pixels, after EXIF orientation, by what the file `path` says about itself: whether its
     /// pixels are whole shows when they are decoded.
     ///
     /// # Errors
-    /// [`Error::Image`] if the file cannot be read or is no picture of these formats.
+    /// [`Error::Image`] if the file cannot be read or is not an image of these formats.
     pub fn measure(path: &Path) -> Result<(u32, u32)> {
         let (bytes, _) = read_file(path)?;
         measure(&bytes).map_err(|reason| Error::Image {
@@ -81,7 +81,7 @@ impl Picture {
         })
     }
 
-    /// The whole picture, made smaller with antialiased bilinear filtering so that it fits into
+    /// The whole image, made smaller with antialiased bilinear filtering so that it fits into
     /// `max_width` x `max_height` pixels (each taken as at least 1); never made larger.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(measured, (picture.width, picture.height), "{name}");
         }
         let error = Picture::measure(&root.join("README.md")).unwrap_err();
-        assert!(error.to_string().contains("is not a picture"), "{error}");
+        assert!(error.to_string().contains("is not an image"), "{error}");
     }
 
     #[test]

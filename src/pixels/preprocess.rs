@@ -1,23 +1,23 @@
-//! From pixels to normalised numbers.
+//! Preprocessing: from pixels to a normalised tensor.
 
 use serde::{Deserialize, Serialize};
 
 use super::Picture;
-use super::decode::Rendering;
+use super::decode::DecodeOptions;
 use super::resize::{Filter, Resampler, ResizeRule};
 use crate::error::{Error, Result};
 
-/// Where the channels stand in a tensor.
+/// The channel layout of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// `[batch, channel, row, column]`: one plane a colour.
+    /// `[batch, channel, row, column]`: one plane per colour.
     Nchw,
-    /// `[batch, row, column, channel]`: the colours of a pixel side by side.
+    /// `[batch, row, column, channel]`: interleaved colours.
     Nhwc,
 }
 
-/// Which colour is channel 0.
+/// The channel order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
@@ -30,30 +30,30 @@ pub enum ChannelOrder {
 /// The gap at which "the result is indistinguishable in most cases", as Pillow says of it.
 const REDUCING_GAP: f32 = 3.0;
 
-/// How a picture becomes a network's input: the `[preprocess]` table of a model card.
+/// Preprocessing of images: the `[preprocess]` table of a model card.
 ///
 /// Each channel c, taken in `order`, becomes `(v · scale − mean[c]) / std[c]` with v in 0 to 255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Preprocess {
-    /// How the picture is brought to the network's proportions.
+    /// How the image is fitted to the network's aspect ratio.
     pub resize: ResizeRule,
-    /// How pixels are mixed on the way.
+    /// The resampling filter.
     pub filter: Filter,
-    /// Which colour is channel 0.
+    /// The channel order.
     pub order: ChannelOrder,
-    /// Where the channels stand.
+    /// The channel layout.
     pub layout: Layout,
-    /// Factor before the mean is taken off; finite, not 0.
+    /// Factor applied before subtracting the mean; finite, not 0.
     pub scale: f32,
-    /// What is taken off, a channel, in `order`; finite.
+    /// Mean to subtract, per channel, in `order`; finite.
     pub mean: [f32; 3],
-    /// What is divided by, a channel, in `order`; finite, above 0.
+    /// Standard deviation to divide by, per channel, in `order`; finite, above 0.
     pub std: [f32; 3],
-    /// The RGB colour under transparent pixels and around padded pictures; white by default.
+    /// The RGB colour under transparent pixels and around padded images; white by default.
     #[serde(default = "white")]
     pub background: [u8; 3],
-    /// How many times larger than the input a picture must stay when a JPEG is decoded at 1/2, 1/4 or 1/8 of
+    /// How many times larger than the input an image must stay when a JPEG is decoded at 1/2, 1/4 or 1/8 of
     /// its size, which is several times faster; 0, the default, decodes it whole. 3 changes the resized pixels by
     /// 0.4 of 255 levels in the mean. The name is that of Pillow's `Image.resize`.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -69,7 +69,7 @@ fn white() -> [u8; 3] {
 }
 
 impl Preprocess {
-    /// The way of torchvision's models: RGB from 0 to 1, less ImageNet's mean, by its standard deviation;
+    /// As in torchvision: RGB from 0 to 1, minus ImageNet's mean, divided by its standard deviation;
     /// NCHW. Numbers: the torchvision documentation of its pretrained weights.
     pub fn torch() -> Self {
         Preprocess {
@@ -85,7 +85,7 @@ impl Preprocess {
         }
     }
 
-    /// The way of Caffe's models, VGG and Keras' ResNet50 among them: BGR from 0 to 255, less ImageNet's
+    /// As in Caffe, including VGG and Keras's ResNet50: BGR from 0 to 255, minus ImageNet's
     /// mean; NHWC. Numbers: `preprocess_input(mode="caffe")` of Keras.
     pub fn caffe() -> Self {
         Preprocess {
@@ -98,7 +98,7 @@ impl Preprocess {
         }
     }
 
-    /// The way of Inception, Xception and MobileNet in Keras: RGB from −1 to 1; NHWC. Numbers:
+    /// As in Keras's Inception, Xception and MobileNet: RGB from −1 to 1; NHWC. Numbers:
     /// `preprocess_input(mode="tf")` of Keras.
     pub fn tf() -> Self {
         Preprocess {
@@ -149,9 +149,9 @@ impl Preprocess {
         Ok(())
     }
 
-    /// How pictures are to be decoded for an input of `width` x `height` pixels.
-    pub(crate) fn rendering(&self, width: u32, height: u32) -> Rendering {
-        Rendering {
+    /// How images are to be decoded for an input of `width` x `height` pixels.
+    pub(crate) fn decode_options(&self, width: u32, height: u32) -> DecodeOptions {
+        DecodeOptions {
             background: self.background,
             least_side: match self.reducing_gap {
                 0.0 => None,
@@ -160,7 +160,7 @@ impl Preprocess {
         }
     }
 
-    /// The value of each 8-bit level, a channel, in `order`.
+    /// The value of each 8-bit level, per channel, in `order`.
     fn levels(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| {
             std::array::from_fn(|v| (v as f32 * self.scale - self.mean[c]) / self.std[c])
@@ -168,7 +168,7 @@ impl Preprocess {
     }
 }
 
-/// Turns pictures into input tensors of one size; keeps its buffers between calls, so each worker has its
+/// Turns images into input tensors of one size; keeps its buffers between calls, so each worker has its
 /// own.
 pub struct Preprocessor {
     resampler: Resampler,
@@ -192,10 +192,10 @@ impl Preprocessor {
         }
     }
 
-    /// The pixels that the network sees, before they become numbers.
+    /// The resized pixels, before normalisation.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's `rgb` does not hold its `width` x `height` pixels.
+    /// [`Error::Mismatch`] if the image's `rgb` does not hold its `width` x `height` pixels.
     pub fn resize(&mut self, picture: &Picture) -> Result<Picture> {
         self.resampler.resize(picture, self.width, self.height)
     }

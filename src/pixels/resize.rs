@@ -1,4 +1,4 @@
-//! Bringing a picture to the size of the network's input.
+//! Resizes and crops an image to the size of the network's input.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::Picture;
 use crate::error::{Error, Result};
 
-/// How a picture of any proportions becomes one of the network's.
+/// How an image is fitted to the network's aspect ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResizeRule {
-    /// The whole picture, its proportions changed.
+    /// Stretch the whole image.
     Stretch,
-    /// The largest centred part that has the network's proportions; its edges may lie within pixels.
+    /// Crop the largest centred part with the network's aspect ratio; its edges may be fractional.
     Crop,
-    /// The whole picture, fitted in and centred; the rest is background.
+    /// Pad the whole image, centred, with the background.
     Pad,
 }
 
-/// How pixels are mixed. All but nearest widen with the reduction (antialiasing), as Pillow's do.
+/// The resampling filter. All but nearest are antialiased, as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
-    /// The pixel at the centre; nothing is mixed.
+    /// Nearest neighbour.
     Nearest,
-    /// Triangle, radius 1.
+    /// Bilinear: triangle, radius 1.
     Bilinear,
     /// Catmull-Rom cubic (a = −0.5), radius 2.
     Bicubic,
@@ -33,7 +33,7 @@ pub enum Filter {
     Lanczos,
 }
 
-/// A part of a picture in pixels from its top left corner: [`left`, `right`) x [`top`, `bottom`), fractional.
+/// A part of an image in pixels from its top left corner: [`left`, `right`) x [`top`, `bottom`), fractional.
 ///
 /// Pillow holds these as 32-bit floats; so do we, for the same nearest pixels.
 struct Part {
@@ -70,7 +70,7 @@ impl Part {
     }
 }
 
-/// Resizes pictures by one rule; keeps its buffers between calls.
+/// Resizes images by one rule; keeps its buffers between calls.
 pub(crate) struct Resampler {
     rule: ResizeRule,
     filter: Filter,
@@ -91,7 +91,7 @@ impl Resampler {
     /// `picture` at exactly `width` x `height` pixels.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the picture's `rgb` does not hold its `width` x `height` pixels, or if a
+    /// [`Error::Mismatch`] if the image's `rgb` does not hold its `width` x `height` pixels, or if a
     /// size is 0.
     pub(crate) fn resize(&mut self, picture: &Picture, width: u32, height: u32) -> Result<Picture> {
         let pixels = u64::from(picture.width) * u64::from(picture.height);
@@ -151,7 +151,7 @@ impl Resampler {
             .use_alpha(false);
         // One direction after the other, as Pillow does: what overshoots 0 to 255 in between is cut there,
         // so the order shows at hard edges. One call would always take the columns first; and in
-        // fast_image_resize 6.1 it reads outside of its buffer for some fractional crops.
+        // fast_image_resize 6.1 it reads outside its buffer for some fractional crops.
         let (left, right) = (f64::from(part.left), f64::from(part.right));
         let (top, bottom) = (f64::from(part.top), f64::from(part.bottom));
         let (from_width, from_height) = (picture.width, picture.height);
@@ -215,13 +215,13 @@ fn nearest(picture: &Picture, part: &Part, width: u32, height: u32) -> Vec<u8> {
 
 fn mismatch(picture: &Picture, width: u32, height: u32) -> Error {
     Error::Mismatch {
-        what: format!("resizing a picture to {width} x {height} pixels"),
+        what: format!("resizing an image to {width} x {height} pixels"),
         expected: format!(
             "sizes above 0 and 3 bytes for each of {} x {} pixels",
             picture.width, picture.height
         ),
         found: format!("{} bytes", picture.rgb.len()),
-        hint: "give a picture as it was decoded".into(),
+        hint: "give an image as it was decoded".into(),
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn crop_takes_the_centre() {
-        // Grey columns 0, 50, 100, 150; the middle square of a 4 x 2 picture holds 50 and 100.
+        // Grey columns 0, 50, 100, 150; the middle square of a 4 x 2 image holds 50 and 100.
         let columns = [0, 50, 100, 150].repeat(2);
         let wide = picture(4, 2, columns.iter().flat_map(|&v| [v; 3]).collect());
         let cropped = Resampler::new(ResizeRule::Crop, Filter::Nearest, [0; 3])

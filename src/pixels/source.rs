@@ -1,4 +1,4 @@
-//! PNG, GIF, WebP and BMP: the file as the decoders of `image` take it, and what they leave out.
+//! PNG, GIF, WebP and BMP: adapts files to the decoders of `image`, and adds what those leave out.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -21,7 +21,7 @@ pub(super) struct Source<'a> {
 /// The colour around a GIF's first frame.
 struct Beside {
     colour: [u8; 3],
-    /// The frame: left, top, and behind its right and lower edge.
+    /// The frame: left, top, and after its right and lower edge.
     frame: [u32; 4],
 }
 
@@ -72,7 +72,7 @@ impl<'a> Source<'a> {
         DynamicImage::ImageRgba8(rgba)
     }
 
-    /// Metadata of a PNG: they may stand before or behind the pixels.
+    /// Metadata of a PNG: they may stand before or after the pixels.
     fn read_png(&mut self) {
         const SIGNATURE: usize = 8;
         let bytes = &self.bytes;
@@ -137,10 +137,10 @@ impl<'a> Source<'a> {
                 b"XMP " if self.xmp.is_none() => self.xmp = data(),
                 _ => {}
             }
-            // A chunk of odd length has a byte behind it.
+            // A chunk of odd length has a byte after it.
             at = end.saturating_add(length % 2);
         }
-        // An animation's pictures stand deeper.
+        // An animation's images stand deeper.
         let no_alpha = is_lossy && !has_alpha && flags & ANIMATION == 0;
         let kept = !(if no_alpha { ALPHA } else { 0 }
             | if self.exif.is_none() { EXIF } else { 0 }
@@ -211,7 +211,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Most bytes of a text that are unpacked: an orientation stands near the beginning.
+/// Maximum bytes of a text that are unpacked: an orientation stands near the beginning.
 const MAX_TEXT: u64 = 1 << 20;
 
 /// The first [`MAX_TEXT`] bytes of a zlib stream.
@@ -223,7 +223,7 @@ fn inflate(stream: &[u8]) -> Option<Vec<u8>> {
     (unpacked.is_ok() || !text.is_empty()).then_some(text)
 }
 
-/// The text of an iTXt chunk, from behind its keyword.
+/// The text of an iTXt chunk, from after its keyword.
 fn international_text(data: &[u8]) -> Option<Vec<u8>> {
     let (&compressed, rest) = data.split_first()?;
     // A method, a language and a translated keyword, each of the latter up to a zero.

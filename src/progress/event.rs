@@ -1,38 +1,38 @@
-//! What a job tells: its stations, and the events in them.
+//! The events of a job, and its phases.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The stations of a job that have a length of their own.
+/// The phases of a job, each with its own length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Walking the folders.
     Scan,
-    /// Pictures through the backbone.
+    /// Images through the backbone.
     Extract,
     /// Epochs of the head.
     Train,
-    /// Epochs of the head alone, before the base is trained with it.
+    /// Epochs of the head alone, before the backbone is trained with it.
     WarmUp,
-    /// Epochs of the end of the base with the head.
+    /// Epochs of the end of the backbone with the head.
     Tune,
-    /// Scoring a finished model on labelled pictures.
+    /// Scoring a finished model on labelled images.
     Evaluate,
     /// Writing the saved model.
     Save,
     /// Reloading the saved model and comparing.
     Verify,
-    /// Pictures through a network whose numbers are to become smaller.
+    /// Calibration before quantisation.
     Calibrate,
-    /// New pictures through a saved model.
+    /// Predicting new images.
     Predict,
-    /// The file of a base from elsewhere; its steps are bytes.
+    /// Downloading a backbone; steps are bytes.
     Download,
-    /// Heads on the features of one layer after another.
+    /// Linear probes, one layer after another.
     Probe,
-    /// Pictures as they arrive.
+    /// Watching for images.
     Watch,
 }
 
@@ -62,21 +62,21 @@ impl Phase {
 pub struct EpochStats {
     /// 1-based number of this epoch.
     pub epoch: usize,
-    /// Epochs asked for; early stopping can end before.
+    /// Requested epochs; early stopping may end training before.
     pub epochs: usize,
     /// Learning rate at the last step of this epoch.
     pub learning_rate: f32,
-    /// Mean cross-entropy over the training rows, in nats, as seen while training (with dropout).
+    /// Mean cross-entropy over the training rows, in nats, measured during training (with dropout).
     pub loss: f32,
-    /// Share of training rows whose class came first, 0 to 1, as seen while training.
+    /// Training accuracy, 0 to 1, measured during training.
     pub accuracy: f32,
     /// Mean cross-entropy over the validation rows; none without validation rows.
     pub val_loss: Option<f32>,
-    /// Share of validation rows whose class came first.
+    /// Validation accuracy.
     pub val_accuracy: Option<f32>,
     /// The best epoch so far, 1-based.
     pub best_epoch: usize,
-    /// Epochs without improvement that early stopping still allows; none if it is off.
+    /// Epochs without improvement that early stopping still allows; `None` if it is off.
     pub patience_left: Option<usize>,
 }
 
@@ -114,44 +114,44 @@ pub enum Event {
     Phase {
         /// Which.
         phase: Phase,
-        /// Steps it has: pictures, epochs, checks, bytes or layers; none if not known.
+        /// Steps it has: images, epochs, checks, bytes or layers; `None` if not known.
         total: Option<u64>,
     },
-    /// A line worth showing that asks nothing of the user.
+    /// Information that needs no action.
     Info {
         /// One sentence.
         message: String,
     },
-    /// Something that a user should know but that did not stop the job.
+    /// A problem that did not stop the job.
     Warning {
         /// One sentence: what, which file, what to do.
         message: String,
     },
     /// The data set was walked.
     Scanned {
-        /// Pictures in all.
+        /// Images in all.
         images: usize,
-        /// Class name and number of pictures; empty for unlabelled data.
+        /// Class name and number of images; empty for unlabelled data.
         classes: Vec<(String, usize)>,
     },
-    /// Rows that need not be computed, since an earlier run did.
+    /// Rows reused from an earlier run.
     Resumed {
         /// Number of rows found valid.
         rows: u64,
     },
-    /// A worker took a picture.
+    /// A worker took an image.
     ImageStarted {
         /// 0-based number of the worker.
         worker: usize,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
     },
-    /// A picture's row was computed and written.
+    /// An image's row was computed and written.
     ImageDone {
         /// 0-based number of the worker.
         worker: usize,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Rows finished so far, skipped and resumed ones included.
@@ -165,9 +165,9 @@ pub enum Event {
         /// Time to write the row, in microseconds.
         write_us: u64,
     },
-    /// A picture could not be used; the job goes on without it.
+    /// An image could not be used; the job continues without it.
     ImageSkipped {
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Why, in one clause.
@@ -192,24 +192,24 @@ pub enum Event {
         done: u64,
         /// Layers in all.
         total: u64,
-        /// Share of pictures whose class came first, 0 to 1.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
     },
-    /// All rows so far are safe on disk: a killed run goes on from here.
+    /// All rows so far are safe on disk; a killed run resumes here.
     Checkpoint {
         /// Rows that are safe.
         rows: u64,
     },
     /// An epoch of the head ended.
     Epoch {
-        /// 0-based fold of a cross-validation; none outside of one.
+        /// 0-based fold of a cross-validation; none outside one.
         fold: Option<usize>,
         /// What was measured.
         #[serde(flatten)]
         stats: EpochStats,
-        /// Share of each class's validation rows whose class came first, in the order of the classes;
+        /// Validation accuracy of each class, in the order of the classes;
         /// empty without validation rows.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         class_accuracy: Vec<f32>,
@@ -220,31 +220,31 @@ pub enum Event {
         fold: usize,
         /// Folds in all.
         folds: usize,
-        /// Share of the fold's held-out rows whose class came first.
+        /// Accuracy on the fold's held-out rows.
         accuracy: f32,
     },
     /// A recipe was cross-validated.
     RecipeTried {
         /// Its name.
         recipe: String,
-        /// Share of pictures whose class came first, 0 to 1.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Sample standard deviation over the folds.
         standard_deviation: f32,
         /// Wall time in seconds.
         seconds: f64,
-        /// How much more accurate it is than the best before it, the mean over the folds; none for the first.
+        /// How much more accurate it is than the best before it, the mean over the folds; `None` for the first.
         difference: Option<f32>,
         /// A difference up to this may be noise.
         margin: Option<f32>,
         /// Whether it is the best so far.
         is_best: bool,
     },
-    /// What a model says of one labelled picture that it did not learn from.
+    /// The prediction for one labelled image that was not used in training.
     PictureScored {
         /// Which rows it is of, as in [`Event::Evaluated`].
         split: String,
-        /// The picture, relative to its data set.
+        /// The image, relative to its data set.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Index of its true class.
@@ -260,7 +260,7 @@ pub enum Event {
         split: String,
         /// Number of rows.
         images: usize,
-        /// Share of rows whose class came first.
+        /// Accuracy, 0 to 1.
         accuracy: f32,
         /// Mean cross-entropy, in nats.
         loss: f32,
@@ -269,15 +269,15 @@ pub enum Event {
         /// Counts: `confusion[truth][prediction]`.
         confusion: Vec<Vec<u64>>,
     },
-    /// A model was compared with the one of smaller numbers that was made of it.
+    /// A model was compared with its quantised version.
     Quantized {
         /// What its weights are: `int8` or `float16`.
         numbers: String,
-        /// Which pictures: `validation`, `test` or `all`.
+        /// Which images: `validation`, `test` or `all`.
         split: String,
-        /// Number of pictures.
+        /// Number of images.
         images: usize,
-        /// Share of pictures whose class came first before, 0 to 1.
+        /// Accuracy before, 0 to 1.
         accuracy_before: f32,
         /// The same afterwards.
         accuracy_after: f32,
@@ -285,7 +285,7 @@ pub enum Event {
         loss_before: f32,
         /// The same afterwards.
         loss_after: f32,
-        /// Share of pictures that get the same first class before and afterwards.
+        /// Share of images that get the same first class before and after.
         agreement: f32,
         /// Mean absolute difference of a probability.
         mean_abs_diff: f32,
@@ -318,12 +318,12 @@ pub enum Event {
         /// Largest absolute difference over all checks.
         max_abs_diff: f32,
     },
-    /// The job ended well.
+    /// The job succeeded.
     Finished {
         /// Wall time in seconds.
         seconds: f64,
     },
-    /// The job ended with an error.
+    /// The job failed.
     Failed {
         /// The error in one sentence.
         message: String,
@@ -332,13 +332,13 @@ pub enum Event {
     },
     /// The job was stopped by its user.
     Cancelled {
-        /// How to go on, in one sentence.
+        /// How to resume, in one sentence.
         resume: String,
     },
 }
 
 impl Event {
-    /// Tells whether nothing follows it in a job.
+    /// Returns whether nothing follows it in a job.
     pub fn is_end(&self) -> bool {
         matches!(
             self,

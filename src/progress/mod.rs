@@ -1,8 +1,7 @@
-//! Plain data that a running job sends out, and the token by which it is told to stop.
+//! Events from a running job, and the tokens that stop or pause it.
 //!
-//! A job gets a [`Progress`](crate::progress::Progress) and calls its `emit`; whoever started the job reads
-//! the other end of the channel. Progress bars, JSON lines and the dashboard are three readers of the same
-//! events.
+//! A job gets a [`Progress`](crate::progress::Progress) and calls its `emit`; the caller reads the other
+//! end of the channel. Progress bars, JSON lines and the dashboard all read the same events.
 //!
 //! The order of events in one job:
 //!
@@ -37,33 +36,33 @@ pub use event::{Check, EpochStats, Event, Phase};
 /// At most some 300 bytes an event: 300 kB.
 const EVENT_CAPACITY: usize = 1024;
 
-/// Tells every stage of a job to stop, cloneable and cheap to look at.
+/// Stops every stage of a job; cloneable and cheap to check.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks for a stop. Asking twice changes nothing.
+    /// Requests a stop; calling it again has no effect.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether a stop was asked for.
+    /// Returns whether a stop was requested.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Holds a job back for as long as its user wants, cloneable like [`Cancel`].
+/// Pauses a job; cloneable like [`Cancel`].
 #[derive(Clone, Debug, Default)]
 pub struct Pause(Arc<AtomicBool>);
 
 impl Pause {
-    /// Holds the job (`true`) or lets it go on (`false`).
+    /// Pauses the job (`true`) or resumes it (`false`).
     pub fn set(&self, paused: bool) {
         self.0.store(paused, Ordering::Relaxed);
     }
 
-    /// Tells whether the job is held.
+    /// Returns whether the job is paused.
     pub fn is_paused(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -77,7 +76,7 @@ pub struct Progress {
     pause: Pause,
     /// When the job is out of time.
     deadline: Option<Instant>,
-    /// What was said that is to be said once.
+    /// Messages already sent that are to be sent only once.
     said: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -92,7 +91,7 @@ impl Progress {
         (progress, receiver)
     }
 
-    /// A channel whose job is stopped and held by the tokens of `self`.
+    /// A channel whose job is controlled by the tokens of `self`.
     pub fn tapped(&self) -> (Progress, Receiver<Event>) {
         let (mut progress, receiver) = Progress::channel();
         progress.cancel = self.cancel.clone();
@@ -102,7 +101,7 @@ impl Progress {
         (progress, receiver)
     }
 
-    /// A progress whose events nobody reads, stopped and held by the same tokens as this one.
+    /// A progress whose events nobody reads, with the same tokens as this one.
     pub fn muted(&self) -> Progress {
         Progress {
             events: None,
@@ -161,7 +160,7 @@ impl Progress {
         }
     }
 
-    /// Notes that `message` is said now; false if it was before. What nobody reads is not said.
+    /// Marks `message` as sent; false if it was sent before. If nobody reads, it does not count as sent.
     fn is_new(&self, message: &str) -> bool {
         let said = self.said.lock();
         // A thread that panicked while it held a set of texts left it whole.
@@ -179,15 +178,15 @@ impl Progress {
         &self.cancel
     }
 
-    /// The token that holds this job.
+    /// The token that pauses this job.
     pub fn pause(&self) -> &Pause {
         &self.pause
     }
 
-    /// Waits while the job is paused, then tells whether it may go on.
+    /// Waits while the job is paused, then tells whether it may continue.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] if a stop was asked for, or the time is over.
+    /// [`Error::Cancelled`] if a stop was requested, or the deadline has passed.
     pub fn checkpoint(&self) -> Result<()> {
         while self.pause.is_paused() && !self.cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(20));

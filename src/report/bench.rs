@@ -1,27 +1,26 @@
-//! How fast a base runs, as text.
+//! Benchmark results as text.
 
 use serde::Serialize;
 
 use super::{Text, printable};
 
-/// What a measurement of a base found.
+/// Benchmark of a backbone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// Name of the base.
+    /// Name of the backbone.
     pub model: String,
     /// Which tensors hold its features and its classifier, in one line.
     pub uses: String,
-    /// Sentences for the user on what had to be guessed.
+    /// Messages about what had to be guessed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Shape of its input, batch included.
     pub input: [usize; 4],
-    /// Kernels that it runs with.
+    /// Kernels in use.
     pub kernels: &'static str,
-    /// Time to load the model until it can run a picture, in milliseconds.
+    /// Time to load the model until it can run an image, in milliseconds.
     pub load_ms: f64,
-    /// Billions of floating-point operations for one picture, as the layers' definitions have them; 0 where
-    /// tract runs alone.
+    /// Billions of floating-point operations per image by the layers' definitions; 0 where tract runs alone.
     pub gflop: f64,
     /// What one core reaches in registers, in GFLOP/s.
     pub peak_gflops: Option<f64>,
@@ -32,15 +31,15 @@ pub struct BenchReport {
     pub in_floats: Option<BenchRate>,
     /// Bytes of buffers for each thread.
     pub session_bytes: usize,
-    /// Most memory that the process has held, in bytes.
+    /// Peak memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
-    /// Heat and clock before and after the speeds were measured.
+    /// Temperature and clock before and after the measurement.
     pub heat: BenchHeat,
-    /// Time by layer on one thread; empty unless asked for.
+    /// Time by layer on one thread; empty unless requested.
     pub layers: Vec<BenchLayer>,
 }
 
-/// How warm the processor got and how fast it was clocked, as far as the system tells.
+/// Temperature and clock of the processor, as far as the system reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct BenchHeat {
     /// Warmest sensor before, in degrees Celsius.
@@ -51,22 +50,22 @@ pub struct BenchHeat {
     pub begin_megahertz: Option<f64>,
     /// Clock of the slowest core after, in MHz.
     pub end_megahertz: Option<f64>,
-    /// Whether the processor was held back for heat or for want of current.
+    /// Whether the processor was throttled by heat or under-voltage.
     pub throttled: Option<bool>,
 }
 
 /// Speed with some number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchRate {
-    /// Threads, each with a picture of its own.
+    /// Number of threads, each with its own image.
     pub threads: usize,
-    /// Pictures run in a second by all threads together.
+    /// Images per second, all threads together.
     pub images_per_second: f64,
-    /// Median time for one picture on one thread, in milliseconds.
+    /// Median time for one image on one thread, in milliseconds.
     pub median_ms: f64,
-    /// Time that 95 of 100 pictures do not exceed, in milliseconds.
+    /// 95th percentile of the time per image, in milliseconds.
     pub p95_ms: f64,
-    /// Time that 99 of 100 pictures do not exceed, in milliseconds.
+    /// 99th percentile of the time per image, in milliseconds.
     pub p99_ms: f64,
 }
 
@@ -97,7 +96,7 @@ pub fn bench_text(report: &BenchReport) -> Text {
     ));
     if let Some(peak) = report.peak_gflops {
         text.line(format!(
-            "{:.3} GFLOP a picture; one core reaches {peak:.0} GFLOP/s in registers",
+            "{:.3} GFLOP per image; peak of one core: {peak:.0} GFLOP/s",
             report.gflop
         ));
     }
@@ -121,11 +120,11 @@ pub fn bench_text(report: &BenchReport) -> Text {
     text.add(&integers_text(report));
     let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     let memory = report.peak_memory_bytes.map_or(String::new(), |bytes| {
-        format!("; memory at most: {:.0} MiB", megabytes(bytes as f64))
+        format!("; peak memory: {:.0} MiB", megabytes(bytes as f64))
     });
     text.gap();
     text.line(format!(
-        "loaded in {:.0} ms; buffers: {:.1} MiB a thread{memory}",
+        "loaded in {:.0} ms; buffers: {:.1} MiB per thread{memory}",
         report.load_ms,
         megabytes(report.session_bytes as f64)
     ));
@@ -137,7 +136,7 @@ pub fn bench_text(report: &BenchReport) -> Text {
     text
 }
 
-/// What the system tells of heat; nothing if it tells nothing.
+/// Temperature and throttling, if the system reports them.
 fn heat_text(heat: &BenchHeat) -> Text {
     let mut parts = Vec::new();
     if let (Some(begin), Some(end)) = (heat.begin_celsius, heat.end_celsius) {
@@ -147,8 +146,10 @@ fn heat_text(heat: &BenchHeat) -> Text {
         parts.push(format!("{begin:.0} MHz before, {end:.0} MHz after"));
     }
     match heat.throttled {
-        Some(true) => parts.push("held back for heat or want of current: not its best".to_owned()),
-        Some(false) => parts.push("not held back".to_owned()),
+        Some(true) => {
+            parts.push("throttled by heat or under-voltage: slower than it could be".to_owned())
+        }
+        Some(false) => parts.push("not throttled".to_owned()),
         None => {}
     }
     match parts.is_empty() {
@@ -157,7 +158,7 @@ fn heat_text(heat: &BenchHeat) -> Text {
     }
 }
 
-/// Whether integers are worth it here, where there are some.
+/// Whether int8 is faster than float32 here, for a quantised model.
 fn integers_text(report: &BenchReport) -> Text {
     let mut text = Text::default();
     let single = report.rates.iter().find(|rate| rate.threads == 1);
@@ -166,18 +167,18 @@ fn integers_text(report: &BenchReport) -> Text {
     };
     let gain = single.images_per_second / float.images_per_second;
     let verdict = match gain {
-        gain if gain < 1.05 => "int8 is not worth it on this machine",
-        _ => "int8 is worth it on this machine",
+        gain if gain < 1.05 => "int8 does not pay off on this machine",
+        _ => "int8 pays off on this machine",
     };
     text.gap();
     text.line(format!(
-        "{verdict}: {gain:.2} times the speed of the same layers in float32 ({:.1} images/s, 1 thread)",
+        "{verdict}: {gain:.2}x the speed of the same layers in float32 ({:.1} images/s, 1 thread)",
         float.images_per_second
     ));
     text
 }
 
-/// Most letters that the column of names is wide; text can be padded to 65,535 at most.
+/// Maximum number of letters that the column of names is wide; text can be padded to 65,535 at most.
 const MAX_NAME_WIDTH: usize = 200;
 
 fn layers_text(report: &BenchReport) -> Text {
@@ -239,11 +240,11 @@ mod tests {
         };
         let said = bench_text(&report(300.0, 150.0)).to_string();
         assert!(
-            said.contains("int8 is worth it on this machine: 2.00 times"),
+            said.contains("int8 pays off on this machine: 2.00 times"),
             "{said}"
         );
         let said = bench_text(&report(100.0, 120.0)).to_string();
-        assert!(said.contains("int8 is not worth it"), "{said}");
+        assert!(said.contains("int8 does not pay off"), "{said}");
     }
 
     #[test]
@@ -286,8 +287,8 @@ mod tests {
         for expected in [
             "net, input 3 x 8 x 8, avx2 kernels",
             "      2      300.0      6.60      7.25     10.00       150      75%",
-            "processor: 48 °C before, 81 °C after; held back for heat",
-            "loaded in 42 ms; buffers: 1.5 MiB a thread; memory at most: 64 MiB",
+            "processor: 48 °C before, 81 °C after; throttled by heat",
+            "loaded in 42 ms; buffers: 1.5 MiB per thread; peak memory: 64 MiB",
             "conv1 winograd           8 x 8 x 16     2.000 100.0%      150",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");

@@ -1,20 +1,20 @@
 //! Scores as tables.
 
 use super::table::Table;
-use super::{Text, printable};
+use super::{Text, grouped, printable};
 use crate::dataset::Split;
 use crate::train::{ClassScores, ConfusionMatrix, Score};
 
-/// Widest class name in a column's head.
+/// Maximum width of a class name in a column header.
 const HEAD_CHARS: usize = 12;
 
-/// One line a split: pictures, loss, accuracy.
+/// One line per split: images, loss, accuracy.
 pub fn scores_table(scores: &[(Split, Score)]) -> Text {
     let mut table = Table::new(&["split", "images", "loss", "accuracy"]);
     for (split, score) in scores {
         table.row([
             split.name().to_owned(),
-            score.rows.to_string(),
+            grouped(score.rows as u64),
             format!("{:.4}", score.loss),
             format!("{:.4}", score.accuracy),
         ]);
@@ -51,7 +51,7 @@ pub fn metrics_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
     table.text()
 }
 
-/// Counts of who was taken for whom: a line for each true class, a column for each predicted one.
+/// The confusion matrix: a line per true class, a column per predicted class.
 pub fn confusion_table(classes: &[String], confusion: &ConfusionMatrix) -> Text {
     let heads: Vec<String> = classes.iter().map(|name| short(name)).collect();
     let mut columns = vec!["true \\ predicted"];

@@ -1,4 +1,4 @@
-//! What people look at afterwards: tables and pictures. Pure text, but for `plot` and `sheet`.
+//! Results as tables and images. Pure text, except for `plot` and `sheet`.
 
 mod bench;
 mod metrics;
@@ -12,13 +12,13 @@ mod table;
 mod text;
 mod timestamp;
 
+pub(crate) use crate::counts::grouped;
 pub use crate::error::printable;
 pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
 pub use phrases::{difference, duration, recipe_line};
 pub use quantize::{QuantizeSummary, quantize_text};
 pub use sheet::save_sheet;
-pub(crate) use summary::grouped;
 pub use summary::{Columns, summary_table};
 pub(crate) use table::Table;
 pub use text::Text;

@@ -1,4 +1,4 @@
-//! In a program that is built without plots: what asks for one is told so.
+//! Stand-ins for a build without plots: every call is an error.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn absent(flag: &'static str) -> Error {
     Error::Parameter {
         name: flag,
         value: "true".into(),
-        problem: "this program was built without plots; use one with the feature `plot`".into(),
+        problem: "this program was built without plots; build it with the feature `plot`".into(),
     }
 }
 

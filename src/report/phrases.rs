@@ -1,4 +1,4 @@
-//! Times and differences as people say them.
+//! Durations and differences as text.
 
 /// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {
@@ -10,11 +10,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A difference of accuracies, −1 to 1, as `+1.35 points, may be noise (± 2.10)`; it may be noise within `margin`.
+/// A difference of accuracies, −1 to 1, as `+1.35 points, not significant (± 2.10)`; it is not significant within `margin`.
 pub fn difference(mean: f32, margin: f32) -> String {
     let verdict = match mean.abs() > margin {
-        true => "more than noise",
-        false => "may be noise",
+        true => "significant",
+        false => "not significant",
     };
     format!(
         "{:+.2} points, {verdict} (± {:.2})",
@@ -27,7 +27,7 @@ pub fn difference(mean: f32, margin: f32) -> String {
 /// margin of that.
 pub fn recipe_line(recipe: &str, accuracy: f32, compared: Option<(f32, f32)>) -> String {
     let compared = compared.map_or(String::new(), |(mean, margin)| {
-        format!(", {} than the best before it", difference(mean, margin))
+        format!(", {} vs best so far", difference(mean, margin))
     });
     format!("recipe {recipe}: accuracy {accuracy:.4}{compared}")
 }
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_tell_whether_they_may_be_noise() {
+    fn differences_tell_whether_they_are_significant() {
         assert_eq!(
             difference(0.0135, 0.021),
-            "+1.35 points, may be noise (± 2.10)"
+            "+1.35 points, not significant (± 2.10)"
         );
         assert_eq!(
             difference(-0.05, 0.021),
-            "-5.00 points, more than noise (± 2.10)"
+            "-5.00 points, significant (± 2.10)"
         );
     }
 

@@ -1,4 +1,4 @@
-//! A picture with what a classifier says of it: in the terminal, and as a PNG file.
+//! Plots an image with its predictions, in the terminal or as a PNG file.
 
 use std::io::{Cursor, IsTerminal};
 use std::path::Path;
@@ -11,11 +11,11 @@ use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Picture;
 
-/// Most columns and lines of a picture in a terminal.
+/// Maximum number of columns and lines of an image in a terminal.
 const TERMINAL_CELLS: (u32, u32) = (60, 24);
 
 /// Draws `picture` on standard output: by the graphics of kitty, iTerm2 or sixel where the terminal has
-/// them, else in coloured half blocks. Where standard output is no terminal, in half blocks.
+/// them, else in coloured half blocks. Where standard output is not a terminal, in half blocks.
 ///
 /// # Errors
 /// [`Error::Io`] if standard output cannot be written.
@@ -54,7 +54,7 @@ pub fn print(picture: &Picture) -> Result<()> {
         })
 }
 
-/// Writes a PNG file to `path`: the picture, above it its first class, beside it a bar for each
+/// Writes a PNG file to `path`: the image, above it its first class, beside it a bar for each
 /// prediction.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub fn save(picture: &Picture, predictions: &[Prediction], path: &Path) -> Resul
     write_atomic(path, bytes.get_ref())
 }
 
-/// Longest side of the picture in a plot, in pixels.
+/// Longest side of the image in a plot, in pixels.
 const PICTURE_SIDE: u32 = 480;
 const MARGIN: u32 = 20;
 /// Width of the panel of bars, its least height for one class, and the height of a bar.
@@ -185,10 +185,10 @@ fn shorten(text: &str, characters: usize) -> String {
 fn to_image(picture: &Picture) -> Result<RgbImage> {
     RgbImage::from_raw(picture.width, picture.height, picture.rgb.clone()).ok_or_else(|| {
         Error::Mismatch {
-            what: "pixels of a picture".into(),
+            what: "pixels of an image".into(),
             expected: format!("{}x{} RGB", picture.width, picture.height),
             found: format!("{} bytes", picture.rgb.len()),
-            hint: "give three bytes a pixel".into(),
+            hint: "use three bytes per pixel".into(),
         }
     })
 }
@@ -221,7 +221,7 @@ mod tests {
         let count = |colour| plot.pixels().filter(|&&p| p == colour).count() as u32;
         assert_eq!(count(FIRST_BAR), PANEL_WIDTH * 3 / 4 * BAR_HEIGHT);
         assert_eq!(count(OTHER_BARS), PANEL_WIDTH / 10 * BAR_HEIGHT);
-        assert_eq!(count(Rgb([200, 0, 0])), 480 * 240, "the picture, reduced");
+        assert_eq!(count(Rgb([200, 0, 0])), 480 * 240, "the image, reduced");
     }
 
     #[test]

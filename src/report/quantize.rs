@@ -1,25 +1,26 @@
-//! What smaller numbers cost and save, as text.
+//! The cost and benefit of quantisation, as text.
 
 use super::Text;
 use super::table::Table;
+use crate::counts::count;
 
 /// More layers than this are counted, not named.
 const NAMED_LAYERS: usize = 8;
 
-/// A model before and after its numbers became smaller.
+/// A model before and after quantisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeSummary<'a> {
-    /// What the numbers are now: `int8` or `float16`.
-    pub numbers: &'a str,
-    /// Which pictures both were run on.
+    /// Type of the weights: `int8` or `float16`.
+    pub precision: &'a str,
+    /// Which images both were run on.
     pub split: &'a str,
     /// Number of them.
     pub images: usize,
-    /// Share of them whose class came first, 0 to 1, before and afterwards.
+    /// Share of them whose class came first, 0 to 1, before and after.
     pub accuracy: [f64; 2],
-    /// Mean cross-entropy in nats, before and afterwards.
+    /// Mean cross-entropy in nats, before and after.
     pub loss: [f64; 2],
-    /// Share of them with the same first class before and afterwards.
+    /// Share of them with the same first class before and after.
     pub agreement: f64,
     /// Mean absolute difference of a probability.
     pub mean_abs_diff: f64,
@@ -35,7 +36,7 @@ pub struct QuantizeSummary<'a> {
 
 /// The summary for people.
 pub fn quantize_text(summary: &QuantizeSummary) -> Text {
-    let mut table = Table::new(["", "float32", summary.numbers, "change"]);
+    let mut table = Table::new(["", "float32", summary.precision, "change"]);
     let [before, after] = summary.accuracy;
     table.row([
         "accuracy".to_owned(),
@@ -61,7 +62,7 @@ pub fn quantize_text(summary: &QuantizeSummary) -> Text {
     let mut text = table.text();
     text.gap();
     text.line(format!(
-        "{} pictures: the same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most",
+        "{} images: same class for {same} of {} ({:.1} %); probabilities differ by {:.4} on average, {:.4} at most",
         summary.split,
         summary.images,
         100.0 * summary.agreement,
@@ -77,13 +78,13 @@ pub fn quantize_text(summary: &QuantizeSummary) -> Text {
 fn layers_line(summary: &QuantizeSummary) -> String {
     let float = summary.float_layers;
     let kept = match float.len() {
-        0 => "none in floats".to_owned(),
-        n if n <= NAMED_LAYERS => format!("{n} in floats ({})", float.join(", ")),
-        n => format!("{n} in floats"),
+        0 => "none in float32".to_owned(),
+        n if n <= NAMED_LAYERS => format!("{n} in float32 ({})", float.join(", ")),
+        n => format!("{n} in float32"),
     };
     format!(
-        "{} layers in integers, {kept}",
-        summary.layers - float.len()
+        "{} in int8, {kept}",
+        count(summary.layers - float.len(), "layer")
     )
 }
 
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn says_what_it_costs_and_saves() {
         let summary = QuantizeSummary {
-            numbers: "int8",
+            precision: "int8",
             split: "validation",
             images: 40,
             accuracy: [0.95, 0.925],
@@ -110,8 +111,8 @@ mod tests {
         for line in [
             "accuracy   0.9500  0.9250  -2.50 points",
             "size, MB    16.00    4.00          25 %",
-            "validation pictures: the same class for 39 of 40 (97.5 %); probabilities differ by 0.0123 on average, 0.2500 at most",
-            "49 layers in integers, 1 in floats (dense)",
+            "validation images: same class for 39 of 40 (97.5 %); probabilities differ by 0.0123 on average, 0.2500 at most",
+            "49 layers in int8, 1 in float32 (dense)",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -1,4 +1,4 @@
-//! A contact sheet: rows of small pictures, as a PNG file.
+//! A contact sheet: rows of small images, as a PNG file.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -9,14 +9,14 @@ use crate::disk::write_atomic;
 use crate::error::{Error, Result};
 use crate::pixels::Picture;
 
-/// Longest side of a picture on the sheet, and the space around it, in pixels.
+/// Longest side of an image on the sheet, and the space around it, in pixels.
 const SIDE: u32 = 128;
 const GAP: u32 = 6;
 
-/// Writes `rows` of pictures to the PNG file `path`, each row from left to right; returns its size in bytes.
+/// Writes `rows` of images to the PNG file `path`, each row from left to right; returns its size in bytes.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Mismatch`] for a picture whose pixels do not fit its size.
+/// [`Error::Io`]; [`Error::Mismatch`] for an image whose pixels do not fit its size.
 pub fn save_sheet(rows: &[Vec<Picture>], path: &Path) -> Result<u64> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
     let cell = SIDE + GAP;

@@ -1,9 +1,9 @@
 //! A model's layers as Keras prints them.
 
-use super::{Text, printable};
+use super::{Text, grouped, printable};
 use crate::backbone::{Layer, Summary};
 
-/// Least widths of the columns; longer names widen the first.
+/// Minimum widths of the columns; longer names widen the first.
 const LAYER_WIDTH: usize = 34;
 const SHAPE_WIDTH: usize = 26;
 const COUNT_WIDTH: usize = 12;
@@ -12,9 +12,9 @@ const COST_WIDTH: usize = 16;
 /// Columns that are shown by request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Multiply-adds for one picture.
+    /// Multiply-adds for one image.
     pub macs: bool,
-    /// Bytes of each output for one picture.
+    /// Bytes of each output for one image.
     pub activations: bool,
 }
 
@@ -79,13 +79,13 @@ pub fn summary_table(summary: &Summary, columns: Columns) -> Text {
     ));
     if columns.macs {
         text.line(format!(
-            "Multiply-adds for one picture: {}",
+            "Multiply-adds per image: {}",
             grouped(summary.macs())
         ));
     }
     if columns.activations {
         text.line(format!(
-            "Output bytes for one picture: {}",
+            "Output bytes per image: {}",
             grouped(summary.activation_bytes())
         ));
     }
@@ -110,34 +110,9 @@ fn shape(layer: &Layer) -> String {
     }
 }
 
-/// 14714688 as `14,714,688`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(|group| std::str::from_utf8(group).unwrap_or_default())
-        .collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let cases = [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (14_714_688, "14,714,688"),
-        ];
-        for (number, text) in cases {
-            assert_eq!(grouped(number), text);
-        }
-    }
 
     #[test]
     fn a_layer_may_have_a_name_of_any_length() {

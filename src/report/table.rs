@@ -1,4 +1,4 @@
-//! Tables without lines: the first column to the left, numbers to the right.
+//! Tables without rules: first column left-aligned, numbers right-aligned.
 
 use comfy_table::{CellAlignment, Table as Layout, presets};
 
@@ -26,7 +26,7 @@ impl Table {
         self.0.add_row(cells.collect::<Vec<_>>());
     }
 
-    /// The table as text, a line a row, without blanks at their ends.
+    /// The table as text, a line per row, without blanks at their ends.
     pub fn text(&self) -> Text {
         let mut text = Text::default();
         for line in self.0.lines() {

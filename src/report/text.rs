@@ -1,11 +1,11 @@
-//! Text of several lines for a terminal.
+//! Multi-line text for a terminal.
 
 use std::fmt;
 
 use crate::error::printable;
 
 /// Lines for standard output. Their breaks are the program's own: a name with a line break in it stays in its line, as
-/// [`printable`] text, so that no file can make the program say a line.
+/// [`printable`] text, so that no file can forge a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(String);
 

@@ -1,4 +1,4 @@
-//! Base and head as one ONNX graph.
+//! Composes backbone and head into one ONNX graph.
 
 use crate::backbone::{Attribute, Backbone, OnnxGraph, flattened};
 use crate::error::{Error, Result};
@@ -7,9 +7,9 @@ use crate::train::{Head, Standardization};
 /// Name of the output tensor of a saved model.
 pub const OUTPUT: &str = "probabilities";
 
-/// Puts `head` and a softmax behind the features of `backbone`.
+/// Appends `head` and a softmax to `backbone`.
 ///
-/// The result takes what the base takes, with a free batch `N`, and gives `probabilities`,
+/// The result takes what the backbone takes, with a free batch `N`, and gives `probabilities`,
 /// f32 `[N, classes]`, each row with the sum 1.
 ///
 /// # Errors
@@ -18,7 +18,7 @@ pub fn compose(backbone: &Backbone, head: &Head) -> Result<OnnxGraph> {
     compose_tuned(backbone, &[], head)
 }
 
-/// As [`compose`], with other values in the weights of the base that are named.
+/// Like [`compose`], with new values for the named weights of the backbone.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if the head was trained on features of another length.
@@ -32,7 +32,8 @@ pub fn compose_tuned(
             what: format!("features of the head for {}", backbone.id().model),
             expected: backbone.feature_len().to_string(),
             found: head.inputs().to_string(),
-            hint: "train the head on features of this base, cut and input size".into(),
+            hint: "train the head on features of this backbone, feature layer and input size"
+                .into(),
         });
     }
     let (features, output) = backbone.graph();
@@ -77,7 +78,7 @@ pub fn compose_tuned(
 /// The end of the name of the constant that marks a `Max` of [`standardized`].
 pub(super) const LEAST: &str = "/least";
 
-/// Puts (x − mean) · factor behind `features`: a `Sub` and a `Mul`, each behind a `Max`.
+/// Puts (x − mean) · factor after `features`: a `Sub` and a `Mul`, each after a `Max`.
 ///
 /// A `Max` with float32's least number changes nothing. It keeps engines from making one operator of those on its two
 /// sides, whose result in between has to be rounded: as the features were when the head was trained on them, and

@@ -1,4 +1,4 @@
-//! A head alone: some kB that make a saved model of a base that is elsewhere already.
+//! A detached head: a few kB that turn a backbone on another machine into a saved model.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const HEAD_KEY: &str = "tl.head";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Origin {
-    /// SHA-256 of what the base computes from picture to features, its weights included.
+    /// SHA-256 of what the backbone computes from image to features, its weights included.
     base_sha256: String,
     /// SHA-256 of the whole model's file.
     model_sha256: String,
@@ -30,7 +30,7 @@ pub struct DetachedHead {
 }
 
 impl DetachedHead {
-    /// Takes the head off `model`.
+    /// Extracts the head of `model`.
     ///
     /// # Errors
     /// [`Error::Model`] if its end is not a dense head in float32, as in a quantised model.
@@ -51,7 +51,7 @@ impl DetachedHead {
         })
     }
 
-    /// Reads the file `path`; none if it is a whole model.
+    /// Reads the file `path`; `None` if it is a whole model.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Model`].
@@ -61,7 +61,7 @@ impl DetachedHead {
             return Ok(None);
         };
         let origin = serde_json::from_str(text)
-            .map_err(|e| graph.fail(format!("what it says of its base is damaged: {e}")))?;
+            .map_err(|e| graph.fail(format!("its description of the backbone is damaged: {e}")))?;
         let record = read_record(&graph)?;
         Ok(Some(DetachedHead {
             graph,
@@ -85,19 +85,19 @@ impl DetachedHead {
         self.graph.to_bytes()
     }
 
-    /// Puts it in the place of the head of `model`.
+    /// Replaces the head of `model` with it.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it belongs to another base than that of `model`.
+    /// [`Error::Mismatch`] if it belongs to another backbone than that of `model`.
     pub fn on_model(&self, model: &SavedModel) -> Result<SavedModel> {
         let (_, base) = split(&model.graph, &model.record)?;
         self.on_graph(base, model.graph.name())
     }
 
-    /// Puts it behind a base.
+    /// Appends it to a backbone.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it belongs to another base, or to another state of this one.
+    /// [`Error::Mismatch`] if it belongs to another backbone, or to another state of this one.
     pub fn on_base(&self, base: &Backbone) -> Result<SavedModel> {
         let (graph, output) = base.graph();
         let (mut graph, mut output) = (graph.clone(), output.to_owned());
@@ -113,14 +113,14 @@ impl DetachedHead {
         if found != self.origin.base_sha256 {
             let short = |sha256: &str| sha256.get(..16).unwrap_or(sha256).to_owned();
             return Err(Error::Mismatch {
-                what: format!("base of the head in {name}"),
+                what: format!("backbone of the head in {name}"),
                 expected: format!(
                     "{} (SHA-256 {}…)",
                     self.record.backbone.model,
                     short(&self.origin.base_sha256)
                 ),
                 found: format!("SHA-256 {}…", short(&found)),
-                hint: "install the whole model once; heads fit the base that they were trained on"
+                hint: "install the complete model once; a head only works with the backbone it was trained on"
                     .into(),
             });
         }
@@ -134,7 +134,7 @@ impl DetachedHead {
 fn split(graph: &OnnxGraph, record: &Record) -> Result<(String, OnnxGraph)> {
     let nodes = graph.nodes();
     let fail = || {
-        graph.fail("it does not end in a dense head in float32, so that its head cannot be taken off; move the whole file")
+        graph.fail("it does not end in a float32 dense head, so its head cannot be exported; copy the whole file")
     };
     let maker = |tensor: &str, kind: &str| -> Result<&OnnxNode> {
         let found = nodes.iter().find(|n| n.outputs.iter().any(|o| o == tensor));

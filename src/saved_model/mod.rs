@@ -1,5 +1,5 @@
-//! The one file that comes out: base and head together, with all that is needed to use it and to see that
-//! it still gives the same results.
+//! The saved model: backbone and head in one file, with everything needed to use it and to verify that its results have
+//! not changed.
 //!
 //! ```text
 //! Backbone + Head ─► compose ─► SavedModel (in memory) ─► write ─► file ─► open ─► verify, predict
@@ -17,8 +17,8 @@ pub use compose::{OUTPUT, compose, compose_tuned};
 pub use detached::DetachedHead;
 pub use probe::{machine_kind, probe_picture};
 pub use record::{
-    FinetuneRecord, Numbers, QuantizationRecord, RECORD_VERSION, Record, Reference, ReferenceImage,
-    TrainingRecord,
+    FinetuneRecord, Precision, QuantizationRecord, RECORD_VERSION, Record, Reference,
+    ReferenceImage, TrainingRecord,
 };
 use verify::TOLERANCE;
 pub(crate) use verify::max_abs_diff;
@@ -29,13 +29,13 @@ use crate::backbone::{
     picture_shape, run_batch,
 };
 use crate::disk::{self, write_atomic};
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 use crate::pixels::Picture;
 
 /// Key of the file's metadata that other programs may read.
 const CLASSES_KEY: &str = "classes";
 
-/// Most features of a picture that a record may speak of: as many as a tensor may have values.
+/// Maximum number of features of an image that a record may speak of: as many as a tensor may have values.
 const MOST_FEATURES: usize = 1 << 28;
 
 /// A saved model that is loaded and ready to run.
@@ -68,10 +68,10 @@ impl SavedModel {
         SavedModel::parse(&read(path)?, path)
     }
 
-    /// Opens the ONNX file `path` if it is a saved model, rather than a base or another program's: else none.
+    /// Opens the ONNX file `path` if it is a saved model; `None` for a backbone or another program's file.
     ///
     /// # Errors
-    /// As [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
+    /// Like [`open`](Self::open), for a saved model; or if `path` is no ONNX file.
     pub fn open_if_saved(path: &Path) -> Result<Option<SavedModel>> {
         let bytes = read(path)?;
         match OnnxGraph::has_metadata(&bytes, &path.display().to_string(), RECORD_KEY)? {
@@ -115,12 +115,12 @@ impl SavedModel {
         self.network.input_shape()
     }
 
-    /// Bytes of buffers that one worker keeps between pictures.
+    /// Bytes of buffers that one worker keeps between images.
     pub fn session_bytes(&self) -> usize {
         self.network.session_bytes()
     }
 
-    /// As [`session`](Self::session), with the layers that run in integers in float32; none if there are none.
+    /// Like [`session`](Self::session), with the layers that run in integers in float32; `None` if there are none.
     ///
     /// # Errors
     /// [`Error::Model`] if the network cannot be set up.
@@ -153,19 +153,19 @@ impl SavedModel {
         )
     }
 
-    /// Makes what one worker needs to turn pictures into its input tensors, which are the output.
+    /// Makes what one worker needs to turn images into its input tensors, which are the output.
     ///
     /// # Errors
-    /// Does not fail.
+    /// Never fails.
     pub fn preparation(&self) -> Result<PictureSession> {
         PictureSession::side_by_side(&[], self.input_shape(), &self.record.backbone.preprocess)
     }
 
-    /// Largest difference of a probability between two pictures at once and each alone, with floats in the place of
-    /// integers; none if the file states that it takes one picture at a time.
+    /// Largest difference of a probability between two images at once and each alone, with floats instead of
+    /// integers; `None` if the file states that it takes one image at a time.
     ///
     /// # Errors
-    /// [`Error::Model`] or [`Error::Engine`] if it cannot be run on two pictures.
+    /// [`Error::Model`] or [`Error::Engine`] if it cannot be run on two images.
     pub fn batch_difference(&self) -> Result<Option<f32>> {
         if self.graph.batch().is_some() {
             return Ok(None);
@@ -189,11 +189,11 @@ impl SavedModel {
         Ok(Some(max_abs_diff(&both, &alone)))
     }
 
-    /// Makes the file state that it takes one picture at a time, if two at once do not give what each gives alone.
+    /// Makes the file state that it takes one image at a time, if two at once do not give what each gives alone.
     /// Returns whether it had to.
     ///
     /// # Errors
-    /// [`Error::Model`] if the graph has not one picture input.
+    /// [`Error::Model`] if the graph has not one image input.
     pub fn state_batch(&mut self) -> Result<bool> {
         match self.batch_difference() {
             Ok(None) => Ok(false),
@@ -202,7 +202,7 @@ impl SavedModel {
         }
     }
 
-    /// Notes what the model gives for the probe and for `images`, and on what kind of machine.
+    /// Records the model's outputs for the reference input and for `images`, and the kind of machine.
     ///
     /// # Errors
     /// [`Error::Model`] if it cannot be run.
@@ -217,7 +217,7 @@ impl SavedModel {
         put_record(&mut self.graph, &self.record)
     }
 
-    /// Notes how the model was made of one with float32 numbers.
+    /// Records how the model was quantised.
     ///
     /// # Errors
     /// [`Error::Model`] if the record cannot be written.
@@ -226,7 +226,7 @@ impl SavedModel {
         put_record(&mut self.graph, &self.record)
     }
 
-    /// Writes the model to `path`: the whole new file appears there, or nothing changes. Returns its size in
+    /// Writes the model to `path`: atomically: either the complete file appears, or nothing changes. Returns its size in
     /// bytes.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl SavedModel {
 /// The metadata of the saved model `path`, which is not made ready to run.
 ///
 /// # Errors
-/// As [`SavedModel::open`].
+/// Like [`SavedModel::open`].
 pub fn record_in(path: &Path) -> Result<Record> {
     read_record(&OnnxGraph::parse(
         &read(path)?,
@@ -253,7 +253,7 @@ pub fn record_in(path: &Path) -> Result<Record> {
 fn read(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
         return Err(Error::NotFound {
-            what: "model",
+            what: PathRole::Model,
             path: PathBuf::from(path),
         });
     }
@@ -284,7 +284,7 @@ fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
 
 fn read_record(graph: &OnnxGraph) -> Result<Record> {
     let text = graph.metadata(RECORD_KEY).ok_or_else(|| {
-        graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no classes and preprocessing")
+        graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no record of classes and preprocessing")
     })?;
     let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
     let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
@@ -293,8 +293,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
         .and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(RECORD_VERSION)) {
         return Err(graph.fail(format!(
-            "its record has version {}, this program reads version {RECORD_VERSION}; use the version of the program \
-             that saved it",
+            "its record has version {}, this program reads version {RECORD_VERSION}; use the program version that saved it",
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
@@ -302,7 +301,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
     let size = record.backbone.input_size;
     if size.least() < 1 || size.most() > LARGEST_INPUT {
         return Err(graph.fail(format!(
-            "its record asks for pictures of {} pixels; this program takes 1 to {LARGEST_INPUT}",
+            "its record has an input size of {} pixels; this program accepts 1 to {LARGEST_INPUT}",
             size.sides()
         )));
     }
@@ -312,7 +311,7 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
         .try_fold(1_usize, |n, &dim| n.checked_mul(dim));
     if features.is_none_or(|features| features > MOST_FEATURES) {
         return Err(graph.fail(format!(
-            "its record says that a picture has features of the shape {:?}, which are too many",
+            "its record has features of shape {:?}, which are too many",
             record.feature_shape
         )));
     }

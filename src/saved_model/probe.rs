@@ -1,14 +1,14 @@
-//! The built-in probe picture, and the kind of machine that a model runs on. Pure.
+//! The reference input (a built-in synthetic image), and the kind of machine that a model runs on. Pure.
 
 use crate::backbone::kernels;
 use crate::pixels::Picture;
 
-/// Width and height of the probe, chosen so that every resize rule has something to do.
+/// Width and height of the reference input, chosen so that every resize rule has an effect.
 const WIDTH: u32 = 301;
 const HEIGHT: u32 = 233;
 
-/// A picture that every copy of the program makes alike: colour ramps, rings and noise, so that all parts
-/// of a network have something to answer.
+/// The reference input, identical in every copy of the program: colour ramps, rings and noise, so that all parts of a
+/// network respond.
 pub fn probe_picture() -> Picture {
     let mut noise: u32 = 0x2545_f491;
     let mut rgb = Vec::with_capacity((WIDTH * HEIGHT * 3) as usize);

@@ -1,4 +1,4 @@
-//! What a saved model carries in its metadata, as JSON, beside what any ONNX runtime reads.
+//! The record of a saved model: metadata as JSON inside the ONNX file.
 
 use std::path::Path;
 
@@ -23,31 +23,31 @@ pub struct Record {
     pub program_version: String,
     /// Class names in the order of the outputs.
     pub classes: Vec<String>,
-    /// The base, its cut, and from a picture to the input tensor.
+    /// The backbone, its cut, and from an image to the input tensor.
     pub backbone: BackboneId,
-    /// The base's file, as it was given; none for a base that has a name.
+    /// The backbone's file, as it was given; `None` for a backbone that has a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_path: Option<String>,
-    /// Shape of the features between base and head: `[D]` or `[H, W, C]`.
+    /// Shape of the features between backbone and head: `[D]` or `[H, W, C]`.
     pub feature_shape: Vec<usize>,
     /// Whether operators before the head's first layer standardise the features.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standardized: bool,
-    /// How the head came about.
+    /// How the head was trained.
     pub training: TrainingRecord,
-    /// How its numbers were made smaller; none if they are float32 as they were trained.
+    /// How it was quantised; `None` if it has float32 weights as trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<QuantizationRecord>,
-    /// What the model gives, for comparison wherever it is loaded.
+    /// Reference outputs, for verification on loading.
     pub reference: Reference,
 }
 
 impl Record {
-    /// The name or path by which the base can be had again, for the model or head `model`: a path is looked for
+    /// The name or path by which the backbone can be had again, for the model or head `model`: a path is looked for
     /// beside it, then as it was given.
     ///
     /// # Errors
-    /// [`Error::Model`] if the base's file is not there; [`Error::Mismatch`] if it is another one now.
+    /// [`Error::Model`] if the backbone's file is not there; [`Error::Mismatch`] if it is another one now.
     pub fn base_source(&self, model: &Path) -> Result<String> {
         let id = &self.backbone;
         let shown = model.display();
@@ -55,7 +55,7 @@ impl Record {
             return known_model(&id.model).map(|_| id.model.clone()).map_err(|_| Error::Model {
                 model: shown.to_string(),
                 problem: format!(
-                    "its base, {}, has no name that is known here; give the path of the base's ONNX file",
+                    "its backbone {} is unknown here; give the path of the backbone's ONNX file",
                     id.model
                 ),
             });
@@ -83,15 +83,15 @@ impl Record {
         }
         match other {
             Some((name, found)) => Err(Error::Mismatch {
-                what: format!("base of {shown}, the file {name}"),
+                what: format!("backbone of {shown}, the file {name}"),
                 expected: format!("SHA-256 {}", id.sha256),
                 found: format!("SHA-256 {found}"),
-                hint: "the file has changed since; give the base as it was, by its path".into(),
+                hint: "the file has changed since; give the path of the original backbone".into(),
             }),
             None => Err(Error::Model {
                 model: shown.to_string(),
                 problem: format!(
-                    "its base was the file {}, which is not there; give the path of the base's ONNX file",
+                    "its backbone was the file {}, which does not exist; give the path of the backbone's ONNX file",
                     given.display()
                 ),
             }),
@@ -99,54 +99,55 @@ impl Record {
     }
 }
 
-/// What the weights of a model that was made smaller are.
+/// Weight type of a quantised model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Numbers {
-    /// Weights and activations are integers of 8 bits.
+pub enum Precision {
+    /// Weights and activations are 8-bit integers.
     Int8,
     /// Weights are float16.
     Float16,
 }
 
-impl Numbers {
+impl Precision {
     /// Their name as in files and messages.
     pub fn name(self) -> &'static str {
         match self {
-            Numbers::Int8 => "int8",
-            Numbers::Float16 => "float16",
+            Precision::Int8 => "int8",
+            Precision::Float16 => "float16",
         }
     }
 }
 
-/// How a model was made of one with float32 numbers, and what that cost.
+/// How a model was quantised, and the cost in accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct QuantizationRecord {
     /// What its weights are.
-    pub numbers: Numbers,
-    /// SHA-256 of the file that it was made of.
+    #[serde(rename = "numbers")]
+    pub precision: Precision,
+    /// SHA-256 of the original file.
     pub source_sha256: String,
     /// How the ranges of its integers were chosen; none without integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
-    /// Pictures on which they were chosen.
+    /// Images on which they were chosen.
     pub calibration_images: usize,
     /// Layers that stayed in floats.
     pub float_layers: Vec<String>,
-    /// Which pictures the following was measured on: `validation`, `test` or `all`.
+    /// Which images the following was measured on: `validation`, `test` or `all`.
     pub split: String,
-    /// Number of those pictures.
+    /// Number of those images.
     pub images: usize,
-    /// Share of them whose class came first before, 0 to 1.
+    /// Accuracy before, 0 to 1.
     pub accuracy_before: f32,
-    /// The same afterwards.
+    /// Accuracy after.
     pub accuracy_after: f32,
-    /// Share of them that get the same first class before and afterwards.
+    /// Share of them that get the same first class before and after.
     pub agreement: f32,
 }
 
-/// How a head came about.
+/// How a head was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainingRecord {
@@ -158,60 +159,59 @@ pub struct TrainingRecord {
     pub validation_split: f64,
     /// Share of each class held out for testing, where the data set gives no split.
     pub test_split: f64,
-    /// Number of training pictures.
+    /// Number of training images.
     pub training_images: usize,
-    /// Number of validation pictures.
+    /// Number of validation images.
     pub validation_images: usize,
-    /// Number of test pictures.
+    /// Number of test images.
     pub test_images: usize,
-    /// What each epoch measured.
+    /// Metrics of each epoch.
     pub history: Vec<EpochStats>,
     /// 1-based epoch that the head was taken from.
     pub best_epoch: usize,
-    /// How the end of the base was trained with the head; none if the base is as it was.
+    /// How the end of the backbone was trained with the head; `None` if the backbone is as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<FinetuneRecord>,
 }
 
-/// How the end of a base was trained jointly with a head that had been trained alone.
+/// How the end of a backbone was trained jointly with a head that had been trained alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FinetuneRecord {
     /// Its parameters.
     pub params: FinetuneParams,
-    /// The first layer that was trained.
+    /// The first trained layer.
     pub first_layer: String,
-    /// Parameters of the base that were trained.
+    /// Parameters of the backbone that were trained.
     pub trained_parameters: u64,
-    /// What each joint epoch measured.
+    /// Metrics of each joint epoch.
     pub history: Vec<EpochStats>,
-    /// The joint epoch that base and head were taken from; 0 if the head alone was no worse.
+    /// The joint epoch that backbone and head were taken from; 0 if the head alone was at least as good.
     pub best_epoch: usize,
 }
 
-/// Outputs that were noted when the model was saved.
+/// Outputs recorded when the model was saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reference {
-    /// The kind of machine that noted them: on the same kind, outputs are the same to the bit.
+    /// The kind of machine that recorded them; on the same kind, outputs are identical to the bit.
     pub machine: String,
-    /// Probabilities for the built-in probe picture.
+    /// Probabilities for the reference input.
     pub probe: Vec<f32>,
-    /// Probabilities for some pictures of the data set.
+    /// Probabilities for some images of the data set.
     pub images: Vec<ReferenceImage>,
-    /// Largest difference of a probability that is taken for the same on another kind of machine; none for what
-    /// float32 networks need.
+    /// Tolerance for a probability on another kind of machine; `None` for that of float32 networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f32>,
 }
 
-/// Outputs for one picture of the data set.
+/// Outputs for one image of the data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ReferenceImage {
-    /// The picture, relative to the data set.
+    /// The image, relative to the data set.
     pub path: String,
-    /// SHA-256 of its file, to know it again.
+    /// SHA-256 of its file.
     pub sha256: String,
     /// Probabilities in the order of the classes.
     pub probabilities: Vec<f32>,

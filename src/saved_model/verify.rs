@@ -1,4 +1,4 @@
-//! Seeing that a saved model gives the results that it gave when it was saved.
+//! Verifies that a saved model gives the results recorded when it was saved.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -6,30 +6,30 @@ use std::path::{Path, PathBuf};
 
 use super::{ReferenceImage, SavedModel, machine_kind, probe_picture, read};
 use crate::backbone::{PictureSession, hex_sha256};
+use crate::counts::{count, grouped};
 use crate::disk::stays_below;
 use crate::error::{Error, Result, shown};
 use crate::pixels::{DecodeLimits, Picture, read_file};
 use crate::progress::{Check, Event, Phase, Progress};
 
-/// Largest difference of a probability that is taken for the same on another kind of machine, where
-/// sums are formed in another order.
+/// Tolerance for a probability on another kind of machine, where sums are in a different order.
 pub const TOLERANCE: f32 = 1e-4;
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
     /// Whether every check held.
     pub same_results: bool,
     /// Largest absolute difference of any probability.
     pub max_abs_diff: f32,
-    /// Every item, in the order in which it was looked at.
+    /// All checks, in order.
     pub checks: Vec<Check>,
-    /// Pictures of the data set that were compared.
+    /// Number of real images compared.
     pub images: usize,
 }
 
 impl Verification {
-    /// Makes a difference an error, for the model `path`.
+    /// Turns a difference into an error, for the model `path`.
     ///
     /// # Errors
     /// [`Error::NotSame`] with the names of the checks that did not hold.
@@ -45,27 +45,27 @@ impl Verification {
             .collect();
         Err(Error::NotSame {
             path: path.to_owned(),
-            problem: format!("these differ: {}", failed.join(", ")),
+            problem: format!("these checks differ: {}", failed.join(", ")),
         })
     }
 }
 
-/// Loads `path` afresh and compares, item by item, with what it noted when it was saved. Pictures are
-/// looked for below `dataset`, or where the record says; those that are not there are left out.
+/// Reloads `path` and compares its outputs with the recorded ones, check by check. Images are looked for below `dataset`,
+/// or where the record says; missing ones are skipped.
 ///
 /// On the kind of machine that saved it, probabilities must be the same to the bit; on another kind,
 /// to 1e-4, or what a quantised model says. Emits an [`Event::Check`] for each item, then [`Event::Verified`].
 ///
 /// # Errors
-/// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is no error here.
+/// Those of [`SavedModel::open`], [`crate::Error::Cancelled`]. A difference is not an error here.
 pub fn verify(path: &Path, dataset: Option<&Path>, progress: &Progress) -> Result<Verification> {
     verify_bytes(&read(path)?, path, dataset, progress)
 }
 
-/// As [`verify`], with the bytes of a file that is or will be `path`.
+/// Like [`verify`], with the bytes of a file that is or will be `path`.
 ///
 /// # Errors
-/// As [`verify`].
+/// Like [`verify`].
 pub fn verify_bytes(
     bytes: &[u8],
     path: &Path,
@@ -81,15 +81,19 @@ pub fn verify_bytes(
     };
     checks.note(
         "file",
-        format!("{} bytes, SHA-256 {}", bytes.len(), hex_sha256(bytes)),
+        format!(
+            "{} bytes, SHA-256 {}",
+            grouped(bytes.len() as u64),
+            hex_sha256(bytes)
+        ),
     );
     let model = SavedModel::parse(bytes, path)?;
     let [_, a, b, c] = model.input_shape();
     checks.note(
         "reload",
         format!(
-            "input (None, {a}, {b}, {c}), {} classes: {}",
-            model.classes().len(),
+            "input (None, {a}, {b}, {c}), {}: {}",
+            count(model.classes().len(), "class"),
             model.classes().join(", ")
         ),
     );
@@ -101,7 +105,7 @@ pub fn verify_bytes(
         "machine",
         if checks.exact {
             format!(
-                "the kind that saved it ({}): compared to the bit",
+                "same kind as the one that saved it ({}): compared bit for bit",
                 reference.machine
             )
         } else {
@@ -115,7 +119,7 @@ pub fn verify_bytes(
     );
     let mut session = model.session()?;
     let probe = session.run(&probe_picture())?;
-    checks.compare("probe", probe, &reference.probe);
+    checks.compare("synthetic image", probe, &reference.probe);
     let root = dataset.map_or_else(
         || PathBuf::from(&model.record().training.dataset),
         Path::to_owned,
@@ -132,7 +136,7 @@ pub fn verify_bytes(
     let (absent, all) = (reference.images.len() - images, reference.images.len());
     if absent > 0 {
         progress.info(format!(
-            "{absent} of {all} reference pictures are not in {} as they were; the probe stands for them",
+            "{absent} of {all} reference images are missing from {} or have changed; compared without them",
             shown(&root)
         ));
     }
@@ -167,10 +171,10 @@ fn operators(model: &SavedModel) -> String {
         .iter()
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    format!("{} nodes: {}", nodes.len(), list.join(", "))
+    format!("{}: {}", count(nodes.len(), "node"), list.join(", "))
 }
 
-/// Runs a reference picture; none if it is not there or not the same file any more.
+/// Runs a reference image; `None` if it is not there or not the same file any more.
 fn run_image(
     session: &mut PictureSession,
     root: &Path,
@@ -188,7 +192,12 @@ fn run_image(
     if hex_sha256(&bytes) != image.sha256 {
         return Ok(None);
     }
-    let picture = Picture::decode(&bytes, &path, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::decode(
+        &bytes,
+        &path,
+        &DecodeLimits::default(),
+        session.decode_options(),
+    )?;
     Ok(Some(session.run(&picture)?.to_vec()))
 }
 
@@ -215,18 +224,17 @@ impl Checks<'_> {
         });
     }
 
-    /// Two pictures at once against each alone, as other programs may run the file.
+    /// Two images at once against each alone, as other programs may run the file.
     fn batch(&mut self, model: &SavedModel) {
         let (ok, detail) = match model.batch_difference() {
-            Ok(None) => (true, "the file takes one picture at a time, and says so".to_owned()),
+            Ok(None) => (true, "the file has a batch size of 1 and says so".to_owned()),
             Ok(Some(diff)) => (
                 diff <= TOLERANCE,
-                format!("two pictures at once: largest difference {diff:.1e} to each alone"),
+                format!("batch of 2: largest difference {diff:.1e} to each image alone"),
             ),
             Err(_) => (
                 false,
-                "the file states that it takes any number of pictures, but two at once cannot be run; save it again \
-                 with this version, which says so in the file, and give other programs one picture at a time"
+                "the file claims to accept any batch size, but a batch of 2 fails; save it again with this version, which records that, and use a batch size of 1 in other programs"
                     .to_owned(),
             ),
         };
@@ -248,8 +256,8 @@ impl Checks<'_> {
                 diff <= self.tolerance
             },
             detail: format!(
-                "largest difference {diff:.1e} over {} probabilities",
-                expected.len()
+                "largest difference {diff:.1e} over {}",
+                count(expected.len(), "probability")
             ),
             max_abs_diff: Some(diff),
         });

@@ -1,4 +1,4 @@
-//! Reading rows of features in order, a bounded number at a time.
+//! Reads rows of features in order, in batches of bounded size.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -9,7 +9,7 @@ use crate::progress::Progress;
 /// Bytes of a batch: large enough for fast products, small enough for a board.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Walks over chosen rows of a matrix; memory is one batch of at most 4 MiB (or one row).
+/// Iterates over chosen rows of a matrix; memory is one batch of at most 4 MiB (or one row).
 pub(crate) struct Batches<'a> {
     matrix: &'a FeatureMatrix,
     rows: &'a [usize],
@@ -36,7 +36,7 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// The next rows; none at the end.
+    /// The next rows; `None` at the end.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a number is not finite, those of [`FeatureMatrix::gather`], and [`Error::Cancelled`].
@@ -67,7 +67,7 @@ fn check_finite(row: usize, values: impl Iterator<Item = f32>) -> Result<()> {
                 what: format!("features of row {row}"),
                 expected: "finite numbers".to_string(),
                 found: format!("{value} in column {column}"),
-                hint: "extract the features again, or leave that picture out".to_string(),
+                hint: "extract the features again, or remove that image".to_string(),
             });
         }
     }

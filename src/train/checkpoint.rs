@@ -1,4 +1,4 @@
-//! A checkpoint of fine-tuning: one file, whole or not there.
+//! A checkpoint of fine-tuning: one file, complete or absent.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -16,23 +16,23 @@ use crate::disk::{is_there, open_own_to_read, write_atomic};
 use crate::error::{Error, Result};
 use crate::progress::EpochStats;
 
-/// Most bytes of the header: epochs, and two numbers for each feature.
+/// Maximum bytes of the header: epochs, and two numbers for each feature.
 const MAX_HEADER_BYTES: u64 = 1 << 28;
 
 const MAGIC: &[u8; 8] = b"tl-tune2";
 
-/// Everything of a checkpoint but its tensors.
+/// Everything in a checkpoint except its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
-    /// What the run is about: another run's checkpoint is not taken.
+    /// Identifies the run: another run's checkpoint is not used.
     pub fingerprint: String,
-    /// Joint epochs that are done.
+    /// Number of finished joint epochs.
     pub epoch: usize,
-    /// Steps that the optimisers have taken.
+    /// Number of optimiser steps so far.
     pub steps: i32,
     /// The best epoch so far; 0 is the head alone.
     pub best_epoch: usize,
-    /// What the best epoch is measured by; none before an epoch was measured.
+    /// Score of the best epoch; `None` before the first.
     pub best_value: Option<f32>,
     /// Epochs of the head alone.
     pub warmup: Vec<EpochStats>,
@@ -46,7 +46,7 @@ pub(super) struct Header {
     pub lengths: Vec<usize>,
 }
 
-/// Writes a checkpoint in place of an earlier one.
+/// Writes a checkpoint, replacing an earlier one.
 pub(super) fn write(path: &Path, header: &Header, tensors: &[&[f32]]) -> Result<()> {
     let mut header = header.clone();
     header.lengths = tensors.iter().map(|t| t.len()).collect();
@@ -62,7 +62,7 @@ pub(super) fn write(path: &Path, header: &Header, tensors: &[&[f32]]) -> Result<
     write_atomic(path, &bytes)
 }
 
-/// Reads the checkpoint `path` of the run `fingerprint`; none if there is none, or one of another run.
+/// Reads the checkpoint `path` of the run `fingerprint`; `None` if there is none, or one of another run.
 pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<(Header, Vec<Vec<f32>>)>> {
     if !is_there(path) {
         return Ok(None);
@@ -75,7 +75,7 @@ pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<(Header, Vec
         .map_err(Error::io("read", path))
 }
 
-/// Reads a file of `bytes` bytes. Its sizes are believed only as far as they add up to that, and its tensors are read
+/// Reads a file of `bytes` bytes. Its sizes are trusted only if they add up to that, and its tensors are read
 /// only if it is of the run `fingerprint`.
 fn parse(
     mut file: impl Read,

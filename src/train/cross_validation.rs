@@ -1,4 +1,4 @@
-//! Cross-validation of the head: how well its parameters do on rows that it was not trained on.
+//! Cross-validation of the head: how well its parameters work on rows that were not used in training.
 
 use super::fit::fit;
 use super::head_params::{HeadParams, ValidHeadParams};
@@ -8,23 +8,23 @@ use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::progress::{Event, Progress};
 
-/// Results of a cross-validation: every row was predicted once, by a head that did not train on it.
+/// Results of a cross-validation: each row is predicted once, by a head not trained on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossValidation {
-    /// Share of each fold's held-out rows whose class came first, 0 to 1.
+    /// Accuracy on each fold's held-out rows, 0 to 1.
     pub fold_accuracy: Vec<f32>,
-    /// The class that came first, for each row of the matrix.
+    /// The predicted class of each row of the matrix.
     pub predictions: Vec<usize>,
     /// Probability of that class, for each row of the matrix.
     pub confidences: Vec<f32>,
     /// Mean cross-entropy over all rows, in nats.
     pub loss: f32,
-    /// All rows' classes against their predictions.
+    /// The confusion matrix over all rows.
     pub confusion: ConfusionMatrix,
 }
 
 impl CrossValidation {
-    /// Share of all rows whose class came first, 0 to 1.
+    /// Accuracy over all rows, 0 to 1.
     pub fn accuracy(&self) -> f32 {
         self.confusion.accuracy() as f32
     }
@@ -121,7 +121,7 @@ fn count_folds(matrix: &FeatureMatrix, fold_of: &[usize]) -> Result<usize> {
         what,
         expected,
         found: found.to_string(),
-        hint: "give --folds from 2 up to the pictures of the smallest class".to_string(),
+        hint: "set --folds from 2 to the number of images in the smallest class".to_string(),
     };
     if fold_of.len() != matrix.rows() {
         return Err(mismatch(
@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    /// Two classes in turn, apart by the first of two features.
+    /// Alternating classes, separated by the first of two features.
     fn data(rows: usize) -> (FeatureMatrix, Vec<usize>) {
         let array = Array2::from_shape_fn((rows, 2), |(row, feature)| match feature {
             0 => (row % 2) as f32 * 4.0 + (row % 3) as f32 * 0.1,

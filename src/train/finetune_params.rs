@@ -1,23 +1,23 @@
-//! What a user can choose about fine-tuning; plain data, checked before use.
+//! Parameters of fine-tuning; plain data, checked before use.
 
 use serde::{Deserialize, Serialize};
 
 use super::head_params::{HeadParams, MOST_EPOCHS, ensure};
 use crate::error::{Error, Result, in_range};
 
-/// How the end of the base is trained with the head, as the flags and `--config run.toml` name it.
+/// How the end of the backbone is trained with the head, named as the flags and in `--config run.toml`.
 ///
 /// Batch size, optimiser, schedule, dropout, penalties and seed are those of [`HeadParams`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct FinetuneParams {
-    /// The first layer of the base that is trained: its name, the beginning of a block's names, a number of
+    /// The first layer of the backbone that is trained: its name, the beginning of a block's names, a number of
     /// layers from the end, or a share of the parameters such as `25%`.
     pub unfreeze_from: String,
-    /// Passes over the training rows with base and head trained jointly, 1 to 1,000,000; the head has been
+    /// Passes over the training rows with backbone and head trained jointly, 1 to 1,000,000; the head has been
     /// trained alone before.
     pub tune_epochs: usize,
-    /// Highest learning rate of the base's layers, above 0.
+    /// Highest learning rate of the backbone's layers, above 0.
     pub base_learning_rate: f32,
     /// Highest learning rate of the head while it is trained jointly, at least 0.
     pub joint_learning_rate: f32,
@@ -25,17 +25,17 @@ pub struct FinetuneParams {
     pub tune_warmup_epochs: usize,
     /// Whether scale and shift of batch normalisations are trained; their statistics never are.
     pub train_batchnorm: bool,
-    /// α of CutMix in the joint epochs, from 0 (none) to 2: a rectangle of each picture's maps is taken from another
-    /// picture of the batch. See [`crate::nn::mixup`].
+    /// α of CutMix in the joint epochs, from 0 (none) to 2: a rectangle of each image's maps is taken from another
+    /// image of the batch. See [`crate::nn::mixup`].
     pub cutmix: f32,
-    /// Share of the jointly trained weights in the model, from above 0 to 1 (all); the rest is of the weights before the
-    /// joint epochs. A mean of both keeps more of what the base knows: WiSE-FT (Wortsman et al., 2022, "Robust
-    /// fine-tuning of zero-shot models", arXiv:2109.01903). Training goes on from the joint weights.
+    /// Share of the jointly trained weights in the model, from above 0 to 1 (all); the rest comes from the weights
+    /// before the joint epochs. A mean of both keeps more of what the backbone knows: WiSE-FT (Wortsman et al., 2022, "Robust
+    /// fine-tuning of zero-shot models", arXiv:2109.01903). Training continues from the joint weights.
     pub wise_ft: f32,
 }
 
 impl Default for FinetuneParams {
-    /// Ten joint epochs, one of them to warm up, at 2·10⁻⁵ for the base and 10⁻⁴ for the head.
+    /// Ten joint epochs, one of them to warm up, at 2·10⁻⁵ for the backbone and 10⁻⁴ for the head.
     fn default() -> FinetuneParams {
         FinetuneParams {
             unfreeze_from: String::new(),
@@ -50,7 +50,7 @@ impl Default for FinetuneParams {
     }
 }
 
-/// Parameters that were found to be in range.
+/// Validated parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidFinetuneParams(FinetuneParams);
 
@@ -102,13 +102,13 @@ impl FinetuneParams {
             return Err(Error::Parameter {
                 name: "--tune-warmup-epochs",
                 value: self.tune_warmup_epochs.to_string(),
-                problem: format!("must be below --tune-epochs, which is {}", self.tune_epochs),
+                problem: format!("must be below --tune-epochs ({})", self.tune_epochs),
             });
         }
         Ok(ValidFinetuneParams(self))
     }
 
-    /// The head's parameters with the course of the joint epochs: their number, rate and warm-up.
+    /// The head's parameters with the number, learning rate and warm-up of the joint epochs.
     pub(super) fn joint(&self, head: &HeadParams) -> HeadParams {
         HeadParams {
             epochs: self.tune_epochs,

@@ -10,7 +10,7 @@ use crate::features::FeatureMatrix;
 use crate::nn::Dense;
 use crate::progress::{EpochStats, Event, Progress};
 
-/// A trained head and how it came about.
+/// A trained head and its history.
 #[derive(Clone, Debug)]
 pub struct Fitted {
     /// The head, on raw features.
@@ -20,16 +20,16 @@ pub struct Fitted {
     /// 1-based epoch after which the head was taken: with early stopping (and validation rows) the
     /// best one, else the last.
     pub best_epoch: usize,
-    /// The layers of `head` as they were trained, on standardised features.
+    /// The layers of `head` as trained, on standardised features.
     pub(super) layers: Vec<Dense>,
     /// How features are standardised for them.
     pub(super) standardizer: Standardizer,
 }
 
-/// Trains a head on the rows `training` of `matrix`, watching the rows `validation`.
+/// Trains a head on the rows `training` of `matrix`, validating on the rows `validation`.
 ///
 /// `labels` has a class below `classes` for each row of the matrix; only those of the two lists are
-/// looked at. `validation` may be empty: training then runs to the last epoch. Without hidden layers
+/// used. `validation` may be empty: training then runs to the last epoch. Without hidden layers
 /// the weights start at 0, the middle of a convex problem; else hidden layers start with He's and the
 /// last one with Glorot's uniform weights. One batch of rows is in memory at a time; results are the
 /// same to the bit for the same input, seed and kind of machine.
@@ -136,7 +136,7 @@ fn check(
         what: what.to_string(),
         expected: expected.to_string(),
         found: found.to_string(),
-        hint: "a head needs pictures of at least two classes to train on".to_string(),
+        hint: "training needs images of at least 2 classes".to_string(),
     };
     if classes < 2 {
         return Err(too_few("number of classes", "at least 2", classes));
@@ -151,7 +151,7 @@ fn check(
     Ok(())
 }
 
-/// The best epoch so far by what the validation rows say.
+/// The best epoch so far by the validation rows.
 pub(super) struct Best {
     monitor: Monitor,
     pub(super) epoch: usize,
@@ -170,7 +170,7 @@ impl Best {
         }
     }
 
-    /// Takes note of an epoch and tells whether it is the best so far; without a score it always is.
+    /// Records an epoch and returns whether it is the best so far; without a score it always is.
     pub(super) fn improves(&mut self, epoch: usize, score: Option<&Score>) -> bool {
         let value = match (score, self.monitor) {
             (None, _) => f32::NEG_INFINITY,

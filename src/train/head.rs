@@ -16,9 +16,9 @@ pub struct Head {
 /// x ↦ (x − mean) · factor for each feature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardization {
-    /// What is taken off.
+    /// The mean to subtract.
     pub mean: Vec<f32>,
-    /// What the rest is multiplied by.
+    /// The factor to multiply by.
     pub factor: Vec<f32>,
 }
 
@@ -44,8 +44,8 @@ impl Head {
         Head::checked(None, layers)
     }
 
-    /// A head of these layers on features that are standardised first: for features with large means, for which
-    /// no weights of float32 do the same.
+    /// A head of these layers on features that are standardised first: for features with large means, which float32
+    /// weights cannot absorb.
     ///
     /// # Errors
     /// [`Error::Mismatch`] as [`new`](Self::new), or if there is not one mean and factor for each feature.
@@ -61,7 +61,7 @@ impl Head {
             what: what.to_string(),
             expected,
             found,
-            hint: "the head is broken; train it again".to_string(),
+            hint: "the head is damaged; train it again".to_string(),
         };
         if layers.is_empty() {
             return Err(mismatch(
@@ -103,7 +103,7 @@ impl Head {
         })
     }
 
-    /// What is done to features before the first layer; none where that is part of its weights.
+    /// Standardisation before the first layer; `None` where it is folded into the weights.
     pub fn standardization(&self) -> Option<&Standardization> {
         self.standardization.as_ref()
     }

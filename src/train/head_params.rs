@@ -1,17 +1,17 @@
-//! What a user can choose about the head and its training; plain data, checked before use.
+//! Parameters of the head and its training; plain data, checked before use.
 
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{free_bytes, gigabytes};
 use crate::error::{Error, Result, in_range};
 
-/// Most epochs, of any kind.
+/// Maximum number of epochs, of any kind.
 pub(super) const MOST_EPOCHS: usize = 1_000_000;
 
-/// Most rows in a step.
+/// Maximum batch size.
 const MOST_BATCH: usize = 1 << 20;
 
-/// Most hidden layers, and most units in one.
+/// Maximum number of hidden layers, and of units in one.
 const MOST_HIDDEN: usize = 16;
 const MOST_UNITS: usize = 65_536;
 
@@ -19,7 +19,7 @@ const MOST_UNITS: usize = 65_536;
 /// evaluated and saved.
 const COPIES: u64 = 8;
 
-/// How the head is built and trained, as the flags and `--config run.toml` name it.
+/// How the head is built and trained, named as the flags and in `--config run.toml`.
 ///
 /// [`HeadParams::check`] turns it into [`ValidHeadParams`], which alone can be fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,17 +27,17 @@ const COPIES: u64 = 8;
 pub struct HeadParams {
     /// Passes over the training rows, 1 to 1,000,000.
     pub epochs: usize,
-    /// Rows in a step, 1 to 1,048,576; the last batch of an epoch may be smaller.
+    /// Batch size, 1 to 1,048,576; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// The rule that turns gradients into steps.
+    /// The optimiser.
     pub optimizer: OptimizerName,
     /// Highest learning rate of the schedule, above 0.
     pub learning_rate: f32,
     /// Momentum of `sgd`, from 0 to below 1; the Adams do not use it.
     pub momentum: f32,
-    /// Whether the momentum of `sgd` looks ahead, as Nesterov's does.
+    /// Whether `sgd` uses Nesterov momentum.
     pub nesterov: bool,
-    /// How the learning rate goes over the epochs.
+    /// The learning-rate schedule.
     pub schedule: ScheduleName,
     /// For `step`: epochs from one drop of the learning rate to the next, at least 1.
     pub step_epochs: usize,
@@ -53,12 +53,11 @@ pub struct HeadParams {
     pub l2: f32,
     /// Widths of the hidden layers, at most 16, each from 1 to 65,536; empty for one dense softmax layer.
     pub hidden: Vec<usize>,
-    /// Share of the hidden activations (of the features, where there is no hidden layer) that are set
-    /// to 0 in a training step, from 0 to below 1.
+    /// Dropout rate of the hidden activations (of the features without a hidden layer), from 0 to below 1.
     pub dropout: f32,
     /// Share of each one-hot target that is spread evenly over all classes, from 0 to below 1.
     pub label_smoothing: f32,
-    /// α of mixup, from 0 (none) to 2: pictures of a batch are mixed in pairs, with shares from Beta(α, α), where
+    /// α of mixup, from 0 (none) to 2: images of a batch are mixed in pairs, with shares from Beta(α, α), where
     /// they enter what is trained. See [`crate::nn::mixup`].
     pub mixup: f32,
     /// Weights of the classes in the training loss.
@@ -69,7 +68,7 @@ pub struct HeadParams {
     /// Epochs without improvement after which training ends and the best epoch is restored; 0 trains
     /// to the last epoch and keeps that.
     pub early_stopping: usize,
-    /// What early stopping looks at.
+    /// What early stopping monitors.
     pub monitor: Monitor,
     /// Seed of the order of rows, the first weights and dropout.
     pub seed: u64,
@@ -81,7 +80,7 @@ impl Default for HeadParams {
     ///
     /// These sit in the middle of a plateau: between a third and three times this learning rate, a
     /// tenth and ten times this penalty, and half and three times these epochs, the cross-validated
-    /// accuracy on 223 pictures of five classes stays within its noise.
+    /// accuracy on 223 images of five classes stays within its noise.
     fn default() -> HeadParams {
         HeadParams {
             epochs: 100,
@@ -144,7 +143,7 @@ pub enum ClassWeights {
     Balanced,
 }
 
-/// What early stopping looks at.
+/// What early stopping monitors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Monitor {
@@ -154,7 +153,7 @@ pub enum Monitor {
     ValAccuracy,
 }
 
-/// Parameters that were found to be in range.
+/// Validated parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidHeadParams(HeadParams);
 
@@ -164,10 +163,10 @@ impl ValidHeadParams {
         &self.0
     }
 
-    /// Refuses a head that the memory of this machine does not hold while it is trained on `rows` rows of `dim` features.
+    /// Refuses a head that does not fit in this machine's memory while it is trained on `rows` rows of `dim` features.
     ///
     /// # Errors
-    /// [`Error::Parameter`] with what it would take.
+    /// [`Error::Parameter`] with the memory needed.
     pub(super) fn require_memory(&self, rows: usize, dim: usize, classes: usize) -> Result<()> {
         let Some(free) = free_bytes() else {
             return Ok(());
@@ -181,15 +180,14 @@ impl ValidHeadParams {
             name: "--hidden",
             value: widths.join(","),
             problem: format!(
-                "to train this head on {dim} features takes {} of memory, and {} are free; give fewer or smaller layers, or \
-                 a smaller --batch-size",
+                "training this head on {dim} features needs {} of memory, and {} are free; use fewer or smaller layers, or a smaller --batch-size",
                 gigabytes(needed),
                 gigabytes(free)
             ),
         })
     }
 
-    /// Bytes that the training of a head on `rows` rows of `dim` features holds.
+    /// Memory in bytes for training a head on `rows` rows of `dim` features.
     fn bytes(&self, rows: usize, dim: usize, classes: usize) -> u64 {
         let widths = self.0.hidden.iter().chain([&classes]);
         let (mut weights, mut values, mut inputs) = (0_u64, dim as u64, dim as u64);
@@ -200,7 +198,7 @@ impl ValidHeadParams {
             inputs = width;
         }
         let batch = (self.0.batch_size.min(rows) as u64).saturating_mul(values);
-        // What goes forward, what comes back, and what is being made.
+        // Activations, gradients, and the values being computed.
         let floats = weights
             .saturating_mul(COPIES)
             .saturating_add(batch.saturating_mul(3));
@@ -253,7 +251,7 @@ impl HeadParams {
             return Err(Error::Parameter {
                 name: "--warmup-epochs",
                 value: self.warmup_epochs.to_string(),
-                problem: format!("must be below --epochs, which is {}", self.epochs),
+                problem: format!("must be below --epochs ({})", self.epochs),
             });
         }
         if self.nesterov && self.momentum == 0.0 {
@@ -284,7 +282,7 @@ pub fn check_hidden(name: &'static str, hidden: &[usize]) -> Result<()> {
         .try_for_each(|&width| in_range(name, width, 1..=MOST_UNITS))
 }
 
-/// Holds a number against its range; NaN and infinity are never in range.
+/// Checks a number against its range; NaN and infinity are never in range.
 pub(super) fn ensure(name: &'static str, value: f32, in_range: bool, problem: &str) -> Result<()> {
     if in_range && value.is_finite() {
         return Ok(());

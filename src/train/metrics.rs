@@ -1,8 +1,8 @@
-//! Measures of classification, as scikit-learn defines them; a division by zero gives 0.
+//! Classification metrics, as defined by scikit-learn; a division by zero gives 0.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-/// Counts of who was taken for whom.
+/// A confusion matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     counts: Array2<u64>,
@@ -11,9 +11,9 @@ pub struct ConfusionMatrix {
 /// Precision, recall and F1, of one class or as an average over classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassScores {
-    /// Share of rows taken for the class that are of it, 0 to 1.
+    /// Share of rows predicted as the class that belong to it, 0 to 1.
     pub precision: f64,
-    /// Share of rows of the class that were taken for it, 0 to 1.
+    /// Share of rows of the class that are predicted as it, 0 to 1.
     pub recall: f64,
     /// Harmonic mean of precision and recall.
     pub f1: f64,
@@ -29,7 +29,7 @@ impl ConfusionMatrix {
         }
     }
 
-    /// Counts a row of class `truth` that was taken for class `prediction`.
+    /// Counts a row of class `truth` predicted as class `prediction`.
     ///
     /// # Panics
     /// If one of them is not below [`classes`](Self::classes).
@@ -109,7 +109,7 @@ impl ConfusionMatrix {
     }
 }
 
-/// The number of the largest value; among equals the lowest number; 0 for an empty row.
+/// Index of the largest value; on a tie the lowest index; 0 for an empty row.
 pub fn first_of(values: ArrayView1<f32>) -> usize {
     let mut first = 0;
     for (index, &value) in values.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Fitting the dense head on stored features, and the end of the base with it: parameters, the loops,
+//! Training the head on stored features, and fine-tuning the end of the backbone with it: parameters, training loops,
 //! cross-validation, metrics.
 
 mod batches;
@@ -19,7 +19,7 @@ mod tuned;
 mod views;
 
 pub use cross_validation::{CrossValidation, cross_validate};
-pub use finetune::{Checkpoint, Finetuned, Tuning, finetune, finetune_folds, score};
+pub use finetune::{Checkpoint, FinetuneInputs, Finetuned, finetune, finetune_folds, score};
 pub use finetune_params::{FinetuneParams, ValidFinetuneParams};
 pub use fit::{Fitted, fit};
 pub use head::{Head, Standardization};

@@ -1,4 +1,4 @@
-//! Whether one way to train is better than another by more than noise, by their accuracies on the same folds.
+//! Paired comparison of two ways to train on the same folds: is the difference in accuracy more than noise?
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ const STUDENT: [f32; 30] = [
     2.052, 2.048, 2.045, 2.042,
 ];
 
-/// How much more accurate one way is than another.
+/// The difference in accuracy of two ways to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
     /// Mean over the folds of the difference of the accuracies, −1 to 1.

@@ -18,18 +18,18 @@ pub struct Score {
     pub rows: usize,
     /// Mean cross-entropy in nats, without smoothing, weights or penalty; 0 without rows.
     pub loss: f32,
-    /// Share of rows whose class came first, 0 to 1; 0 without rows.
+    /// Accuracy, 0 to 1; 0 without rows.
     pub accuracy: f32,
-    /// Who was taken for whom.
+    /// The confusion matrix.
     pub confusion: ConfusionMatrix,
 }
 
 /// Scores `head` on `rows` of `matrix`, of which `labels` (one for each row of the matrix) has the classes.
 ///
-/// The class with the largest logit comes first; among equals the one with the lower number.
+/// The predicted class is the one with the largest logit; on a tie the lower index.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the shapes do not fit, a label is no class of the head, or a feature is not
+/// [`Error::Mismatch`] if the shapes do not fit, a label is not a class of the head, or a feature is not
 /// finite; [`Error::Cancelled`].
 pub fn evaluate(
     head: &Head,
@@ -94,11 +94,12 @@ fn check_dim(head: &Head, matrix: &FeatureMatrix) -> Result<()> {
         what: "features in a row".to_string(),
         expected: head.inputs().to_string(),
         found: matrix.dim().to_string(),
-        hint: "use features of the base and cut that the head was trained on".to_string(),
+        hint: "use features of the backbone and feature layer that the head was trained on"
+            .to_string(),
     })
 }
 
-/// Holds row numbers against the matrix.
+/// Checks row numbers against the matrix.
 pub(crate) fn check_rows(matrix: &FeatureMatrix, rows: &[usize]) -> Result<()> {
     match rows.iter().find(|&&row| row >= matrix.rows()) {
         None => Ok(()),
@@ -106,12 +107,12 @@ pub(crate) fn check_rows(matrix: &FeatureMatrix, rows: &[usize]) -> Result<()> {
             what: "number of a row".to_string(),
             expected: format!("below {}", matrix.rows()),
             found: row.to_string(),
-            hint: "the list of rows belongs to other features".to_string(),
+            hint: "the list of rows is for other features".to_string(),
         }),
     }
 }
 
-/// Holds the labels of `rows`, which are in range, against the matrix and the number of classes.
+/// Checks the labels of `rows`, which are in range, against the matrix and the number of classes.
 pub(crate) fn check_labels(
     matrix: &FeatureMatrix,
     labels: &[usize],
@@ -132,7 +133,7 @@ pub(crate) fn check_labels(
             what: format!("class of row {row}"),
             expected: format!("below {classes}"),
             found: labels[row].to_string(),
-            hint: "the labels belong to another list of classes".to_string(),
+            hint: "the labels are for another list of classes".to_string(),
         }),
     }
 }

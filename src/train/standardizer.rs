@@ -1,4 +1,4 @@
-//! Standardising features, inside the first dense layer or before it.
+//! Standardises features, inside the first dense layer or before it.
 
 use ndarray::{Array2, Axis};
 
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 /// A feature that varies in a few rows alone counts as one of at least this share of the median deviation.
 ///
-/// A ReLU feature that is 0 but for one row would else become √n there, and mark that row alone.
+/// Otherwise a ReLU feature that is 0 except in one row would become √n there, and mark only that row.
 const FLOOR: f64 = 0.3;
 
 /// Kurtosis above which a feature varies in a few rows alone, as that of one which is on in one row of sixteen.
@@ -32,7 +32,7 @@ const FAR: f64 = 64.0;
 /// layer: folded into its weights, float16 or int8 could not hold them beside each other.
 const WIDE: [f64; 2] = [16.0, 1024.0];
 
-/// Least standard deviation, in steps of the stored numbers at the feature's mean, that is held well.
+/// Minimum standard deviation, in steps of the stored numbers at the feature's mean, that is represented well.
 const STEPS: f64 = 8.0;
 
 /// x ↦ (x − mean) / scale for each feature, with its standard deviation as the scale, as scikit-learn's
@@ -92,7 +92,7 @@ impl Standardizer {
             .zip(&moments)
             .map(|(&origin, moments)| f64::from(origin) + moments.mean)
             .collect();
-        // What the stored numbers cannot tell apart.
+        // Differences below the resolution of the stored numbers.
         let step = matrix.epsilon();
         let steps: Vec<f64> = mean.iter().map(|mean| step * mean.abs()).collect();
         let deviations = |counts: &dyn Fn(&Moments, f64) -> bool| {
@@ -106,7 +106,7 @@ impl Standardizer {
         let usual = deviations(&|moments, step| moments.is_steady(step, rare))
             .or_else(|| deviations(&|moments, step| moments.deviation > step))
             .unwrap_or(0.0);
-        // Where nothing varies, there is nothing to scale by.
+        // A constant feature has no scale.
         let floor = if usual > 0.0 { FLOOR * usual } else { 1.0 };
         let scale = moments.iter().zip(&steps).map(|(moments, &step)| {
             let scale = match moments.is_steady(step, rare) {
@@ -128,14 +128,13 @@ impl Standardizer {
     }
 
     /// Why results may be poor: many features whose mean is so large that the stored numbers hardly tell their
-    /// values apart; none if there are few.
+    /// values apart; `None` if there are few.
     pub(crate) fn warning(&self) -> Option<String> {
         let (blurred, dim) = (self.blurred.len(), self.mean.len());
         let &example = self.blurred.first().filter(|_| 10 * blurred > dim)?;
         Some(format!(
-            "{blurred} of {dim} features lie so far from 0 (number {example}: about {:.4e}) that their stored values are the \
-             same or a few steps apart, and their differences are lost to rounding; cut at an earlier layer, and do not \
-             store features as float16",
+            "{blurred} of {dim} features are so far from 0 (number {example}: about {:.4e}) that rounding hides their differences; \
+             choose an earlier --feature-layer, and do not store features as float16",
             self.mean[example]
         ))
     }
@@ -236,7 +235,7 @@ impl Standardizer {
     }
 }
 
-/// What is known of how a feature is distributed.
+/// Statistics of a feature.
 struct Moments {
     /// The mean, from where it is measured.
     mean: f64,
@@ -266,7 +265,7 @@ impl Moments {
     }
 }
 
-/// The middle of some numbers, the upper of two; none if there are none.
+/// The middle of some numbers, the upper of two; `None` if there are none.
 fn median(mut numbers: Vec<f64>) -> Option<f64> {
     let middle = numbers.len() / 2;
     numbers.sort_by(f64::total_cmp);

@@ -1,10 +1,10 @@
-//! Threads for the pieces of work of a training.
+//! Worker threads for training.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::nn::parallel::Executor;
 
-/// Up to this many threads, of which the one that asks is one.
+/// Up to this many threads, including the calling one.
 pub(super) struct Threads(pub(super) usize);
 
 impl Executor for Threads {
@@ -21,7 +21,7 @@ impl Executor for Threads {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.0.min(count) {
-                // A thread that cannot be started leaves its work to the others.
+                // If a thread cannot be started, the others do its work.
                 let _ = std::thread::Builder::new()
                     .name("tl-tune".into())
                     .spawn_scoped(scope, run);

@@ -1,4 +1,4 @@
-//! The steps of a training: batches, gradients, the optimiser.
+//! Training steps: batches, gradients, the optimiser.
 
 use ndarray::{Array, Array2, Dimension};
 use rand::SeedableRng;
@@ -19,13 +19,13 @@ use crate::nn::{
 };
 use crate::progress::Progress;
 
-/// What was seen of the training rows in an epoch.
+/// Training metrics of an epoch.
 pub(super) struct Seen {
     /// Learning rate of the last step.
     pub(super) learning_rate: f32,
     /// Mean cross-entropy, in nats.
     pub(super) loss: f32,
-    /// Share of rows whose class came first.
+    /// Accuracy.
     pub(super) accuracy: f32,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Seen {
 pub(super) struct Trainer<'a> {
     matrix: &'a FeatureMatrix,
     labels: &'a [usize],
-    /// Rows in the order of the present epoch.
+    /// Rows in the order of the current epoch.
     order: Vec<usize>,
     params: &'a HeadParams,
     standardizer: Standardizer,
@@ -44,7 +44,7 @@ pub(super) struct Trainer<'a> {
     step: u64,
     order_rng: Pcg32,
     dropout_rng: Pcg32,
-    /// Which view of each row is taken.
+    /// The view used for each row.
     view_rng: Pcg32,
     mixup_rng: Pcg32,
 }
@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The tensor as flat slices; none if it is not contiguous, which layers made here always are.
+/// The tensor as flat slices; `None` if it is not contiguous, which layers made here always are.
 pub(super) fn parameter<'a, D: Dimension>(
     values: &'a mut Array<f32, D>,
     gradient: &'a Array<f32, D>,
@@ -254,7 +254,7 @@ pub(super) fn balanced(labels: &[usize], training: &[usize], classes: usize) -> 
         .collect()
 }
 
-/// The optimiser's rule that the parameters name.
+/// The optimiser chosen in the parameters.
 pub(super) fn rule(params: &HeadParams) -> Rule {
     let weight_decay = params.weight_decay;
     match params.optimizer {

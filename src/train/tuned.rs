@@ -1,7 +1,7 @@
-//! The end of a base with a head behind it: features, and derivatives of the loss, of many pictures at once.
+//! The end of a backbone with a head: features and gradients for many images at once.
 //!
-//! Pictures are taken in shards of a fixed number, which are summed in their order: results do not depend on
-//! the number of threads.
+//! Images are processed in shards of fixed size, summed in order, so that results do not depend on the number of
+//! threads.
 
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::SeedableRng;
@@ -20,12 +20,12 @@ use crate::nn::parallel::map;
 use crate::nn::{ConvNet, CrossEntropy, Dense, DenseGradient, Mixup, mlp};
 use crate::progress::Progress;
 
-/// Pictures of a shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
+/// Images per shard: enough for fast matrix products, few enough that a batch of 32 keeps 8 cores busy.
 pub(super) const SHARD: usize = 4;
-/// Pictures that pass through the network at once where none is trained on.
+/// Images per pass without training.
 const PASSING: usize = 8 * SHARD;
 
-/// The weights of the end of a base and of the head behind it.
+/// The weights of the end of a backbone and its head.
 #[derive(Clone, Debug)]
 pub struct TunedModel {
     net: ConvNet,
@@ -36,9 +36,9 @@ pub struct TunedModel {
     pub(super) standardizer: Standardizer,
 }
 
-/// What a shard of a training batch gave.
+/// Result of one shard of a training batch.
 pub(super) struct ShardResult {
-    /// Derivatives by the head's layers.
+    /// Gradients of the head's layers.
     pub(super) head: Vec<DenseGradient>,
     /// The shard's part of the batch's loss.
     pub(super) loss: f32,
@@ -46,7 +46,7 @@ pub(super) struct ShardResult {
     pub(super) logits: Array2<f32>,
 }
 
-/// The pictures of a training batch and what their loss is.
+/// The images of a training batch and the definition of their loss.
 pub(super) struct TrainingBatch<'a> {
     /// Epoch, counted from 1.
     pub(super) epoch: usize,
@@ -64,7 +64,7 @@ pub(super) struct TrainingBatch<'a> {
 }
 
 impl TunedModel {
-    /// The base as it is, with a head of no layers.
+    /// The backbone as it is, with a head of no layers.
     pub(super) fn untrained(tail: &TrainableTail) -> TunedModel {
         TunedModel {
             net: tail.net.clone(),
@@ -74,7 +74,7 @@ impl TunedModel {
         }
     }
 
-    /// The model `share` of the way from this one to `other`, weight by weight.
+    /// Interpolates the weights from this model (`share` 0) to `other` (`share` 1).
     pub(super) fn towards(&self, other: &TunedModel, share: f32) -> TunedModel {
         let step = |a: &mut f32, b: &f32| *a += share * (b - *a);
         let mut model = self.clone();

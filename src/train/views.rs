@@ -1,4 +1,4 @@
-//! Which view of a picture an epoch sees.
+//! Chooses the augmented view of an image for each epoch.
 
 use rand::{Rng, RngExt};
 

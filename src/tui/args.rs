@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::state::default_output;
-use super::theme::Ground;
+use super::theme::Background;
 use crate::cli::configuration;
 use crate::error::Result;
 use crate::job::FitConfig;
@@ -47,8 +47,8 @@ pub struct Args {
     pub attach: Option<PathBuf>,
 
     /// What the terminal's text stands on [default: as COLORFGBG says, else dark].
-    #[arg(long, value_name = "GROUND")]
-    pub theme: Option<Ground>,
+    #[arg(long, value_name = "BACKGROUND")]
+    pub theme: Option<Background>,
 
     /// How pictures are drawn; auto asks the terminal.
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "kitty", "sixel", "iterm2", "blocks", "none"]))]

@@ -1,14 +1,14 @@
-//! The dashboard: the same jobs as `tl-batch`, seen while they run.
+//! The dashboard: the same jobs as `tl-batch`, shown live.
 //!
 //! ```text
-//!            ┌────────────────────────── terminal (the only impure file here) ─────────────────────┐
-//! keys ────► │ Event ─► update(&mut State, Event) ─► Command ─► worker (threads: jobs, pictures …) │
+//!            ┌────────────────────────── terminal (the only file with side effects) ───────────────┐
+//! keys ────► │ Event ─► update(&mut State, Event) ─► Command ─► worker (threads: jobs, images …) │
 //! job  ────► │             State ─► view(&State, Frame) ─► screen                                  │
 //!            └─────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing is computed here: numbers come from jobs and their events. Time comes in as an event, too, so
-//! that every screen can be tested from a recorded stream of events.
+//! The dashboard computes no results: all numbers come from jobs and their events. Time is an event as well, so every
+//! screen can be tested with a recorded stream of events.
 
 mod args;
 mod event;
@@ -27,13 +27,13 @@ use std::io::Write;
 use self::args::Args;
 use self::state::State;
 use self::theme::Theme;
-use crate::error::{Error, Result};
+use crate::error::{Error, PathRole, Result};
 use crate::report::printable;
 
-/// Exit code where there is no terminal.
+/// Exit code if there is no terminal.
 const NO_TERMINAL: u8 = 2;
 
-/// Runs `tl-tui` with the arguments of this process; returns its exit code.
+/// Runs `tl-tui` with the arguments of this process and returns its exit code.
 pub fn main() -> u8 {
     let args: Args = match crate::cli::parsed() {
         Ok(args) => args,
@@ -41,10 +41,7 @@ pub fn main() -> u8 {
     };
     crate::cli::survive_size_limits();
     if !terminal::is_there() {
-        complain(
-            "tl-tui draws on a terminal, and there is none here; use `tl-batch fit DATASET -o MODEL.onnx`, which \
-             needs none",
-        );
+        complain("tl-tui needs a terminal; without one, use `tl-batch fit DATASET -o MODEL.onnx`");
         return NO_TERMINAL;
     }
     match run(&args) {
@@ -60,19 +57,16 @@ fn run(args: &Args) -> Result<()> {
     let config = args.configuration()?;
     if let Some(dataset) = args.dataset.as_ref().filter(|path| !path.exists()) {
         return Err(Error::NotFound {
-            what: "data set",
+            what: PathRole::Dataset,
             path: dataset.clone(),
         });
     }
     let theme = Theme::of(args.theme, |name| std::env::var_os(name));
-    terminal::run(
-        State::new(theme, config, args.attach.clone()),
-        &args.pictures,
-    )
+    terminal::run(State::new(theme, config, args.attach.clone()), &args.images)
 }
 
 fn complain(line: &str) {
-    // Whoever closed standard error does not want to be told.
+    // If standard error is closed, nobody reads the message.
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
 }
 

@@ -12,7 +12,7 @@ use ratatui_image::protocol::Protocol;
 
 use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey, PictureSource};
 use super::state::{Screen, State, update};
-use super::theme::{Depth, Font, Ground, Theme};
+use super::theme::{Background, Depth, Font, Theme};
 use super::view::view;
 use crate::backbone::{BackboneParams, KnownModel, Weights, known_models};
 use crate::job::{BaseLayers, FitConfig, Labels, Overview, layers, overview};
@@ -24,7 +24,7 @@ const CANCELLED: &str = include_str!("../../tests/events/cancelled.jsonl");
 
 const THEME: Theme = Theme {
     depth: Depth::Many,
-    ground: Ground::Dark,
+    background: Background::Dark,
     font: Font::Full,
 };
 
@@ -347,7 +347,7 @@ fn what_lies_over_a_screen() {
         all += &format!("=== {key}\n{}", player.screen(80, 24));
         player.key(KeyCode::Esc);
     }
-    insta::assert_snapshot!("Over_80x24", all);
+    insta::assert_snapshot!("Overlay_80x24", all);
 }
 
 #[test]

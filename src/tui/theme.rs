@@ -19,7 +19,7 @@ pub enum Depth {
 
 /// What the text stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Ground {
+pub enum Background {
     /// Light text on a dark ground.
     Dark,
     /// Dark text on a light ground.
@@ -41,14 +41,17 @@ pub struct Theme {
     /// How many colours.
     pub depth: Depth,
     /// Dark or light.
-    pub ground: Ground,
+    pub background: Background,
     /// Which characters.
     pub font: Font,
 }
 
 impl Theme {
-    /// The theme for a terminal as `variable` (the environment) describes it; `ground` is the user's wish.
-    pub fn of(ground: Option<Ground>, variable: impl Fn(&str) -> Option<OsString>) -> Theme {
+    /// The theme for a terminal as `variable` (the environment) describes it; `background` is what the user asked for.
+    pub fn of(
+        background: Option<Background>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Theme {
         let text = |name| {
             variable(name)
                 .and_then(|value| value.into_string().ok())
@@ -75,17 +78,17 @@ impl Theme {
             Depth::Sixteen
         };
         // COLORFGBG is `foreground;background`, in the numbers of the 16 colours: 7 and 9 to 15 are light.
-        let background = text("COLORFGBG");
+        let colorfgbg = text("COLORFGBG");
         let is_light = matches!(
-            background.rsplit(';').next().and_then(|b| b.parse().ok()),
+            colorfgbg.rsplit(';').next().and_then(|b| b.parse().ok()),
             Some(7 | 9..=15)
         );
         Theme {
             depth,
-            ground: ground.unwrap_or(if is_light {
-                Ground::Light
+            background: background.unwrap_or(if is_light {
+                Background::Light
             } else {
-                Ground::Dark
+                Background::Dark
             }),
             font: if term == "linux" {
                 Font::Console
@@ -96,11 +99,11 @@ impl Theme {
     }
 
     fn colour(&self, dark: u8, light: u8, sixteen: Color) -> Style {
-        match (self.depth, self.ground) {
+        match (self.depth, self.background) {
             (Depth::None, _) => Style::new(),
             (Depth::Sixteen, _) => Style::new().fg(sixteen),
-            (Depth::Many, Ground::Dark) => Style::new().fg(Color::Indexed(dark)),
-            (Depth::Many, Ground::Light) => Style::new().fg(Color::Indexed(light)),
+            (Depth::Many, Background::Dark) => Style::new().fg(Color::Indexed(dark)),
+            (Depth::Many, Background::Light) => Style::new().fg(Color::Indexed(light)),
         }
     }
 
@@ -111,9 +114,9 @@ impl Theme {
 
     /// The one colour of the program.
     pub fn accent(&self) -> Style {
-        match self.ground {
-            Ground::Dark => self.colour(80, 30, Color::Cyan),
-            Ground::Light => self.colour(80, 30, Color::Blue),
+        match self.background {
+            Background::Dark => self.colour(80, 30, Color::Cyan),
+            Background::Light => self.colour(80, 30, Color::Blue),
         }
     }
 
@@ -146,9 +149,9 @@ impl Theme {
 
     /// It wants attention.
     pub fn warn(&self) -> Style {
-        match self.ground {
-            Ground::Dark => self.colour(221, 130, Color::Yellow),
-            Ground::Light => self.colour(221, 130, Color::Magenta),
+        match self.background {
+            Background::Dark => self.colour(221, 130, Color::Yellow),
+            Background::Light => self.colour(221, 130, Color::Magenta),
         }
     }
 
@@ -160,27 +163,27 @@ impl Theme {
 
     /// The training curve.
     pub fn training(&self) -> Style {
-        match self.ground {
-            Ground::Dark => self.colour(75, 26, Color::Cyan),
-            Ground::Light => self.colour(75, 26, Color::Blue),
+        match self.background {
+            Background::Dark => self.colour(75, 26, Color::Cyan),
+            Background::Light => self.colour(75, 26, Color::Blue),
         }
     }
 
     /// The validation curve.
     pub fn validation(&self) -> Style {
-        match self.ground {
-            Ground::Dark => self.colour(215, 166, Color::Yellow),
-            Ground::Light => self.colour(215, 166, Color::Red),
+        match self.background {
+            Background::Dark => self.colour(215, 166, Color::Yellow),
+            Background::Light => self.colour(215, 166, Color::Red),
         }
     }
 
     /// What the cursor is on.
     pub fn selected(&self) -> Style {
-        match (self.depth, self.ground) {
-            (Depth::Many, Ground::Dark) => Style::new()
+        match (self.depth, self.background) {
+            (Depth::Many, Background::Dark) => Style::new()
                 .bg(Color::Indexed(237))
                 .add_modifier(Modifier::BOLD),
-            (Depth::Many, Ground::Light) => Style::new()
+            (Depth::Many, Background::Light) => Style::new()
                 .bg(Color::Indexed(254))
                 .add_modifier(Modifier::BOLD),
             _ => Style::new().add_modifier(Modifier::REVERSED),
@@ -210,11 +213,11 @@ impl Theme {
             Depth::Sixteen if on_diagonal => Style::new().fg(Color::Green),
             Depth::Sixteen => self.bad(),
             Depth::Many => {
-                let (ramp, ink) = match (self.ground, on_diagonal) {
-                    (Ground::Dark, true) => (GOOD_DARK, 231),
-                    (Ground::Dark, false) => (BAD_DARK, 231),
-                    (Ground::Light, true) => (GOOD_LIGHT, 16),
-                    (Ground::Light, false) => (BAD_LIGHT, 16),
+                let (ramp, ink) = match (self.background, on_diagonal) {
+                    (Background::Dark, true) => (GOOD_DARK, 231),
+                    (Background::Dark, false) => (BAD_DARK, 231),
+                    (Background::Light, true) => (GOOD_LIGHT, 16),
+                    (Background::Light, false) => (BAD_LIGHT, 16),
                 };
                 let ink = if step == 0 { 242 } else { ink };
                 Style::new()
@@ -334,11 +337,17 @@ mod tests {
     #[test]
     fn the_environment_decides() {
         let seen = theme(&[("TERM", "xterm-256color"), ("COLORFGBG", "0;15")]);
-        assert_eq!((seen.depth, seen.ground), (Depth::Many, Ground::Light));
+        assert_eq!(
+            (seen.depth, seen.background),
+            (Depth::Many, Background::Light)
+        );
         let seen = theme(&[("TERM", "linux")]);
         assert_eq!((seen.depth, seen.font), (Depth::Sixteen, Font::Console));
         let seen = theme(&[("TERM", "xterm-256color"), ("NO_COLOR", "1")]);
-        assert_eq!((seen.depth, seen.ground), (Depth::None, Ground::Dark));
+        assert_eq!(
+            (seen.depth, seen.background),
+            (Depth::None, Background::Dark)
+        );
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! The threads that do what the state asks for: the job, the questions, the pictures, the record that is
-//! followed. Their only way back is the channel of events.
+//! The threads that carry out commands: jobs, queries, images, and the events of an attached run. They report back
+//! only through the channel of events.
 //!
 //! ```text
 //! Command ─► Workers ─┬─ tl-job       fit, verify, evaluate      ─┐
-//!                     ├─ tl-desk      folders, bases, layers      │
-//!                     ├─ tl-audit     scan and files of a data set├─► Event
-//!                     ├─ tl-label     models on one picture       │
-//!                     ├─ tl-pictures  decoding for the terminal   │
-//!                     └─ tl-follow    another program's record   ─┘
+//!                     ├─ tl-queries   folders, backbones, layers │
+//!                     ├─ tl-audit     scan and check a dataset   ├─► Event
+//!                     ├─ tl-label     classify one image         │
+//!                     ├─ tl-pictures  images for the terminal    │
+//!                     └─ tl-follow    events of an attached run ─┘
 //! ```
 
 use std::fs;
@@ -25,32 +25,32 @@ use super::pictures::serve_pictures;
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
 use crate::job::{
-    EventTail, FinetuneConfig, FitConfig, JobCard, Labeller, Recipe, audit, best, evaluate,
-    finetune, fit, layers, overview, run_job, verify,
+    EventTail, FinetuneConfig, FitConfig, JobInfo, JobKind, Labeller, Recipe, audit, best,
+    evaluate, finetune, fit, layers, overview, run_job, verify,
 };
 use crate::progress::{self, Cancel, Pause, Progress};
 
-/// Questions that may wait for an answer; a user cannot ask faster.
+/// Capacity of the queues of queries; a user cannot fill them.
 const QUESTIONS: usize = 64;
 
-/// Classes that are told of a picture.
+/// Number of classes to list for an image.
 const TOP: usize = 8;
 
-/// Pictures with a shorter side than this give a base little to see.
+/// Images whose shorter side has fewer pixels than this are reported as small.
 const LEAST_SIDE: u32 = 32;
 
-/// Entries of a folder that are looked at to tell what it is.
+/// Maximum number of entries to look at when describing a folder.
 const LOOKED_AT: usize = 2_000;
 
-/// How often a record that is followed is looked at.
+/// Interval between two looks at the events of an attached run.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-type Deed = Box<dyn FnOnce(&Progress) -> Result<()> + Send>;
+type JobBody = Box<dyn FnOnce(&Progress) -> Result<()> + Send>;
 
-/// All threads of the dashboard but its own.
+/// All threads of the dashboard except the main one.
 pub struct Workers {
     events: Sender<Event>,
-    desk: Sender<Command>,
+    queries: Sender<Command>,
     label: Sender<(Option<PathBuf>, PathBuf)>,
     pictures: Sender<Vec<PictureKey>>,
     audit: Cancel,
@@ -64,14 +64,14 @@ struct Job {
 }
 
 impl Workers {
-    /// Starts the threads that wait for questions; pictures are made for `picker`'s terminal.
+    /// Starts the threads that wait for queries; `picker` prepares images for the terminal.
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(events: Sender<Event>, picker: Picker) -> Result<Workers> {
-        let (desk, questions) = bounded(QUESTIONS);
+        let (queries, questions) = bounded(QUESTIONS);
         let to = events.clone();
-        spawn("tl-desk", move || serve_desk(&questions, &to))?;
+        spawn("tl-queries", move || serve_queries(&questions, &to))?;
         let (label, asked) = bounded(QUESTIONS);
         let to = events.clone();
         spawn("tl-label", move || serve_labels(&asked, &to))?;
@@ -80,7 +80,7 @@ impl Workers {
         spawn("tl-pictures", move || serve_pictures(&wanted, &to, &picker))?;
         Ok(Workers {
             events,
-            desk,
+            queries,
             label,
             pictures,
             audit: Cancel::default(),
@@ -88,7 +88,7 @@ impl Workers {
         })
     }
 
-    /// Follows the record of another program's run in `dir`.
+    /// Follows the events of another program's run in `dir`.
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started.
@@ -99,7 +99,7 @@ impl Workers {
             let mut caught_up = false;
             let mut is_running = false;
             loop {
-                // Looked at before the last lines are read, so that none is missed.
+                // Check this before reading the last lines, so that none is missed.
                 let is_left = tail.is_left();
                 let mut events = match tail.poll() {
                     Ok(events) => events,
@@ -110,7 +110,8 @@ impl Workers {
                 };
                 let is_end = events.is_empty();
                 if is_end && is_left && is_running {
-                    let resume = "its process is gone; the same command goes on with it".to_owned();
+                    let resume =
+                        "its process has ended; run the same command again to resume".to_owned();
                     events.push(progress::Event::Cancelled { resume });
                 }
                 for event in events {
@@ -131,7 +132,7 @@ impl Workers {
         .map(drop)
     }
 
-    /// Does what the state asks for; all but [`Command::Quit`], which is for the terminal.
+    /// Carries out a command, except [`Command::Quit`], which the main loop handles.
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
@@ -139,12 +140,12 @@ impl Workers {
         match command {
             Command::Fit(config) => self.fit(*config)?,
             Command::Verify(config) => {
-                let card = JobCard::new("verify", &config);
-                self.start_job(card, Box::new(move |p| verify(&config, p).map(drop)))?;
+                let info = JobInfo::new(JobKind::Verify, &config);
+                self.start_job(info, Box::new(move |p| verify(&config, p).map(drop)))?;
             }
             Command::Evaluate(config) => {
-                let card = JobCard::new("evaluate", &config);
-                self.start_job(card, Box::new(move |p| evaluate(&config, p).map(drop)))?;
+                let info = JobInfo::new(JobKind::Evaluate, &config);
+                self.start_job(info, Box::new(move |p| evaluate(&config, p).map(drop)))?;
             }
             Command::Pause(paused) => {
                 if let Some(job) = &self.job {
@@ -164,7 +165,7 @@ impl Workers {
                 let _ = self.pictures.try_send(keys);
             }
             command => {
-                let _ = self.desk.try_send(command);
+                let _ = self.queries.try_send(command);
             }
         }
         Ok(())
@@ -173,7 +174,7 @@ impl Workers {
     fn fit(&mut self, config: FitConfig) -> Result<()> {
         if config.output.exists() && !config.force {
             let free = free_name(&config.output);
-            // The channel is read by the thread that runs this: it must not wait for itself.
+            // This thread also reads the channel, so it must not wait for space in it.
             let _ = self
                 .events
                 .try_send(Event::Answer(Answer::OutputExists(free)));
@@ -182,8 +183,8 @@ impl Workers {
         if config.recipe == Recipe::Finetune {
             return match FinetuneConfig::of_recipe(&config) {
                 Ok(config) => {
-                    let card = config.card();
-                    self.start_job(card, Box::new(move |p| finetune(&config, p).map(drop)))
+                    let info = config.job_info();
+                    self.start_job(info, Box::new(move |p| finetune(&config, p).map(drop)))
                 }
                 Err(error) => {
                     let refused = Answer::Refused(error.to_string());
@@ -192,16 +193,16 @@ impl Workers {
                 }
             };
         }
-        let card = config.card();
+        let info = config.job_info();
         if config.recipe == Recipe::Best {
-            return self.start_job(card, Box::new(move |p| best(&config, p).map(drop)));
+            return self.start_job(info, Box::new(move |p| best(&config, p).map(drop)));
         }
-        self.start_job(card, Box::new(move |p| fit(&config, p).map(drop)))
+        self.start_job(info, Box::new(move |p| fit(&config, p).map(drop)))
     }
 
-    fn start_job(&mut self, card: JobCard, deed: Deed) -> Result<()> {
+    fn start_job(&mut self, info: JobInfo, body: JobBody) -> Result<()> {
         if let Some(job) = self.job.take() {
-            // It has told its end; what is left of its threads is a return.
+            // The job has reported its end; its threads are about to return.
             job.join();
         }
         let (progress, events) = Progress::channel();
@@ -215,11 +216,11 @@ impl Workers {
             }
         })?;
         let work = spawn("tl-job", move || {
-            let run = || run_job(&card, &progress, deed);
-            // The job's own error is its last event.
+            let run = || run_job(&info, &progress, body);
+            // The job reports its own error as its last event.
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 progress.emit(progress::Event::Failed {
-                    message: "the job broke down; this is a fault of the program".into(),
+                    message: "the job panicked; this is a bug, please report it".into(),
                     exit_code: 1,
                 });
             }
@@ -260,7 +261,7 @@ impl Workers {
         .map(drop)
     }
 
-    /// Stops the job and waits for it, reading what it still says from `inbox`.
+    /// Stops the job and waits for it, draining its last events from `inbox`.
     pub fn finish(&mut self, inbox: &Receiver<Event>) {
         self.audit.cancel();
         let Some(job) = self.job.take() else {
@@ -277,7 +278,7 @@ impl Workers {
 impl Job {
     fn join(self) {
         for thread in self.threads {
-            // A thread that died has said so through its channel's end.
+            // A thread that panicked has closed its channel.
             let _ = thread.join();
         }
     }
@@ -290,7 +291,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(Error::io("start", name))
 }
 
-/// `photos.onnx` → `photos-2.onnx`, or the next number that is free.
+/// `photos.onnx` → `photos-2.onnx`, or the next free number.
 fn free_name(path: &Path) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let base = match stem.rsplit_once('-') {
@@ -304,11 +305,11 @@ fn free_name(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
-fn serve_desk(questions: &Receiver<Command>, to: &Sender<Event>) {
+fn serve_queries(questions: &Receiver<Command>, to: &Sender<Event>) {
     for question in questions {
         let answer = match question {
             Command::ListFolder(path) => Answer::Folder(list_folder(&path)),
-            Command::ListBases => Answer::Bases(known_models(&mut Vec::new())),
+            Command::ListBackbones => Answer::Backbones(known_models(&mut Vec::new())),
             Command::Layers(params) => list_layers(params),
             _ => continue,
         };
@@ -327,7 +328,7 @@ fn list_layers(params: BackboneParams) -> Answer {
 
 fn list_folder(path: &Path) -> Folder {
     let fail = |error: std::io::Error, path: PathBuf| Folder {
-        problem: Some(format!("it cannot be read: {error}")),
+        problem: Some(format!("cannot read this folder: {error}")),
         path,
         ..Folder::default()
     };
@@ -357,7 +358,7 @@ fn list_folder(path: &Path) -> Folder {
     }
 }
 
-/// Counts what is in a folder and in its folders, up to a bound.
+/// Counts the images in a folder and its subfolders, up to a limit.
 fn describe_folder(path: &Path, name: String) -> FolderEntry {
     let mut looked_at = 0;
     let mut count = |dir: &Path, folders: Option<&mut Vec<PathBuf>>| {
@@ -394,7 +395,7 @@ fn describe_folder(path: &Path, name: String) -> FolderEntry {
     }
 }
 
-/// Tells whether a file is a picture by its name: good enough for a hint in a list of folders.
+/// Whether a file has the name of an image: good enough for a list of folders.
 fn is_picture(path: &Path) -> bool {
     image::ImageFormat::from_path(path).is_ok()
 }
@@ -402,7 +403,7 @@ fn is_picture(path: &Path) -> bool {
 fn serve_labels(asked: &Receiver<(Option<PathBuf>, PathBuf)>, to: &Sender<Event>) {
     let mut labeller = Labeller::default();
     while let Ok(first) = asked.recv() {
-        // Whoever scrolls wants the last picture, not all that went by; each is answered once it is seen.
+        // While the user scrolls, only the last image matters.
         let (model, path) = asked.try_iter().last().unwrap_or(first);
         let model = model.filter(|path| path.is_file());
         let labels = labeller

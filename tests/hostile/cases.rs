@@ -118,7 +118,7 @@ fn kinds(table: &mut Table) {
         (
             "arithmetic-coded JPEG",
             "arithmetic.jpg",
-            Skipped("is JPEG of a kind that is not supported"),
+            Skipped("is an unsupported kind of JPEG"),
         ),
         ("animated GIF: its first frame", "animated.gif", Same(3.0)),
         ("lossless WebP", "lossless.webp", Same(0.0)),
@@ -214,7 +214,7 @@ fn rare_kinds(table: &mut Table) {
             "12-bit.jpg",
             4,
             12,
-            "not supported (12 bits a sample)",
+            "is an unsupported kind of JPEG (12 bits per sample)",
         ),
         (
             "lossless JPEG",
@@ -290,19 +290,19 @@ fn rare_kinds(table: &mut Table) {
             "TIFF that is a raw photo: sensor values",
             "photo.nef",
             with(page(32803, 1), (254, 4, 1, 0)),
-            "a raw photo of a camera, which is not supported",
+            "a camera raw photo, which is not supported",
         ),
         (
             "TIFF that begins with a thumbnail, as raw photos do",
             "photo.arw",
             with(page(1, 1), (254, 4, 1, 1)),
-            "begins with a thumbnail of its picture, which is not supported",
+            "starts with a thumbnail, which is not supported",
         ),
         (
             "TIFF in CIE L*a*b*",
             "lab.tif",
             with(page(8, 3), (254, 4, 1, 0)),
-            "is TIFF of a kind that is not supported (CIE L*a*b*)",
+            "is an unsupported kind of TIFF (CIE L*a*b*)",
         ),
     ] {
         table.add(about, name, bytes, Skipped(reason));
@@ -498,7 +498,7 @@ fn sizes(table: &mut Table) {
         "PNG of 2,147,483,647 x 2,147,483,647",
         "endless.png",
         png(0x7fff_ffff, 0x7fff_ffff, 16, 6, &[0]),
-        Skipped("takes more than 512 MiB to decode"),
+        Skipped("needs more than 512 MiB to decode"),
     );
     table.add(
         "PNG of width 0",
@@ -510,7 +510,7 @@ fn sizes(table: &mut Table) {
         "PNG with fewer lines than its header says",
         "few-lines.png",
         png(48, 36, 8, 0, &[0; 49 * 5]),
-        Skipped("is cut off: its PNG data ends too early"),
+        Skipped("is truncated: its PNG data ends too early"),
     );
     let mut gif = fixture("animated.gif");
     gif[6..10].fill(0xff);
@@ -563,14 +563,14 @@ fn sizes(table: &mut Table) {
         "TIFF with a strip of 4 GiB",
         "strip.tif",
         tiff(&strips, b"abcd"),
-        Skipped("takes more than 512 MiB to decode"),
+        Skipped("needs more than 512 MiB to decode"),
     );
     strips[7] = (279, 4, u32::MAX, 8);
     table.add(
         "TIFF with 4,294,967,295 strips",
         "strips.tif",
         tiff(&strips, b"abcd"),
-        Skipped("takes more than 512 MiB to decode"),
+        Skipped("needs more than 512 MiB to decode"),
     );
 }
 
@@ -594,7 +594,7 @@ fn cut_and_broken(table: &mut Table) {
             &format!("cut off: {name}"),
             name,
             bytes,
-            Skipped("is cut off"),
+            Skipped("is truncated"),
         );
     }
     let webp = cut(&fixture("lossless.webp"), 7);
@@ -609,7 +609,7 @@ fn cut_and_broken(table: &mut Table) {
         "PNG without its end",
         "no-end.png",
         png[..end].to_vec(),
-        Skipped("is cut off"),
+        Skipped("is truncated"),
     );
     let mut crc = png.clone();
     let at = chunk_at(&crc, b"IDAT");
@@ -657,13 +657,13 @@ fn cut_and_broken(table: &mut Table) {
         "JPEG with bytes before its start",
         "head.jpg",
         [b"\0\0".as_slice(), &jpeg].concat(),
-        Skipped("is not a picture of a known format"),
+        Skipped("is not an image in a known format"),
     );
     table.add(
         "PNG whose line ends were converted as text",
         "as-text.png",
         [b"\x89PNG\n\x1a\n", &png[8..]].concat(),
-        Skipped("is not a picture of a known format"),
+        Skipped("is not an image in a known format"),
     );
     let scan = jpeg.windows(2).position(|w| w == [0xff, 0xda]).unwrap();
     table.add(
@@ -707,7 +707,7 @@ fn cut_and_broken(table: &mut Table) {
 fn no_pictures(table: &mut Table) {
     for (about, name, bytes, reason) in [
         ("empty file", "empty.jpg", &b""[..], "is empty"),
-        ("one byte", "byte.jpg", b"\xff", "is not a picture"),
+        ("one byte", "byte.jpg", b"\xff", "is not an image"),
         ("text", "text.jpg", b"Forbidden", "it starts like text"),
         (
             "HTML",
@@ -725,7 +725,7 @@ fn no_pictures(table: &mut Table) {
             "UTF-16 text",
             "utf16.jpg",
             b"\xff\xfeh\0i\0",
-            "is not a picture",
+            "is not an image",
         ),
         (
             "SVG",
@@ -756,13 +756,13 @@ fn no_pictures(table: &mut Table) {
             "zero bytes, as a card gives that lost its data",
             "zeros.jpg",
             &[0; 4096],
-            "nothing but zero bytes",
+            "only zero bytes",
         ),
         (
             "random bytes",
             "random.jpg",
             b"\x93\x14\xfa\x02\x88\x01",
-            "is not a picture of a known format",
+            "is not an image in a known format",
         ),
         (
             "HEIC",
@@ -818,13 +818,13 @@ fn names(table: &mut Table) {
         "PNG named .jpg",
         "wrong.jpg",
         png.clone(),
-        Warned(0.0, "is PNG, though its name ends otherwise"),
+        Warned(0.0, "is PNG, despite the extension of its name"),
     );
     table.add(
         "JPEG named .png",
         "wrong.png",
         fixture("baseline.jpg"),
-        Warned(1.0, "is JPEG, though its name ends otherwise"),
+        Warned(1.0, "is JPEG, despite the extension of its name"),
     );
     let long = format!("{}.png", "n".repeat(251));
     for name in [

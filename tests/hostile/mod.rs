@@ -80,22 +80,20 @@ fn every_picture_is_decoded_or_refused_as_the_table_says() {
 /// The table as people read it.
 fn table_text() -> String {
     let mut text = String::from(
-        "# Bad pictures\n\nWhat becomes of odd files in a data set. A test (`tests/hostile`) makes each of them and \
-         holds this table against\nthe program; `TL_WRITE_TABLE=1 cargo test hostile` writes it anew.\n\n\
-         | file | what becomes of it |\n| --- | --- |\n",
+        "# Bad images\n\nHow the program treats unusual and damaged files in a dataset. A test (`tests/hostile`) creates each of them\nand \
+         compares the outcome with this table; `TL_WRITE_TABLE=1 cargo test hostile` rewrites it.\n\n\
+         | file | outcome |\n| --- | --- |\n",
     );
     for case in cases() {
         let outcome = match case.outcome {
-            Outcome::Same(0.0) => "used; the same pixels as the clean picture".to_owned(),
+            Outcome::Same(0.0) => "used; same pixels as the clean image".to_owned(),
             Outcome::Same(mean) => {
-                format!("used; within {mean} of 255 levels of the clean picture in the mean")
+                format!("used; mean difference from the clean image at most {mean} of 255 levels")
             }
-            Outcome::Warned(_, words) => format!("used, with the warning that it {words}"),
+            Outcome::Warned(_, words) => format!("used, with a warning: it {words}"),
             Outcome::Other(width, height) => format!("used, as {width} x {height} pixels"),
-            Outcome::Skipped(words) => format!("skipped by name: … {words} …"),
-            Outcome::Either => {
-                "used if a decoder can make a picture of it, else skipped".to_owned()
-            }
+            Outcome::Skipped(words) => format!("skipped: … {words} …"),
+            Outcome::Either => "used if it can be decoded, else skipped".to_owned(),
         };
         text += &format!("| {} | {outcome} |\n", case.about.replace('|', "\\|"));
     }
@@ -107,31 +105,22 @@ fn table_text() -> String {
 
 /// What is in a folder but is no ordinary file, and what becomes of it.
 const SPECIAL: [(&str, &str); 11] = [
-    ("FIFO", "passed over by name: is not a regular file"),
-    ("socket", "passed over by name: is not a regular file"),
+    ("FIFO", "ignored: not a regular file"),
+    ("socket", "ignored: not a regular file"),
+    ("link to a device", "ignored: not a regular file"),
+    ("folder named .jpg", "searched like any folder"),
+    ("broken link", "ignored: is a broken link"),
+    ("two links to each other", "ignored: cannot be read"),
+    ("link to one of its parent folders", "ignored"),
+    ("link to an image", "used"),
+    ("file without read permission", "skipped: cannot be read"),
     (
-        "link to a device",
-        "passed over by name: is not a regular file",
-    ),
-    ("folder named .jpg", "walked as any folder"),
-    ("broken link", "passed over by name: is a link to nothing"),
-    (
-        "two links to each other",
-        "passed over by name: cannot be read",
-    ),
-    ("link to a folder around it", "passed over by name"),
-    ("link to a picture", "used"),
-    (
-        "file without the right to read it",
-        "skipped by name: cannot be read",
-    ),
-    (
-        "folder without the right to read it",
-        "ends the run by name, unless --allow-missing: cannot be read",
+        "folder without read permission",
+        "stops the run, unless --allow-missing: cannot be read",
     ),
     (
         "file that vanishes or becomes a FIFO before it is read",
-        "skipped by name",
+        "skipped",
     ),
 ];
 
@@ -199,10 +188,10 @@ fn a_folder_of_all_of_them_is_extracted_to_its_end() {
         ("fifo.jpg", "is not a regular file"),
         ("socket.jpg", "is not a regular file"),
         ("device.jpg", "is not a regular file"),
-        ("broken.jpg", "is a link to nothing"),
+        ("broken.jpg", "is a broken link"),
         ("round-a.jpg", "cannot be read"),
         ("round-b.jpg", "cannot be read"),
-        ("around", "is a link to a folder around it"),
+        ("around", "is a link to one of its parent folders"),
     ] {
         let line = format!("warning: special/{name} {reason}");
         assert!(said.stderr.contains(&line), "{line}: {}", said.stderr);
@@ -389,7 +378,7 @@ fn files_and_folders_that_may_not_be_read_are_skipped_by_name() {
     };
     let said = run("extract photos --out store");
     assert_eq!(said.code, Some(3), "{}", said.stderr);
-    let words = "the folder `windmill` cannot be read; give --allow-missing";
+    let words = "the folder `windmill` cannot be read; use --allow-missing";
     assert!(said.stderr.contains(words), "{}", said.stderr);
     let said = run("extract photos --out store --allow-missing");
     assert_eq!(said.code, Some(0), "{}", said.stderr);

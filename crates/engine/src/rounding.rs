@@ -1,5 +1,5 @@
-//! `QuantizeLinear` and `DequantizeLinear` in the forms that the engines compute: bytes without a sign, each with
-//! its zero point. Touches no file.
+//! Normalises `QuantizeLinear` and `DequantizeLinear` to the forms that the engines support: unsigned bytes with a zero
+//! point. No file access.
 //!
 //! | in the file | becomes |
 //! | --- | --- |
@@ -91,12 +91,12 @@ fn is_rounding(node: &pb::NodeProto) -> bool {
     matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear")
 }
 
-/// What the integers of a rounding stand for: `(q − zero) · scale`.
+/// The parameters of a rounding: `(q − zero) · scale`.
 struct Params {
     scales: Vec<f32>,
     /// As many as scales, or one, or none for 0.
     zeros: Vec<i32>,
-    /// ONNX's number of the type of the zero point; none where there is none.
+    /// ONNX's number of the type of the zero point; `None` where there is none.
     kind: Option<i32>,
     /// The axis of which each place, or each `block` places, has a scale of its own.
     axis: i64,
@@ -163,7 +163,7 @@ impl Params {
 enum Form {
     /// As in the file, of this type.
     Plain(i32),
-    /// uint8 in the place of int8, 128 higher.
+    /// uint8 instead of int8, 128 higher.
     Shifted,
     /// Floats with whole values.
     Floats,
@@ -246,7 +246,7 @@ impl<'a> Writer<'a> {
         if is_output { None } else { back.collect() }
     }
 
-    /// Writes a `QuantizeLinear`; none if it stays as it is.
+    /// Writes a `QuantizeLinear`; `None` if it stays as it is.
     fn quantize(&mut self, node: &pb::NodeProto) -> Option<()> {
         let ([input, ..], [output]) = (&node.input[..], &node.output[..]) else {
             return None;
@@ -304,7 +304,7 @@ impl<'a> Writer<'a> {
         self.with_zero(node, &zero)
     }
 
-    /// Writes a `DequantizeLinear`; none if it stays as it is.
+    /// Writes a `DequantizeLinear`; `None` if it stays as it is.
     fn dequantize(&mut self, node: &pb::NodeProto) -> Option<()> {
         let ([input, ..], [output]) = (&node.input[..], &node.output[..]) else {
             return None;

@@ -1,7 +1,7 @@
-//! Are the numbers in a graph those that a network for pictures can have? An engine takes an attribute at its word:
-//! a window of 10¹² pixels, an axis of -9, or a list that names an axis twice make it loop or fill the memory.
+//! Checks that the numbers in a graph are plausible for an image network. An engine trusts attributes: a window of
+//! 10¹² pixels, an axis of -9, or a list that names an axis twice make it loop or fill the memory.
 //!
-//! Every check here takes time in proportion to the file.
+//! Every check takes time proportional to the file size.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,14 @@ use tract_onnx::pb;
 use super::ranks::{Facts, Rank};
 use super::{graphs, inner_graphs, said};
 
-/// Most nodes of a graph, those of its subgraphs included, where [`MOST_NODES_VARIABLE`] does not say otherwise.
-/// Large networks have some 5,000.
+/// Default maximum number of nodes of a graph, including its subgraphs; see [`MOST_NODES_VARIABLE`]. Large networks have
+/// about 5,000.
 const MOST_NODES: usize = 10_000;
 
-/// The environment variable that gives another number.
+/// The environment variable that sets another number.
 const MOST_NODES_VARIABLE: &str = "TL_MAX_NODES";
 
-/// Most inputs, and most outputs, of one node.
+/// Maximum number of inputs, and of outputs, of one node.
 const MOST_TENSORS: usize = 1_024;
 
 /// Most inputs and outputs of all nodes together, for each node that a graph may have.
@@ -26,10 +26,10 @@ const MOST_TENSORS_PER_NODE: usize = 8;
 /// How deep graphs may be nested in nodes.
 const MOST_NESTED: usize = 4;
 
-/// Most numbers in an attribute that is a list, such as `perm`.
+/// Maximum length of a list attribute, such as `perm`.
 const MOST_IN_A_LIST: usize = 64;
 
-/// Most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 32;
 
 /// Largest extent of a window, stride or padding in pixels: many times the largest input.
@@ -39,7 +39,7 @@ const MOST_PIXELS: i64 = 1 << 16;
 /// place of the padding: some 2,400 steps for 7 x 7 pixels with 3 of padding, 900,000 for 31 x 31 with 15.
 const MOST_LAYOUT_STEPS: u64 = 1 << 27;
 
-/// What is out of bounds in `graph`, as a clause. Nodes must be in an order of execution.
+/// What is out of bounds in `graph`, as a clause. Nodes must be in execution order.
 pub(in crate::backbone) fn excess(graph: &pb::GraphProto) -> Option<String> {
     let most_nodes = match most_nodes() {
         Ok(number) => number,
@@ -55,7 +55,7 @@ fn most_nodes() -> Result<usize, String> {
     let number = text.trim().parse().ok().filter(|&number| number > 0);
     number.ok_or_else(|| {
         format!(
-            "{MOST_NODES_VARIABLE} is `{text}`; it takes a number of nodes, such as {MOST_NODES}"
+            "{MOST_NODES_VARIABLE} is `{text}`; it must be a number of nodes, such as {MOST_NODES}"
         )
     })
 }
@@ -66,14 +66,13 @@ fn count_excess(graph: &pb::GraphProto, most_nodes: usize) -> Option<String> {
     for (graph, depth) in graphs(graph) {
         if depth > MOST_NESTED {
             return Some(format!(
-                "it has graphs in nodes in graphs, more than {MOST_NESTED} deep"
+                "its subgraphs are nested more than {MOST_NESTED} deep"
             ));
         }
         nodes += graph.node.len();
         if nodes > most_nodes {
             return Some(format!(
-                "it has more than {most_nodes} nodes; if it comes from a source that you trust, set \
-                 {MOST_NODES_VARIABLE} to a larger number"
+                "it has more than {most_nodes} nodes; if you trust its source, set {MOST_NODES_VARIABLE} to a larger number"
             ));
         }
         for node in &graph.node {
@@ -81,7 +80,7 @@ fn count_excess(graph: &pb::GraphProto, most_nodes: usize) -> Option<String> {
             tensors += own;
             if own > MOST_TENSORS {
                 return Some(format!(
-                    "{} has {own} inputs or outputs; the most is {MOST_TENSORS}",
+                    "{} has {own} inputs or outputs; the limit is {MOST_TENSORS}",
                     said(node)
                 ));
             }
@@ -105,7 +104,7 @@ fn repeated(graph: &pb::GraphProto) -> Option<String> {
     let mut twice = names.filter(|name| !name.is_empty() && !made.insert(name));
     twice
         .next()
-        .map(|name| format!("two of its nodes or weights make the tensor `{name}`"))
+        .map(|name| format!("two of its nodes or weights define the tensor `{name}`"))
 }
 
 /// Attributes, ranks and windows of the nodes of `graph`, which stands in a graph of which `outer` is known. `steps` is
@@ -116,7 +115,7 @@ fn value_excess(graph: &pb::GraphProto, outer: Option<&Facts>, steps: &mut u64) 
         let rank = facts.learn(node);
         if let Some(rank) = rank.filter(|rank| rank.most > MOST_DIMENSIONS) {
             return Some(format!(
-                "{} makes a tensor of {} dimensions; the most is {MOST_DIMENSIONS}",
+                "{} creates a tensor of {} dimensions; the limit is {MOST_DIMENSIONS}",
                 said(node),
                 rank.most
             ));
@@ -130,7 +129,7 @@ fn value_excess(graph: &pb::GraphProto, outer: Option<&Facts>, steps: &mut u64) 
         }
         if *steps > MOST_LAYOUT_STEPS {
             return Some(format!(
-                "{} has a window or padding far larger than a network for pictures needs",
+                "{} has a window or padding far too large for an image network",
                 said(node)
             ));
         }
@@ -169,7 +168,7 @@ fn attribute_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
             _ => MOST_IN_A_LIST,
         };
         if !is_free && lists.iter().any(|&length| length > most) {
-            return Some(format!("has too many numbers in `{name}`"));
+            return Some(format!("has too many values in `{name}`"));
         }
         let numbers = || attribute.ints.iter().copied().chain([attribute.i]);
         let is_list = !attribute.ints.is_empty();
@@ -180,14 +179,14 @@ fn attribute_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
             && let Some(wrong) = own().find(|number| !range.contains(number))
         {
             return Some(format!(
-                "has {wrong} in `{name}`, which goes from {} to {}",
+                "has {wrong} in `{name}`, which must be from {} to {}",
                 range.start(),
                 range.end()
             ));
         }
         if name == "perm" && !is_permutation(&attribute.ints) {
             return Some(format!(
-                "has {:?} as its order of axes; each axis must be there once",
+                "permutes the axes {:?}; each axis must occur once",
                 attribute.ints
             ));
         }
@@ -220,14 +219,14 @@ fn axis_excess(node: &pb::NodeProto, facts: &Facts) -> Option<String> {
     };
     let is_in_range = match (known, added) {
         (Some(rank), Some(added)) => (-rank - added..rank + added).contains(&axis),
-        // Some operators may name the axis behind the last.
+        // Some operators may name the axis after the last.
         (Some(rank), None) => !is_given || (-rank - 1..=rank + 1).contains(&axis),
         (None, Some(_)) => axis >= -1,
         (None, None) => true,
     };
     (!is_in_range).then(|| match known {
         Some(rank) => format!("has the axis {axis}, but its input has {rank} dimensions"),
-        None => format!("has the axis {axis}, but how many dimensions its input has is not known"),
+        None => format!("has the axis {axis}, but the rank of its input is unknown"),
     })
 }
 
@@ -259,7 +258,7 @@ fn layout_steps(node: &pb::NodeProto, facts: &Facts) -> Result<u64, String> {
         let extent = (window - 1).saturating_mul(at(dilations, axis).max(1)) + 1;
         if extent > MOST_PIXELS.unsigned_abs() {
             return Err(format!(
-                "has a window of {extent} pixels; the most is {MOST_PIXELS}"
+                "has a window of {extent} pixels; the limit is {MOST_PIXELS}"
             ));
         }
         let padding = at(pads, axis) + at(pads, axis + pads.len() / 2);

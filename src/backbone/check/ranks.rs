@@ -1,5 +1,5 @@
-//! How many dimensions have the tensors of a graph, and what shape have its constants? Found in one pass over the
-//! nodes, without their values and without the engine.
+//! Finds the ranks of a graph's tensors and the shapes of its constants, in one pass over the nodes, without their values
+//! and without the engine.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,9 @@ use tract_onnx::pb;
 /// Number of dimensions of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rank {
-    /// Not more than this, as far as can be told.
+    /// An upper bound.
     pub most: usize,
-    /// Whether it is known to be this.
+    /// Whether it is exact.
     pub exact: bool,
 }
 
@@ -40,7 +40,7 @@ impl Rank {
     }
 }
 
-/// What is known of the tensors of a graph.
+/// Known ranks and shapes of the tensors of a graph.
 pub(super) struct Facts<'a> {
     /// What is known of the graph around it, whose tensors it may read.
     outer: Option<&'a Facts<'a>>,
@@ -82,13 +82,13 @@ impl<'a> Facts<'a> {
         own.or_else(outer).unwrap_or(Rank::UNKNOWN)
     }
 
-    /// Dimensions of a constant; none of other tensors.
+    /// Dimensions of a constant; `None` of other tensors.
     pub fn dims(&self, tensor: &str) -> Option<&[i64]> {
         let own = self.dims.get(tensor).map(Vec::as_slice);
         own.or_else(|| self.outer?.dims(tensor))
     }
 
-    /// Length of a vector that may be read as a shape; none of other tensors.
+    /// Length of a vector that may be read as a shape; `None` of other tensors.
     fn vector(&self, tensor: &str) -> Option<usize> {
         let own = self.lengths.get(tensor).copied();
         own.or_else(|| self.outer?.vector(tensor))
@@ -104,7 +104,7 @@ impl<'a> Facts<'a> {
         self.dims.insert(name, dims);
     }
 
-    /// Takes note of what `node` makes; returns the number of dimensions of its first output.
+    /// Records the outputs of `node`; returns the number of dimensions of its first output.
     pub fn learn(&mut self, node: &'a pb::NodeProto) -> Option<Rank> {
         let first = node.output.first()?;
         if node.op_type == "Constant" {

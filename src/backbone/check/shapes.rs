@@ -1,4 +1,4 @@
-//! What operators make of shapes. Dimensions are floating-point numbers: none is so large that it wraps.
+//! Shape inference of operators. Dimensions are floating-point numbers, so that none can overflow.
 
 /// The shape that two shapes are stretched to.
 pub(super) fn broadcast(a: &[f64], b: &[f64]) -> Vec<f64> {

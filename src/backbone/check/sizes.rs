@@ -1,8 +1,8 @@
-//! How large are the tensors that a graph makes of constants? An engine computes them when it loads the graph, long
-//! before a picture comes: 40 nodes that each double a weight ask for 2⁴⁰ values.
+//! Limits the size of tensors computed from constants. An engine computes them when it loads the graph: 40 nodes that each
+//! double a weight need 2⁴⁰ values.
 //!
-//! The shapes of all tensors are followed as far as they are known, and the values of small ones, since shapes are made
-//! of them. Numbers are floating-point: none is so large that it wraps.
+//! Follows the shapes of all tensors as far as they are known, and the values of small ones, since shapes depend on them.
+//! Numbers are floating-point, so that none can overflow.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use super::shapes::{broadcast, reshaped, squeezed, unsqueezed};
 use super::{constants, graphs, inner_graphs, said};
 use crate::backbone::attributes::small_values;
 
-/// Most values of a tensor: 1 GiB of float32, some hundred times what any base makes of a picture.
+/// Maximum number of values of a tensor: 1 GiB of float32, some hundred times the largest tensor of any backbone.
 const MOST_VALUES: f64 = (1_u64 << 28) as f64;
 
-/// Most values that a graph may make of constants, for each value that is in the file, and beside those.
+/// Maximum number of values that a graph may make of constants, for each value that is in the file, and beside those.
 const MOST_MADE_OF_EACH: f64 = 16.0;
 const MOST_MADE: f64 = (1_u64 << 26) as f64;
 
@@ -32,14 +32,14 @@ const MOST_DIMENSIONS: f64 = 32.0;
 /// Largest padding, on a side.
 const MOST_PADDING: f64 = (1_u64 << 20) as f64;
 
-/// What is known of a tensor.
+/// Known facts about a tensor.
 #[derive(Clone, Debug, Default)]
 struct Known {
     /// Its shape.
     dims: Option<Vec<f64>>,
     /// Its values, of a number or a vector.
     values: Option<Vec<f64>>,
-    /// Whether it does not depend on the picture.
+    /// Whether it does not depend on the image.
     constant: bool,
     /// The number of its values, if it is constant and its shape is not known: not more than this.
     most: f64,
@@ -84,20 +84,20 @@ impl Known {
 
     /// Number of its values, as far as that is known.
     fn count(&self) -> f64 {
-        // `max` would pass over what is no number.
+        // `max` would pass over what is not a number.
         let at_least_1 = |&d: &f64| if d < 1.0 { 1.0 } else { d };
         let product = |dims: &Vec<f64>| dims.iter().map(at_least_1).product();
         self.dims.as_ref().map_or(self.most, product)
     }
 }
 
-/// What is known of the tensors of a graph, and of those around it.
+/// Known facts about the tensors of a graph, and of the graphs around it.
 struct Sizes<'a> {
     outer: Option<&'a Sizes<'a>>,
     known: HashMap<&'a str, Known>,
 }
 
-/// Says, as a clause, which node of `graph` makes too much of constants, or too large a tensor, for a picture of the
+/// Says, as a clause, which node of `graph` makes too much of constants, or too large a tensor, for an image of the
 /// shape `picture`, batch included. Nodes must be in an order of execution.
 pub(in crate::backbone) fn oversize(graph: &pb::GraphProto, picture: [usize; 4]) -> Option<String> {
     let in_file: f64 = graphs(graph)
@@ -154,12 +154,12 @@ fn look_at<'a>(
         }
         if is_too_large || constant && exceeds(0.0, *left) {
             return Some(format!(
-                "{} makes {} a tensor of {count:.3e} values, more than a network for pictures needs",
+                "{} creates {} a tensor of {count:.3e} values, too large for an image network",
                 said(node),
                 if constant {
-                    "of constants"
+                    "from constants"
                 } else {
-                    "of the picture"
+                    "from the image"
                 },
             ));
         }
@@ -179,7 +179,7 @@ fn look_at<'a>(
     None
 }
 
-/// Whether a number is larger than another; what is no number is.
+/// Whether a number is larger than another; what is not a number is.
 fn exceeds(number: f64, most: f64) -> bool {
     number.is_nan() || most.is_nan() || number > most
 }
@@ -196,7 +196,7 @@ impl Sizes<'_> {
     }
 }
 
-/// What a node makes of `inputs`; or what is wrong with it, as the rest of a sentence.
+/// The outputs of a node for `inputs`; or the problem, as the rest of a sentence.
 fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     let empty = Known::default();
     let input = |place: usize| inputs.get(place).unwrap_or(&empty);
@@ -211,7 +211,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
         usize::try_from(axis).ok().filter(|&axis| axis < rank)
     };
     let sizes = |values: &[f64]| match values.iter().find(|&&v| v.is_nan() || v < 0.0) {
-        Some(v) => Err(format!("has {v} as a size, which must not be below 0")),
+        Some(v) => Err(format!("has {v} as a size, which must not be negative")),
         None => Ok(values.to_vec()),
     };
     let same = || Known::at_most(input(0).count());
@@ -219,7 +219,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
     let axes = axes_input(&node.op_type).and_then(&values);
     if let Some(far) = axes.and_then(|axes| axes.iter().find(|a| exceeds(a.abs(), MOST_DIMENSIONS)))
     {
-        return Err(format!("has the axis {far}, which no tensor has"));
+        return Err(format!("has the invalid axis {far}"));
     }
     Ok(match node.op_type.as_str() {
         "Constant" => match node.attribute.first() {
@@ -283,7 +283,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                 (None, None) => return Ok(same()),
             };
             if let Some(wrong) = pads.iter().find(|p| exceeds(p.abs(), MOST_PADDING)) {
-                return Err(format!("pads by {wrong}; the most is {MOST_PADDING}"));
+                return Err(format!("pads by {wrong}; the limit is {MOST_PADDING}"));
             }
             let has_axes = node.input.get(3).is_some_and(|axes| !axes.is_empty());
             match dims(0).filter(|dims| 2 * dims.len() == pads.len() && !has_axes) {
@@ -332,7 +332,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                     dims[place] = k;
                     Known::of_dims(dims)
                 }
-                _ => return Err(format!("takes {k} of fewer values")),
+                _ => return Err(format!("takes the top {k} of fewer values")),
             },
             _ => same(),
         },
@@ -367,7 +367,7 @@ fn made_by(node: &pb::NodeProto, inputs: &[Known]) -> Result<Known, String> {
                         dims: input(1).dims.clone(),
                         ..Known::of_values(found)
                     },
-                    None => return Err("reads behind the end of a vector".to_owned()),
+                    None => return Err("reads past the end of a vector".to_owned()),
                 }
             }
             _ => match (dims(0), dims(1)) {

@@ -1,4 +1,4 @@
-//! Attention, one operator from operator set 23 on, as products and a softmax. Touches no file.
+//! Rewrites `Attention` (one operator since opset 23) as matrix products and a softmax. No file access.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::build::{Replacement, floats, int, ints, is_own_domain, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{each_graph_mut, each_node};
 
-/// What the file tells of a tensor.
+/// Declared facts about a tensor.
 #[derive(Clone, Debug, Default)]
 struct Told {
     rank: Option<usize>,
@@ -20,10 +20,10 @@ struct Told {
     is_flag: bool,
 }
 
-/// Writes every `Attention` of `graph` and of the graphs inside it as simpler operators.
+/// Rewrites every `Attention` of `graph` and its subgraphs as simpler operators.
 ///
 /// # Errors
-/// A clause that names a node which works with the keys of earlier calls, or in a way that is not known.
+/// A clause that names a node with cached keys of earlier calls, or of an unsupported form.
 pub(super) fn decompose(graph: &mut pb::GraphProto) -> Result<(), String> {
     let mut has_some = false;
     each_node(graph, &mut |node| has_some |= is_attention(node));
@@ -133,16 +133,16 @@ fn products(
         return Err("lacks a query, key or value".into());
     };
     if (4..7).any(|place| input(place).is_some()) {
-        return Err("works with keys and values of earlier calls, which is not supported".into());
+        return Err("uses a key/value cache, which is not supported".into());
     }
     if node.output.iter().skip(1).any(|name| !name.is_empty()) {
-        return Err("gives more than its result, which is not supported".into());
+        return Err("has more than one output, which is not supported".into());
     }
     let is_windowed = ["left_window_size", "right_window_size"]
         .iter()
         .any(|name| attributes.int(name).is_some_and(|size| size >= 0));
     if is_windowed {
-        return Err("looks through a sliding window, which is not supported".into());
+        return Err("uses a sliding window, which is not supported".into());
     }
     let heads = [
         attributes.int("q_num_heads"),
@@ -158,7 +158,7 @@ fn products(
     let (mut q, mut k, mut v) = (query.clone(), key.clone(), values.clone());
     if is_flat {
         let [Some(of_query), Some(of_key)] = heads else {
-            return Err("does not say how many heads it has".into());
+            return Err("does not state its number of heads".into());
         };
         q = split_heads(&mut r, &q, of_query);
         k = split_heads(&mut r, &k, of_key);

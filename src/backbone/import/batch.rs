@@ -1,5 +1,5 @@
-//! A batch that the exporter fixed inside the graph, made free where that is the same for the batch that it was.
-//! Touches no file.
+//! Makes a batch size that the exporter fixed inside the graph free, where that changes nothing for the fixed one.
+//! No file access.
 
 use std::collections::HashMap;
 
@@ -10,24 +10,24 @@ use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// Most times that a graph is looked through: each `Reshape` may depend on the one before it.
+/// Maximum number of passes over a graph: each `Reshape` may depend on the one before it.
 const MOST_ROUNDS: usize = 48;
 
 type Shapes = HashMap<String, Vec<usize>>;
 
-/// Makes `graph` take any number of pictures, as far as `Reshape`s to constant shapes stand in the way. `input_shape`
-/// is that of one picture. Returns whether it takes two pictures and gives the results of two.
+/// Makes `graph` take any number of images, as far as `Reshape`s to constant shapes stand in the way. `input_shape`
+/// is that of one image. Returns whether it takes two images and gives the results of two.
 ///
 /// A `Reshape` changes no order of values: in the target, the batch belongs where as many values come before it as in
 /// the tensor that is read. For the batch that the file was made for, the result is the same.
 ///
 /// # Errors
-/// [`crate::Error::Model`] if the graph has no picture input or a tensor is too large.
+/// [`crate::Error::Model`] if the graph has no image input or a tensor is too large.
 pub(in crate::backbone) fn free_batch(
     graph: &mut OnnxGraph,
     input_shape: [usize; 4],
 ) -> Result<bool> {
-    // Some exporters state a free batch whatever the graph does with it.
+    // Some exporters declare a free batch even if the graph fixes it.
     let exported = graph.input()?.1[0].unwrap_or(1);
     let [_, a, b, c] = input_shape;
     let more = [exported.saturating_mul(2), a, b, c];
@@ -40,7 +40,7 @@ pub(in crate::backbone) fn free_batch(
         };
         outputs.iter().all(doubled)
     };
-    // What is too large for two pictures may do for one.
+    // What is too large for two images may work for one.
     let Ok(mut doubled) = tensor_shapes(graph, more) else {
         return Ok(graph.batch().is_none());
     };
@@ -98,7 +98,7 @@ fn rewrite(graph: &mut OnnxGraph, single: &Shapes, doubled: &Shapes) -> bool {
 }
 
 /// The target of a `Reshape` from `before`, which is `after` with twice the batch, to `result`, with the batch left
-/// open; none if `target` leaves it open already, or if the batch is not one axis of the input.
+/// open; `None` if `target` leaves it open already, or if the batch is not one axis of the input.
 fn free_target(
     before: &[usize],
     after: &[usize],

@@ -1,4 +1,4 @@
-//! `If` operators whose condition is known, as the branch that is taken. Touches no file.
+//! Replaces `If` operators with a known condition by the branch taken. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,12 +7,12 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::backbone::onnx::walk::{self, rename, subgraphs_mut};
 
-/// Puts the branch that is taken in the place of every `If` whose condition is a constant, at any depth.
+/// Replaces every `If` with a constant condition by the branch taken, at any depth.
 pub(super) fn fold(graph: &mut pb::GraphProto) {
     fold_in(graph, &HashMap::new(), &mut |_| None);
 }
 
-/// As [`fold`], where `decide` knows the values of more conditions by the names of their tensors. Returns whether
+/// Like [`fold`], where `decide` knows the values of more conditions by the names of their tensors. Returns whether
 /// anything changed.
 pub(in crate::backbone) fn fold_decided(
     graph: &mut pb::GraphProto,
@@ -111,7 +111,7 @@ fn take_branch(node: &mut pb::NodeProto, value: bool) -> Option<pb::GraphProto> 
     attribute.g.take_if(|graph| fits(graph))
 }
 
-/// The operators of `branch` in the place of `node`; its weights go to `weights`.
+/// The operators of `branch`, to replace `node`; its weights go to `weights`.
 fn written_out(
     mut branch: pb::GraphProto,
     node: &pb::NodeProto,

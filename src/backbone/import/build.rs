@@ -1,10 +1,10 @@
-//! Operators put in the place of another.
+//! Builds the operators that replace another.
 
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
-/// The operators that stand for one node of a file.
+/// The operators that replace one node of a file.
 pub(super) struct Replacement {
     prefix: String,
     nodes: Vec<pb::NodeProto>,
@@ -52,7 +52,7 @@ impl Replacement {
         self.add("Constant", &[], &[value(tensor)])
     }
 
-    /// The operators, in an order of execution.
+    /// The operators, in execution order.
     pub fn nodes(self) -> Vec<pb::NodeProto> {
         self.nodes
     }

@@ -1,4 +1,4 @@
-//! Operators that hold graphs, settled once the size of the input is known. Touches no file.
+//! Resolves control-flow operators once the size of the input is known. No file access.
 
 use super::branches::fold_decided;
 use super::loops::{Known, unroll};
@@ -6,11 +6,11 @@ use crate::backbone::network::known;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// Puts the branch that is taken in the place of each `If` whose condition depends on the shape of the input alone, as
-/// exporters write them, and the rounds in the place of each `Loop` and `Scan` whose number does; both must be the same
-/// for one picture and for two.
+/// Replaces each `If` whose condition depends only on the shape of the input, as exporters write them, by the branch
+/// taken, and each `Loop` and `Scan` whose number of rounds does by its rounds; both must be the same
+/// for one image and for two.
 pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<()> {
-    /// Most times that something inside of something is looked at.
+    /// Maximum nesting that is followed.
     const MOST_ROUNDS: usize = 32;
     let outputs = graph.outputs();
     for _ in 0..MOST_ROUNDS {
@@ -21,7 +21,7 @@ pub(in crate::backbone) fn settle(graph: &mut OnnxGraph, input_shape: [usize; 4]
         let [_, a, b, c] = input_shape;
         let one = known(graph, input_shape)?;
         let two = known(graph, [2, a, b, c])?;
-        // Where two pictures cannot be analysed, the batch is fixed anyway.
+        // Where two images cannot be analysed, the batch is fixed anyway.
         let number = |name: &str| {
             let value = one.numbers.get(name).copied();
             value.filter(|value| two.numbers.get(name).is_none_or(|other| other == value))

@@ -1,4 +1,4 @@
-//! Weights that an ONNX file keeps in other files beside it, as PyTorch's exporter writes them.
+//! Loads external weights: those in other files beside an ONNX file, as PyTorch's exporter writes them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,11 +19,11 @@ const MOST_SHARED: u64 = 8;
 /// Or this many bytes in all.
 const FEW_BYTES: u64 = 1 << 28;
 
-/// Puts the weights that are kept in files of `folder` into the model, those of `Constant` nodes, of graphs inside the
-/// graph and of `functions` among them; says whether there were any. `name` stands for the model in error messages.
+/// Loads the weights in files of `folder` into the model, including those of `Constant` nodes, subgraphs and `functions`;
+/// returns whether there were any. `name` is the model's name in error messages.
 ///
-/// The place of a weight is `location` (a path below the folder), `offset` and `length` in bytes, as the ONNX
-/// specification (`onnx.proto`, `external_data`) has them.
+/// The place of a weight is `location` (a path below the folder), `offset` and `length` in bytes, as in the ONNX
+/// specification (`onnx.proto`, `external_data`).
 ///
 /// # Errors
 /// [`Error::Model`] if a location is not below `folder`, if a file has fewer bytes than it should, or if the weights
@@ -48,7 +48,7 @@ pub(super) fn inline(
         return Err(Error::Model {
             model: name.to_owned(),
             problem: format!(
-                "its weights ask for {wanted} bytes of files that have {there}: the file is damaged; get it again"
+                "its weights need {wanted} bytes from files that have {there}: the file is damaged; download it again"
             ),
         });
     }
@@ -115,7 +115,7 @@ impl Place {
         let number = |key: &str| match entry(key).map(str::parse::<u64>) {
             None => Ok(None),
             Some(Ok(number)) => Ok(Some(number)),
-            Some(Err(_)) => Err(format!("whose `{key}` is no number")),
+            Some(Err(_)) => Err(format!("whose `{key}` is not a number")),
         };
         let location = entry("location").ok_or("which is not named")?;
         let path = below(folder, location)?;
@@ -138,7 +138,7 @@ impl Place {
         };
         if length > rest {
             return Err(format!(
-                "{}, which is too short; get it again",
+                "{}, which is too short; download it again",
                 shown(&path)
             ));
         }
@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-/// How many bytes a tensor of this shape and type has; none for types of parts of bytes.
+/// How many bytes a tensor of this shape and type has; `None` for types of parts of bytes.
 fn bytes_of(tensor: &pb::TensorProto) -> Option<u64> {
     let width = u64::try_from(value_bytes(tensor.data_type)?).ok()?;
     let dims = tensor.dims.iter();
@@ -176,7 +176,7 @@ fn below(folder: &Path, location: &str) -> std::result::Result<PathBuf, String> 
         return Err(outside());
     }
     let missing =
-        |e| format!("{location:?}, which is not beside it ({e}); put both into one folder");
+        |e| format!("{location:?}, which is not next to it ({e}); put both in one folder");
     let path = fs::canonicalize(folder.join(relative)).map_err(missing)?;
     let folder = fs::canonicalize(folder).map_err(missing)?;
     match path.starts_with(folder) && path.is_file() {

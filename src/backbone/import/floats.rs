@@ -1,4 +1,4 @@
-//! Numbers of other widths as float32, in which the program computes. Touches no file.
+//! Converts other floating-point types to float32. No file access.
 
 use half::{bf16, f16};
 use tract_onnx::pb;
@@ -7,7 +7,7 @@ use tract_onnx::pb::type_proto;
 
 use crate::backbone::onnx::walk::each_graph_mut;
 
-/// Attributes that name a type of numbers, by the operators that have them.
+/// Attributes that name a number type, by operator.
 const TYPE_ATTRIBUTES: [(&str, &str); 7] = [
     ("Cast", "to"),
     ("RandomNormal", "dtype"),
@@ -18,7 +18,7 @@ const TYPE_ATTRIBUTES: [(&str, &str); 7] = [
     ("Bernoulli", "dtype"),
 ];
 
-/// Makes float32 of all float16, bfloat16 and double numbers of `graph` and of the graphs inside it: weights,
+/// Converts all float16, bfloat16 and double values of `graph` and its subgraphs to float32: weights,
 /// constants, inputs, outputs, and what operators turn numbers into.
 pub(super) fn to_float32(graph: &mut pb::GraphProto) {
     each_graph_mut(graph, &mut |graph| {

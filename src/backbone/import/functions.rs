@@ -1,4 +1,4 @@
-//! Functions that a file defines, written out where they are used. Touches no file.
+//! Inlines functions defined in the file. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,14 +8,14 @@ use tract_onnx::pb;
 use super::build::is_own_domain;
 use crate::backbone::onnx::walk::{self, each_node, each_of, rename, subgraphs_mut};
 
-/// Most functions that may be inside one another.
+/// Maximum nesting of functions.
 const MOST_NESTED: usize = 64;
-/// Most operators that functions may become.
+/// Maximum number of operators after inlining functions.
 const MOST_NODES: usize = 1 << 17;
-/// Most bytes that functions may become.
+/// Maximum bytes after inlining functions.
 const MOST_BYTES: usize = 1 << 28;
 
-/// An operator that the file defines by others; `FunctionProto` of the ONNX specification.
+/// A function defined in the file; `FunctionProto` of the ONNX specification.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Function {
     #[prost(string, tag = "1")]
@@ -68,7 +68,7 @@ const CHANGES: [(&str, &[i64]); 24] = [
     ("Upsample", &[9, 10]),
 ];
 
-/// Writes out every use of `functions` in the graph of `model`.
+/// Inlines every use of `functions` in the graph of `model`.
 ///
 /// # Errors
 /// A clause that names a function which calls itself, is defined twice, is written in an operator set that does not
@@ -172,11 +172,11 @@ impl Inliner<'_> {
                 continue;
             };
             if inside.contains(&key) {
-                return Err(format!("its function {} calls itself", function.name));
+                return Err(format!("its function {} is recursive", function.name));
             }
             if inside.len() >= MOST_NESTED {
                 return Err(format!(
-                    "its functions are more than {MOST_NESTED} deep inside one another"
+                    "its functions are nested more than {MOST_NESTED} deep"
                 ));
             }
             let body = self.body(function, &key, node)?;
@@ -209,7 +209,7 @@ impl Inliner<'_> {
         self.bytes += bytes;
         if self.nodes > MOST_NODES || self.bytes > MOST_BYTES {
             return Err(format!(
-                "written out, its functions have more than {MOST_NODES} operators or {} MB; the last was {}",
+                "with its functions inlined, it has more than {MOST_NODES} operators or {} MB; the last was {}",
                 MOST_BYTES >> 20,
                 function.name
             ));
@@ -223,7 +223,7 @@ impl Inliner<'_> {
         inner.remove("");
         let prefix = self.prefix(&call, &inner).ok_or_else(|| {
             let name = &function.name;
-            format!("the names inside of its function {name} are those of other tensors")
+            format!("the names inside its function {name} clash with other tensors")
         })?;
         let mut names: HashMap<String, String> = HashMap::new();
         for name in inner {
@@ -310,15 +310,14 @@ impl Inliner<'_> {
         match changed {
             None => Ok(()),
             Some(op) => Err(format!(
-                "its function {} is written in operator set {own} and the file in {file}, in which {op} is another; \
-                 export both in one operator set",
+                "its function {} uses opset {own} and the file opset {file}, in which {op} differs; export both with one opset",
                 function.name
             )),
         }
     }
 }
 
-/// Puts the values that a function is called with in the place of the attributes that refer to them.
+/// Replaces references to a function's attributes by the values of the call.
 fn fill(node: &mut pb::NodeProto, given: &[pb::AttributeProto], defaults: &[pb::AttributeProto]) {
     node.attribute.retain_mut(|attribute| {
         if attribute.ref_attr_name.is_empty() {

@@ -1,4 +1,4 @@
-//! `Loop` and `Scan` operators whose number of rounds is known, written out round by round. Touches no file.
+//! Unrolls `Loop` and `Scan` operators with a known number of rounds. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,14 +10,14 @@ use super::build::{int, integers, ints, operator, value};
 use crate::backbone::attributes::Attributes;
 use crate::backbone::onnx::walk::{self, each_of, rename};
 
-/// Most operators that one loop may become.
+/// Maximum number of operators of one unrolled loop.
 const MOST_NODES: usize = 1 << 15;
-/// Most bytes that the rounds of one loop may have, without their weights.
+/// Maximum bytes of one unrolled loop, without weights.
 const MOST_BYTES: usize = 1 << 26;
 /// The operator set in which the axes of `Unsqueeze` became an input.
 const AXES_ARE_INPUT: i64 = 13;
 
-/// What is known of the tensors of a graph.
+/// Known facts about the tensors of a graph.
 pub(in crate::backbone) struct Known<'a> {
     /// The value of a tensor of one truth value or integer.
     pub number: &'a dyn Fn(&str) -> Option<i64>,
@@ -57,13 +57,13 @@ pub(in crate::backbone) fn unroll(graph: &mut pb::GraphProto, version: i64, know
 struct Rounds<'a> {
     body: &'a pb::GraphProto,
     count: usize,
-    /// Inputs of the body before those that go from round to round: the number of the round, and whether to go on.
+    /// Inputs of the body before those that go from round to round: the number of the round, and whether to continue.
     leading: usize,
     /// What goes from round to round: its values before the first.
     states: Vec<&'a str>,
-    /// What is taken apart, a slice a round.
+    /// Inputs that are sliced, one slice per round.
     sliced: Vec<Sliced<'a>>,
-    /// What is put together of the rounds: axis, and whether the last comes first.
+    /// What is combined of the rounds: axis, and whether the last comes first.
     collected: Vec<(i64, bool)>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// The operators in the place of `node`, and the weights of its body; none if they would be too many.
+    /// The operators that replace `node`, and the weights of its body; `None` if there would be too many.
     fn written_out(
         &self,
         node: &pb::NodeProto,
@@ -143,7 +143,7 @@ impl<'a> Rounds<'a> {
         let is_small = size.checked_mul(self.count)? <= MOST_NODES
             && bytes.checked_mul(self.count)? <= MOST_BYTES;
         let is_named = self.body.input.iter().all(|input| !input.name.is_empty());
-        // Nothing can be put together of no rounds.
+        // Without rounds there is nothing to combine.
         if !is_small || !is_named || self.count == 0 && !self.collected.is_empty() {
             return None;
         }

@@ -1,6 +1,5 @@
-//! A base's file, in whatever form a program exports it, as a graph that the rest of this program knows: one list of
-//! operators of ONNX's own in float32, with all its weights in it. Saved models, which this program wrote, need none
-//! of it.
+//! Imports a backbone's file, in any export form, as a graph that the rest of the program supports: one list of standard
+//! ONNX operators in float32, with all weights inside. Saved models, written by this program, need no import.
 //!
 //! ```text
 //! bytes ─► external ─► functions ─► floats ─► branches ─► attention ─► qoperator ─► OnnxGraph
@@ -78,7 +77,7 @@ fn mend_expand(graph: &mut OnnxGraph) {
     }
 }
 
-/// Takes away the inputs that are left out behind the last one of a node, at any depth: they say nothing.
+/// Removes trailing omitted inputs of nodes, at any depth: they have no meaning.
 fn trim_inputs(graph: &mut pb::GraphProto) {
     each_graph_mut(graph, &mut |graph| {
         for node in &mut graph.node {
@@ -87,11 +86,11 @@ fn trim_inputs(graph: &mut pb::GraphProto) {
     });
 }
 
-/// Reads the bytes of a base's file, whose weights may lie in other files of `folder`; `name` stands for it in error
-/// messages. Also returns its bytes as one file, if they are others than `bytes`.
+/// Reads the bytes of a backbone's file, whose weights may lie in other files of `folder`; `name` stands for it in
+/// error messages. Also returns the bytes as one file, if they differ from `bytes`.
 ///
 /// # Errors
-/// [`Error::Model`] if the bytes are no ONNX file or a damaged one, if a file of weights is missing, too short or
+/// [`Error::Model`] if the bytes are not a valid ONNX file, if a file of weights is missing, too short or
 /// elsewhere, or if the file's functions cannot be inlined.
 pub fn read_base(bytes: &[u8], folder: &Path, name: &str) -> Result<(OnnxGraph, Option<Vec<u8>>)> {
     let fail = |problem: String| Error::Model {
@@ -100,7 +99,7 @@ pub fn read_base(bytes: &[u8], folder: &Path, name: &str) -> Result<(OnnxGraph, 
     };
     let mut proto = decode(bytes, name)?;
     let mut extension = Extension::decode(bytes)
-        .map_err(|e| fail(format!("this is no ONNX file, or a damaged one ({e})")))?;
+        .map_err(|e| fail(format!("not an ONNX file, or a damaged one ({e})")))?;
     if let Some(tensor) = extension.graph.iter().flat_map(|g| &g.sparse).next() {
         let tensor = tensor.values.as_ref().map_or("", |t| t.name.as_str());
         return Err(fail(format!(

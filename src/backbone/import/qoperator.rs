@@ -1,6 +1,5 @@
-//! Operators on integers (the QOperator form of quantised files) as the same operators on floats between
-//! `DequantizeLinear` and `QuantizeLinear`, which every runtime knows and the engine computes in integers. Touches no
-//! file.
+//! Rewrites integer operators (the QOperator form of quantised files) as float operators between `DequantizeLinear` and
+//! `QuantizeLinear`, which every runtime supports and the engine computes in integers. No file access.
 
 use std::collections::HashMap;
 
@@ -61,7 +60,7 @@ struct Rewriting<'a> {
 }
 
 impl Rewriting<'_> {
-    /// The operators in the place of the node; none if it is not known, or lacks something.
+    /// The operators that replace the node; `None` if it is unknown or incomplete.
     fn floats(&self) -> Option<Vec<pb::NodeProto>> {
         let node = self.node;
         let output = node.output.first()?;

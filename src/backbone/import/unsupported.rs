@@ -1,4 +1,4 @@
-//! Operators and constants that cannot be run, by name, with what to do. Touches no file.
+//! Reports unsupported operators and constants by name, with advice. No file access.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::build::is_own_domain;
 use crate::backbone::onnx::OnnxGraph;
 use crate::backbone::onnx::walk::each_node;
 
-/// The newest operator set whose operators are all known.
+/// The newest opset whose operators are all supported.
 pub(in crate::backbone) const NEWEST_KNOWN: i64 = 22;
 
 /// Operators of Microsoft's domain that the engine has.
@@ -31,7 +31,7 @@ const MICROSOFT: [&str; 12] = [
 /// Domains of operators that are this program's own, or that the engine knows by the same names.
 const OTHER_DOMAINS: [&str; 1] = ["ai.onnx.ml"];
 
-/// Finds something in `graph` that cannot be run: says which, and what to do, in a clause.
+/// Finds something in `graph` that cannot run: names it and gives advice, in a clause.
 pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
     let proto = graph.proto().graph.as_ref()?;
     let known = tract_onnx::onnx().op_register.0;
@@ -62,8 +62,7 @@ pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
         };
         found = if is_foreign {
             Some(format!(
-                "{} is not supported: it is of the domain {domain}, and the file does not define it; export the model \
-                 without it, or give a --cut before it",
+                "{} is not supported: it is from the domain {domain}, and the file does not define it; export the model without it, or choose a --feature-layer before it",
                 which()
             ))
         } else if node
@@ -72,7 +71,7 @@ pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
             .any(|input| texts.contains(input.as_str()))
         {
             Some(format!(
-                "{} works on texts, which is not supported; give a --cut before it",
+                "{} works on strings, which is not supported; choose a --feature-layer before it",
                 which()
             ))
         } else if !known.contains_key(op) || op == "Scan" {
@@ -83,7 +82,7 @@ pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
             ))
         } else if op == "Constant" && !has_value(node) {
             Some(format!(
-                "{} has no value that can be read, such as a sparse tensor; export the model with dense constants",
+                "{} has no readable value (it may be a sparse tensor); export the model with dense constants",
                 which()
             ))
         } else {
@@ -101,21 +100,19 @@ fn has_value(node: &pb::NodeProto) -> bool {
 fn advice(node: &pb::NodeProto, version: i64) -> String {
     match node.op_type.as_str() {
         "Loop" | "Scan" => {
-            "how often it runs depends on the picture, or on the number of pictures; export the model with its loops \
-             written out, or give a --cut before it"
+            "its number of iterations depends on the image or the batch size; export the model with unrolled loops, or choose a --feature-layer before it"
                 .to_owned()
         }
         op if op.contains("Sequence") || op.contains("Optional") => {
-            "sequences of tensors cannot be run; export the model without them, or give a --cut before it".to_owned()
+            "sequences of tensors are not supported; export the model without them, or choose a --feature-layer before it".to_owned()
         }
         "Upsample" => {
-            "export the model in operator set 11 or above, where Resize has its place, or give a --cut before it"
+            "export the model with opset 11 or above, or choose a --feature-layer before it"
                 .to_owned()
         }
         _ if version > NEWEST_KNOWN => format!(
-            "the file is written in operator set {version}: export the model with opset {NEWEST_KNOWN} or below, or \
-             give a --cut before it"
+            "the file uses opset {version}: export the model with opset {NEWEST_KNOWN} or below, or choose a --feature-layer before it"
         ),
-        _ => "export the model without it, or give a --cut before it".to_owned(),
+        _ => "export the model without it, or choose a --feature-layer before it".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of a graph: cut, extended, joined, given other weights.
+//! Edits a graph: cutting, extending, joining, replacing weights.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -17,8 +17,8 @@ use crate::error::Result;
 const MOST_EXPANDED: usize = 1 << 16;
 
 impl OnnxGraph {
-    /// This graph with the values in place of each node that fills a small float32 tensor of a constant shape: exporters
-    /// write scales that are all one so. Nodes keep their places; nothing is copied where there is no such node.
+    /// This graph with each node that fills a small float32 tensor of a constant shape replaced by its values: exporters
+    /// write scales that are all one like this. Nodes keep their places; nothing is copied where there is no such node.
     pub(crate) fn with_filled(&self) -> Cow<'_, OnnxGraph> {
         let nodes = self.proto.graph.iter().flat_map(|g| &g.node).enumerate();
         let filled: Vec<(usize, pb::TensorProto)> = nodes
@@ -113,7 +113,7 @@ impl OnnxGraph {
         let nodes = self.nodes();
         let outputs = self.outputs();
         let mut needed: HashSet<&str> = outputs.iter().map(String::as_str).collect();
-        // Nodes are in an order of execution: whoever needs a tensor comes after its maker.
+        // Nodes are in execution order: readers of a tensor come after its producer.
         let mut is_behind: Vec<bool> = Vec::new();
         for node in nodes.iter().rev() {
             let taken = node
@@ -123,7 +123,7 @@ impl OnnxGraph {
             if taken {
                 needed.extend(node.inputs.iter().map(String::as_str));
             }
-            // What makes the tensor is not behind it.
+            // The producer of the tensor is not included.
             is_behind.push(taken && !node.outputs.iter().any(|o| o == tensor));
             needed.remove(tensor);
         }
@@ -170,7 +170,7 @@ impl OnnxGraph {
         part
     }
 
-    /// Puts the operators of `part`, which [`behind`](Self::behind) gave of a graph like this one, behind this
+    /// Puts the operators of `part`, which [`behind`](Self::behind) gave of a graph like this one, after this
     /// graph's outputs; name, metadata and outputs become those of `part`.
     pub(crate) fn append(&mut self, part: &OnnxGraph) {
         let own = self.proto.graph.take().unwrap_or_default();
@@ -192,7 +192,7 @@ impl OnnxGraph {
         self.proto.metadata_props.retain(|e| e.key != key);
     }
 
-    /// Sets the dimensions of the picture input; the first is the batch, which is named `N` where it is free.
+    /// Sets the dimensions of the image input; the first is the batch, which is named `N` where it is free.
     pub(crate) fn set_input_dims(&mut self, batch: Option<usize>, dims: [usize; 3]) -> Result<()> {
         let (name, _) = self.input()?;
         if let Some(input) = self.graph_mut().input.iter_mut().find(|i| i.name == name) {
@@ -201,7 +201,7 @@ impl OnnxGraph {
         Ok(())
     }
 
-    /// Makes the graph state that it takes one picture at a time, and gives what it gives for one.
+    /// Makes the graph state that it takes one image at a time, and gives what it gives for one.
     pub(crate) fn fix_batch(&mut self) -> Result<()> {
         let (_, dims) = self.input()?;
         if let [_, Some(a), Some(b), Some(c)] = dims[..] {

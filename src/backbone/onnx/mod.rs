@@ -1,4 +1,4 @@
-//! An ONNX file as a graph that can be read, cut at a tensor and extended.
+//! ONNX graphs: reading, cutting at a tensor, extending.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 mod edit;
 pub(super) mod walk;
 
-/// A graph with one picture tensor as its input.
+/// A graph with one image tensor as its input.
 #[derive(Clone, Debug)]
 pub struct OnnxGraph {
     proto: pb::ModelProto,
@@ -30,7 +30,7 @@ pub struct OnnxNode {
     /// The ONNX operator, such as `Conv`.
     pub op_type: String,
     /// Tensors that it reads; an empty name is an input left out. Those that the graphs inside an `If`, `Loop` or
-    /// `Scan` take from outside come behind its own.
+    /// `Scan` take from outside come after its own.
     pub inputs: Vec<String>,
     /// Tensors that it makes.
     pub outputs: Vec<String>,
@@ -66,8 +66,8 @@ impl OnnxGraph {
     /// Reads the bytes of an ONNX file; `name` stands for it in error messages.
     ///
     /// # Errors
-    /// [`Error::Model`] if the bytes are no ONNX file, if it has no node, if it keeps its weights in other
-    /// files, if its nodes form a circle, if its weights are not as large as it says, or if it names an operator of the
+    /// [`Error::Model`] if the bytes are not an ONNX file, if it has no node, if it keeps its weights in other
+    /// files, if its nodes form a cycle, if its weights are not as large as it says, or if it names an operator of the
     /// engine.
     pub fn parse(bytes: &[u8], name: &str) -> Result<OnnxGraph> {
         OnnxGraph::from_proto(decode(bytes, name)?, name)
@@ -76,7 +76,7 @@ impl OnnxGraph {
     /// A graph of what a file says.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse).
+    /// Like [`parse`](Self::parse).
     pub(super) fn from_proto(proto: pb::ModelProto, name: &str) -> Result<OnnxGraph> {
         let fail = |problem: String| Error::Model {
             model: name.to_owned(),
@@ -84,15 +84,14 @@ impl OnnxGraph {
         };
         if let Some(operator) = cnn_engine::named_in(&proto) {
             return Err(fail(format!(
-                "it names the operator {operator}, which this program uses inside and no file may have; export the \
-                 model again"
+                "it contains the operator {operator}, which is internal to this program; export the model again"
             )));
         }
         let graph = proto
             .graph
             .as_ref()
             .filter(|g| !g.node.is_empty())
-            .ok_or_else(|| fail("this is no ONNX file, or one without a graph".into()))?;
+            .ok_or_else(|| fail("not an ONNX file, or one without a graph".into()))?;
         if let Some(problem) = check::damage(graph) {
             return Err(fail(problem));
         }
@@ -103,10 +102,10 @@ impl OnnxGraph {
         graph.in_order()
     }
 
-    /// The graph with its operators in an order of execution.
+    /// The graph with its operators in execution order.
     ///
     /// # Errors
-    /// [`Error::Model`] if they form a circle.
+    /// [`Error::Model`] if they form a cycle.
     pub(super) fn in_order(mut self) -> Result<OnnxGraph> {
         let order = check::execution_order(self.graph()?).map_err(|e| self.fail(e))?;
         if !order.is_sorted() {
@@ -151,7 +150,7 @@ impl OnnxGraph {
         self.proto.graph.get_or_insert_default()
     }
 
-    /// Name and dimensions of the picture input; `None` is a free dimension.
+    /// Name and dimensions of the image input; `None` is a free dimension.
     ///
     /// # Errors
     /// [`Error::Model`] if the graph has not exactly one float32 input with four dimensions.
@@ -166,7 +165,7 @@ impl OnnxGraph {
         let [input] = inputs[..] else {
             let names: Vec<_> = inputs.iter().map(|i| i.name.as_str()).collect();
             return Err(self.fail(format!(
-                "it has {} inputs ({}); a base has one, the picture",
+                "it has {} inputs ({}); a backbone has one, the image",
                 names.len(),
                 names.join(", ")
             )));
@@ -189,7 +188,7 @@ impl OnnxGraph {
             .collect();
         if dims.len() != 4 {
             return Err(self.fail(format!(
-                "its input `{}` has {} dimensions; a picture has four (batch, channels, height, width)",
+                "its input `{}` has {} dimensions; an image batch has four (batch, channels, height, width)",
                 input.name,
                 dims.len()
             )));
@@ -197,7 +196,7 @@ impl OnnxGraph {
         Ok((input.name.clone(), dims))
     }
 
-    /// Number of pictures that it takes at once; none if that is free.
+    /// Number of images that it takes at once; `None` if that is free.
     pub fn batch(&self) -> Option<usize> {
         let (_, dims) = self.input().ok()?;
         dims[0]
@@ -246,7 +245,7 @@ impl OnnxGraph {
         declared.collect()
     }
 
-    /// The operators in the file's order, which is an order of execution.
+    /// The operators in the file's order, which is an execution order.
     pub fn nodes(&self) -> Vec<OnnxNode> {
         self.proto
             .graph
@@ -389,7 +388,7 @@ pub(in crate::backbone) fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelP
         return Err(fail("the file is empty".into()));
     }
     pb::ModelProto::decode(bytes)
-        .map_err(|e| fail(format!("this is no ONNX file, or a damaged one ({e})")))
+        .map_err(|e| fail(format!("not an ONNX file, or a damaged one ({e})")))
 }
 
 impl OnnxNode {

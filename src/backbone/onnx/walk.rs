@@ -1,4 +1,4 @@
-//! Every tensor that a node reads and every graph that it holds, at any depth. Touches no file.
+//! Visits every tensor that a node reads and every graph inside it, at any depth. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ pub(in crate::backbone) fn subgraphs(
     attributes.flat_map(|a| a.g.iter().chain(&a.graphs))
 }
 
-/// As [`subgraphs`], to be changed.
+/// Like [`subgraphs`], to be changed.
 pub(in crate::backbone) fn subgraphs_mut(
     node: &mut pb::NodeProto,
 ) -> impl Iterator<Item = &mut pb::GraphProto> {
@@ -40,7 +40,7 @@ pub(in crate::backbone) fn each_node<'a>(
     each_of(&graph.node, visit);
 }
 
-/// As [`each_node`], of a list of nodes.
+/// Like [`each_node`], of a list of nodes.
 pub(in crate::backbone) fn each_of<'a>(
     nodes: &'a [pb::NodeProto],
     visit: &mut impl FnMut(&'a pb::NodeProto),
@@ -73,7 +73,7 @@ pub(in crate::backbone) fn each_constant_mut<E>(
     Ok(())
 }
 
-/// What the graphs inside a node read from outside of it, each name once.
+/// What the graphs inside a node read from outside it, each name once.
 pub(in crate::backbone) fn captures(node: &pb::NodeProto) -> Vec<String> {
     let mut found = Vec::new();
     subgraphs(node).for_each(|graph| free_names(graph, &mut found));

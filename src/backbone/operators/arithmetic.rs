@@ -1,4 +1,4 @@
-//! Sums and products of maps, and functions of one value.
+//! Sums and products of feature maps, and element-wise functions.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::backbone::trainable::TailWeight;
@@ -28,7 +28,7 @@ impl Compiler<'_> {
         let values = self
             .graph
             .weight_values(name)
-            .ok_or_else(|| format!("`{name}` is no float32 constant"))?;
+            .ok_or_else(|| format!("`{name}` is not a float32 constant"))?;
         let affine = |factor: f32, offset: f32| Op::Pointwise(Pointwise::Affine { factor, offset });
         if let [c] = values[..] {
             let op = match op_type {
@@ -41,7 +41,7 @@ impl Compiler<'_> {
         }
         if !self.is_a_channel_each(name, &input) {
             return Err(format!(
-                "`{name}` is neither a number nor a number a channel"
+                "`{name}` is neither a scalar nor one value per channel"
             ));
         }
         let channels = input.shape.channels;
@@ -60,7 +60,7 @@ impl Compiler<'_> {
                 let norm = BatchNorm::new(vec![0.0; channels], &vec![1.0; channels], 0.0);
                 Op::BatchNorm { norm, scale, shift }
             }
-            _ => return Err("a constant a channel is subtracted or divided by".into()),
+            _ => return Err("it subtracts from, or divides, a per-channel constant".into()),
         };
         Ok(self.push(&node.name, op, &[input], input.shape))
     }
@@ -83,7 +83,7 @@ impl Compiler<'_> {
         let name = &reading.node.name;
         let spatial = |v: &Value| v.shape.pixels() > 1;
         if spatial(&a) && spatial(&b) && a.channels_last != b.channels_last {
-            return Err("its inputs have their channels at different places".into());
+            return Err("its inputs have different channel layouts".into());
         }
         let broadcast = a.shape.channels == b.shape.channels && (!spatial(&a) || !spatial(&b));
         let long = if spatial(&b) { b } else { a };
@@ -114,7 +114,7 @@ impl Compiler<'_> {
         {
             Some(tensor) => match self.graph.weight_values(tensor).as_deref() {
                 Some([limit]) => Ok(*limit),
-                _ => Err(format!("its limit `{tensor}` is no constant")),
+                _ => Err(format!("its limit `{tensor}` is not a constant")),
             },
             None => Ok(attributes.float(name).unwrap_or(unlimited)),
         };

@@ -15,7 +15,7 @@ impl Compiler<'_> {
             .remove(&reading.node.inputs[1])
             .unwrap_or_default();
         let [outputs, _, height, width] = dims[..] else {
-            return Err("its kernel is no weight of four dimensions".into());
+            return Err("its kernel is not a four-dimensional weight".into());
         };
         let attributes = self.graph.attributes(reading.index);
         let pair = |name: &str| match attributes.ints(name)[..] {
@@ -57,7 +57,7 @@ impl Compiler<'_> {
     pub(super) fn batch_norm(&mut self, reading: &Reading) -> Fallible<Value> {
         let input = self.input(reading, 0)?;
         if input.channels_last {
-            return Err("its maps have their channels last".into());
+            return Err("its feature maps are channels-last".into());
         }
         let channels = input.shape.channels;
         let statistic = |place: usize| {
@@ -100,10 +100,10 @@ impl Compiler<'_> {
         let (inputs, outputs) = match (<[usize; 2]>::try_from(dims), inputs_first) {
             (Ok([a, b]), true) => (a, b),
             (Ok([a, b]), false) => (b, a),
-            _ => return Err("it multiplies by no weight matrix".into()),
+            _ => return Err("it does not multiply by a weight matrix".into()),
         };
         if !plain || input.shape != Maps::vector(inputs) {
-            return Err("it is no plain product of vectors with a weight matrix".into());
+            return Err("it is not a plain product of vectors and a weight matrix".into());
         }
         let weights = self.weight(reading, 1, inputs * outputs, true, true)?;
         let bias = match Self::has_input(reading, 2) {

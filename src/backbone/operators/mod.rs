@@ -1,4 +1,4 @@
-//! From the operators of ONNX to the layers that can be trained through.
+//! Translates ONNX operators into trainable layers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ mod shapes;
 
 type Fallible<T> = std::result::Result<T, String>;
 
-/// Operators that [`Compiler::add`] knows; some of them only in certain forms.
+/// Operators supported by [`Compiler::add`]; some only in certain forms.
 pub(super) fn is_supported(op_type: &str) -> bool {
     matches!(
         op_type,
@@ -66,7 +66,7 @@ struct Value {
     pad: [usize; 4],
 }
 
-/// Turns the operators of a graph into layers, one after another.
+/// Turns the operators of a graph into layers.
 pub(super) struct Compiler<'a> {
     graph: &'a OnnxGraph,
     shapes: HashMap<String, Vec<usize>>,
@@ -120,7 +120,7 @@ impl<'a> Compiler<'a> {
             },
             _ => {
                 return Err(self.graph.fail(format!(
-                    "the shape of `{cut}` cannot be found; train from another layer"
+                    "the shape of `{cut}` is unknown; train from another layer"
                 )));
             }
         };
@@ -174,7 +174,7 @@ impl<'a> Compiler<'a> {
             let found = value.shape.values();
             let expected: usize = dims.iter().skip(1).product();
             if value.pad == [0; 4] && found != expected {
-                return Err(format!("it makes {expected} values, not {found}"));
+                return Err(format!("it outputs {expected} values, not {found}"));
             }
         }
         if let Some(name) = node.outputs.first() {
@@ -183,12 +183,12 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// The network that ends in the tensor `output`, as one vector a picture, and its weights.
+    /// The network that ends in the tensor `output`, as one vector per image, and its weights.
     pub fn finish(mut self, output: &str) -> Result<(ConvNet, Vec<TailWeight>)> {
         let Some(&value) = self.values.get(output) else {
-            return Err(self
-                .graph
-                .fail(format!("`{output}` does not depend on the cut")));
+            return Err(self.graph.fail(format!(
+                "`{output}` does not depend on the layer to train from"
+            )));
         };
         let order = if value.channels_last {
             FlatOrder::ChannelsLast
@@ -229,13 +229,13 @@ impl<'a> Compiler<'a> {
         self.values
             .get(&name)
             .copied()
-            .ok_or_else(|| format!("its input `{name}` is no feature map"))
+            .ok_or_else(|| format!("its input `{name}` is not a feature map"))
     }
 
     fn input(&self, reading: &Reading, place: usize) -> Fallible<Value> {
         let value = self.padded_input(reading, place)?;
         if value.pad != [0; 4] {
-            return Err("padding is supported before a convolution only".into());
+            return Err("padding is only supported before a convolution".into());
         }
         Ok(value)
     }
@@ -244,7 +244,7 @@ impl<'a> Compiler<'a> {
     fn maps_input(&self, reading: &Reading, place: usize) -> Fallible<Value> {
         let value = self.padded_input(reading, place)?;
         if value.channels_last {
-            return Err("its maps have their channels last".into());
+            return Err("its feature maps are channels-last".into());
         }
         Ok(value)
     }

@@ -1,4 +1,4 @@
-//! Pooling over windows and over whole maps.
+//! Window and global pooling.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::convnet::Op;
@@ -9,7 +9,7 @@ impl Compiler<'_> {
     pub(super) fn pool(&mut self, reading: &Reading) -> Fallible<Value> {
         let input = self.input(reading, 0)?;
         if input.channels_last {
-            return Err("its maps have their channels last".into());
+            return Err("its feature maps are channels-last".into());
         }
         let attributes = self.graph.attributes(reading.index);
         let [height, width] = reading.node.kernel_shape[..] else {
@@ -29,7 +29,9 @@ impl Compiler<'_> {
         let include = attributes.int("count_include_pad").unwrap_or(0) != 0;
         let reduce = match (reading.node.op_type.as_str(), include) {
             ("MaxPool", _) => Reduce::Max,
-            (_, true) if upwards => return Err("it counts padding and rounds upwards".into()),
+            (_, true) if upwards => {
+                return Err("it includes padding in the count and rounds up".into());
+            }
             (_, true) => Reduce::MeanWithPadding,
             _ => Reduce::Mean,
         };

@@ -1,4 +1,4 @@
-//! What moves values and changes none.
+//! Operators that rearrange values without changing them.
 
 use super::{Compiler, Fallible, Reading, Value};
 use crate::nn::convnet::Op;
@@ -26,7 +26,7 @@ impl Compiler<'_> {
                 && (v.shape.height, v.shape.width) == (first.shape.height, first.shape.width)
         });
         if !channel_axes.contains(&axis) || !same {
-            return Err("it joins something else than channels".into());
+            return Err("it concatenates along an axis other than channels".into());
         }
         let shape = Maps {
             channels: inputs.iter().map(|v| v.shape.channels).sum(),
@@ -45,7 +45,7 @@ impl Compiler<'_> {
         let name = reading.node.outputs.first();
         let rank = name.and_then(|n| self.shapes.get(n)).map(Vec::len);
         if rank != Some(2) {
-            return Err("it makes something else than one vector a picture".into());
+            return Err("its output is not one vector per image".into());
         }
         let order = match input.channels_last {
             true => FlatOrder::ChannelsLast,
@@ -61,7 +61,7 @@ impl Compiler<'_> {
         value.channels_last = match (&reading.node.perm[..], value.channels_last) {
             ([0, 2, 3, 1], false) => true,
             ([0, 3, 1, 2], true) => false,
-            _ => return Err("it permutes other axes than those of maps".into()),
+            _ => return Err("it permutes axes other than those of feature maps".into()),
         };
         Ok(value)
     }
@@ -81,11 +81,11 @@ impl Compiler<'_> {
         };
         let constant = matches!(attributes.text("mode").as_str(), "" | "constant");
         let [0, 0, top, left, 0, 0, bottom, right] = pads[..] else {
-            return Err("it pads other axes than height and width".into());
+            return Err("it pads axes other than height and width".into());
         };
         let sides = [top, left, bottom, right];
         if !constant || !with_zeros || value.channels_last || sides.iter().any(|&s| s < 0) {
-            return Err("it pads with something else than zeros around maps".into());
+            return Err("it does not pad feature maps with zeros".into());
         }
         for (all, side) in value.pad.iter_mut().zip(sides) {
             *all += side as usize;

@@ -1,4 +1,4 @@
-//! `preprocessor_config.json` of Hugging Face.
+//! Hugging Face's `preprocessor_config.json`.
 
 use serde_json::{Map, Value};
 
@@ -44,7 +44,7 @@ impl Size {
             (_, _, Some(side), _) => Ok(Some(Size::Shortest(side))),
             (_, _, _, Some(side)) => Ok(Some(Size::Longest(side))),
             _ => Err(format!(
-                "`{key}` is {value}; it has no height and width, and no edge"
+                "`{key}` is {value}, without a height and width or a shortest edge"
             )),
         }
     }
@@ -65,9 +65,7 @@ pub(super) fn hugging_face(map: &Map<String, Value>) -> Said<Processor> {
         (true, None) => 1.0 / 255.0,
         (true, Some(value)) => {
             let factor = value.as_f64().filter(|f| f.is_finite() && *f > 0.0);
-            factor.ok_or(format!(
-                "`rescale_factor` is {value}; it takes a number above 0"
-            ))?
+            factor.ok_or(format!("`rescale_factor` is {value}; it must be above 0"))?
         }
     };
     let (given_mean, given_std) = (colours(map, "image_mean")?, colours(map, "image_std")?);
@@ -76,7 +74,7 @@ pub(super) fn hugging_face(map: &Map<String, Value>) -> Said<Processor> {
         (false, _, _) => ([0.0; 3], [1.0; 3]),
         (true, Some(mean), Some(std)) => (mean, std),
         (true, _, _) => {
-            return Err("it says `do_normalize` but not `image_mean` and `image_std`".into());
+            return Err("it has `do_normalize` but no `image_mean` and `image_std`".into());
         }
     };
     if flag(map, "rescale_offset", false)? {

@@ -1,5 +1,5 @@
-//! How pictures are prepared, as files say that other programs put beside an ONNX file: `preprocessor_config.json` of
-//! Hugging Face, and `config.json` with timm's `pretrained_cfg`.
+//! Reads preprocessing from files of other programs beside an ONNX file: Hugging Face's `preprocessor_config.json`, and
+//! `config.json` with timm's `pretrained_cfg`.
 
 mod hugging_face;
 mod timm;
@@ -18,21 +18,21 @@ use crate::pixels::{Preprocess, ResizeRule};
 /// Larger files than this are not read: real ones have some hundred bytes, a `config.json` with 21,000 labels 1 MB.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// What such a file says.
+/// Preprocessing from such a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Processor {
     /// The file.
     pub path: PathBuf,
-    /// From a picture to the input tensor, channels first.
+    /// From an image to the input tensor, channels first.
     pub preprocess: Preprocess,
     /// Height and width of the input in pixels, where it says so.
     pub input_size: Option<u32>,
-    /// What is done otherwise here, in words.
+    /// Differences from the file's settings, in words.
     pub remark: Option<String>,
 }
 
 impl Processor {
-    /// One sentence on what is done, and who says so.
+    /// One sentence about the preprocessing and its source.
     pub fn sentence(&self) -> String {
         let Preprocess {
             resize,
@@ -45,7 +45,7 @@ impl Processor {
         } = &self.preprocess;
         let way = match resize {
             ResizeRule::Stretch => "stretched",
-            ResizeRule::Crop => "cropped at the centre",
+            ResizeRule::Crop => "centre crop",
             ResizeRule::Pad => "padded",
         };
         let numbers = match (mean, std) {
@@ -58,7 +58,7 @@ impl Processor {
             .input_size
             .map_or(String::new(), |n| format!("{n} px, "));
         format!(
-            "pictures are prepared as {} says: {size}{way}, {filter:?}, {numbers}{remark}",
+            "preprocessing from {}: {size}{way}, {filter:?}, {numbers}{remark}",
             self.path.display()
         )
         .replace("Rgb", "RGB")
@@ -66,8 +66,8 @@ impl Processor {
     }
 }
 
-/// What the files beside the ONNX file `model` say; none if there are none that can be used. On each that cannot, a
-/// sentence goes to `warnings`. Where the file lies in a folder `onnx`, as in Hugging Face's repositories, the folder
+/// Preprocessing from files beside the ONNX file `model`; `None` if there are no usable ones. Each unusable file is reported
+/// in `warnings`. Where the file lies in a folder `onnx`, as in Hugging Face's repositories, the folder
 /// above it counts, too.
 pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Processor> {
     let own = parent(model).to_owned();
@@ -99,7 +99,7 @@ pub(super) fn beside(model: &Path, warnings: &mut Vec<String>) -> Option<Process
                     });
                 }
                 Err(problem) => warnings.push(format!(
-                    "{} is ignored: {problem}; a model card can state the preprocessing",
+                    "ignoring {}: {problem}; state the preprocessing in a model card",
                     path.display()
                 )),
             }
@@ -112,7 +112,7 @@ fn not_an_object() -> String {
     "`pretrained_cfg` is not an object".to_owned()
 }
 
-/// The object in the JSON file `path`; none if there is no such file.
+/// The object in the JSON file `path`; `None` if there is no such file.
 fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
     if !path.exists() {
         return None;
@@ -125,13 +125,13 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
         Ok(Value::Object(map)) => Some(map),
         Ok(_) => {
             warnings.push(format!(
-                "{} is ignored: it is not a JSON object",
+                "ignoring {}: it is not a JSON object",
                 path.display()
             ));
             None
         }
         Err(problem) => {
-            warnings.push(format!("{} is ignored: {problem}", path.display()));
+            warnings.push(format!("ignoring {}: {problem}", path.display()));
             None
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         );
         assert_eq!(convnext.preprocess.resize, ResizeRule::Crop);
         assert_eq!(convnext.input_size, Some(224));
-        // A network that prepares its pictures itself.
+        // A network that does its own preprocessing.
         let raw = processor(r#"{"do_rescale": false, "do_normalize": false, "size": [96, 96]}"#);
         assert_eq!(raw.preprocess.scale, 1.0);
         assert_eq!(raw.input_size, Some(96));
@@ -244,7 +244,7 @@ mod tests {
         };
         assert_eq!(found.preprocess, expected);
         assert!(
-            found.sentence().contains("the middle 95.0 %"),
+            found.sentence().contains("crops to 95.0 %"),
             "{}",
             found.sentence()
         );
@@ -268,7 +268,7 @@ mod tests {
                 r#"{"image_mean": [0, 0, 1e99], "image_std": [1, 1, 1]}"#.to_owned(),
                 "mean",
             ),
-            (r#"{"do_normalize": true}"#.to_owned(), "not `image_mean`"),
+            (r#"{"do_normalize": true}"#.to_owned(), "no `image_mean`"),
             (
                 r#"{"do_normalize": "yes"}"#.to_owned(),
                 "`do_normalize` is \"yes\"",
@@ -280,7 +280,7 @@ mod tests {
             ),
             (
                 format!(r#"{{{normal}, "size": {{"depth": 3}}}}"#),
-                "no height and width",
+                "without a height and width",
             ),
             (
                 format!(r#"{{{normal}, "resample": 17}}"#),
@@ -315,7 +315,7 @@ mod tests {
             assert_eq!(found, None, "{text}");
             assert!(warnings[0].contains(problem), "{text}: {warnings:?}");
         }
-        // A config.json of something else is nobody's business.
+        // A config.json of something else is ignored.
         assert_eq!(
             said("config.json", r#"{"image_size": 32}"#),
             (None, Vec::new())

@@ -1,4 +1,4 @@
-//! `pretrained_cfg` in timm's `config.json`.
+//! timm's `pretrained_cfg` in `config.json`.
 
 use serde_json::{Map, Value};
 
@@ -21,7 +21,7 @@ pub(super) fn timm(map: &Map<String, Value>) -> Said<Processor> {
         Some(_) => {
             let value = size.map(Value::to_string).unwrap_or_default();
             return Err(format!(
-                "`input_size` is {value}; it takes 3, height and width"
+                "`input_size` is {value}; it must be 3, height and width"
             ));
         }
     };
@@ -34,7 +34,7 @@ pub(super) fn timm(map: &Map<String, Value>) -> Said<Processor> {
     let share = match get(map, "crop_pct").map(|value| (value, value.as_f64())) {
         None => None,
         Some((_, Some(share))) if share > 0.0 && share <= 1.0 => Some(share),
-        Some((value, _)) => return Err(format!("`crop_pct` is {value}; it takes 0 to 1")),
+        Some((value, _)) => return Err(format!("`crop_pct` is {value}; it must be from 0 to 1")),
     };
     let name = get(map, "interpolation");
     let (filter, filter_remark) = filter(name, "interpolation", Filter::Bicubic)?;

@@ -1,4 +1,4 @@
-//! Values of such files, checked.
+//! Checks the values of such files.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::pixels::{Filter, Preprocess};
 /// Height and width that an input may have, in pixels.
 const SIDES: RangeInclusive<u64> = 1..=4096;
 
-/// A value, or what is wrong with it.
+/// A value, or the problem with it.
 pub(super) type Said<T> = std::result::Result<T, String>;
 
-/// The value of a key; none if it is absent or null.
+/// The value of a key; `None` if it is absent or null.
 pub(super) fn get<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null())
 }
@@ -33,7 +33,7 @@ pub(super) fn colours(map: &Map<String, Value>, key: &str) -> Said<Option<[f32; 
     let Some(value) = get(map, key) else {
         return Ok(None);
     };
-    let wrong = || format!("`{key}` is {value}; it takes three numbers");
+    let wrong = || format!("`{key}` is {value}; it must be three numbers");
     let number = |value: &Value| value.as_f64().map(|v| v as f32).ok_or_else(wrong);
     Ok(Some(match value.as_array().map(Vec::as_slice) {
         Some([one]) => [number(one)?; 3],
@@ -47,7 +47,7 @@ pub(super) fn colours(map: &Map<String, Value>, key: &str) -> Said<Option<[f32; 
 pub(super) fn side(value: &Value, key: &str) -> Said<u32> {
     let side = value.as_u64().filter(|side| SIDES.contains(side));
     side.map(|side| side as u32).ok_or(format!(
-        "`{key}` is {value}; it takes {} to {} pixels",
+        "`{key}` is {value}; it must be from {} to {} pixels",
         SIDES.start(),
         SIDES.end()
     ))
@@ -69,18 +69,22 @@ pub(super) fn filter(
         (Some(2), _) | (_, Some("bilinear" | "random")) => (Filter::Bilinear, None),
         (Some(3), _) | (_, Some("bicubic")) => (Filter::Bicubic, None),
         (Some(4 | 5), _) | (_, Some("box" | "hamming")) => {
-            let remark = format!("`{key}` {value} is not known here and bilinear is used");
+            let remark = format!("`{key}` {value} is unknown, bilinear is used");
             (Filter::Bilinear, Some(remark))
         }
-        _ => return Err(format!("`{key}` is {value}, which is no way of resizing")),
+        _ => {
+            return Err(format!(
+                "`{key}` is {value}, which is not a resizing filter"
+            ));
+        }
     })
 }
 
-/// What remains to be said where a program crops pictures more closely than is done here.
+/// What remains to be said where a program crops images more closely than is done here.
 pub(super) fn margin(share: f64) -> Option<String> {
     (share < 0.999).then(|| {
         format!(
-            "the file takes the middle {:.1} % of the shorter side, here it is the whole shorter side",
+            "the file crops to {:.1} % of the shorter side, this program to the whole shorter side",
             share * 100.0
         )
     })

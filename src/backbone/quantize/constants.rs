@@ -1,9 +1,9 @@
-//! Weights that exporters leave in another form, as nodes that move them, in the form in which they are used.
-//! Touches no file.
+//! Folds nodes that only transpose or reshape weights into the weights.
+//! No file access.
 
 use crate::backbone::onnx::OnnxGraph;
 
-/// Puts weights in the place of nodes that only transpose or reshape a weight.
+/// Replaces nodes that only transpose or reshape a weight by the resulting weight.
 pub(super) fn move_weights(graph: &mut OnnxGraph) {
     let outputs = graph.outputs();
     let mut gone = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn move_weights(graph: &mut OnnxGraph) {
     });
 }
 
-/// The dimensions that a node of the kind `op` at `place` gives to a weight of `dims`; none if they are not known.
+/// The dimensions that a node of the kind `op` at `place` gives to a weight of `dims`; `None` if they are not known.
 fn shape(graph: &OnnxGraph, place: usize, op: &str, dims: &[usize]) -> Option<Vec<usize>> {
     let node = graph.node_proto(place)?;
     let attributes = graph.attributes(place);

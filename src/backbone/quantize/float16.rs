@@ -1,4 +1,4 @@
-//! Weights of half the size. Touches no file.
+//! Converts weights to float16. No file access.
 
 use std::collections::HashSet;
 
@@ -17,10 +17,10 @@ const FEW_VALUES: usize = 64;
 /// numbers of 11 bits have on average.
 const ROUNDING: f64 = 1.0 / 2048.0;
 
-/// The graph with its weights as float16, each with a `Cast` to float32 behind it: runtimes compute in float32.
+/// The graph with its weights as float16, each with a `Cast` to float32 after it: runtimes compute in float32.
 ///
-/// Those of products alone, which is where the bytes are: a mean that is taken off or a scale would lose the digits
-/// that it is there for. Weights with a value too large for float16, or that are too small for its range, stay
+/// Those of products alone, which is where the bytes are: a subtracted mean or a scale would lose the digits
+/// that matter. Weights with a value too large for float16, or that are too small for its range, stay
 /// as they are.
 pub fn with_float16_weights(graph: &OnnxGraph) -> OnnxGraph {
     let factors = factors(graph);

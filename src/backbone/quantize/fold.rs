@@ -1,5 +1,5 @@
-//! A float graph made ready to be quantised: BatchNorm becomes part of the weights before it, nodes that do
-//! nothing are gone. Touches no file.
+//! Prepares a float graph for quantisation: folds BatchNorm into the preceding weights and removes nodes that do nothing.
+//! No file access.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ pub(super) fn readers(graph: &OnnxGraph) -> HashMap<String, usize> {
     readers
 }
 
-/// Takes out nodes that give what they are given; readers read what was before.
+/// Removes nodes that return their input; their readers read that input.
 fn drop_passing(graph: &mut OnnxGraph) {
     let outputs = graph.outputs();
     let mut passed: HashMap<String, String> = HashMap::new();
@@ -130,7 +130,7 @@ fn fold_batch_norms(graph: &mut OnnxGraph) {
     });
 }
 
-/// Takes out weights and constants that nobody reads.
+/// Removes unused weights and constants.
 pub(super) fn drop_unread(graph: &mut OnnxGraph) {
     let readers = readers(graph);
     let is_read = |name: &str| readers.contains_key(name);

@@ -1,5 +1,5 @@
-//! Which tensors of a graph become integers, and the graph with `QuantizeLinear` and `DequantizeLinear` around
-//! them. Touches no file.
+//! Chooses the tensors to quantise, and builds the graph with `QuantizeLinear` and `DequantizeLinear` around them. No file
+//! access.
 //!
 //! ```text
 //! x ─► QuantizeLinear ─► DequantizeLinear ─► Conv ─► y ─► QuantizeLinear ─► DequantizeLinear ─► …
@@ -7,8 +7,8 @@
 //!                        int32 bias  ─► DequantizeLinear ─┘
 //! ```
 //!
-//! Any runtime can compute that in floats; one that knows the pattern computes with integers. A ReLU or ReLU6
-//! behind such a convolution is gone: the range of its result says the same.
+//! Any runtime can compute that in floats; one that recognises the pattern computes in integers. A ReLU or
+//! ReLU6 after such a convolution is removed: the range of its result has the same effect.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,7 +26,7 @@ use crate::error::Result;
 /// Bits of an int32 bias that are used: the sums it starts have to stay within 32.
 const BIAS_BITS: i32 = 30;
 
-/// What the quantised form of a node needs to know of it.
+/// The role of a node in quantisation.
 #[derive(Clone, Debug, PartialEq)]
 enum Role {
     /// A convolution or dense layer with constant weights.
@@ -42,13 +42,13 @@ enum Role {
     Float,
 }
 
-/// A float graph, analysed: what of it can be integers.
+/// A float graph, analysed for quantisation.
 #[derive(Clone, Debug)]
 pub(super) struct Analysis {
     graph: OnnxGraph,
     nodes: Vec<OnnxNode>,
     roles: Vec<Role>,
-    /// For a weighted or joining node: the activation behind it that a range can stand for.
+    /// For a weighted or joining node: the activation after it that a range can stand for.
     activations: Vec<Option<usize>>,
 }
 
@@ -59,10 +59,12 @@ impl Analysis {
     /// [`crate::Error::Model`] if it is quantised already, or of an operator set that cannot be raised.
     pub(super) fn of(graph: &OnnxGraph, input_shape: [usize; 4]) -> Result<Analysis> {
         if graph.is_quantized() {
-            return Err(graph.fail("it is quantised already; give the model that it was made of"));
+            return Err(
+                graph.fail("it is already quantised; give the float model that it was made from")
+            );
         }
         if graph.nodes().iter().any(|node| node.outputs.is_empty()) {
-            return Err(graph.fail("it has a node that makes nothing"));
+            return Err(graph.fail("it has a node without an output"));
         }
         let mut graph = folded(graph);
         upgrade(&mut graph, input_shape)?;
@@ -98,7 +100,7 @@ impl Analysis {
         &self.graph
     }
 
-    /// Names of the layers with weights that can be integers, in the order of execution.
+    /// Names of the quantisable layers with weights, in execution order.
     pub(super) fn layers(&self) -> Vec<&str> {
         let nodes = self.nodes.iter().zip(&self.roles);
         nodes
@@ -155,7 +157,7 @@ impl Analysis {
         readers.all(|i| !self.is_integer(i, float) && self.roles[i] != Role::Passing)
     }
 
-    /// The graph with integers in the place of the tensors for which `ranges` has a range. Layers of `float`
+    /// The graph with the tensors for which `ranges` has a range as integers. Layers of `float`
     /// stay as they are; weights have `weight_bits` bits, 7 or 8.
     pub(super) fn quantized(
         &self,
@@ -216,7 +218,7 @@ impl Analysis {
     }
 }
 
-/// What node `place` can be; only tensors that depend on the picture, `varying`, become integers.
+/// What node `place` can be; only tensors that depend on the image, `varying`, become integers.
 fn role(graph: &OnnxGraph, node: &OnnxNode, place: usize, varying: &HashSet<String>) -> Role {
     let weights = node.inputs.get(1).filter(|w| graph.is_float_constant(w));
     let dims = weights.map_or(0, |w| graph.constant_dims(w).len());

@@ -1,10 +1,10 @@
-//! Networks of smaller numbers: weights and activations as integers of 8 bits, or weights as float16.
+//! Quantisation: weights and activations as 8-bit integers, or weights as float16.
 //!
 //! ```text
 //! float graph ─► fold ─► observe ─► range ─► graph
-//!                BatchNorm  values     one a     QuantizeLinear and
+//!                BatchNorm  values     one per   QuantizeLinear and
 //!                in weights on some    tensor    DequantizeLinear
-//!                           pictures             around the layers
+//!                           images               around the layers
 //! ```
 
 mod constants;
@@ -29,7 +29,7 @@ use super::network::Network;
 use super::onnx::OnnxGraph;
 use crate::error::{Error, Result};
 
-/// A float network and the ranges of its tensors: makes quantised ones of it.
+/// A float network with the ranges of its tensors; builds quantised versions.
 pub struct Quantizer {
     analysis: Analysis,
     input_shape: [usize; 4],
@@ -43,7 +43,7 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`Error::Model`] if the graph cannot be run, is quantised already, has no layer that can be quantised, or
-    /// is of an operator set that cannot be raised to 13; [`Error::Parameter`] without pictures.
+    /// is of an operator set that cannot be raised to 13; [`Error::Parameter`] without images.
     pub fn new(
         graph: &OnnxGraph,
         input_shape: [usize; 4],
@@ -54,9 +54,9 @@ impl Quantizer {
     ) -> Result<Quantizer> {
         if pictures.is_empty() {
             return Err(Error::Parameter {
-                name: "calibration-images",
+                name: "--calibration-images",
                 value: "0".into(),
-                problem: "calibration wants one picture or more".into(),
+                problem: "calibration needs at least 1 image".into(),
             });
         }
         let analysis = Analysis::of(graph, input_shape)?;
@@ -79,19 +79,19 @@ impl Quantizer {
         })
     }
 
-    /// Names of the layers that can be integers, in the order of execution.
+    /// Names of the quantisable layers, in execution order.
     pub fn layers(&self) -> Vec<&str> {
         self.analysis.layers()
     }
 
-    /// The network in integers, but for the layers named in `float`.
+    /// The quantised network, except for the layers named in `float`.
     pub fn quantized(&self, float: &[&str]) -> OnnxGraph {
         let float: HashSet<&str> = float.iter().copied().collect();
         self.analysis
             .quantized(&self.ranges, &float, self.weight_bits)
     }
 
-    /// What the network gives for each of `pictures` with the layers named in `float` kept in floats; all of them
+    /// The network's outputs for each of `pictures` with the layers named in `float` kept in floats; all of them
     /// for the float network.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The values that tensors take for some pictures.
+//! Observes the values of tensors on calibration images.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -54,7 +54,7 @@ pub(super) fn ranges(
     let finite = |range: &Range| range.low.is_finite() && range.high.is_finite();
     if let Some(i) = bounds.iter().position(|range| !finite(range)) {
         return Err(graph.fail(format!(
-            "its tensor `{}` takes values that are not finite numbers",
+            "its tensor `{}` has values that are not finite",
             inner[i]
         )));
     }
@@ -83,8 +83,8 @@ pub(super) fn ranges(
     Ok(known)
 }
 
-/// Runs `network` on every picture, on several threads, and gathers what it gives: each thread adds outputs to a
-/// value of its own, which are merged at the end.
+/// Runs `network` on every image, on several threads, and collects its outputs: each thread adds outputs to its
+/// own value, and the values are merged at the end.
 fn over_pictures<T: Send>(
     network: &Network,
     pictures: &[Vec<f32>],
@@ -110,7 +110,7 @@ fn over_pictures<T: Send>(
     };
     let lost = || Error::Model {
         model: "calibration".into(),
-        problem: "a worker died; this is a fault of the program".into(),
+        problem: "a worker thread panicked; please report this bug".into(),
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
@@ -123,7 +123,7 @@ fn over_pictures<T: Send>(
     merged.into_inner().map_err(|_| lost())
 }
 
-/// The first output of `session` for every picture.
+/// The first output of `session` for every image.
 ///
 /// # Errors
 /// [`Error::Model`] if the network cannot be run.

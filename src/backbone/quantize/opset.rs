@@ -1,4 +1,4 @@
-//! Older graphs in the words of the ONNX operator set that first has a scale for each channel. Touches no file.
+//! Upgrades older graphs to opset 13, the first with per-channel scales. No file access.
 
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -8,14 +8,14 @@ use crate::backbone::network::tensor_shapes;
 use crate::backbone::onnx::OnnxGraph;
 use crate::error::Result;
 
-/// The operator set that is written at least.
+/// The minimum opset of the result.
 const WANTED: i64 = 13;
-/// The oldest that can be rewritten.
+/// The oldest opset that can be upgraded.
 const OLDEST: i64 = 7;
 /// The version of the file format that belongs to [`WANTED`].
 const FILE_FORMAT: i64 = 7;
 
-/// Raises `graph`, for inputs of the shape `input_shape`, to operator set 13, if it is of an older one. What changed on the way is rewritten.
+/// Raises `graph`, for inputs of the shape `input_shape`, to opset 13 if it is older, rewriting operators that changed.
 ///
 /// # Errors
 /// [`crate::Error::Model`] for an operator whose change is not known here, by its name.
@@ -26,7 +26,7 @@ pub(super) fn upgrade(graph: &mut OnnxGraph, input_shape: [usize; 4]) -> Result<
     }
     let refuse = |graph: &OnnxGraph, what: String| {
         Err(graph.fail(format!(
-            "{what} is not known to quantize in operator set {found}; convert the model to operator set {WANTED}"
+            "{what} cannot be converted from opset {found}; convert the model to opset {WANTED}"
         )))
     };
     if found < OLDEST {

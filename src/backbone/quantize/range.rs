@@ -1,4 +1,4 @@
-//! From the values of a tensor to the range that its integers span. Pure.
+//! Chooses the quantisation range of a tensor from its values. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ const KEPT_SHARE: f64 = 0.9999;
 /// Ranges tried on each side by the search for the least error.
 const CANDIDATES: u32 = 100;
 
-/// How the range of a tensor is chosen from the values that it takes.
+/// How the range of a tensor is chosen from its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Calibration {
@@ -41,13 +41,13 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What nothing has been added to.
+    /// An empty range.
     pub const EMPTY: Range = Range {
         low: 0.0,
         high: 0.0,
     };
 
-    /// The least range that contains both.
+    /// The smallest range that contains both.
     pub fn union(self, other: Range) -> Range {
         Range {
             low: self.low.min(other.low),
@@ -55,7 +55,7 @@ impl Range {
         }
     }
 
-    /// The least range that contains 0 and `values`.
+    /// The smallest range that contains 0 and `values`.
     pub fn of(values: &[f32]) -> Range {
         let wider = |range: Range, &x: &f32| Range {
             low: range.low.min(x),
@@ -174,7 +174,7 @@ impl Histogram {
         counts
             .map(|(bin, &count)| {
                 let start = self.range.low + bin as f32 * width;
-                // Behind a ReLU most values are 0.
+                // After a ReLU most values are 0.
                 let has_zero = start <= 0.0 && 0.0 < start + width;
                 let x = if has_zero { 0.0 } else { start + 0.5 * width };
                 let steps = (x * per_step).round_ties_even() + zero_point;

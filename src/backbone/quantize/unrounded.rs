@@ -1,4 +1,4 @@
-//! A quantised graph without its rounding, to be compared with. Touches no file.
+//! A quantised graph without rounding, for comparison. No file access.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Which tensors of a graph depend on the picture. Touches no file.
+//! Finds the tensors of a graph that depend on the image. No file access.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::backbone::onnx::OnnxGraph;
 
-/// Operators whose results are no float32 numbers, whatever they are given, or may be anything.
+/// Operators whose results are not float32 numbers, whatever they are given, or may be anything.
 const NOT_FLOAT: [&str; 22] = [
     "ArgMax",
     "ArgMin",
@@ -32,9 +32,9 @@ const NOT_FLOAT: [&str; 22] = [
     "Scan",
 ];
 
-/// Names of the float32 tensors whose values depend on the picture's.
+/// Names of the float32 tensors whose values depend on the image's.
 ///
-/// A shape does not: positions, tokens and masks that are made of shapes and weights are the same for every picture.
+/// A shape does not: positions, tokens and masks that are made of shapes and weights are the same for every image.
 pub(super) fn varying(graph: &OnnxGraph) -> HashSet<String> {
     let mut is_float: HashMap<String, bool> = graph
         .weight_shapes()

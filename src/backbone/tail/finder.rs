@@ -1,4 +1,4 @@
-//! The classifier at the end of a graph. Touches no file.
+//! Finds the classifier at the end of a graph. No file access.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use crate::backbone::outputs;
 /// How many nodes back a formula such as a softmax or a normalisation reaches.
 const FORMULA: usize = 24;
 
-/// More dense layers than this that make one output together are no classifier.
+/// More dense layers than this that make one output together are not a classifier.
 const MOST_HEADS: usize = 16;
 
 /// A classifier that was found at the end of a graph.
@@ -28,13 +28,12 @@ pub(super) struct End {
 }
 
 impl End {
-    /// A sentence on what was chosen, where there was a choice.
+    /// A message about the choice, if there was one.
     pub fn note(&self) -> Option<String> {
         (self.features.len() > 1).then(|| {
-            let cuts: Vec<String> = self.features.iter().map(|f| format!("--cut {f}")).collect();
+            let cuts: Vec<String> = self.features.iter().map(|f| format!("--feature-layer {f}")).collect();
             format!(
-                "its classifier has {} heads that read different tensors; the features are {}, what the first reads; {} \
-                 takes all",
+                "its classifier has {} heads that read different tensors; the features are {}, the input of the first; {} uses all",
                 self.features.len(),
                 self.features[0],
                 cuts.join(" ")
@@ -48,7 +47,7 @@ impl End {
 struct Path {
     /// A softmax or what else makes probabilities.
     classified: bool,
-    /// An activation or a normalisation with nothing that makes probabilities behind it.
+    /// An activation or a normalisation with nothing that makes probabilities after it.
     bent: bool,
     /// A product of two tensors, in which a sigmoid is a gate.
     gated: bool,
@@ -65,7 +64,7 @@ struct Head<'a> {
     is_on_maps: bool,
 }
 
-/// A graph in which classifiers are looked for.
+/// A graph to search for classifiers.
 pub(super) struct Finder<'a> {
     graph: &'a OnnxGraph,
     pub flow: Flow<'a>,
@@ -111,7 +110,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The classifier that makes `output`; none if it is no classifier's.
+    /// The classifier that makes `output`; `None` if it is not a classifier's.
     pub fn end(&self, output: &str) -> Option<End> {
         let mut logits = output.to_owned();
         let mut heads = self.heads(output, &mut logits)?;
@@ -130,7 +129,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// The layers with weights that `output` is made by, with nothing but simple formulas behind them; none if
+    /// The layers with weights that `output` is made by, with nothing but simple formulas after them; `None` if
     /// anything else is on the way. The tensor before the softmax goes to `logits`.
     fn heads(&self, output: &str, logits: &mut String) -> Option<Vec<Head<'a>>> {
         let mut found = Vec::new();
@@ -194,7 +193,7 @@ impl<'a> Finder<'a> {
         Some(found)
     }
 
-    /// What `node`, which reads the tensors `inputs`, does behind a classifier; none if it cannot stand there.
+    /// What `node`, which reads the tensors `inputs`, does after a classifier; `None` if it cannot stand there.
     fn role(&self, node: &'a OnnxNode, inputs: &[&'a str], path: Path) -> Option<Role<'a>> {
         let op = node.op_type.as_str();
         let op = op.strip_prefix("QLinear").unwrap_or(op);
@@ -234,7 +233,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// What the difference, product or quotient of two tensors of the picture is.
+    /// What the difference, product or quotient of two tensors of the image is.
     fn formula(&self, op: &str, node: &'a OnnxNode, a: &'a str, b: &'a str) -> Role<'a> {
         let of_a = self.flow.depends(b, a, FORMULA);
         if op == "Div" && of_a {
@@ -261,7 +260,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The logits of a softmax that is written out: e^x, less the largest or not, divided by its sum.
+    /// The logits of a decomposed softmax: e^x, with or without subtracting the maximum, divided by its sum.
     fn is_softmax(&self, numerator: &'a str, denominator: &str) -> Option<&'a str> {
         let (_, sum) = self.flow.maker(denominator)?;
         let (_, exp) = self.flow.maker(numerator)?;
@@ -277,7 +276,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Whether a layer with weights is a classifier, by what lies behind it.
+    /// Whether a layer with weights is a classifier, by what follows it.
     fn is_classifier(&self, head: &Head) -> bool {
         let Path {
             classified, bent, ..
@@ -386,7 +385,7 @@ impl<'a> Finder<'a> {
         is_pooled
     }
 
-    /// Whether the maps `tensor` are 1 × 1; none if that cannot be found.
+    /// Whether the maps `tensor` are 1 × 1; `None` if that cannot be found.
     fn is_one_place(&self, tensor: &str) -> Option<bool> {
         match *self.shape(tensor)? {
             [_, _, height, width] => Some(height == 1 && width == 1),

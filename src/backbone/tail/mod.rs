@@ -1,4 +1,4 @@
-//! Where a graph ends: its classifier, and the features that the classifier reads. Touches no file.
+//! The end of a graph: its classifier, and the features that the classifier reads. No file access.
 
 mod finder;
 mod operators;
@@ -12,19 +12,19 @@ use crate::error::Result;
 /// Widths of ImageNet's classifiers: 1,000 classes, with a background class, and the larger sets.
 const IMAGENET_WIDTHS: [usize; 6] = [1000, 1001, 11221, 21841, 21842, 21843];
 
-/// So many outputs of a graph are looked at.
+/// Maximum number of outputs examined.
 const MOST_OUTPUTS: usize = 64;
 
 /// The two tensors at the end of an ImageNet classifier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tail {
-    /// The tensor before the softmax; none if the graph has no classifier.
+    /// The tensor before the softmax; `None` if the graph has no classifier.
     pub logits: Option<String>,
     /// The tensor that the classifier reads; without a classifier, the output.
     pub features: String,
-    /// How the graph itself pools what the classifier makes of the features, where it does so behind the classifier.
+    /// How the graph itself pools what the classifier makes of the features, where it does so after the classifier.
     pub pool: Option<Pool>,
-    /// Sentences on what was chosen where there was a choice, for whoever does not choose a cut.
+    /// Messages about choices, for users who do not select a feature layer.
     pub notes: Vec<String>,
 }
 
@@ -36,13 +36,13 @@ pub(super) fn is_imagenet_width(values: usize) -> bool {
 /// Finds the logits and the features of a graph by walking back from its outputs.
 ///
 /// The classifier is the last layer that multiplies by a weight matrix: `Gemm`, `MatMul`, `Einsum` or their
-/// quantised forms; a 1 × 1 convolution behind a global pooling, as in Keras' MobileNet; a convolution that a global
+/// quantised forms; a 1 × 1 convolution after a global pooling, as in Keras' MobileNet; a convolution that a global
 /// pooling follows, as in SqueezeNet. Between it and the output may be whatever makes probabilities of logits. Weights
-/// may come through any operators that do not depend on the picture. A dense layer that is followed by an activation
-/// or a normalisation, or whose output is called an embedding, is no classifier but makes features.
+/// may come through any operators that do not depend on the image. A dense layer that is followed by an activation
+/// or a normalisation, or whose output is called an embedding, is not a classifier but makes features.
 ///
 /// Of several outputs the one is taken that is called features (`pooler_output`, `image_embeds` …), else the first
-/// with one vector a picture, else `last_hidden_state`, else the last that is computed. Shapes that the file does not
+/// with one vector per image, else `last_hidden_state`, else the last that is computed. Shapes that the file does not
 /// declare are those for the input shape `input`, batch included, if there is one.
 ///
 /// # Errors
@@ -82,10 +82,10 @@ pub fn find_tail(graph: &OnnxGraph, input: Option<[usize; 4]>) -> Result<Tail> {
     if outputs.len() > 1 {
         let way = match tail.features == name {
             true => format!("its features are {name}"),
-            false => format!("its features are {}, on the way to {name}", tail.features),
+            false => format!("its features are {}, which leads to {name}", tail.features),
         };
         notes.push(format!(
-            "{} has {} outputs, {}: {way}; --cut takes another",
+            "{} has {} outputs, {}: {way}; choose another with --feature-layer",
             graph.name(),
             outputs.len(),
             outputs::listed(&outputs)

@@ -1,4 +1,4 @@
-//! What operators do between a classifier and an output.
+//! Operators between a classifier and an output.
 
 /// Products of a matrix: with fixed weights they are dense layers.
 pub(super) fn is_product(op: &str) -> bool {

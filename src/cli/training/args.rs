@@ -1,21 +1,23 @@
-//! What the commands that train take.
+//! Arguments of the training commands.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::groups::{AugmentArgs, BackboneArgs, DatasetArgs, HeadArgs, RunArgs};
-use crate::backbone::{InputSize, Pool};
+use crate::backbone::{Calibration, InputSize, Pool};
 use crate::cli::args::PipelineArgs;
+use crate::cli::values::values_of;
 use crate::cli::watch::bytes;
+use crate::dataset::{Layout, Split};
+use crate::features::Dtype;
+use crate::job::Recipe;
 
-/// Folder of pictures → verified model: extract, train, evaluate, save, reload, verify.
+/// Train a model on a folder of images: extract features, train a head, evaluate, save, reload, verify.
 ///
-/// Features are kept beside the model (model.onnx → model.features), so that a second run, with other
-/// settings of the head or after a stop, computes only what is new. The configuration is written to
-/// model.run.toml.
+/// Features are kept next to the model (model.onnx → model.features), so that a second run, after a stop or with
+/// other head settings, computes only what is missing. The configuration is written to model.run.toml.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -30,26 +32,25 @@ pub struct FitArgs {
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// The model to write, an ONNX file.
+    /// Model file to write (ONNX).
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
 
-    /// Folder to keep the features in [default: the output, ending .features].
+    /// Folder for the stored features [default: the output's name with .features].
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
 
-    /// Settings in one word, which other flags override: linear; mlp (a hidden layer of 256 with dropout);
-    /// augment (random views); finetune (random views, and half of the base's parameters trained, as
-    /// `finetune` does); best (each of these in turn, compared by cross-validation on the same folds, 5 if
-    /// --folds does not say) [default: linear].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["linear", "mlp", "augment", "finetune", "best"]))]
+    /// Training preset; other flags override its settings: linear (linear probe), mlp (one hidden layer of 256 units
+    /// with dropout), augment (augmented views), finetune (augmented views, and half of the backbone's parameters
+    /// trained, as in `finetune`), best (try each and keep the best by cross-validation on the same folds, 5 unless
+    /// --folds is given) [default: linear].
+    #[arg(long, value_name = "NAME", value_parser = values_of::<Recipe>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
 
-    /// How long --recipe best tries recipes, such as 90s, 10m or 1h; training the best one comes on top
-    /// [default: 10m].
+    /// Time for --recipe best to try recipes, such as 90s, 10m or 1h; training the winner is extra [default: 10m].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<String>,
@@ -62,8 +63,8 @@ pub struct FitArgs {
     #[serde(flatten)]
     pub pipeline: PipelineArgs,
 
-    /// Type of the stored features: float32, or float16 for half the space [default: float32].
-    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
+    /// Data type of the stored features; float16 takes half the space [default: float32].
+    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = values_of::<Dtype>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
 
@@ -80,14 +81,13 @@ pub struct FitArgs {
     pub run: RunArgs,
 }
 
-/// Train the end of a base together with a head: more of the network learns your pictures.
+/// Fine-tune the last layers of a backbone together with a head.
 ///
-/// The layers before the cut stay frozen: every picture is run through them once, and their maps are kept
-/// beside the model (tuned.onnx → tuned.maps). The head is trained alone first, then the layers from
-/// --unfreeze-from on with it, from the kept maps; statistics of batch normalisations stay frozen. The epoch
-/// that does best on the validation pictures is saved, as one ONNX file that verifies itself; if none is
-/// better than the head alone, that is saved. A run that was stopped or killed goes on where it was and ends
-/// with the same file.
+/// The layers before --unfreeze-from stay frozen: each image runs through them once, and the feature maps are kept
+/// next to the model (tuned.onnx → tuned.maps). First the head is trained alone, then the head and the unfrozen
+/// layers jointly; batch-norm statistics stay frozen. The epoch with the best validation score is saved as one
+/// self-verifying ONNX file; if no joint epoch beats the head alone, the head alone is saved. A run that is stopped
+/// or killed resumes where it left off and produces the same file.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -96,8 +96,8 @@ Examples:
   tl-batch finetune efficientnet-lite0 photos --unfreeze-from block6d -o tuned.onnx
   tl-batch finetune photos.onnx photos --unfreeze-from 25% --folds 5 -o tuned.onnx")]
 pub struct FinetuneArgs {
-    /// Name of a base, path of an ONNX file, or a saved model: then the base in it is taken, as it was fine-tuned; of a
-    /// quantised one, the base that it was made of.
+    /// Name of a backbone, path of an ONNX file, or a saved model, whose (fine-tuned) backbone is used; for a
+    /// quantised model, the backbone it was made from.
     #[arg(value_name = "MODEL", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -106,77 +106,83 @@ pub struct FinetuneArgs {
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// The first layer that is trained: its name, the beginning of a block's names, a number of layers counted
-    /// from the end, or a share of the parameters such as 25%.
+    /// First layer to train: its name, the prefix of a block, a number of layers from the end, or a share of the
+    /// parameters such as 25%.
     #[arg(long, value_name = "LAYER", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfreeze_from: Option<String>,
 
-    /// The model to write, an ONNX file.
+    /// Model file to write (ONNX).
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
 
-    /// Folder to keep the maps at the cut in [default: the output, ending .maps].
+    /// Folder for the stored feature maps [default: the output's name with .maps].
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maps: Option<PathBuf>,
 
-    /// Passes over the training pictures with base and head trained jointly [default: 10].
+    /// Epochs in which backbone and head are trained jointly [default: 10].
     #[arg(long, value_name = "N", help_heading = "Joint training")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune_epochs: Option<usize>,
 
-    /// Highest learning rate of the base's layers [default: 0.00002].
-    #[arg(long, value_name = "RATE", help_heading = "Joint training")]
+    /// Peak learning rate of the backbone's layers [default: 0.00002].
+    #[arg(
+        long,
+        visible_alias = "backbone-learning-rate",
+        value_name = "RATE",
+        help_heading = "Joint training"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_learning_rate: Option<f64>,
 
-    /// Highest learning rate of the head while it is trained jointly [default: 0.0001].
+    /// Peak learning rate of the head in joint training [default: 0.0001].
     #[arg(long, value_name = "RATE", help_heading = "Joint training")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joint_learning_rate: Option<f64>,
 
-    /// Joint epochs in which both rates rise from 0 [default: 1].
+    /// Warm-up: joint epochs in which both rates rise from 0 [default: 1].
     #[arg(long, value_name = "N", help_heading = "Joint training")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune_warmup_epochs: Option<usize>,
 
-    /// Train scale and shift of batch normalisations, too; their statistics never are.
+    /// Also train the scale and shift of batch normalisation; its statistics stay frozen.
     #[arg(long, help_heading = "Joint training")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub train_batchnorm: bool,
 
-    /// CutMix in the joint epochs: a rectangle of each picture's maps, and its share of the label, come from another
-    /// picture of the batch; shares are from Beta(ALPHA, ALPHA). 1 is usual, 2 the most [default: 0].
+    /// CutMix in the joint epochs: a rectangle of each image's feature maps, and the same share of its label, comes
+    /// from another image of the batch; shares are drawn from Beta(ALPHA, ALPHA). Usually 1, at most 2 [default: 0].
     #[arg(long, value_name = "ALPHA", help_heading = "Joint training")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutmix: Option<f64>,
 
-    /// Share of the jointly trained weights in the model, the rest being those before the joint epochs (WiSE-FT); 1 is
-    /// all of them, a half is often as accurate and surer of no loss [default: 1].
+    /// WiSE-FT: interpolate between the weights before (0) and after (1) joint training; 0.5 is often as accurate and
+    /// more robust [default: 1].
     #[arg(long, value_name = "SHARE", help_heading = "Joint training")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wise_ft: Option<f64>,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
-    #[arg(long, value_name = "PX", help_heading = "Base")]
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the model card].
+    #[arg(long, value_name = "PX", help_heading = "Backbone")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
 
-    /// The layer whose output is the feature [default: the last before the classifier].
+    /// Layer whose output gives the features [default: the last before the classifier].
     #[arg(
-        long,
+        long = "feature-layer",
+        visible_alias = "cut",
         value_name = "LAYER",
         allow_hyphen_values = true,
-        help_heading = "Base"
+        help_heading = "Backbone"
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
-    /// model card says, else the class token of tokens that have one, else the mean].
-    #[arg(long, value_name = "POOL", help_heading = "Base", value_parser = PossibleValuesParser::new(Pool::NAMES))]
+    /// Pooling of feature maps or tokens: avg (mean), max, cls (class token), none, flatten (one vector) [default:
+    /// from the model card, else the class token if there is one, else the mean].
+    #[arg(long, value_name = "POOL", help_heading = "Backbone", value_parser = values_of::<Pool>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 
@@ -184,8 +190,8 @@ pub struct FinetuneArgs {
     #[serde(flatten)]
     pub pipeline: PipelineArgs,
 
-    /// Type of the stored maps: float32, or float16 for half the space [default: float32].
-    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
+    /// Data type of the stored feature maps; float16 takes half the space [default: float32].
+    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = values_of::<Dtype>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
 
@@ -202,24 +208,23 @@ pub struct FinetuneArgs {
     pub run: RunArgs,
 }
 
-/// Pictures → features on disk, resumable.
+/// Extract the features of images to disk; can be resumed.
 ///
-/// Writes features.npy (numpy.load opens it), index.csv, errors.csv and meta.json. A run that was stopped
-/// or killed goes on where it was; a finished store takes in new and changed pictures.
+/// Writes features.npy (for numpy.load), index.csv, errors.csv and meta.json. A run that is stopped or killed resumes
+/// where it left off; run again later, it adds new and changed images.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[command(after_long_help = "\
-Examples:
+#[command(after_long_help = "Examples:
   tl-batch extract photos --out photos.features
   tl-batch extract photos --out maps --model vgg16 --input-size 150 --pool none
-  tl-batch extract photos --out two --model vgg16 --cut block4_pool --cut block5_pool
+  tl-batch extract photos --out two --model vgg16 --feature-layer block4_pool --feature-layer block5_pool
   tl-batch extract scans --out scans.features --labels scans.csv --dtype float16")]
 pub struct ExtractArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// Folder of the feature store, made if it is not there.
+    /// Folder of the feature store; created if missing.
     #[arg(short, long, value_name = "DIR", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
@@ -232,18 +237,18 @@ pub struct ExtractArgs {
     #[serde(flatten)]
     pub pipeline: PipelineArgs,
 
-    /// With several cuts: one array for all of them, side by side, rather than one for each.
+    /// With several feature layers: concatenate them into one array instead of one array each.
     #[arg(long, help_heading = "Pipeline")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concat: bool,
 
-    /// Take no more memory than this, such as 200M: fewer pictures at a time, and those that are too large are skipped.
+    /// Memory limit, such as 200M: processes fewer images at a time and skips those that are too large.
     #[arg(long, value_name = "SIZE", help_heading = "Pipeline", value_parser = bytes)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
 
-    /// Type of the stored features: float32, or float16 for half the space [default: float32].
-    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = PossibleValuesParser::new(["float32", "float16"]))]
+    /// Data type of the stored features; float16 takes half the space [default: float32].
+    #[arg(long, value_name = "TYPE", help_heading = "Pipeline", value_parser = values_of::<Dtype>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
 
@@ -252,7 +257,7 @@ pub struct ExtractArgs {
     pub run: RunArgs,
 }
 
-/// Features → verified model: fit a dense softmax head on stored features.
+/// Train a head on stored features and save a verified model.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -261,27 +266,27 @@ Examples:
   tl-batch train photos.features -o photos.onnx --folds 5
   tl-batch train photos.features -o photos.onnx --optimizer sgd --learning-rate 0.01 --schedule step")]
 pub struct TrainArgs {
-    /// Folder of the feature store, as `extract` made it.
+    /// Feature store written by `extract`.
     #[arg(value_name = "FEATURES", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<PathBuf>,
 
-    /// The model to write, an ONNX file.
+    /// Model file to write (ONNX).
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
 
-    /// Train on the features of this cut alone, of a store with several [default: all, side by side].
-    #[arg(long, value_name = "LAYER")]
+    /// Train on the features of this layer only, if the store has several [default: all, concatenated].
+    #[arg(long = "feature-layer", visible_alias = "cut", value_name = "LAYER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// Name or path of the base that made the features [default: what the store says].
-    #[arg(short, long, value_name = "MODEL")]
+    /// Name or path of the backbone that computed the features [default: the one recorded in the store].
+    #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
-    /// Stop where pictures with the same bytes are in two classes, or in training and elsewhere.
+    /// Stop if duplicate images are found in two classes, or in the training split and another.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
@@ -295,7 +300,7 @@ pub struct TrainArgs {
     pub run: RunArgs,
 }
 
-/// Accuracy, precision, recall, F1 and confusion matrix of a model on labelled pictures.
+/// Evaluate a model on labelled images: accuracy, precision, recall, F1, confusion matrix.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -303,32 +308,32 @@ Examples:
   tl-batch evaluate photos.onnx held-out-photos
   tl-batch evaluate photos.onnx photos --split test")]
 pub struct EvaluateArgs {
-    /// The model, as `fit` or `train` saved it.
+    /// A model saved by `fit` or `train`.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Folder of pictures, in folders named as the model's classes.
+    /// Folder of images, with one folder per class, named like the model's classes.
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
-    /// CSV file of path,label lines, in place of class folders.
+    /// CSV file with the columns path and label, instead of class folders.
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 
-    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
-    /// (pictures without classes) [default: auto].
-    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    /// Meaning of the folders: auto (splits if they are named like splits, else classes), classes, splits, or flat
+    /// (images without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = values_of::<Layout>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
 
-    /// Go on when pictures went away or cannot be read: without a class of them, or more than a tenth.
+    /// Continue even if a whole class, or more than 10 % of the images, is missing or cannot be read.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_missing: bool,
 
-    /// Only the pictures of this split, for data sets with train, validation and test folders.
-    #[arg(long, value_name = "SPLIT", value_parser = PossibleValuesParser::new(["training", "validation", "test"]))]
+    /// Evaluate this split only, for datasets with train, validation and test folders.
+    #[arg(long, value_name = "SPLIT", value_parser = values_of::<Split>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
 
@@ -337,12 +342,13 @@ pub struct EvaluateArgs {
     pub pipeline: PipelineArgs,
 }
 
-/// Make a saved model smaller and faster: integers of 8 bits, a quarter of the size; or float16 weights, half.
+/// Quantise a saved model to 8-bit integers (a quarter of the size, faster) or its weights to float16 (half the
+/// size).
 ///
-/// Runs training pictures through the model to find the range of each layer's values, rounds weights and values to
-/// integers, and compares the two models on the validation pictures. Layers whose rounding would change too many
-/// classes stay in floats. The result is an ordinary ONNX file (QuantizeLinear and DequantizeLinear around each
-/// layer, a scale for each channel of the weights) that verifies itself as the old one does.
+/// Calibrates the range of each layer's activations on training images, quantises weights and activations, and
+/// compares both models on the validation images. Layers whose quantisation would change too many predictions stay in
+/// float32. The result is a standard QDQ ONNX file (QuantizeLinear and DequantizeLinear around each layer,
+/// per-channel weight scales) that can be verified like the original.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -351,7 +357,7 @@ Examples:
   tl-batch quantize photos.onnx photos -o photos-int8.onnx --calibration percentile --calibration-images 300
   tl-batch quantize photos.onnx photos -o photos-half.onnx --float16")]
 pub struct QuantizeArgs {
-    /// The model, as `fit` or `train` saved it.
+    /// A model saved by `fit` or `train`.
     #[arg(value_name = "MODEL", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
@@ -360,39 +366,39 @@ pub struct QuantizeArgs {
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// The model to write, an ONNX file.
+    /// Model file to write (ONNX).
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
 
-    /// Make the weights float16 in place of integers: half the size, next to no loss, no gain in speed.
+    /// Convert the weights to float16 instead of quantising: half the size, almost no loss, no speed-up.
     #[arg(long, conflicts_with_all = ["calibration", "calibration_images", "keep_float", "max_loss", "weight_bits"])]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub float16: bool,
 
-    /// How the range of a layer's values is chosen: minmax (all of them), percentile (all but the outermost
-    /// 0.01 %), mse (least squared error) [default: mse].
-    #[arg(long, value_name = "METHOD", value_parser = PossibleValuesParser::new(["minmax", "percentile", "mse"]))]
+    /// Calibration method for a layer's range: minmax (full range), percentile (without the outermost 0.01 %), mse
+    /// (least squared error) [default: mse].
+    #[arg(long, value_name = "METHOD", value_parser = values_of::<Calibration>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
 
-    /// Training pictures on which the ranges are chosen, at most [default: 100].
+    /// Maximum number of training images used for calibration [default: 100].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration_images: Option<usize>,
 
-    /// Keep this layer in floats; may be given again. The last one is kept anyway.
+    /// Keep this layer in float32; repeatable. The last layer always stays in float32.
     #[arg(long, value_name = "LAYER")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep_float: Vec<String>,
 
-    /// Percent of the calibration pictures whose class may change; beyond it, the layers whose rounding does most
-    /// are kept in floats [default: 1].
+    /// Percentage of calibration images whose predicted class may change; above this, the most sensitive layers stay
+    /// in float32 [default: 1].
     #[arg(long, value_name = "PERCENT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<f64>,
 
-    /// Bits of a weight, 7 or 8: 7 for runtimes on x86 processors without VNNI, where sums of 8 overflow
+    /// Bits per weight, 7 or 8; use 7 for other runtimes on x86 processors without VNNI, where 8 can saturate
     /// [default: 8].
     #[arg(long, value_name = "BITS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -407,7 +413,7 @@ pub struct QuantizeArgs {
     pub run: RunArgs,
 }
 
-/// Show what augmentation makes of pictures: a PNG file with a row of views for each of some of them.
+/// Preview augmentation: write a PNG sheet with a row of augmented views for each of a few images.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -415,38 +421,38 @@ Examples:
   tl-batch augment-preview photos -o sheet.png
   tl-batch augment-preview photos -o sheet.png --augment RandomRotation=0.1,RandomErasing=0.5")]
 pub struct AugmentPreviewArgs {
-    /// Folder of pictures, in class folders or not.
+    /// Folder of images, with or without class folders.
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
-    /// CSV file of path,label lines, in place of class folders.
+    /// CSV file with the columns path and label, instead of class folders.
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 
-    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
-    /// (pictures without classes) [default: auto].
-    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    /// Meaning of the folders: auto (splits if they are named like splits, else classes), classes, splits, or flat
+    /// (images without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = values_of::<Layout>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
 
-    /// The PNG file to write.
+    /// PNG file to write.
     #[arg(short, long, value_name = "PNG", required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
 
-    /// Pictures on the sheet, of each class in turn [default: 6].
+    /// Number of images on the sheet, taken from each class in turn [default: 6].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pictures: Option<usize>,
 
-    /// Seed of the views; that of a training shows the views that it sees [default: 0].
+    /// Random seed; use the training seed to see the training views [default: 0].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 
-    /// Base whose input size and resizing rule are used [default: efficientnet-lite0].
-    #[arg(short, long, value_name = "MODEL")]
+    /// Backbone whose input size and resizing are used [default: efficientnet-lite0].
+    #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
@@ -454,51 +460,50 @@ pub struct AugmentPreviewArgs {
     #[serde(flatten)]
     pub augment: AugmentArgs,
 
-    /// Replace the output if it is there.
+    /// Overwrite the output if it exists.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }
 
-/// Which layer's features do best for your pictures: a table of layers with their accuracy and cost.
+/// Compare feature layers: accuracy and cost of a linear probe on the features of each layer.
 ///
-/// Data unlike ImageNet does better with earlier layers. Takes all candidate layers of a base in one pass
-/// over the pictures, trains a head on each and cross-validates it, over the same folds for all. The features
-/// are kept: `train --cut LAYER` makes a model of the winner at once.
+/// Images unlike ImageNet often do better with earlier layers. Extracts the features of all candidate layers in one
+/// pass over the images, then trains and cross-validates a linear probe on each, with the same folds for all. The
+/// features are kept, so `train --feature-layer LAYER` builds a model from the best layer right away.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[command(after_long_help = "\
-Examples:
+#[command(after_long_help = "Examples:
   tl-batch probe-layers photos
   tl-batch probe-layers photos --model vgg16 --layers 6
-  tl-batch probe-layers photos --cut block4_pool --cut block5_pool --model vgg16
-  tl-batch train photos.layers --cut block4_pool -o photos.onnx")]
+  tl-batch probe-layers photos --feature-layer block4_pool --feature-layer block5_pool --model vgg16
+  tl-batch train photos.layers --feature-layer block4_pool -o photos.onnx")]
 pub struct ProbeLayersArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub dataset: DatasetArgs,
 
-    /// Folder to keep the features in [default: the data set's name, ending .layers, in this folder].
+    /// Folder for the stored features [default: the dataset's name with .layers, in the current folder].
     #[arg(short, long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
 
-    /// Try at most this many layers; --cut names them instead [default: 10].
+    /// Maximum number of layers to try; --feature-layer names them instead [default: 10].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
 
-    /// Folds of the cross-validation [default: 5].
+    /// Number of cross-validation folds [default: 5].
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
 
-    /// Passes over the training pictures for each head [default: 100].
+    /// Training epochs for each linear probe [default: 100].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
 
-    /// Seed of folds, order and weights [default: 0].
+    /// Random seed of folds, order and weights [default: 0].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,

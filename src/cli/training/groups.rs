@@ -1,35 +1,37 @@
-//! Flags that several of the commands that train have in common.
+//! Flags shared by several training commands.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use crate::backbone::{InputSize, Pool};
+use crate::cli::values::values_of;
+use crate::dataset::Layout;
 use crate::job::Views;
+use crate::train::{ClassWeights, Monitor, OptimizerName, ScheduleName};
 
 /// Where the pictures are.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DatasetArgs {
-    /// Folder of pictures: a folder for each class, or train, validation and test folders of such.
+    /// Folder of images: one folder per class, or train, validation and test folders that contain them.
     #[arg(value_name = "DATASET", required_unless_present = "config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<PathBuf>,
 
-    /// CSV file of path,label lines, in place of class folders.
+    /// CSV file with the columns path and label, instead of class folders.
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 
-    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
-    /// (pictures without classes) [default: auto].
-    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
+    /// Meaning of the folders: auto (splits if they are named like splits, else classes), classes, splits, or flat
+    /// (images without classes) [default: auto].
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "labels", value_parser = values_of::<Layout>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
 
-    /// Go on when pictures went away or cannot be read: without a class of them, or more than a tenth.
+    /// Continue even if a whole class, or more than 10 % of the images, is missing or cannot be read.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_missing: bool,
@@ -38,27 +40,32 @@ pub struct DatasetArgs {
 /// Which base.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Base")]
+#[command(next_help_heading = "Backbone")]
 pub struct BackboneArgs {
-    /// Name of a base (`tl-batch models` lists them), or path of an ONNX file [default: efficientnet-lite0].
-    #[arg(short, long, value_name = "MODEL")]
+    /// Pretrained backbone: a name from `tl-batch models`, or the path of an ONNX file [default: efficientnet-lite0].
+    #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 
-    /// Height and width of the input in pixels, one number or as in 48x64 [default: what the model card says].
+    /// Input height and width in pixels: one number, or as in 48x64 [default: from the model card].
     #[arg(long, value_name = "PX")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<InputSize>,
 
-    /// The layer whose output is the feature: its name, a part of it, or -3 for the third from the end;
-    /// given again, the features of all of them [default: the last before the classifier].
-    #[arg(long, value_name = "LAYER", allow_hyphen_values = true)]
+    /// Layer whose output gives the features: its name, part of its name, or -3 for the third from the end; repeat
+    /// for several layers [default: the last before the classifier].
+    #[arg(
+        long = "feature-layer",
+        visible_alias = "cut",
+        value_name = "LAYER",
+        allow_hyphen_values = true
+    )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// How feature maps or tokens are pooled: mean, maximum, class token, not at all, one vector [default: what the
-    /// model card says, else the class token of tokens that have one, else the mean].
-    #[arg(long, value_name = "POOL", value_parser = PossibleValuesParser::new(Pool::NAMES))]
+    /// Pooling of feature maps or tokens: avg (mean), max, cls (class token), none, flatten (one vector) [default:
+    /// from the model card, else the class token if there is one, else the mean].
+    #[arg(long, value_name = "POOL", value_parser = values_of::<Pool>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }
@@ -68,123 +75,125 @@ pub struct BackboneArgs {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Head and training")]
 pub struct HeadArgs {
-    /// Share of each class held out for validation, 0 to below 1 [default: 0.2].
+    /// Fraction of each class held out for validation, from 0 to below 1 [default: 0.2].
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_split: Option<f64>,
 
-    /// Share of each class held out for a final test, 0 to below 1 [default: 0].
+    /// Fraction of each class held out for the final test, from 0 to below 1 [default: 0].
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_split: Option<f64>,
 
-    /// Cross-validate over this many stratified folds first; 0 does not [default: 0].
+    /// Number of stratified folds for cross-validation before training; 0 = none [default: 0].
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
 
-    /// Passes over the training pictures [default: 100].
+    /// Number of training epochs [default: 100].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
 
-    /// Pictures in a training step [default: 32].
+    /// Images per training step [default: 32].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,
 
-    /// Widths of hidden layers, comma-separated; none for one dense softmax layer [default: none].
+    /// Units of the head's hidden layers, comma-separated; without it, the head is one dense softmax layer [default:
+    /// none].
     #[arg(long, value_name = "UNITS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<usize>,
 
-    /// Share of hidden activations dropped in training, 0 to below 1 [default: 0].
+    /// Dropout rate of the hidden layers, from 0 to below 1 [default: 0].
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
 
-    /// The optimiser [default: adam].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["adam", "adamw", "sgd"]))]
+    /// Optimiser [default: adam].
+    #[arg(long, value_name = "NAME", value_parser = values_of::<OptimizerName>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<String>,
 
-    /// Highest learning rate of the schedule [default: 0.001].
+    /// Peak learning rate [default: 0.001].
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
 
-    /// Momentum of sgd, 0 to below 1 [default: 0.9].
+    /// Momentum of SGD, from 0 to below 1 [default: 0.9].
     #[arg(long, value_name = "M")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
 
-    /// Let the momentum of sgd look ahead, as Nesterov's does.
+    /// Use Nesterov momentum with SGD.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub nesterov: bool,
 
-    /// How the learning rate goes over the epochs [default: cosine].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["constant", "cosine", "step"]))]
+    /// Learning-rate schedule [default: cosine].
+    #[arg(long, value_name = "NAME", value_parser = values_of::<ScheduleName>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
 
-    /// For the step schedule: epochs between drops [default: 30].
+    /// Step schedule: epochs between drops [default: 30].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_epochs: Option<usize>,
 
-    /// For the step schedule: factor of a drop, above 0 up to 1 [default: 0.1].
+    /// Step schedule: factor of each drop, above 0 and at most 1 [default: 0.1].
     #[arg(long, value_name = "F")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_factor: Option<f64>,
 
-    /// Epochs in which the learning rate rises from 0 [default: 0].
+    /// Warm-up: epochs in which the learning rate rises from 0 [default: 0].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_epochs: Option<usize>,
 
-    /// L2 penalty on the weights: λ in λ/2·Σw² [default: 0.01].
+    /// L2 regularisation of the weights: λ in λ/2·Σw² [default: 0.01].
     #[arg(long, value_name = "LAMBDA")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l2: Option<f64>,
 
-    /// Decoupled weight decay of adamw [default: 0].
+    /// Decoupled weight decay of AdamW [default: 0].
     #[arg(long, value_name = "DECAY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
 
-    /// Share of each one-hot target spread over all classes, 0 to below 1 [default: 0].
+    /// Label smoothing: fraction of each one-hot target spread over all classes, from 0 to below 1 [default: 0].
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
 
-    /// Mix pictures of a batch and their labels in pairs, with shares from Beta(ALPHA, ALPHA): on features, and when
-    /// fine-tuning on the maps at the cut (manifold mixup). 0.2 is usual, 2 the most [default: 0].
+    /// Mixup: mix pairs of images of a batch and their labels with weights drawn from Beta(ALPHA, ALPHA), on the
+    /// features or, when fine-tuning, on the feature maps (manifold mixup). Usually 0.2, at most 2 [default: 0].
     #[arg(long, value_name = "ALPHA")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixup: Option<f64>,
 
-    /// Weights of the classes in the loss; balanced makes rare classes count more [default: none].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["none", "balanced"]))]
+    /// Class weights in the loss; balanced weighs rare classes more [default: none].
+    #[arg(long, value_name = "NAME", value_parser = values_of::<ClassWeights>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<String>,
 
-    /// Standardise features inside the head [default: true].
+    /// Standardise the features (zero mean, unit variance) inside the head [default: true].
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standardize: Option<bool>,
 
-    /// End after this many epochs without improvement and restore the best epoch; 0 does not [default: 0].
+    /// Early-stopping patience: stop after this many epochs without improvement and restore the best epoch; 0 = off
+    /// [default: 0].
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<usize>,
 
-    /// What early stopping looks at [default: val-loss].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["val-loss", "val-accuracy"]))]
+    /// Metric that early stopping monitors [default: val-loss].
+    #[arg(long, value_name = "NAME", value_parser = values_of::<Monitor>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<String>,
 
-    /// Seed of splits, order, weights and dropout; the same seed gives the same bits [default: 0].
+    /// Random seed of splits, order, weights and dropout; the same seed gives bit-identical results [default: 0].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -195,17 +204,16 @@ pub struct HeadArgs {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Augmentation")]
 pub struct AugmentArgs {
-    /// Train on random views of the pictures, too: default, none, or a list of Keras's layers with their
-    /// ranges, such as RandomFlip=horizontal,RandomRotation=0.05. There are RandomFlip, RandomRotation,
-    /// RandomTranslation, RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue,
-    /// RandAugment (two operations of its list, at this strength) and RandomErasing; validation pictures stay
-    /// as they are [default: none].
+    /// Augment the training images: default, none, or a list of Keras layers with their ranges, such as
+    /// RandomFlip=horizontal,RandomRotation=0.05. Available: RandomFlip, RandomRotation, RandomTranslation,
+    /// RandomZoom, RandomContrast, RandomBrightness, RandomSaturation, RandomHue, RandAugment (two operations, at
+    /// this strength) and RandomErasing. Validation images are never augmented [default: none].
     #[arg(long, value_name = "VIEWS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<String>,
 
-    /// Views of each training picture that are run through the base, once, and kept; each epoch draws one of
-    /// them or the picture itself. `live`: as many as there are epochs, and each is seen once [default: 8].
+    /// Augmented views per training image; their features are computed once and stored, and each epoch picks one view
+    /// or the original. `live` makes one new view per epoch [default: 8].
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub views: Option<Views>,
@@ -215,12 +223,12 @@ pub struct AugmentArgs {
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunArgs {
-    /// Read settings from this TOML file; its names are those of the flags, and flags override it.
+    /// Read settings from this TOML file; its keys are named like the flags, and flags override it.
     #[arg(long, value_name = "TOML")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// Replace the output if it is there, and what is kept beside it for other settings.
+    /// Overwrite the output, and replace stored features of other settings.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,

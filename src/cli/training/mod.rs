@@ -1,4 +1,4 @@
-//! The commands that train, and what belongs to training: from pictures to features, heads and models.
+//! The training commands: from images to features, heads and models.
 
 mod args;
 mod groups;
@@ -11,17 +11,18 @@ pub use self::args::{
     AugmentPreviewArgs, EvaluateArgs, ExtractArgs, FinetuneArgs, FitArgs, ProbeLayersArgs,
     QuantizeArgs, TrainArgs,
 };
-use super::Face;
-use super::layers::configuration;
+use super::FrontEnd;
+use super::config::configuration;
 use super::output::Out;
+use crate::counts::count;
 use crate::error::Result;
 use crate::job::{
-    AugmentPreviewConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, JobCard,
-    QuantizeConfig, Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate, extract,
-    finetune, fit, quantize, train,
+    AugmentPreviewConfig, EvaluateConfig, ExtractConfig, FinetuneConfig, FitConfig, JobInfo,
+    JobKind, QuantizeConfig, Recipe, TrainConfig, USUAL_VIEWS, augment_preview, best, evaluate,
+    extract, finetune, fit, quantize, train,
 };
 
-/// The commands of this room, in the order of the road.
+/// The commands that train, in the order in which they are used.
 #[derive(Debug, Subcommand)]
 pub enum TrainingCommand {
     Fit(FitArgs),
@@ -35,87 +36,99 @@ pub enum TrainingCommand {
 }
 
 /// Runs one of them.
-pub(super) fn run(face: &Face, command: &TrainingCommand) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, command: &TrainingCommand) -> Result<()> {
     match command {
-        TrainingCommand::Fit(args) => run_fit(face, args),
-        TrainingCommand::Finetune(args) => run_finetune(face, args),
-        TrainingCommand::Extract(args) => run_extract(face, args),
-        TrainingCommand::Train(args) => run_train(face, args),
-        TrainingCommand::Evaluate(args) => run_evaluate(face, args),
-        TrainingCommand::Quantize(args) => run_quantize(face, args),
-        TrainingCommand::AugmentPreview(args) => run_augment_preview(face, args),
-        TrainingCommand::ProbeLayers(args) => probe::run(face, args),
+        TrainingCommand::Fit(args) => run_fit(front_end, args),
+        TrainingCommand::Finetune(args) => run_finetune(front_end, args),
+        TrainingCommand::Extract(args) => run_extract(front_end, args),
+        TrainingCommand::Train(args) => run_train(front_end, args),
+        TrainingCommand::Evaluate(args) => run_evaluate(front_end, args),
+        TrainingCommand::Quantize(args) => run_quantize(front_end, args),
+        TrainingCommand::AugmentPreview(args) => run_augment_preview(front_end, args),
+        TrainingCommand::ProbeLayers(args) => probe::run(front_end, args),
     }
 }
 
-fn run_fit(face: &Face, args: &FitArgs) -> Result<()> {
+fn run_fit(front_end: &FrontEnd, args: &FitArgs) -> Result<()> {
     let mut config: FitConfig = configuration("fit", args, args.run.config.as_deref())?;
     config.force = args.run.force;
     if config.recipe == Recipe::Finetune {
-        return show_finetune(face, &FinetuneConfig::of_recipe(&config)?);
+        return show_finetune(front_end, &FinetuneConfig::of_recipe(&config)?);
     }
     if config.recipe == Recipe::Best {
-        let report = face.show(&config.card(), true, |progress| best(&config, progress))?;
-        return output::best_report(face.json, &report);
+        let report =
+            front_end.show(&config.job_info(), true, |progress| best(&config, progress))?;
+        return output::best_report(front_end.json, &report);
     }
-    let report = face.show(&config.card(), true, |progress| fit(&config, progress))?;
-    output::train_report(face.json, &report)
+    let report = front_end.show(&config.job_info(), true, |progress| fit(&config, progress))?;
+    output::train_report(front_end.json, &report)
 }
 
-fn run_finetune(face: &Face, args: &FinetuneArgs) -> Result<()> {
+fn run_finetune(front_end: &FrontEnd, args: &FinetuneArgs) -> Result<()> {
     let mut config: FinetuneConfig = configuration("finetune", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    show_finetune(face, &config)
+    show_finetune(front_end, &config)
 }
 
-fn show_finetune(face: &Face, config: &FinetuneConfig) -> Result<()> {
-    let report = face.show(&config.card(), true, |progress| finetune(config, progress))?;
-    output::finetune_report(face.json, &report)
+fn show_finetune(front_end: &FrontEnd, config: &FinetuneConfig) -> Result<()> {
+    let report = front_end.show(&config.job_info(), true, |progress| {
+        finetune(config, progress)
+    })?;
+    output::finetune_report(front_end.json, &report)
 }
 
-fn run_extract(face: &Face, args: &ExtractArgs) -> Result<()> {
+fn run_extract(front_end: &FrontEnd, args: &ExtractArgs) -> Result<()> {
     let mut config: ExtractConfig = configuration("extract", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let store = face.show(&config.card(), true, |progress| extract(&config, progress))?;
-    output::store(face.json, &store)
+    let store = front_end.show(&config.job_info(), true, |progress| {
+        extract(&config, progress)
+    })?;
+    output::store(front_end.json, &store)
 }
 
-fn run_train(face: &Face, args: &TrainArgs) -> Result<()> {
+fn run_train(front_end: &FrontEnd, args: &TrainArgs) -> Result<()> {
     let mut config: TrainConfig = configuration("train", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(&config.card(), true, |progress| train(&config, progress))?;
-    output::train_report(face.json, &report)
-}
-
-fn run_evaluate(face: &Face, args: &EvaluateArgs) -> Result<()> {
-    let config: EvaluateConfig = configuration("evaluate", args, None)?;
-    let evaluation = face.show(&JobCard::new("evaluate", &config), true, |progress| {
-        evaluate(&config, progress)
+    let report = front_end.show(&config.job_info(), true, |progress| {
+        train(&config, progress)
     })?;
-    output::evaluation(face.json, &evaluation)
+    output::train_report(front_end.json, &report)
 }
 
-fn run_quantize(face: &Face, args: &QuantizeArgs) -> Result<()> {
+fn run_evaluate(front_end: &FrontEnd, args: &EvaluateArgs) -> Result<()> {
+    let config: EvaluateConfig = configuration("evaluate", args, None)?;
+    let evaluation = front_end.show(
+        &JobInfo::new(JobKind::Evaluate, &config),
+        true,
+        |progress| evaluate(&config, progress),
+    )?;
+    output::evaluation(front_end.json, &evaluation)
+}
+
+fn run_quantize(front_end: &FrontEnd, args: &QuantizeArgs) -> Result<()> {
     let mut config: QuantizeConfig = configuration("quantize", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(&config.card(), true, |progress| quantize(&config, progress))?;
-    output::quantize_report(face.json, &report)
+    let report = front_end.show(&config.job_info(), true, |progress| {
+        quantize(&config, progress)
+    })?;
+    output::quantize_report(front_end.json, &report)
 }
 
-fn run_augment_preview(face: &Face, args: &AugmentPreviewArgs) -> Result<()> {
+fn run_augment_preview(front_end: &FrontEnd, args: &AugmentPreviewArgs) -> Result<()> {
     let mut config: AugmentPreviewConfig = configuration("augment-preview", args, None)?;
     config.force = args.force;
-    let (rows, augment) = face.show(
-        &JobCard::new("augment-preview", &config),
+    let (rows, augment) = front_end.show(
+        &JobInfo::new(JobKind::AugmentPreview, &config),
         true,
         |progress| augment_preview(&config, progress),
     )?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     Out::new().line(format!(
-        "{}: {rows} pictures, each as it is and in {} views of {augment}",
+        "{}: {}, each with {} augmented views ({augment})",
         config.output.to_string_lossy(),
+        count(rows, "image"),
         config.augment.views.count(USUAL_VIEWS)
     ))
 }

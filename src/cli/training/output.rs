@@ -1,6 +1,7 @@
-//! Results of training on standard output.
+//! Prints results of training on standard output.
 
 use crate::cli::output::{Out, same_results};
+use crate::counts::count;
 use crate::error::Result;
 use crate::features::FeatureStore;
 use crate::job::{BestReport, Evaluation, FinetuneReport, QuantizeReport, TrainReport};
@@ -31,12 +32,12 @@ pub(super) fn train_report(json: bool, report: &TrainReport) -> Result<()> {
     text.add(&scores_table(&report.scores));
     if let Some((split, score)) = report.scores.iter().skip(1).last() {
         text.gap();
-        text.line(format!("{} pictures by class", split.name()));
+        text.line(format!("{} images by class", split.name()));
         text.add(&by_class(&report.classes, &score.confusion));
     }
     text.gap();
     text.line(format!(
-        "saved {}: {:.1} MB, {} parameters frozen, {} trained",
+        "saved {}: {:.1} MB, {} frozen and {} trained parameters",
         report.output.to_string_lossy(),
         report.bytes as f64 / 1e6,
         grouped(report.base_parameters),
@@ -61,7 +62,7 @@ pub(super) fn best_report(json: bool, report: &BestReport) -> Result<()> {
     if json {
         return Ok(());
     }
-    let mut text = Text::of("recipe    accuracy            than the best before it");
+    let mut text = Text::of("recipe    accuracy            vs best so far");
     for tried in &report.tried {
         let found = &tried.cross_validation;
         let compared = tried
@@ -75,7 +76,7 @@ pub(super) fn best_report(json: bool, report: &BestReport) -> Result<()> {
         );
         text.line(line.trim_end());
     }
-    text.line(format!("{} makes the model", report.chosen.name()));
+    text.line(format!("winner: {}", report.chosen.name()));
     text.gap();
     Out::new().text(&text)?;
     train_report(json, &report.trained)
@@ -93,11 +94,10 @@ pub(super) fn finetune_report(json: bool, report: &FinetuneReport) -> Result<()>
         ));
     }
     text.line(match report.trained.best_epoch {
-        0 => "no joint epoch was better on the validation pictures than the head alone: the base \
-              is as it was"
+        0 => "no joint epoch improved on the head alone (validation images): the backbone is unchanged"
             .to_owned(),
         epoch => format!(
-            "trained jointly from {} on: epoch {epoch} of {} is kept",
+            "trained jointly from {} on: kept epoch {epoch} of {}",
             report.first_layer, report.epochs
         ),
     });
@@ -115,9 +115,9 @@ pub(super) fn store(json: bool, store: &FeatureStore) -> Result<()> {
     let line = |file: &str, shape: &[usize], cut: &str| {
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
         format!(
-            "{}: {} rows of {} features from {} at {cut}, {} skipped",
+            "{}: {} of {} features from {}, layer {cut}, {} skipped",
             store.dir().join(file).to_string_lossy(),
-            meta.rows,
+            count(meta.rows, "row"),
             shape.join("×"),
             meta.backbone.model,
             meta.errors
@@ -143,11 +143,11 @@ pub(super) fn evaluation(json: bool, evaluation: &Evaluation) -> Result<()> {
     let mut text = by_class(&evaluation.classes, confusion);
     text.gap();
     text.line(format!(
-        "accuracy {:.4}, loss {:.4} over {} pictures, {} skipped",
+        "accuracy {:.4}, loss {:.4} on {}, {} skipped",
         confusion.accuracy(),
         evaluation.loss,
-        confusion.total(),
-        evaluation.skipped
+        count(confusion.total(), "image"),
+        grouped(evaluation.skipped as u64)
     ));
     Out::new().text(&text)
 }
@@ -159,7 +159,7 @@ pub(super) fn quantize_report(json: bool, report: &QuantizeReport) -> Result<()>
     }
     let found = &report.comparison;
     let summary = QuantizeSummary {
-        numbers: report.numbers.name(),
+        precision: report.precision.name(),
         split: report.split,
         images: found.images,
         accuracy: found.accuracy,

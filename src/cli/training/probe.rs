@@ -1,27 +1,28 @@
-//! `tl-batch probe-layers`: the table of layers.
+//! `tl-batch probe-layers`: prints the table of layers.
 
 use super::args::ProbeLayersArgs;
-use crate::cli::Face;
-use crate::cli::layers::configuration;
+use crate::cli::FrontEnd;
+use crate::cli::config::configuration;
 use crate::cli::output::Out;
+use crate::counts::count;
 use crate::error::Result;
-use crate::job::{JobCard, LayerScore, ProbeConfig, ProbeReport, probe_layers};
+use crate::job::{JobInfo, JobKind, LayerScore, ProbeConfig, ProbeReport, probe_layers};
 use crate::report::{Table, Text, grouped};
 
 /// Runs `tl-batch probe-layers`.
-pub(super) fn run(face: &Face, args: &ProbeLayersArgs) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, args: &ProbeLayersArgs) -> Result<()> {
     let mut config: ProbeConfig = configuration("probe-layers", args, args.run.config.as_deref())?;
     config.force = args.run.force;
-    let report = face.show(
-        &JobCard {
+    let report = front_end.show(
+        &JobInfo {
             out: Some(config.store()),
-            ..JobCard::new("probe-layers", &config)
+            ..JobInfo::new(JobKind::ProbeLayers, &config)
         },
         false,
         |progress| probe_layers(&config, progress),
     )?;
     let mut out = Out::new();
-    match face.json {
+    match front_end.json {
         true => report.layers.iter().try_for_each(|layer| out.json(layer)),
         false => out.text(&report_text(&report)),
     }
@@ -35,7 +36,7 @@ fn report_text(report: &ProbeReport) -> Text {
         table.row([
             layer.layer.clone(),
             shape(layer),
-            layer.features.to_string(),
+            grouped(layer.features as u64),
             format!("{:.4}", layer.accuracy),
             format!("± {:.4}", layer.standard_deviation),
             format!("{:.1}", layer.image_ms),
@@ -47,18 +48,20 @@ fn report_text(report: &ProbeReport) -> Text {
     let mut text = table.text();
     text.gap();
     text.line(format!(
-        "{} pictures, {} folds, the same for all layers; always saying the largest class: {:.4}",
-        report.images, report.folds, report.largest_class,
+        "{}, {}, the same for all layers; majority-class baseline: {:.4}",
+        count(report.images, "image"),
+        count(report.folds, "fold"),
+        report.largest_class,
     ));
     if let Some(line) = cheaper(report) {
         text.line(line);
     }
     let store = report.store.to_string_lossy();
     text.line(format!(
-        "features are kept in {store}; to make a model of them:"
+        "features are stored in {store}; to build a model from the best layer:"
     ));
     text.line(format!(
-        "  tl-batch train {store} --cut {} -o model.onnx",
+        "  tl-batch train {store} --feature-layer {} -o model.onnx",
         best.layer
     ));
     text
@@ -80,7 +83,7 @@ fn cheaper(report: &ProbeReport) -> Option<String> {
         .min_by(|a, b| a.image_ms.total_cmp(&b.image_ms));
     fastest.map(|layer| {
         format!(
-            "{} is within one ± of the best in {:.0} % of its time",
+            "{} is within one standard deviation of the best, in {:.0} % of the time",
             layer.layer,
             100.0 * layer.image_ms / best.image_ms
         )

@@ -1,4 +1,4 @@
-//! Colours of a view, and rectangles painted over.
+//! Colour changes and random erasing of a view.
 
 use std::f32::consts::TAU;
 
@@ -60,7 +60,7 @@ fn turn_hue([r, g, b]: [f32; 3], angle: f32, saturation: f32) -> [f32; 3] {
     ]
 }
 
-/// Paints a rectangle of 2 to 20 % of the picture, of proportions from 0.3 to 3.3, in one random colour
+/// Paints a rectangle of 2 to 20 % of the image, of proportions from 0.3 to 3.3, in one random colour
 /// (Zhong et al., Random Erasing, AAAI 2020).
 pub(super) fn erase(rng: &mut Pcg32, picture: &mut Picture) {
     let (width, height) = (picture.width as f32, picture.height as f32);

@@ -1,8 +1,8 @@
-//! Where the pixels of a view are read: one affine map about the picture's centre.
+//! Geometry of a view: one affine map about the image's centre.
 
 use crate::pixels::Picture;
 
-/// Where a pixel of a view is read, about the centre of the picture.
+/// Maps a pixel of a view to the image, about the image's centre.
 pub(super) struct Affine {
     pub(super) x: [f32; 2],
     pub(super) y: [f32; 2],
@@ -29,7 +29,7 @@ impl Affine {
     }
 }
 
-/// The colour at a place between pixels; outside, the picture is mirrored at its edge.
+/// The colour at a place between pixels; outside, the image is reflected at its edge.
 fn sample(picture: &Picture, x: f32, y: f32) -> [f32; 3] {
     let (left, top) = (x.floor(), y.floor());
     let (right_share, bottom_share) = (x - left, y - top);

@@ -1,8 +1,8 @@
-//! Augmentation: random views of a picture, as the preprocessing layers of Keras make them.
+//! Augmentation: random views of an image, as made by Keras's preprocessing layers.
 //!
-//! Flips, rotation, translation and zoom are one affine map about the picture's centre, read with bilinear
-//! mixing, the rest mirrored in where the map leaves the picture. Colours follow, then RandAugment, then erasing.
-//! Which random numbers a view gets depends on its seed alone.
+//! Flips, rotation, translation and zoom are one affine map about the image's centre, with bilinear
+//! interpolation and reflection beyond the borders. Colours follow, then RandAugment, then erasing. The random numbers
+//! of a view depend only on its seed.
 
 mod colour;
 mod geometry;
@@ -24,13 +24,13 @@ use crate::error::Error;
 
 pub use self::rand_augment::RandOperation;
 
-/// What views may differ in, each with its range; written as `RandomFlip=horizontal,RandomRotation=0.05`.
+/// The augmentations with their ranges; written as `RandomFlip=horizontal,RandomRotation=0.05`.
 ///
-/// A range of 0 leaves the picture as it is.
+/// A range of 0 leaves the image as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Augment {
-    /// `RandomFlip`: along which axes half of the views are mirrored.
+    /// `RandomFlip`: axes along which half of the views are flipped.
     pub flip: Flip,
     /// `RandomRotation`: largest angle, as a share of a full turn.
     pub rotation: f32,
@@ -52,7 +52,7 @@ pub struct Augment {
     pub erasing: f32,
 }
 
-/// Axes along which a view may be mirrored.
+/// Axes along which a view may be flipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flip {
     /// None.
@@ -62,7 +62,7 @@ pub enum Flip {
     Horizontal,
     /// Top and bottom.
     Vertical,
-    /// Each of the two by itself.
+    /// Both, independently.
     Both,
 }
 
@@ -74,7 +74,7 @@ const FLIPS: [(&str, Flip); 4] = [
 ];
 
 impl Augment {
-    /// These ranges, or those that suit photographs where all are 0: for showing what augmentation is.
+    /// These ranges, or defaults for photographs if all are 0: for previews.
     pub fn or_photographs(self) -> Augment {
         if self == Augment::default() {
             return Augment::photographs();
@@ -82,7 +82,7 @@ impl Augment {
         self
     }
 
-    /// What suits photographs of things that may stand anywhere but not on their head.
+    /// Defaults for photographs of objects that may be anywhere but not upside down.
     pub fn photographs() -> Augment {
         Augment {
             flip: Flip::Horizontal,
@@ -150,7 +150,7 @@ impl Augment {
     }
 
     fn draw_affine(&self, rng: &mut Pcg32, picture: &Picture) -> Affine {
-        // Every number is drawn, wanted or not: a range does not change what the others draw.
+        // Every number is drawn, used or not, so that one range does not affect the others.
         let mirrored = [rng.random::<bool>(), rng.random::<bool>()];
         let angle = TAU * within(rng, self.rotation);
         let shift = [within(rng, self.translation), within(rng, self.translation)];
@@ -220,22 +220,24 @@ impl FromStr for Augment {
             if name == "RandomFlip" {
                 let flip = FLIPS.iter().find(|(flip, _)| *flip == value);
                 augment.flip = flip.map(|(_, flip)| *flip).ok_or_else(|| {
-                    wrong("RandomFlip is horizontal, vertical or horizontal_and_vertical".into())
+                    wrong(
+                        "RandomFlip must be horizontal, vertical or horizontal_and_vertical".into(),
+                    )
                 })?;
                 continue;
             }
             let known = augment.ranges().map(|(name, _)| name);
             if !known.contains(&name) {
                 return Err(wrong(format!(
-                    "there is no {name}; there are RandomFlip, {}",
+                    "unknown layer {name}; use RandomFlip, {}",
                     known.join(", ")
                 )));
             }
             let value = value.parse::<f32>().ok();
             let value = value.filter(|v| (0.0..=1.0).contains(v));
-            let value = value.ok_or_else(|| wrong(format!("{name} takes a share from 0 to 1")))?;
+            let value = value.ok_or_else(|| wrong(format!("{name} must be from 0 to 1")))?;
             if name == "RandomZoom" && value == 1.0 {
-                return Err(wrong("RandomZoom takes a share below 1".into()));
+                return Err(wrong("RandomZoom must be below 1".into()));
             }
             augment.set(name, value);
         }
@@ -261,7 +263,7 @@ impl From<Augment> for String {
 mod tests {
     use super::*;
 
-    /// A picture of 6 × 4 pixels, all different.
+    /// An image of 6 × 4 pixels, all different.
     pub(super) fn picture() -> Picture {
         Picture {
             width: 6,
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(Augment::default().to_string(), "none");
         for (text, part) in [
             ("RandomShear=0.1", "RandomShear"),
-            ("RandomZoom=2", "RandomZoom takes"),
-            ("RandomFlip=0.5", "RandomFlip is"),
+            ("RandomZoom=2", "RandomZoom must"),
+            ("RandomFlip=0.5", "RandomFlip must"),
             ("RandomZoom", "NAME=RANGE"),
         ] {
             let error = text.parse::<Augment>().unwrap_err().to_string();

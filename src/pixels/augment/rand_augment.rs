@@ -1,9 +1,9 @@
 //! RandAugment: operations drawn from a list, all at one strength (Cubuk et al., "RandAugment: Practical automated
 //! data augmentation with a reduced search space", CVPR Workshops 2020).
 //!
-//! The list and its ranges are those of torchvision's `RandAugment`; colours come out as those of Pillow's `ImageOps` and
-//! `ImageEnhance`. Where the picture is sheared, moved or turned, pixels are mixed bilinearly and the rest is
-//! mirrored in, as in all views here (torchvision: nearest pixel, black).
+//! The list and its ranges are those of torchvision's `RandAugment`; colours come out as those of Pillow's `ImageOps`
+//! and `ImageEnhance`. Shears, shifts and rotations use bilinear interpolation and reflection beyond the
+//! borders, as in all views here (torchvision: nearest pixel, black).
 
 use std::f32::consts::PI;
 
@@ -13,10 +13,10 @@ use rand_pcg::Pcg32;
 use super::geometry::Affine;
 use crate::pixels::Picture;
 
-/// Operations that a view goes through, one after the other: N of the paper.
+/// Number of operations applied to a view: N in the paper.
 const IN_TURN: usize = 2;
 
-/// What may be done to a view.
+/// The operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RandOperation {
     /// Nothing.
@@ -25,11 +25,11 @@ pub enum RandOperation {
     ShearX,
     /// Shears the columns, by up to ±0.3.
     ShearY,
-    /// Moves the picture left or right, by up to 45 % of its width.
+    /// Moves the image left or right, by up to 45 % of its width.
     TranslateX,
-    /// Moves the picture up or down, by up to 45 % of its height.
+    /// Moves the image up or down, by up to 45 % of its height.
     TranslateY,
-    /// Turns it, by up to ±30°.
+    /// Rotates it, by up to ±30°.
     Rotate,
     /// Multiplies all values, by 1 ± up to 0.9.
     Brightness,
@@ -37,7 +37,7 @@ pub enum RandOperation {
     Color,
     /// Multiplies the distances from the mean grey, by 1 ± up to 0.9.
     Contrast,
-    /// Multiplies the distances from the smoothed picture, by 1 ± up to 0.9.
+    /// Multiplies the distances from the smoothed image, by 1 ± up to 0.9.
     Sharpness,
     /// Keeps the 8 to 4 highest bits.
     Posterize,
@@ -68,7 +68,7 @@ impl RandOperation {
         RandOperation::Equalize,
     ];
 
-    /// The picture after this operation, in the same size; `strength` is −1 to 1, and its sign counts only where
+    /// The image after this operation, in the same size; `strength` is −1 to 1, and its sign counts only where
     /// there are two directions.
     pub fn apply(self, strength: f32, picture: &Picture) -> Picture {
         let strong = strength.abs();
@@ -122,7 +122,7 @@ impl RandOperation {
 
 /// `picture` after two operations of the list, each at `magnitude`, 0 to 1, in a random direction.
 pub(super) fn rand_augment(picture: Picture, magnitude: f32, seed: u64) -> Picture {
-    // A stream of its own: what else is drawn for the view stays as it is without these operations.
+    // A separate random stream, so that the view's other random numbers stay the same without these operations.
     let mut rng = Pcg32::new(seed, 1);
     (0..IN_TURN).fold(picture, |picture, _| {
         let operation = RandOperation::ALL[rng.random_range(0..RandOperation::ALL.len())];
@@ -142,7 +142,7 @@ fn moved(picture: &Picture, change: impl FnOnce(&mut Affine)) -> Vec<u8> {
     values.map(|v| v.round() as u8).collect()
 }
 
-/// `plain` + (1 + 0.9 · `strength`) · (picture − `plain`), cut off at 0 and 255.
+/// `plain` + (1 + 0.9 · `strength`) · (image − `plain`), cut off at 0 and 255.
 fn away_from(plain: &[u8], picture: &Picture, strength: f32) -> Vec<u8> {
     let factor = 1.0 + 0.9 * strength;
     let pairs = plain.iter().zip(&picture.rgb);

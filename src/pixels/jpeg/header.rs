@@ -1,4 +1,4 @@
-//! What a JPEG's header says: size, components, scans, colour, metadata (ITU-T T.81, annex B).
+//! Reads a JPEG header: size, components, scans, colour, metadata (ITU-T T.81, annex B).
 
 use jpeg_decoder::ColorTransform;
 
@@ -14,7 +14,7 @@ struct Segment<'a> {
     data: &'a [u8],
 }
 
-/// The segments of a JPEG in their order. Bytes between segments, entropy-coded data among them, are passed over up
+/// The segments of a JPEG in their order. Bytes between segments, entropy-coded data among them, are skipped up
 /// to the next marker that is neither a stuffed zero nor a restart. Ends after the end of the image, or where the
 /// file ends.
 struct Segments<'a> {
@@ -23,7 +23,7 @@ struct Segments<'a> {
 }
 
 fn segments(bytes: &[u8]) -> Segments<'_> {
-    // Behind the start of the image.
+    // After the start of the image.
     Segments { bytes, at: 2 }
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct JpegHeader {
 
 impl JpegHeader {
     /// Reads the header of a JPEG; the error is one clause. A JPEG of a kind that no decoder here reads is an error:
-    /// arithmetic coding, 12 bits, lossless, hierarchical, a height that stands after the picture, 2 components or
+    /// arithmetic coding, 12 bits, lossless, hierarchical, a height that stands after the image, 2 components or
     /// more than 4, sampling factors that do not divide the largest, and some factors with scans of their own.
     pub fn read(bytes: &[u8]) -> Result<JpegHeader, String> {
         let mut header = JpegHeader {
@@ -145,7 +145,7 @@ impl JpegHeader {
             }
         }
         if !whole {
-            return Err("is cut off: its JPEG data ends too early; copy it again".into());
+            return Err("is truncated: its JPEG data ends too early; copy it again".into());
         }
         match (header.components.is_empty(), header.first_scan) {
             (true, _) => Err("is broken JPEG (it has no frame header)".into()),
@@ -173,11 +173,11 @@ impl JpegHeader {
             return Err("is broken JPEG (its frame header is too short)".into());
         };
         if bits != 8 {
-            return Err(unsupported(&format!("{bits} bits a sample")));
+            return Err(unsupported(&format!("{bits} bits per sample")));
         }
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
         if height == 0 {
-            return Err(unsupported("its height stands after the picture"));
+            return Err(unsupported("its height is stored after the image data"));
         }
         if width == 0 {
             return Err("is broken JPEG (its width is 0)".into());
@@ -238,7 +238,7 @@ impl JpegHeader {
     /// How the samples become colours, by libjpeg's rule, which most programs share. Three components: a JFIF segment
     /// means YCbCr, else an Adobe segment with transform 0 means RGB and one with another transform YCbCr, else the
     /// identifiers `R`, `G`, `B` mean RGB and all others YCbCr. Four: an Adobe segment with a transform other than 0
-    /// means YCCK, else they are CMYK. The size of the picture and the kind of its scans have no part in it.
+    /// means YCCK, else they are CMYK. The size of the image and the kind of its scans have no part in it.
     pub fn colour(&self) -> ColorTransform {
         let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
         match (ids.len(), self.adobe) {
@@ -252,9 +252,9 @@ impl JpegHeader {
         }
     }
 
-    /// True if the faster decoder, zune-jpeg 0.5.15, reads the picture rightly; `jpeg-decoder` reads all others.
+    /// True if the faster decoder, zune-jpeg 0.5.15, reads the image rightly; `jpeg-decoder` reads all others.
     ///
-    /// zune-jpeg gives wrong pixels without an error for sequential pictures whose components come in scans of their
+    /// zune-jpeg gives wrong pixels without an error for sequential images whose components come in scans of their
     /// own, for chroma finer than luma and for some other sampling factors, and has a rule of its own for colours.
     /// It is taken only for grey with sampling factors of 1, and for YCbCr whose luma has factors of 1 or 2 and whose
     /// chroma has factors of 1; if sequential, with all components in the first scan; and if no Adobe segment and no
@@ -277,7 +277,7 @@ impl JpegHeader {
         }
     }
 
-    /// True if a reduced picture loses little of its colours: no component has less than half of another's samples,
+    /// True if a reduced image loses little of its colours: no component has less than half of another's samples,
     /// across or down.
     pub fn is_evenly_sampled(&self) -> bool {
         let even = |of: fn(&Component) -> u8| {
@@ -292,7 +292,7 @@ impl JpegHeader {
     }
 
     /// True if `jpeg-decoder` 0.3.2 counts the blocks of a scan wrongly: that of one component whose sampling factor is
-    /// neither 1 nor the largest, which it pads to whole units of the frame. Sequential pictures have such scans if
+    /// neither 1 nor the largest, which it pads to whole units of the frame. Sequential images have such scans if
     /// their components are apart, progressive ones always do.
     fn has_miscounted_scans(&self) -> bool {
         let between = |of: fn(&Component) -> u8| {
@@ -318,7 +318,7 @@ impl JpegHeader {
 }
 
 fn unsupported(kind: &str) -> String {
-    format!("is JPEG of a kind that is not supported ({kind}); save it anew")
+    format!("is an unsupported kind of JPEG ({kind}); save it again")
 }
 
 #[cfg(test)]

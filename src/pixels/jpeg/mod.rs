@@ -1,4 +1,4 @@
-//! JPEG: which decoder reads it, and large ones at a reduced size.
+//! JPEG: chooses the decoder, and decodes large images at a reduced size.
 
 mod header;
 
@@ -47,8 +47,8 @@ pub(super) fn decode_jpeg(
         Some(least_side) if header.is_evenly_sampled() => divisor(header.size, least_side),
         _ => 1,
     };
-    // Each decoder takes some damaged files that the other refuses. A small picture of a damaged file is no better
-    // than a whole one, so that the decoder of whole pictures has the last word.
+    // Each decoder takes some damaged files that the other refuses. A small image of a damaged file is no better
+    // than a whole one, so that the decoder of whole images has the last word.
     if !header.is_plain() {
         return decode_any(bytes, header, divisor, max_bytes).map_err(Failure::Other);
     }
@@ -68,7 +68,7 @@ fn divisor((width, height): (u32, u32), least_side: u32) -> u32 {
         .unwrap_or(1)
 }
 
-/// A picture of the plain kinds, whole.
+/// An image of the plain kinds, whole.
 fn decode_plain(bytes: &[u8], max_bytes: u64) -> Result<DynamicImage, ImageError> {
     let mut decoder = image::codecs::jpeg::JpegDecoder::new(Cursor::new(bytes))?;
     let mut limits = Limits::no_limits();
@@ -77,7 +77,7 @@ fn decode_plain(bytes: &[u8], max_bytes: u64) -> Result<DynamicImage, ImageError
     DynamicImage::from_decoder(decoder)
 }
 
-/// A picture of any kind, at 1/`divisor` of its size.
+/// An image of any kind, at 1/`divisor` of its size.
 fn decode_any(
     bytes: &[u8],
     header: &JpegHeader,
@@ -90,7 +90,7 @@ fn decode_any(
     decoder.set_max_decoding_buffer_size(usize::try_from(max_bytes).unwrap_or(usize::MAX));
     let side = |side: u32| side.div_ceil(divisor);
     let (width, height) = (side(header.size.0), side(header.size.1));
-    // It takes the smallest size of which one side is as long as asked for; of a thin picture, the whole is not that.
+    // It takes the smallest size of which one side is as long as asked for; of a thin image, the whole is not that.
     if divisor > 1 {
         decoder.scale(width as u16, height as u16)?;
     }
@@ -130,7 +130,7 @@ pub(super) fn decode_strip(
     decoder.set_max_decoding_buffer_size(usize::try_from(max_bytes).unwrap_or(usize::MAX));
     let mut samples = decoder.decode()?;
     if header.components() == 4 {
-        // The decoder turns inks round, as the pictures of Adobe need it.
+        // The decoder turns inks round, as the images of Adobe need it.
         samples
             .iter_mut()
             .for_each(|sample| *sample = 255 - *sample);

@@ -1,4 +1,4 @@
-//! The directory of a TIFF file or of an EXIF block, which is built like one.
+//! The directory of a TIFF file or of an EXIF block, which has the same structure.
 
 /// One field: what it is and where its values stand.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +19,11 @@ pub(crate) struct Directory<'a> {
     /// True for BigTIFF, whose offsets have 8 bytes.
     big: bool,
     fields: Vec<Field>,
-    /// Where the directory behind this one stands; 0 if there is none.
+    /// Where the directory after this one stands; 0 if there is none.
     next: u64,
 }
 
-/// Bytes of one value of a type of the TIFF specification; none for types that there are not.
+/// Bytes of one value of a type of the TIFF specification; `None` for types that there are not.
 fn value_bytes(kind: u16) -> Option<usize> {
     Some(match kind {
         1 | 2 | 6 | 7 => 1,
@@ -56,7 +56,7 @@ impl<'a> Directory<'a> {
         let count = directory.unsigned(start, count_bytes)?;
         let mut at = start + count_bytes;
         for _ in 0..count {
-            // Nothing below overflows: `at` is within the bytes or just behind them.
+            // Nothing below overflows: `at` is within the bytes or just after them.
             let Some(tag) = directory
                 .unsigned(at, 2)
                 .filter(|_| at + field_bytes <= bytes.len())
@@ -87,7 +87,7 @@ impl<'a> Directory<'a> {
         Some(directory)
     }
 
-    /// The directory behind this one, if there is one.
+    /// The directory after this one, if there is one.
     pub fn next(&self) -> Option<Directory<'a>> {
         Directory::at(self.bytes, self.next).filter(|_| self.next != 0)
     }

@@ -1,8 +1,8 @@
-//! TIFF: what its first page says, and its samples as colours.
+//! TIFF: reads the first page and converts its samples to colours.
 //!
-//! The `tiff` crate unpacks the samples; what they mean is decided here, because the crate drops extra samples, does
-//! not tell one kind of alpha from the other and has no palettes. It is shown every page as grey with extra samples,
-//! so that it gives all samples as they are.
+//! The `tiff` crate unpacks the samples; their meaning is decided here, because the crate drops extra samples, does
+//! not distinguish the kinds of alpha, and lacks palettes. Every page is presented to it as grey with extra samples, so
+//! that it returns all samples unchanged.
 
 mod directory;
 mod samples;
@@ -84,10 +84,10 @@ pub(super) struct TiffHeader<'a> {
 
 impl<'a> TiffHeader<'a> {
     /// Reads what stands about the first page; the error is one clause. Raw photos are an error, and so are files
-    /// whose first page is a reduction of another one: both would pass for a small picture.
+    /// whose first page is a reduction of another one: both would pass for a small image.
     pub fn read(bytes: &'a [u8]) -> Result<TiffHeader<'a>, String> {
         let directory = Directory::first(bytes)
-            .ok_or("is cut off: its TIFF data ends too early; copy it again")?;
+            .ok_or("is truncated: its TIFF data ends too early; copy it again")?;
         refuse_raw(bytes, &directory)?;
         let number = |tag, usual: u64| directory.number(tag).unwrap_or(usual);
         let size = (number(tag::WIDTH, 0), number(tag::HEIGHT, 0));
@@ -95,9 +95,7 @@ impl<'a> TiffHeader<'a> {
             return Err("is broken TIFF (its size is too large)".into());
         };
         if width == 0 || height == 0 {
-            return Err(format!(
-                "is {width} x {height} pixels, so there is nothing to see"
-            ));
+            return Err(format!("is {width} x {height} pixels, so it is empty"));
         }
         let bits = directory.numbers(tag::BITS).unwrap_or(vec![1]);
         let samples = number(tag::SAMPLES, 1);
@@ -142,7 +140,7 @@ impl<'a> TiffHeader<'a> {
         let planar = self.directory.number(tag::PLANAR) == Some(2) && self.samples > 1;
         let (data, planar) = match self.directory.number(tag::COMPRESSION) {
             Some(MODERN_JPEG) if planar => return Err(unsupported("JPEG in planes").into()),
-            // The crate takes the planes behind the first for rows of tiles.
+            // The crate takes the planes after the first for rows of tiles.
             _ if planar && self.directory.has(tag::TILE_OFFSETS) => {
                 return Err(unsupported("tiles in planes").into());
             }
@@ -190,7 +188,7 @@ impl<'a> TiffHeader<'a> {
         let (at, size) = self
             .directory
             .place(tag::PHOTOMETRIC)
-            .ok_or_else(|| unsupported("without an interpretation"))?;
+            .ok_or_else(|| unsupported("without a photometric interpretation"))?;
         // The value was read, so that it is within the file.
         bytes[at..at + size].fill(0);
         bytes[match self.directory.is_big_endian() {
@@ -224,7 +222,7 @@ impl<'a> TiffHeader<'a> {
                 Some(whole(offset)?..end?)
             })
             .collect::<Option<_>>()
-            .ok_or_else(|| "is cut off: its TIFF data ends too early; copy it again".into())
+            .ok_or_else(|| "is truncated: its TIFF data ends too early; copy it again".into())
     }
 
     /// All samples of strips or tiles that are JPEGs of their own; YCbCr is RGB afterwards.
@@ -305,7 +303,7 @@ impl<'a> TiffHeader<'a> {
     }
 }
 
-/// Says no to a raw photo, and to a first page that is a reduction of another.
+/// Refuses a raw photo, and a first page that is a thumbnail of another.
 fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
     /// Colour filter array, and linear raw samples.
     const RAW: [u64; 2] = [32803, 34892];
@@ -328,25 +326,25 @@ fn refuse_raw(bytes: &[u8], directory: &Directory) -> Result<(), String> {
         .take(16)
         .filter_map(|&at| Directory::at(bytes, at));
     if is_raw(directory) || below.chain(directory.next()).any(|d| is_raw(&d)) {
-        return no("a raw photo of a camera");
+        return no("a camera raw photo");
     }
     let reduced = directory
         .number(tag::NEW_SUBFILE_TYPE)
         .is_some_and(|kind| kind & 1 == 1)
         || directory.number(tag::SUBFILE_TYPE) == Some(2);
     match reduced {
-        true => no("a raw photo or a TIFF that begins with a thumbnail of its picture"),
+        true => no("a raw photo, or a TIFF that starts with a thumbnail"),
         false => Ok(()),
     }
 }
 
-/// Says no to what is not unpacked here.
+/// Refuses unsupported compression.
 fn refuse_compression(compression: u64) -> Result<(), String> {
     let name = match compression {
         // None, fax group 4, LZW, JPEG, deflate with its old number, PackBits.
         1 | 4 | 5 | MODERN_JPEG | 8 | 32946 | 32773 => return Ok(()),
         2 | 3 => "fax compression, group 3",
-        6 => "JPEG compression of the old kind",
+        6 => "old-style JPEG compression",
         34925 => "LZMA compression",
         50000 => "Zstandard compression",
         50001 => "WebP compression",
@@ -355,11 +353,11 @@ fn refuse_compression(compression: u64) -> Result<(), String> {
     Err(unsupported(name))
 }
 
-/// What the samples of a page mean.
+/// The meaning of the samples of a page.
 fn colours(directory: &Directory, samples: u64, bits: u64) -> Result<Colours, String> {
     let photometric = directory
         .number(tag::PHOTOMETRIC)
-        .ok_or_else(|| unsupported("without an interpretation"))?;
+        .ok_or_else(|| unsupported("without a photometric interpretation"))?;
     let jpeg = directory.number(tag::COMPRESSION) == Some(MODERN_JPEG);
     let depths: &[u64] = match photometric {
         0 | 1 if samples == 1 => &[1, 2, 4, 8, 16],
@@ -395,16 +393,16 @@ fn colours(directory: &Directory, samples: u64, bits: u64) -> Result<Colours, St
             (Colours::YCbCr { converted: jpeg }, 3)
         }
         8..=10 => return Err(unsupported("CIE L*a*b*")),
-        other => return Err(unsupported(&format!("interpretation {other}"))),
+        other => return Err(unsupported(&format!("photometric interpretation {other}"))),
     };
     if !depths.contains(&bits) {
-        return Err(unsupported(&format!("{bits} bits a sample")));
+        return Err(unsupported(&format!("{bits} bits per sample")));
     }
     let extra = directory.numbers(tag::EXTRA_SAMPLES).unwrap_or_default();
     // Without a word about it, the fourth sample of RGB is alpha.
     let unsaid = photometric == 2 && samples == 4 && extra.is_empty();
     if !unsaid && samples != kept + extra.len() as u64 {
-        return Err(unsupported(&format!("{samples} samples a pixel")));
+        return Err(unsupported(&format!("{samples} samples per pixel")));
     }
     let alpha = match extra.first() {
         Some(1) => Some(samples::Alpha::Multiplied),
@@ -438,5 +436,5 @@ fn palette(directory: &Directory, bits: u64) -> Result<Vec<[u8; 3]>, String> {
 }
 
 fn unsupported(kind: &str) -> String {
-    format!("is TIFF of a kind that is not supported ({kind}); save it anew")
+    format!("is an unsupported kind of TIFF ({kind}); save it again")
 }

@@ -56,7 +56,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// The picture on `background`; none if `data` is too short.
+    /// The image on `background`; `None` if `data` is too short.
     pub fn into_rgb(self, colours: &Colours, background: [u8; 3]) -> Option<RgbImage> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let in_row = match self.planar {

@@ -1,4 +1,4 @@
-//! Fine-tuning: the head alone first, then the end of the base and the head jointly.
+//! Fine-tuning: the head alone first, then the end of the backbone and the head jointly.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,41 +18,41 @@ mod run;
 
 pub use folds::finetune_folds;
 
-/// Where a run that is stopped or killed goes on.
+/// The checkpoint from which a stopped or killed run resumes.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The file.
     pub path: PathBuf,
-    /// What identifies the run: the checkpoint of another run is not taken.
+    /// Identifies the run: the checkpoint of another run is not used.
     pub fingerprint: String,
-    /// Least time between two checkpoints: what a killed run may have to do again, beside one epoch.
+    /// Minimum time between two checkpoints: the work that a killed run may have to repeat, besides one epoch.
     pub interval: Duration,
 }
 
-/// What is trained on what, and how.
-pub struct Tuning<'a> {
-    /// The end of the base.
+/// Inputs of fine-tuning: network, data and parameters.
+pub struct FinetuneInputs<'a> {
+    /// The end of the backbone.
     pub tail: &'a TrainableTail,
-    /// Maps at the tail's cut, a row a picture.
+    /// Feature maps at the tail's cut, one row per image.
     pub maps: &'a FeatureMatrix,
     /// The class of each row.
     pub labels: &'a [usize],
     /// Number of classes.
     pub classes: usize,
-    /// The head, its training alone, and what both trainings share.
+    /// Parameters of the head, of its training alone, and those shared with the joint training.
     pub head: &'a ValidHeadParams,
     /// The joint training.
     pub params: &'a ValidFinetuneParams,
     /// Threads; the result does not depend on them.
     pub threads: usize,
-    /// Where the run goes on if it is stopped or killed; none to begin again.
+    /// The checkpoint to resume from; `None` to start from scratch.
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// What fine-tuning found.
+/// Result of fine-tuning.
 #[derive(Clone, Debug)]
 pub struct Finetuned {
-    /// Base and head of the best epoch.
+    /// Backbone and head of the best epoch.
     pub model: TunedModel,
     /// Epochs of the head alone.
     pub warmup: Vec<EpochStats>,
@@ -64,7 +64,7 @@ pub struct Finetuned {
     pub best_epoch: usize,
 }
 
-/// Trains the head on the features of the frozen base, then the end of the base with it, on the rows
+/// Trains the head on the features of the frozen backbone, then the end of the backbone with it, on the rows
 /// `training`; the best joint epoch by the rows `validation` is kept, or the head alone if none is better;
 /// without validation rows the last epoch.
 ///
@@ -75,28 +75,28 @@ pub struct Finetuned {
 /// Those of [`fit`](super::fit::fit()); [`Error::Diverged`](crate::Error::Diverged);
 /// [`Error::Cancelled`](crate::Error::Cancelled); [`Error::Io`](crate::Error::Io) on the checkpoint.
 pub fn finetune(
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     training: &[usize],
     validation: &[usize],
     progress: &Progress,
     fold: Option<usize>,
 ) -> Result<Finetuned> {
-    let mut run = match Run::resume(tuning, training)? {
+    let mut run = match Run::resume(inputs, training)? {
         Some(run) => {
             progress.info(format!(
-                "goes on after epoch {} of {}",
+                "resuming after epoch {} of {}",
                 run.done.epoch,
-                tuning.params.get().tune_epochs
+                inputs.params.get().tune_epochs
             ));
             run
         }
         None => {
-            let run = Run::begin(tuning, training, validation, progress, fold)?;
-            run.save(tuning)?;
+            let run = Run::begin(inputs, training, validation, progress, fold)?;
+            run.save(inputs)?;
             run
         }
     };
-    let epochs = tuning.params.get().tune_epochs;
+    let epochs = inputs.params.get().tune_epochs;
     if fold.is_none() {
         progress.phase(Phase::Tune, Some(epochs as u64));
     }
@@ -109,7 +109,7 @@ pub fn finetune(
     }
     let mut saved = Instant::now();
     while run.done.epoch < epochs {
-        run.epoch(tuning, training, validation, progress)?;
+        run.epoch(inputs, training, validation, progress)?;
         if let Some(&stats) = run.done.history.last() {
             progress.emit(Event::Epoch {
                 fold,
@@ -117,9 +117,9 @@ pub fn finetune(
                 class_accuracy: Vec::new(),
             });
         }
-        let interval = tuning.checkpoint.as_ref().map(|c| c.interval);
+        let interval = inputs.checkpoint.as_ref().map(|c| c.interval);
         if interval.is_some_and(|i| saved.elapsed() >= i) || run.done.epoch == epochs {
-            run.save(tuning)?;
+            run.save(inputs)?;
             saved = Instant::now();
         }
     }
@@ -138,12 +138,12 @@ pub fn finetune(
 /// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn score(
     model: &TunedModel,
-    tuning: &Tuning,
+    inputs: &FinetuneInputs,
     rows: &[usize],
     progress: &Progress,
 ) -> Result<Score> {
-    let features = model.features(tuning.maps, rows, tuning.threads, progress)?;
-    let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
+    let features = model.features(inputs.maps, rows, inputs.threads, progress)?;
+    let labels: Vec<usize> = rows.iter().map(|&row| inputs.labels[row]).collect();
     let all: Vec<usize> = (0..rows.len()).collect();
     let matrix = FeatureMatrix::from_array(features);
     evaluate(&model.head()?, &matrix, &labels, &all, progress)

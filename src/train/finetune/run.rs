@@ -1,11 +1,11 @@
-//! The state of fine-tuning between two epochs, on disk and off.
+//! The state of fine-tuning between two epochs, in memory and on disk.
 
 use ndarray::{Array1, Array2};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg32;
 
-use super::{Checkpoint, Tuning, score};
+use super::{Checkpoint, FinetuneInputs, score};
 use crate::error::{Error, Result};
 use crate::features::FeatureMatrix;
 use crate::nn::convnet::Workspace;
@@ -28,13 +28,13 @@ pub(super) struct Run {
     pub(super) done: Header,
     pub(super) model: TunedModel,
     pub(super) best: TunedModel,
-    /// The head alone: what the joint epochs began with.
+    /// The head alone: the starting point of the joint epochs.
     start: TunedModel,
     base_optimizer: Optimizer,
     head_optimizer: Optimizer,
     loss: CrossEntropy,
     schedules: [Schedule; 2],
-    /// Derivatives of the loss of a batch by the weights of the network.
+    /// Gradients of a batch's loss with respect to the network's weights.
     gradients: Vec<Vec<f32>>,
     workspace: Workspace,
 }
@@ -42,36 +42,36 @@ pub(super) struct Run {
 impl Run {
     /// Trains the head alone.
     pub(super) fn begin(
-        tuning: &Tuning,
+        inputs: &FinetuneInputs,
         training: &[usize],
         validation: &[usize],
         progress: &Progress,
         fold: Option<usize>,
     ) -> Result<Run> {
         if fold.is_none() {
-            let epochs = tuning.head.get().epochs as u64;
+            let epochs = inputs.head.get().epochs as u64;
             progress.phase(Phase::WarmUp, Some(epochs));
         }
-        let mut model = TunedModel::untrained(tuning.tail);
+        let mut model = TunedModel::untrained(inputs.tail);
         let rows: Vec<usize> = training.iter().chain(validation).copied().collect();
-        let features = model.features(tuning.maps, &rows, tuning.threads, progress)?;
+        let features = model.features(inputs.maps, &rows, inputs.threads, progress)?;
         let features = FeatureMatrix::from_array(features);
-        let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
+        let labels: Vec<usize> = rows.iter().map(|&row| inputs.labels[row]).collect();
         let training_rows: Vec<usize> = (0..training.len()).collect();
         let validation_rows: Vec<usize> = (training.len()..rows.len()).collect();
         let fitted = fit(
             &features,
             &labels,
-            tuning.classes,
+            inputs.classes,
             &training_rows,
             &validation_rows,
-            tuning.head,
+            inputs.head,
             progress,
             fold,
         )?;
         model.standardizer = fitted.standardizer;
         model.layers = fitted.layers;
-        let mut best = Best::new(tuning.head.get().monitor);
+        let mut best = Best::new(inputs.head.get().monitor);
         if !validation.is_empty() {
             let head = model.head()?;
             let score = evaluate(&head, &features, &labels, &validation_rows, progress)?;
@@ -84,7 +84,7 @@ impl Run {
             ..Header::default()
         };
         Ok(Run::new(
-            tuning,
+            inputs,
             training,
             done,
             [(); 3].map(|()| model.clone()),
@@ -92,19 +92,19 @@ impl Run {
     }
 
     fn new(
-        tuning: &Tuning,
+        inputs: &FinetuneInputs,
         training: &[usize],
         done: Header,
         [model, best, start]: [TunedModel; 3],
     ) -> Run {
-        let head = tuning.params.get().joint(tuning.head.get());
+        let head = inputs.params.get().joint(inputs.head.get());
         let base = HeadParams {
-            learning_rate: tuning.params.get().base_learning_rate,
+            learning_rate: inputs.params.get().base_learning_rate,
             ..head.clone()
         };
         let class_weights = match head.class_weights {
             ClassWeights::None => None,
-            ClassWeights::Balanced => Some(balanced(tuning.labels, training, tuning.classes)),
+            ClassWeights::Balanced => Some(balanced(inputs.labels, training, inputs.classes)),
         };
         Run {
             done,
@@ -125,16 +125,16 @@ impl Run {
 
     pub(super) fn epoch(
         &mut self,
-        tuning: &Tuning,
+        inputs: &FinetuneInputs,
         training: &[usize],
         validation: &[usize],
         progress: &Progress,
     ) -> Result<()> {
-        let params: &FinetuneParams = tuning.params.get();
+        let params: &FinetuneParams = inputs.params.get();
         let epoch = self.done.epoch + 1;
-        let batch_size = tuning.head.get().batch_size;
-        // A generator an epoch: a run that goes on needs no other state.
-        let mut rng = Pcg32::new(tuning.head.get().seed, epoch as u64);
+        let batch_size = inputs.head.get().batch_size;
+        // One generator per epoch: a resumed run needs no other state.
+        let mut rng = Pcg32::new(inputs.head.get().seed, epoch as u64);
         let mut order_rng = Pcg32::from_rng(&mut rng);
         let mut order = training.to_vec();
         order.shuffle(&mut order_rng);
@@ -145,47 +145,47 @@ impl Run {
             let step = (epoch - 1) * order.len().div_ceil(batch_size) + index;
             let batch = TrainingBatch {
                 epoch,
-                maps: tuning.maps,
+                maps: inputs.maps,
                 rows,
-                labels: tuning.labels,
+                labels: inputs.labels,
                 loss: &self.loss,
-                dropout: tuning.head.get().dropout,
-                mixup: tuning.head.get().mixup,
+                dropout: inputs.head.get().dropout,
+                mixup: inputs.head.get().mixup,
                 cutmix: params.cutmix,
-                seed: tuning.head.get().seed.wrapping_add(1 + step as u64),
+                seed: inputs.head.get().seed.wrapping_add(1 + step as u64),
             };
             let results = self.model.train_batch(
                 &batch,
                 &mut self.gradients,
                 &mut self.workspace,
-                tuning.threads,
+                inputs.threads,
             )?;
             let loss: f32 = results.iter().map(|r| r.loss).sum();
             if !loss.is_finite() {
                 return Err(Error::Diverged { epoch, loss });
             }
             for (result, rows) in results.iter().zip(rows.chunks(SHARD)) {
-                let labels: Vec<usize> = rows.iter().map(|&row| tuning.labels[row]).collect();
+                let labels: Vec<usize> = rows.iter().map(|&row| inputs.labels[row]).collect();
                 sum += cross_entropy_sum(result.logits.view(), &labels);
                 let firsts = result.logits.rows().into_iter().map(first_of);
                 hits += firsts.zip(&labels).filter(|(a, b)| a == *b).count();
             }
             rate = self.schedules[0].rate(step as u64);
-            self.step(tuning, step as u64, results);
+            self.step(inputs, step as u64, results);
         }
         let mean = (params.wise_ft < 1.0).then(|| self.start.towards(&self.model, params.wise_ft));
         let score = match validation {
             [] => None,
             rows => {
                 let kept = mean.as_ref().unwrap_or(&self.model);
-                Some(score(kept, tuning, rows, progress)?)
+                Some(score(kept, inputs, rows, progress)?)
             }
         };
         let loss = score.as_ref().map_or(0.0, |s| s.loss);
         if !loss.is_finite() {
             return Err(Error::Diverged { epoch, loss });
         }
-        let mut best = Best::new(tuning.head.get().monitor);
+        let mut best = Best::new(inputs.head.get().monitor);
         best.epoch = self.done.best_epoch;
         if let Some(value) = self.done.best_value {
             best.value = value;
@@ -211,9 +211,9 @@ impl Run {
         Ok(())
     }
 
-    /// One step with the sums of the shards' derivatives.
-    fn step(&mut self, tuning: &Tuning, step: u64, results: Vec<ShardResult>) {
-        let lambda = tuning.head.get().l2;
+    /// One step with the summed gradients of the shards.
+    fn step(&mut self, inputs: &FinetuneInputs, step: u64, results: Vec<ShardResult>) {
+        let lambda = inputs.head.get().l2;
         let mut head: Vec<DenseGradient> = Vec::new();
         for result in results {
             if head.is_empty() {
@@ -230,7 +230,7 @@ impl Run {
         }
         let [base_rate, head_rate] = self.schedules.map(|schedule| schedule.rate(step));
         let mut parameters = Vec::new();
-        let weights = self.model.weights.iter_mut().zip(&tuning.tail.weights);
+        let weights = self.model.weights.iter_mut().zip(&inputs.tail.weights);
         for ((values, facts), gradient) in
             weights.zip(&self.gradients).filter(|((_, f), _)| f.trained)
         {
@@ -240,7 +240,7 @@ impl Run {
                 decays: facts.decays,
             });
         }
-        let executor = Threads(tuning.threads);
+        let executor = Threads(inputs.threads);
         self.base_optimizer
             .step(base_rate, &mut parameters, &executor);
         let mut parameters = Vec::new();
@@ -252,11 +252,11 @@ impl Run {
             .step(head_rate, &mut parameters, &executor);
     }
 
-    /// Writes the state to the checkpoint, if there is to be one.
-    pub(super) fn save(&self, tuning: &Tuning) -> Result<()> {
+    /// Writes the state to the checkpoint, if any.
+    pub(super) fn save(&self, inputs: &FinetuneInputs) -> Result<()> {
         let Some(Checkpoint {
             path, fingerprint, ..
-        }) = &tuning.checkpoint
+        }) = &inputs.checkpoint
         else {
             return Ok(());
         };
@@ -271,21 +271,21 @@ impl Run {
         };
         let mut tensors = Vec::new();
         for model in [&self.model, &self.best] {
-            tensors.extend(trained_weights(model, tuning));
+            tensors.extend(trained_weights(model, inputs));
             tensors.extend(head_tensors(&model.layers));
         }
-        // Its base is the one that the run is given again.
+        // The backbone is an input of the resumed run.
         tensors.extend(head_tensors(&self.start.layers));
         tensors.extend(base_moments);
         tensors.extend(head_moments);
         checkpoint::write(path, &header, &tensors)
     }
 
-    /// The state that an earlier run of the same kind has written.
-    pub(super) fn resume(tuning: &Tuning, training: &[usize]) -> Result<Option<Run>> {
+    /// The state saved by an earlier, identical run.
+    pub(super) fn resume(inputs: &FinetuneInputs, training: &[usize]) -> Result<Option<Run>> {
         let Some(Checkpoint {
             path, fingerprint, ..
-        }) = &tuning.checkpoint
+        }) = &inputs.checkpoint
         else {
             return Ok(None);
         };
@@ -301,16 +301,16 @@ impl Run {
             .collect();
         let (mean, scale) = numbers.split_at(half);
         let mut read_model = |has_base: bool| -> Option<TunedModel> {
-            let mut model = TunedModel::untrained(tuning.tail);
+            let mut model = TunedModel::untrained(inputs.tail);
             model.standardizer = Standardizer::from_parts(mean.to_vec(), scale.to_vec());
-            for (values, facts) in model.weights.iter_mut().zip(&tuning.tail.weights) {
+            for (values, facts) in model.weights.iter_mut().zip(&inputs.tail.weights) {
                 if facts.trained && has_base {
                     *values = tensors.next().filter(|t| t.len() == values.len())?;
                 }
             }
             let mut width = half;
-            let hidden = tuning.head.get().hidden.iter().copied();
-            for next in hidden.chain([tuning.classes]) {
+            let hidden = inputs.head.get().hidden.iter().copied();
+            for next in hidden.chain([inputs.classes]) {
                 let weights = Array2::from_shape_vec((width, next), tensors.next()?).ok()?;
                 let bias = Array1::from_vec(tensors.next().filter(|t| t.len() == next)?);
                 model.layers.push(Dense { weights, bias });
@@ -323,13 +323,13 @@ impl Run {
             return Ok(None);
         };
         let steps = header.steps;
-        let mut run = Run::new(tuning, training, header, [model, best, start]);
+        let mut run = Run::new(inputs, training, header, [model, best, start]);
         let rest: Vec<Vec<f32>> = tensors.collect();
         if steps > 0 {
-            let trained = tuning.tail.weights.iter().filter(|w| w.trained).count();
+            let trained = inputs.tail.weights.iter().filter(|w| w.trained).count();
             let mut base = rest;
             let head = base.split_off((2 * trained).min(base.len()));
-            let rule = rule(tuning.head.get());
+            let rule = rule(inputs.head.get());
             run.base_optimizer = Optimizer::with_memory(rule, steps, base);
             run.head_optimizer = Optimizer::with_memory(rule, steps, head);
         }
@@ -339,9 +339,9 @@ impl Run {
 
 fn trained_weights<'a>(
     model: &'a TunedModel,
-    tuning: &'a Tuning,
+    inputs: &'a FinetuneInputs,
 ) -> impl Iterator<Item = &'a [f32]> {
-    let weights = model.weights.iter().zip(&tuning.tail.weights);
+    let weights = model.weights.iter().zip(&inputs.tail.weights);
     weights
         .filter(|(_, facts)| facts.trained)
         .map(|(values, _)| &values[..])

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::start::Choice;
-use super::{Form, Over, Screen, State};
+use super::{Form, Overlay, Screen, State};
 use crate::job::{EvaluateConfig, VerifyConfig};
 use crate::tui::event::{Command, Event};
 use crate::tui::keys::{self, Action, Place};
@@ -45,9 +45,9 @@ impl State {
 
     /// The text that is typed at present.
     fn line(&mut self) -> Option<&mut String> {
-        match &mut self.over {
-            Over::Path(text) => Some(text),
-            Over::Settings(form) => form.editing.as_mut(),
+        match &mut self.overlay {
+            Overlay::Path(text) => Some(text),
+            Overlay::Settings(form) => form.editing.as_mut(),
             _ => None,
         }
     }
@@ -76,7 +76,7 @@ impl State {
             Some(line) => line.push_str(&text),
             // A path that is pasted or dropped anywhere is one to look at.
             None => {
-                self.over = Over::Nothing;
+                self.overlay = Overlay::Nothing;
                 self.take_path(&text);
             }
         }
@@ -85,7 +85,7 @@ impl State {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Quit => self.quit(),
-            Action::Help => self.over = Over::Help(0),
+            Action::Help => self.overlay = Overlay::Help(0),
             Action::Go(screen) => {
                 self.follow = false;
                 self.go(screen);
@@ -114,23 +114,23 @@ impl State {
                     "the screen stays"
                 });
             }
-            action if self.over != Over::Nothing => self.act_over(action),
+            action if self.overlay != Overlay::Nothing => self.act_on_overlay(action),
             action => self.act_on_screen(action),
         }
     }
 
-    fn act_over(&mut self, action: Action) {
+    fn act_on_overlay(&mut self, action: Action) {
         let page = self.seen.page;
-        match std::mem::take(&mut self.over) {
-            Over::Nothing => {}
-            Over::Help(top) => {
+        match std::mem::take(&mut self.overlay) {
+            Overlay::Nothing => {}
+            Overlay::Help(top) => {
                 if action != Action::Back {
                     let mut cursor = super::cursor::Cursor { at: top };
                     cursor.act(action, self.seen.page as usize + 200, page);
-                    self.over = Over::Help(cursor.at);
+                    self.overlay = Overlay::Help(cursor.at);
                 }
             }
-            Over::Settings(mut form) => {
+            Overlay::Settings(mut form) => {
                 let taken = match (action, form.editing.is_some()) {
                     (Action::Enter, true) => form.finish_editing(),
                     (Action::Back, true) => {
@@ -140,28 +140,28 @@ impl State {
                     (Action::Back, false) => return,
                     _ => form.act(action, page),
                 };
-                self.over = Over::Settings(form);
+                self.overlay = Overlay::Settings(form);
                 if let Some(config) = taken {
                     self.take_config(config);
                 }
             }
-            Over::Path(text) => {
+            Overlay::Path(text) => {
                 if action == Action::Enter {
                     self.take_path(&text);
                 }
             }
-            Over::AskQuit => {
+            Overlay::AskQuit => {
                 if action == Action::Yes {
                     self.stop();
                 }
             }
-            Over::AskCancel => {
+            Overlay::AskCancel => {
                 if action == Action::Yes && self.running().is_some() {
                     self.stopping = true;
                     self.command(Command::Cancel);
                 }
             }
-            Over::AskReplace(free) => match action {
+            Overlay::AskReplace(free) => match action {
                 Action::Yes => {
                     let mut config = self.config.clone();
                     config.force = true;
@@ -186,7 +186,7 @@ impl State {
                 Some(Choice::Open(path)) => self.command(Command::ListFolder(path)),
                 Some(Choice::DataSet(path)) => self.take_data_set(path),
                 Some(Choice::Base(name)) => self.take_base(name),
-                None if action == Action::TypePath => self.over = Over::Path(String::new()),
+                None if action == Action::TypePath => self.overlay = Overlay::Path(String::new()),
                 None => {}
             },
             Screen::Data => match action {
@@ -207,7 +207,7 @@ impl State {
                 }
             }
             Screen::Predict => match action {
-                Action::TypePath => self.over = Over::Path(String::new()),
+                Action::TypePath => self.overlay = Overlay::Path(String::new()),
                 Action::Evaluate => self.evaluate(),
                 action => {
                     self.predict.act(action, page);
@@ -246,7 +246,7 @@ impl State {
     /// Leaves, or asks first if a job would be stopped by it.
     fn quit(&mut self) {
         if self.running().is_some() && self.attached.is_none() {
-            self.over = Over::AskQuit;
+            self.overlay = Overlay::AskQuit;
         } else {
             self.command(Command::Quit);
         }
@@ -254,7 +254,7 @@ impl State {
 
     /// Leaves as soon as the job has stopped.
     pub(super) fn stop(&mut self) {
-        self.over = Over::Nothing;
+        self.overlay = Overlay::Nothing;
         if self.running().is_some() && self.attached.is_none() {
             self.quitting = true;
             self.stopping = true;
@@ -278,7 +278,7 @@ impl State {
     }
 
     fn run(&mut self) {
-        self.over = Over::Nothing;
+        self.overlay = Overlay::Nothing;
         if self.is_busy() {
             return;
         }
@@ -296,7 +296,7 @@ impl State {
             self.is_busy();
             return;
         }
-        self.over = Over::Settings(Form::new(&self.config));
+        self.overlay = Overlay::Settings(Form::new(&self.config));
     }
 
     fn pause(&mut self) {
@@ -314,7 +314,7 @@ impl State {
         if self.attached.is_some() {
             self.notify("only the program that runs the job can stop it");
         } else if self.running().is_some() {
-            self.over = Over::AskCancel;
+            self.overlay = Overlay::AskCancel;
         } else {
             self.notify("no job runs");
         }

@@ -1,45 +1,45 @@
-//! The data set: its classes and what may be wrong with it. Pure.
+//! The dataset: its classes and possible problems. Pure.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use crate::job::{Finding, Listed, Overview};
+use crate::job::{DatasetImage, Finding, Overview};
 use crate::tui::keys::Action;
 use crate::tui::text::path_text;
 
-/// Findings that are listed; more are only counted.
+/// Maximum number of findings to list; more are only counted.
 const LISTED: usize = 1_000;
 
-/// The data set of the next run.
+/// The dataset for the next run.
 #[derive(Default)]
 pub struct Data {
-    /// Its classes and pictures, or why it cannot be used; none while it is scanned or if there is none.
+    /// Its classes and images, or why it cannot be used; none during the scan or without a dataset.
     pub overview: Option<Result<Arc<Overview>, String>>,
-    /// Whether it is scanned.
+    /// Whether it is being scanned.
     pub scanning: bool,
-    /// Whether its files are looked into.
+    /// Whether its files are being checked.
     pub auditing: bool,
-    /// Files that are no pictures.
+    /// Number of files that are not images.
     pub unreadable: usize,
-    /// Pictures smaller than what the base takes.
+    /// Number of small images.
     pub small: usize,
-    /// Groups of files with the same bytes.
+    /// Number of groups of files with identical bytes.
     pub duplicates: usize,
-    /// Sentences on what was found in the files.
+    /// Descriptions of the problems found in the files.
     pub findings: Vec<String>,
-    /// The class that is selected.
+    /// The selected class.
     pub cursor: Cursor,
-    /// Place of the first picture shown among those of the class.
+    /// Index of the selected image among those of the class.
     pub picture: usize,
-    /// Whether augmented views of the pictures are shown.
+    /// Whether augmented views of the images are shown.
     pub views: bool,
-    /// For each class, places in the overview's pictures.
+    /// For each class, indices into the images of the overview.
     members: Vec<Vec<u32>>,
 }
 
 impl Data {
-    /// Begins anew with another data set.
+    /// Starts over with another dataset.
     pub fn scan(&mut self) {
         *self = Data {
             scanning: true,
@@ -47,12 +47,12 @@ impl Data {
         };
     }
 
-    /// Takes the classes and pictures.
+    /// Stores the result of the scan.
     pub fn answer(&mut self, overview: Result<Arc<Overview>, String>) {
         self.scanning = false;
         if let Ok(found) = &overview {
             self.auditing = true;
-            // Pictures without classes count as one group.
+            // Images without classes count as one group.
             self.members = vec![Vec::new(); found.classes.len().max(1)];
             for (place, picture) in found.pictures.iter().enumerate() {
                 if let Some(members) = self.members.get_mut(picture.class.unwrap_or(0)) {
@@ -63,7 +63,7 @@ impl Data {
         self.overview = Some(overview);
     }
 
-    /// Takes something odd.
+    /// Adds a problem with the files.
     pub fn finding(&mut self, finding: &Finding) {
         let text = match finding {
             Finding::Unreadable(path, reason) => {
@@ -72,7 +72,7 @@ impl Data {
             }
             Finding::Small(path, width, height) => {
                 self.small += 1;
-                format!("{} is small: {width}×{height} pixels", path_text(path))
+                format!("{} is only {width}×{height} pixels", path_text(path))
             }
             Finding::Duplicates(paths) => {
                 self.duplicates += 1;
@@ -80,8 +80,12 @@ impl Data {
                 let classes: Vec<Option<usize>> = paths.iter().map(|p| self.class_of(p)).collect();
                 let mixed = classes.windows(2).any(|pair| pair[0] != pair[1]);
                 format!(
-                    "the same picture{}: {}",
-                    if mixed { " in two classes" } else { "" },
+                    "{}: {}",
+                    if mixed {
+                        "same image in different classes"
+                    } else {
+                        "same image"
+                    },
                     names.join(", ")
                 )
             }
@@ -94,7 +98,7 @@ impl Data {
     fn class_of(&self, path: &std::path::Path) -> Option<usize> {
         let overview = self.known()?;
         let bytes = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
-        // They are in the byte order of their paths.
+        // The images are sorted by the bytes of their paths.
         let place = overview
             .pictures
             .binary_search_by_key(&bytes(path), |p| bytes(&p.path))
@@ -102,7 +106,7 @@ impl Data {
         overview.pictures[place].class
     }
 
-    /// The data set, if it is known.
+    /// The dataset, if it has been scanned.
     pub fn known(&self) -> Option<&Overview> {
         match &self.overview {
             Some(Ok(overview)) => Some(overview),
@@ -110,29 +114,29 @@ impl Data {
         }
     }
 
-    /// Number of lines of the list of classes.
+    /// Number of lines in the list of classes.
     pub fn groups(&self) -> usize {
         self.members.len()
     }
 
-    /// Number of pictures of the selected class.
+    /// Number of images of the selected class.
     pub fn pictures(&self) -> usize {
         self.members.get(self.cursor.at).map_or(0, Vec::len)
     }
 
-    /// A picture of the selected class.
-    pub fn picture(&self, place: usize) -> Option<&Listed> {
+    /// An image of the selected class, by index.
+    pub fn picture(&self, place: usize) -> Option<&DatasetImage> {
         let index = *self.members.get(self.cursor.at)?.get(place)?;
         self.known()?.pictures.get(index as usize)
     }
 
-    /// The file of the picture that is selected.
+    /// The file of the selected image.
     pub fn selected(&self) -> Option<PathBuf> {
         let picture = self.picture(self.picture)?;
         Some(self.known()?.root.join(&picture.path))
     }
 
-    /// All warnings: those of the overview, then those of the files.
+    /// All warnings: those of the scan, then those of the file check.
     pub fn warnings(&self) -> Vec<&str> {
         let overview = self.known().map_or(&[][..], |o| &o.warnings);
         overview
@@ -142,7 +146,7 @@ impl Data {
             .collect()
     }
 
-    /// Moves.
+    /// Handles an action.
     pub fn act(&mut self, action: Action, page: u16) {
         let last = self.pictures().saturating_sub(1);
         match action {
@@ -164,8 +168,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_picture_in_two_classes_is_named_as_such() {
-        let listed = |path: &str, class| Listed {
+    fn the_same_image_in_different_classes_is_reported_as_such() {
+        let listed = |path: &str, class| DatasetImage {
             path: path.into(),
             class: Some(class),
             split: None,
@@ -182,8 +186,8 @@ mod tests {
         assert_eq!(
             data.findings,
             [
-                "the same picture in two classes: a/1, b/1",
-                "the same picture: a/1, a/2"
+                "same image in different classes: a/1, b/1",
+                "same image: a/1, a/2"
             ]
         );
         assert_eq!((data.groups(), data.pictures()), (2, 2));

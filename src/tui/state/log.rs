@@ -14,7 +14,7 @@ const KEPT: usize = 10_000;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub enum Severity {
     /// It is good to know.
     Info,
     /// It should be looked at.
@@ -29,7 +29,7 @@ pub struct Line {
     /// When it was said, since the dashboard began.
     pub at: Duration,
     /// How much it matters.
-    pub weight: Weight,
+    pub severity: Severity,
     /// The line.
     pub text: String,
 }
@@ -46,39 +46,41 @@ pub struct Log {
 
 impl Log {
     /// Adds a line.
-    pub fn add(&mut self, at: Duration, weight: Weight, text: String) {
+    pub fn add(&mut self, at: Duration, severity: Severity, text: String) {
         if self.lines.len() == KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(Line { at, weight, text });
+        self.lines.push_back(Line { at, severity, text });
     }
 
     /// Adds what an event says, if it says anything for a log.
     pub fn event(&mut self, at: Duration, event: &Event) {
-        let (weight, text) = match event {
+        let (severity, text) = match event {
             Event::Started { job, out, .. } => (
-                Weight::Info,
+                Severity::Info,
                 match out {
                     Some(out) => format!("{job} begins, for {out}"),
                     None => format!("{job} begins"),
                 },
             ),
             Event::Phase { phase, total } if *phase != Phase::Scan => (
-                Weight::Info,
+                Severity::Info,
                 match total {
                     Some(total) => format!("{}: {total} steps", phase.name()),
                     None => phase.name().to_owned(),
                 },
             ),
-            Event::Info { message } => (Weight::Info, message.clone()),
-            Event::Warning { message } => (Weight::Warning, message.clone()),
+            Event::Info { message } => (Severity::Info, message.clone()),
+            Event::Warning { message } => (Severity::Warning, message.clone()),
             Event::Scanned { images, classes } => (
-                Weight::Info,
+                Severity::Info,
                 format!("{images} pictures in {} classes", classes.len()),
             ),
-            Event::Resumed { rows } => (Weight::Info, format!("{rows} pictures are done already")),
+            Event::Resumed { rows } => {
+                (Severity::Info, format!("{rows} pictures are done already"))
+            }
             Event::ImageSkipped { path, reason, .. } => (
-                Weight::Warning,
+                Severity::Warning,
                 format!("skipped {}: {reason}", path_text(path)),
             ),
             Event::FoldDone {
@@ -86,7 +88,7 @@ impl Log {
                 folds,
                 accuracy,
             } => (
-                Weight::Info,
+                Severity::Info,
                 format!("fold {} of {folds}: accuracy {accuracy:.4}", fold + 1),
             ),
             Event::RecipeTried {
@@ -96,7 +98,7 @@ impl Log {
                 margin,
                 ..
             } => (
-                Weight::Info,
+                Severity::Info,
                 recipe_line(recipe, *accuracy, difference.zip(*margin)),
             ),
             Event::Evaluated {
@@ -106,11 +108,11 @@ impl Log {
                 loss,
                 ..
             } => (
-                Weight::Info,
+                Severity::Info,
                 format!("{split}: accuracy {accuracy:.4}, loss {loss:.4} on {images} pictures"),
             ),
             Event::Saved { path, bytes } => (
-                Weight::Info,
+                Severity::Info,
                 format!(
                     "saved {}, {}",
                     path_text(path),
@@ -119,9 +121,9 @@ impl Log {
             ),
             Event::Check(check) => (
                 if check.ok {
-                    Weight::Info
+                    Severity::Info
                 } else {
-                    Weight::Error
+                    Severity::Error
                 },
                 format!(
                     "{} {}: {}",
@@ -132,9 +134,9 @@ impl Log {
             ),
             Event::Verified { same_results, .. } => (
                 if *same_results {
-                    Weight::Info
+                    Severity::Info
                 } else {
-                    Weight::Error
+                    Severity::Error
                 },
                 format!(
                     "same results: {}",
@@ -142,26 +144,26 @@ impl Log {
                 ),
             ),
             Event::Finished { seconds } => (
-                Weight::Info,
+                Severity::Info,
                 format!("done in {}", crate::report::duration(*seconds)),
             ),
-            Event::Failed { message, .. } => (Weight::Error, message.clone()),
-            Event::Cancelled { resume } => (Weight::Warning, format!("stopped; {resume}")),
+            Event::Failed { message, .. } => (Severity::Error, message.clone()),
+            Event::Cancelled { resume } => (Severity::Warning, format!("stopped; {resume}")),
             _ => return,
         };
-        self.add(at, weight, crate::report::printable(&text));
+        self.add(at, severity, crate::report::printable(&text));
     }
 
     /// The lines that are shown, in order.
     pub fn shown(&self) -> impl DoubleEndedIterator<Item = &Line> {
         self.lines
             .iter()
-            .filter(|line| !self.warnings_only || line.weight > Weight::Info)
+            .filter(|line| !self.warnings_only || line.severity > Severity::Info)
     }
 
-    /// The number of lines of weight `weight` and above.
-    pub fn count(&self, weight: Weight) -> usize {
-        self.lines.iter().filter(|l| l.weight >= weight).count()
+    /// The number of lines of severity `severity` and above.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.lines.iter().filter(|l| l.severity >= severity).count()
     }
 
     /// Index of the reader's line among those shown.

@@ -28,7 +28,7 @@ use self::data::Data;
 use self::extract::Extract;
 use self::form::Form;
 use self::gallery::Gallery;
-use self::log::{Log, Weight};
+use self::log::{Log, Severity};
 use self::model::Model;
 use self::predict::Predict;
 use self::runs::{Run, Runs, Status};
@@ -104,7 +104,7 @@ impl Screen {
 
 /// What lies over the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Over {
+pub enum Overlay {
     /// Nothing.
     #[default]
     Nothing,
@@ -133,7 +133,7 @@ pub struct State {
     /// The screen that is shown.
     pub screen: Screen,
     /// What lies over it.
-    pub over: Over,
+    pub overlay: Overlay,
     /// Whether the screen changes with the job's phase.
     pub follow: bool,
     /// The settings of the next run.
@@ -190,7 +190,7 @@ impl State {
             } else {
                 Screen::Data
             },
-            over: Over::Nothing,
+            overlay: Overlay::Nothing,
             follow: true,
             config,
             catching_up: attached.is_some(),
@@ -234,15 +234,15 @@ impl State {
 
     /// The place that keys are for.
     pub fn place(&self) -> Place {
-        match &self.over {
-            Over::Nothing => Place::Screen(self.screen),
-            Over::Help(_) => Place::Help,
-            Over::Settings(form) if form.editing.is_some() => Place::Typing,
-            Over::Settings(_) => Place::Settings,
-            Over::Path(_) => Place::Typing,
-            Over::AskQuit => Place::AskQuit,
-            Over::AskCancel => Place::AskCancel,
-            Over::AskReplace(_) => Place::AskReplace,
+        match &self.overlay {
+            Overlay::Nothing => Place::Screen(self.screen),
+            Overlay::Help(_) => Place::Help,
+            Overlay::Settings(form) if form.editing.is_some() => Place::Typing,
+            Overlay::Settings(_) => Place::Settings,
+            Overlay::Path(_) => Place::Typing,
+            Overlay::AskQuit => Place::AskQuit,
+            Overlay::AskCancel => Place::AskCancel,
+            Overlay::AskReplace(_) => Place::AskReplace,
         }
     }
 
@@ -288,7 +288,7 @@ impl State {
 
     fn go(&mut self, screen: Screen) {
         self.screen = screen;
-        self.over = Over::Nothing;
+        self.overlay = Overlay::Nothing;
         self.ask_models();
     }
 
@@ -361,7 +361,7 @@ impl State {
         let is_road = self.running().is_some_and(|run| {
             matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract")
         });
-        if !self.follow || !is_road || self.over != Over::Nothing {
+        if !self.follow || !is_road || self.overlay != Overlay::Nothing {
             return;
         }
         match phase {
@@ -382,8 +382,8 @@ impl State {
     fn job_ended(&mut self, failure: Option<String>) {
         self.paused = false;
         self.stopping = false;
-        if let Over::AskCancel | Over::AskQuit = self.over {
-            self.over = Over::Nothing;
+        if let Overlay::AskCancel | Overlay::AskQuit = self.overlay {
+            self.overlay = Overlay::Nothing;
         }
         if let Some(message) = failure {
             self.notify(message);
@@ -413,12 +413,12 @@ impl State {
             }
             Answer::Labels(path, labels) => self.predict.answer(path, labels),
             Answer::Picture(key, picture) => self.gallery.put(key, picture),
-            Answer::OutputExists(free) => self.over = Over::AskReplace(free),
+            Answer::OutputExists(free) => self.overlay = Overlay::AskReplace(free),
             Answer::Refused(problem) => {
-                self.log.add(self.now, Weight::Error, problem.clone());
+                self.log.add(self.now, Severity::Error, problem.clone());
                 self.notify(problem);
             }
-            Answer::Note(text) => self.log.add(self.now, Weight::Warning, text),
+            Answer::Note(text) => self.log.add(self.now, Severity::Warning, text),
             Answer::CaughtUp => self.catching_up = false,
         }
     }

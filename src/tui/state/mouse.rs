@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
-use super::{Over, Screen, State};
+use super::{Overlay, Screen, State};
 use crate::tui::event::Target;
 use crate::tui::keys::Action;
 
@@ -37,8 +37,8 @@ impl State {
                 }
             }
             Target::Row(line) => {
-                let cursor = match (&mut self.over, self.screen) {
-                    (Over::Settings(form), _) => &mut form.cursor,
+                let cursor = match (&mut self.overlay, self.screen) {
+                    (Overlay::Settings(form), _) => &mut form.cursor,
                     (_, Screen::Start) => {
                         self.start.side = super::start::Side::Folders;
                         &mut self.start.cursor

@@ -8,13 +8,13 @@ use crate::job::VerifyConfig;
 use crate::progress::Event as JobEvent;
 use crate::tui::event::{Event, Folder, FolderEntry, Target};
 use crate::tui::tests::{Player, bases};
-use crate::tui::theme::{Depth, Font, Ground};
+use crate::tui::theme::{Background, Depth, Font};
 
 const FIT: &str = include_str!("../../../tests/events/fit.jsonl");
 
 const THEME: Theme = Theme {
     depth: Depth::Many,
-    ground: Ground::Dark,
+    background: Background::Dark,
     font: Font::Full,
 };
 
@@ -48,9 +48,9 @@ fn leaving_asks_only_while_a_job_runs_and_waits_for_it() {
     assert_eq!(finished().press('q'), [Command::Quit]);
     let mut player = extracting();
     assert_eq!(player.press('q'), []);
-    assert_eq!(player.state.over, Over::AskQuit);
+    assert_eq!(player.state.overlay, Overlay::AskQuit);
     assert_eq!(player.key(KeyCode::Esc), []);
-    assert_eq!(player.state.over, Over::Nothing);
+    assert_eq!(player.state.overlay, Overlay::Nothing);
     player.press('q');
     assert_eq!(player.press('y'), [Command::Cancel]);
     let stopped = JobEvent::Cancelled {
@@ -185,8 +185,8 @@ fn a_run_can_be_repeated_with_its_settings() {
 fn settings_are_changed_in_place() {
     let mut player = finished();
     player.press('s');
-    let place = match &player.state.over {
-        Over::Settings(form) => form
+    let place = match &player.state.overlay {
+        Overlay::Settings(form) => form
             .fields
             .iter()
             .position(|f| f.setting.name == "epochs")

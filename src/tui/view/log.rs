@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use super::canvas::Canvas;
 use crate::report::grouped;
 use crate::tui::event::Target;
-use crate::tui::state::log::Weight;
+use crate::tui::state::log::Severity;
 use crate::tui::text::fit;
 use crate::tui::theme::Mark;
 
@@ -22,7 +22,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let right = format!(
         "{} lines, {} warnings",
         grouped(lines.len() as u64),
-        grouped(log.count(Weight::Warning) as u64)
+        grouped(log.count(Severity::Warning) as u64)
     );
     let inner = canvas.panel(area, title, &right);
     if lines.is_empty() {
@@ -39,10 +39,10 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
             let line = lines[number];
             let seconds = line.at.as_secs();
             let time = format!("{:>3}:{:02} ", seconds / 60, seconds % 60);
-            let (mark, style) = match line.weight {
-                Weight::Info => (" ", Default::default()),
-                Weight::Warning => (theme.mark(Mark::Warning), theme.warn()),
-                Weight::Error => (theme.mark(Mark::Bad), theme.bad()),
+            let (mark, style) = match line.severity {
+                Severity::Info => (" ", Default::default()),
+                Severity::Warning => (theme.mark(Mark::Warning), theme.warn()),
+                Severity::Error => (theme.mark(Mark::Bad), theme.bad()),
             };
             Line::from(vec![
                 Span::styled(time, theme.faint()),

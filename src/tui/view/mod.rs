@@ -16,7 +16,7 @@ mod extract;
 mod log;
 mod matrix;
 mod model;
-mod over;
+mod overlay;
 mod predict;
 mod runs;
 mod start;
@@ -33,7 +33,7 @@ use self::canvas::{Canvas, length, rows};
 use super::event::{Seen, Target};
 use super::keys::{self, Action};
 use super::state::runs::Status;
-use super::state::{Over, Screen, State};
+use super::state::{Overlay, Screen, State};
 use super::theme::Mark;
 use crate::progress::Phase;
 
@@ -74,10 +74,10 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
         Screen::Log => log::draw(&mut canvas, body),
     }
     status::draw(&mut canvas, status);
-    if state.over != Over::Nothing {
+    if state.overlay != Overlay::Nothing {
         // Pictures of some protocols would shine through what lies over them.
         canvas.seen = Seen::default();
-        over::draw(&mut canvas, body);
+        overlay::draw(&mut canvas, body);
     }
     draw_hints(&mut canvas, hints);
     canvas.seen

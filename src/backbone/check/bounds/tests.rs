@@ -40,7 +40,7 @@ fn vector(name: &str, values: &[i64]) -> pb::TensorProto {
     }
 }
 
-/// A graph of a picture `x` of four dimensions.
+/// A graph of an image `x` of four dimensions.
 fn graph(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> pb::GraphProto {
     let dims = vec![Default::default(); 4];
     let tensor = pb::type_proto::Tensor {
@@ -126,7 +126,7 @@ fn an_axis_must_be_there() {
         let found = said_of(op, &[("axis", &[axis])]);
         assert_eq!(found.is_none(), is_right, "{op} {axis}: {found:?}");
     }
-    // Tokens behind a convolution, as vision transformers have them: [N, tokens, width].
+    // Tokens after a convolution, as vision transformers have them: [N, tokens, width].
     let tokens = |axis: i64| {
         let nodes = vec![
             node("Reshape", &["x", "shape"], "flat", &[]),
@@ -154,7 +154,7 @@ fn an_order_of_axes_names_each_once() {
     assert_eq!(said_of("Transpose", &[("perm", &[0, 2, 3, 1])]), None);
     for wrong in [&[0, 1, 1, 2][..], &[0, 1, 2, 9], &[0, -1, 2, 3]] {
         let found = said_of("Transpose", &[("perm", wrong)]).unwrap();
-        assert!(found.contains("each axis must be there once"), "{found}");
+        assert!(found.contains("each axis must occur once"), "{found}");
     }
 }
 
@@ -196,12 +196,12 @@ fn numbers_of_nodes_and_tensors_are_bounded_and_names_given_once() {
     assert_eq!(concat(MOST_TENSORS), None);
     assert!(concat(MOST_TENSORS + 1).unwrap().contains("1025 inputs"));
     let twice = excess(&graph(vec![relu(1), relu(1)], vec![])).unwrap();
-    assert!(twice.contains("make the tensor `y1`"), "{twice}");
+    assert!(twice.contains("define the tensor `y1`"), "{twice}");
     let twice = excess(&graph(
         vec![relu(1)],
         vec![vector("w", &[1]), vector("w", &[2])],
     ));
-    assert!(twice.unwrap().contains("make the tensor `w`"));
+    assert!(twice.unwrap().contains("define the tensor `w`"));
 }
 
 #[test]

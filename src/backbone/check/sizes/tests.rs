@@ -42,7 +42,7 @@ fn floats(name: &str, dims: &[i64]) -> pb::TensorProto {
     }
 }
 
-/// What is said of a graph of a picture `x` of 1 x 3 x 32 x 32.
+/// What is said of a graph of an image `x` of 1 x 3 x 32 x 32.
 fn said_of(node: Vec<pb::NodeProto>, initializer: Vec<pb::TensorProto>) -> Option<String> {
     let graph = pb::GraphProto {
         node,
@@ -65,7 +65,11 @@ fn what_is_made_of_constants_is_bounded() {
     };
     let doubled = |times: i32| said_of((0..times).map(double).collect(), vec![floats("d0", &[64])]);
     assert_eq!(doubled(16), None);
-    assert!(doubled(40).unwrap().contains("makes of constants a tensor"));
+    assert!(
+        doubled(40)
+            .unwrap()
+            .contains("makes from constants a tensor")
+    );
     // Each with each.
     let outer = |n: i64| {
         let weights = vec![floats("a", &[n, 1]), floats("b", &[1, n])];
@@ -73,7 +77,7 @@ fn what_is_made_of_constants_is_bounded() {
     };
     assert_eq!(outer(1_000), None);
     assert!(outer(20_000).is_some());
-    // Sizes that are computed of the picture's.
+    // Sizes that are computed of the image's.
     let filled = |power: usize| {
         let mut nodes = vec![node("Shape", &["x"], "s0")];
         nodes.extend(

@@ -1,27 +1,27 @@
-//! `tl-batch export` and `tl-batch install`: a new head for a model that is on a board already.
+//! `tl-batch export` and `tl-batch install`: replace a model's head, or the whole model, and verify the result.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Face;
-use super::layers::from_flags;
+use super::FrontEnd;
+use super::config::from_flags;
 use super::output::{Out, same_results};
 use crate::error::Result;
-use crate::job::{ExportConfig, InstallConfig, JobCard, export_head, install};
+use crate::job::{ExportConfig, InstallConfig, JobInfo, JobKind, export_head, install};
 use crate::report::{Text, grouped};
 
 /// The commands of this file.
 #[derive(Debug, Subcommand)]
-pub enum BoardCommand {
+pub enum DeployCommand {
     Export(ExportArgs),
     Install(InstallArgs),
 }
 
-/// Write the head of a model to a file of its own, to be sent to where the base is already.
+/// Export the head of a model to its own file, to send it to a device that already has the backbone.
 ///
-/// The file is an ONNX graph from features to probabilities, of some kB, that names its base by SHA-256.
+/// The file, a few kB, is an ONNX graph from features to probabilities and identifies its backbone by SHA-256.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
@@ -33,74 +33,74 @@ pub struct ExportArgs {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Leave the base out.
+    /// Export without the backbone.
     #[arg(long, required = true)]
     #[serde(skip)]
     pub head_only: bool,
 
-    /// The file to write.
+    /// File to write.
     #[arg(short, long, value_name = "ONNX", required = true)]
     pub output: PathBuf,
 
-    /// Replace the output if it is there.
+    /// Overwrite the output if it exists.
     #[arg(long)]
     #[serde(skip)]
     pub force: bool,
 }
 
-/// Put a new head, or a whole new model, in the place of a model, and see that it gives its results.
+/// Replace a model's head, or the whole model, and verify the result.
 ///
-/// The base of MODEL stays; it must be the one that the head was trained on, by its SHA-256. The new model is
-/// verified before it is put there and after, and takes its place in one step. If it does not verify, the old one
-/// is there again.
+/// The backbone of MODEL is kept; its SHA-256 must match the backbone that the head was trained on. The new model is
+/// verified before and after it replaces the old one, which happens in one atomic step. If verification fails, the
+/// old model is restored.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
 Examples:
   tl-batch install model.head.onnx model.onnx
-  tl-batch install model.head.onnx new.onnx --base efficientnet-lite0.onnx")]
+  tl-batch install model.head.onnx new.onnx --backbone efficientnet-lite0.onnx")]
 pub struct InstallArgs {
-    /// What `export --head-only` wrote, or a whole saved model.
+    /// A head written by `export --head-only`, or a complete saved model.
     #[arg(value_name = "HEAD")]
     pub head: PathBuf,
 
-    /// The saved model to be replaced; where it is not there, it is made of the base.
+    /// The saved model to replace; if it does not exist, it is built from the backbone.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Name or path of the base, where MODEL is not there yet [default: the one that the head names].
-    #[arg(long, value_name = "BASE")]
+    /// Name or path of the backbone, if MODEL does not exist yet [default: the one that the head names].
+    #[arg(long, visible_alias = "backbone", value_name = "BACKBONE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
 }
 
 /// Runs one of them.
-pub(super) fn run(face: &Face, command: &BoardCommand) -> Result<()> {
+pub(super) fn run(front_end: &FrontEnd, command: &DeployCommand) -> Result<()> {
     match command {
-        BoardCommand::Export(args) => run_export(face, args),
-        BoardCommand::Install(args) => run_install(face, args),
+        DeployCommand::Export(args) => run_export(front_end, args),
+        DeployCommand::Install(args) => run_install(front_end, args),
     }
 }
 
-fn run_export(face: &Face, args: &ExportArgs) -> Result<()> {
+fn run_export(front_end: &FrontEnd, args: &ExportArgs) -> Result<()> {
     let mut config: ExportConfig = from_flags(args)?;
     config.force = args.force;
-    let bytes = face.show(&JobCard::new("export", &config), true, |progress| {
+    let bytes = front_end.show(&JobInfo::new(JobKind::Export, &config), true, |progress| {
         export_head(&config, progress)
     })?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let name = config.output.to_string_lossy();
     Out::new().line(format!("{name}: {} bytes", grouped(bytes)))
 }
 
-fn run_install(face: &Face, args: &InstallArgs) -> Result<()> {
+fn run_install(front_end: &FrontEnd, args: &InstallArgs) -> Result<()> {
     let config: InstallConfig = from_flags(args)?;
-    let report = face.show(&JobCard::new("install", &config), true, |progress| {
+    let report = front_end.show(&JobInfo::new(JobKind::Install, &config), true, |progress| {
         install(&config, progress)
     })?;
-    if face.json {
+    if front_end.json {
         return Ok(());
     }
     let mut text = Text::of(format!(
@@ -110,7 +110,7 @@ fn run_install(face: &Face, args: &InstallArgs) -> Result<()> {
         grouped(report.head_bytes),
         config.head.to_string_lossy(),
         match report.same_file {
-            true => ", byte for byte the model that was exported",
+            true => ", byte-identical to the exported model",
             false => "",
         },
     ));

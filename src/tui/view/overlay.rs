@@ -10,34 +10,34 @@ use crate::report::printable;
 use crate::tui::event::Target;
 use crate::tui::keys::{self, Place};
 use crate::tui::state::form::Form;
-use crate::tui::state::{Over, Screen};
+use crate::tui::state::{Overlay, Screen};
 use crate::tui::text::{cells, fit, fit_end, left, path_text};
 
 pub(super) fn draw(canvas: &mut Canvas, body: Rect) {
-    match &canvas.state.over {
-        Over::Nothing => {}
-        Over::Help(top) => draw_help(canvas, body, *top),
-        Over::Settings(form) => draw_settings(canvas, body, form),
-        Over::Path(text) => {
+    match &canvas.state.overlay {
+        Overlay::Nothing => {}
+        Overlay::Help(top) => draw_help(canvas, body, *top),
+        Overlay::Settings(form) => draw_settings(canvas, body, form),
+        Overlay::Path(text) => {
             let what = match canvas.state.screen {
                 Screen::Start => "Path of a folder of pictures",
                 _ => "Path of a picture",
             };
             draw_line(canvas, body, what, text);
         }
-        Over::AskQuit => ask(
+        Overlay::AskQuit => ask(
             canvas,
             body,
             "Leave?",
             "A job runs. Leaving stops it; what is done is kept, and the next run goes on from there.",
         ),
-        Over::AskCancel => ask(
+        Overlay::AskCancel => ask(
             canvas,
             body,
             "Stop the job?",
             "What is done is kept, and the next run goes on from there.",
         ),
-        Over::AskReplace(free) => {
+        Overlay::AskReplace(free) => {
             let text = format!(
                 "{} is there already. Save as {}, or replace it?",
                 path_text(&canvas.state.config.output),

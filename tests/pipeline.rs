@@ -1,4 +1,4 @@
-//! The whole road through `tl-batch`: pictures in, verified model out, and what goes wrong on the way.
+//! The whole pipeline through `tl-batch`: images in, verified model out, and its errors.
 
 use std::fs;
 
@@ -74,7 +74,7 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
     let said = work.run("fit --config tiny.run.toml --force");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(
-        said.stderr.contains("24 pictures are done already"),
+        said.stderr.contains("reusing stored features of 24 images"),
         "{}",
         said.stderr
     );
@@ -131,7 +131,7 @@ fn a_changed_weight_is_found_by_verify() {
         said.stdout
     );
     assert!(
-        said.stderr.contains("these differ: probe"),
+        said.stderr.contains("these checks differ: synthetic image"),
         "{}",
         said.stderr
     );
@@ -189,7 +189,7 @@ fn a_bad_picture_is_listed_and_skipped_unless_strict() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(
         said.stderr
-            .contains("skipped fish/broken.jpg: is not a picture"),
+            .contains("skipped fish/broken.jpg: is not an image"),
         "{}",
         said.stderr
     );
@@ -234,27 +234,23 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
         (
             "fit nowhere -o m.onnx".to_owned(),
             3,
-            "data set nowhere does not exist",
+            "dataset nowhere does not exist",
         ),
-        (
-            "fit empty -o m.onnx".to_owned(),
-            3,
-            "no pictures were found in it",
-        ),
+        ("fit empty -o m.onnx".to_owned(), 3, "no images found in it"),
         (
             "fit one -o m.onnx".to_owned(),
             3,
-            "it has pictures of 1 class only (cat)",
+            "it has only 1 class (cat)",
         ),
         (
             format!("fit {tiny} -o taken.onnx"),
             5,
-            "taken.onnx exists already; give --force",
+            "taken.onnx already exists; use --force",
         ),
         (
             format!("fit {tiny} -o empty"),
             2,
-            "output = empty: this is a folder",
+            "invalid value `empty` for --output: this is a folder",
         ),
         (format!("verify {tiny}"), 4, "this is a folder"),
         (
@@ -265,12 +261,12 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
         (
             format!("fit {tiny} -o m.onnx --model nonesuch"),
             4,
-            "no base of this name is known",
+            "unknown backbone",
         ),
         (
             format!("fit {tiny} -o m.onnx --model text.onnx"),
             4,
-            "no ONNX file",
+            "not an ONNX file",
         ),
         (
             format!("fit {tiny} -o m.onnx --model gone.onnx"),
@@ -285,21 +281,17 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
         (
             format!("fit {tiny} -o m.onnx --validation-split 1.5"),
             2,
-            "it must be a share from 0 to below 1",
+            "must be from 0 to below 1",
         ),
         (format!("fit {tiny} -o m.onnx --epochs 0"), 2, "epochs"),
         (
             format!("fit {tiny} -o m.onnx --config wrong.toml"),
             2,
-            "`epoch` is no setting of `tl-batch fit`",
+            "`epoch` is not a setting of `tl-batch fit`",
         ),
-        (
-            "train empty -o m.onnx".to_owned(),
-            4,
-            "there is no meta.json in it",
-        ),
-        ("verify text.onnx".to_owned(), 4, "no ONNX file"),
-        ("predict text.onnx one".to_owned(), 4, "no ONNX file"),
+        ("train empty -o m.onnx".to_owned(), 4, "it has no meta.json"),
+        ("verify text.onnx".to_owned(), 4, "not an ONNX file"),
+        ("predict text.onnx one".to_owned(), 4, "not an ONNX file"),
         (
             "classify nowhere.jpg".to_owned(),
             3,
@@ -383,12 +375,12 @@ fn a_store_of_another_base_is_refused_with_the_difference() {
     );
     let said = fit("96 --augment RandomFlip=horizontal --views 1 --force");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let replaced = "a.features is replaced: its features are of another input-size";
+    let replaced = "replacing a.features: its features were made with another input-size";
     assert!(said.stderr.contains(replaced), "{}", said.stderr);
     let said = fit("64 --augment RandomFlip=horizontal --views 1 --force");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_eq!(
-        said.stderr.matches("is replaced").count(),
+        said.stderr.matches("replacing").count(),
         2,
         "{}",
         said.stderr

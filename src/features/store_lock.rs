@@ -1,4 +1,4 @@
-//! Whose a folder is: a feature store's, and one run's at a time.
+//! Ownership and locking of a store folder: one run at a time.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,19 +11,19 @@ use crate::error::{Error, Result};
 
 const LOCK: &str = ".lock";
 
-/// Takes the store's lock, which ends with this process however it ends.
-pub(super) fn claim(out: &Path) -> Result<File> {
+/// Takes the store's lock, which is released when this process ends in any way.
+pub(super) fn open_and_lock(out: &Path) -> Result<File> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
-            problem: "this is something else than a feature store; give --out a new folder".into(),
+            problem: "this folder is not a feature store; give --out a new folder".into(),
         });
     }
     create_folder(out)?;
-    held(out)
+    lock_store(out)
 }
 
-/// Tells whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
+/// Returns whether `out` is there and is neither a store, finished or not, nor what is left of the beginning of
 /// one.
 fn is_foreign(out: &Path) -> Result<bool> {
     if !is_there(out) {
@@ -47,7 +47,7 @@ fn is_foreign(out: &Path) -> Result<bool> {
 }
 
 /// The lock of the store in the folder `out`.
-pub(super) fn held(out: &Path) -> Result<File> {
+pub(super) fn lock_store(out: &Path) -> Result<File> {
     disk::lock(&out.join(LOCK))?.ok_or_else(|| Error::InUse {
         path: out.to_owned(),
     })
@@ -56,7 +56,7 @@ pub(super) fn held(out: &Path) -> Result<File> {
 /// Removes the feature store in `out`, if there is one.
 ///
 /// # Errors
-/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run fills it; [`Error::Io`].
+/// [`Error::Store`] if `out` is something else; [`Error::InUse`] if another run is using it; [`Error::Io`].
 pub fn remove_store(out: &Path) -> Result<()> {
     if !is_there(out) {
         return Ok(());
@@ -64,10 +64,11 @@ pub fn remove_store(out: &Path) -> Result<()> {
     if is_foreign(out)? {
         return Err(Error::Store {
             path: out.to_owned(),
-            problem: "this is no feature store, so --force does not remove it; give another folder"
-                .into(),
+            problem:
+                "this is not a feature store, so --force does not remove it; use another folder"
+                    .into(),
         });
     }
-    let _lock = held(out)?;
+    let _lock = lock_store(out)?;
     remove_folder(out)
 }

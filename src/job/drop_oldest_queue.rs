@@ -1,24 +1,24 @@
-//! Pictures that wait to be classified: a bounded number, the oldest goes when there are too many.
+//! A bounded queue of images to classify; the oldest is dropped when it is full.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::features::Supply;
+use crate::features::PictureSource;
 
-/// How often whoever waits for a picture looks whether to wait on.
+/// How often a waiting reader checks for a stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// First those that were there before, however many; then those that come, as many as there is room for.
-pub(super) struct WaitingRoom {
+/// First all images that existed at the start; then arriving ones, up to the limit.
+pub(super) struct DropOldestQueue {
     state: Mutex<State>,
     came: Condvar,
-    room: usize,
+    capacity: usize,
 }
 
 struct State {
-    /// There before the room opened, the last first.
+    /// Images that existed at the start, the last first.
     existing: Vec<PathBuf>,
     waiting: VecDeque<PathBuf>,
     taken: usize,
@@ -26,10 +26,10 @@ struct State {
     closed: bool,
 }
 
-impl WaitingRoom {
-    pub fn new(room: usize, mut existing: Vec<PathBuf>) -> WaitingRoom {
+impl DropOldestQueue {
+    pub fn new(capacity: usize, mut existing: Vec<PathBuf>) -> DropOldestQueue {
         existing.reverse();
-        WaitingRoom {
+        DropOldestQueue {
             state: Mutex::new(State {
                 existing,
                 waiting: VecDeque::new(),
@@ -38,17 +38,17 @@ impl WaitingRoom {
                 closed: false,
             }),
             came: Condvar::new(),
-            room,
+            capacity,
         }
     }
 
-    /// Lets `picture` wait; returns the one that was dropped for it. One that waits already does not wait twice.
+    /// Queues `picture`; returns the one dropped for it. An image that is already queued is not queued twice.
     pub fn enter(&self, picture: PathBuf) -> Option<PathBuf> {
         let mut state = self.state();
         if state.waiting.contains(&picture) {
             return None;
         }
-        let dropped = match state.waiting.len() >= self.room {
+        let dropped = match state.waiting.len() >= self.capacity {
             true => state.waiting.pop_front(),
             false => None,
         };
@@ -58,7 +58,7 @@ impl WaitingRoom {
         dropped
     }
 
-    /// Nobody comes any more.
+    /// No more images will arrive.
     pub fn close(&self) {
         self.state().closed = true;
         self.came.notify_all();
@@ -68,19 +68,19 @@ impl WaitingRoom {
         self.state().closed
     }
 
-    /// How many were dropped.
+    /// Number of dropped images.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked left the state whole: each change is one step.
+        // A panic cannot leave the state inconsistent: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes a waiting room when it goes out of scope, also by a panic: whoever waits there is let go.
-pub(super) struct CloseOnDrop<'a>(pub &'a WaitingRoom);
+/// Closes the queue when it goes out of scope, also on a panic, so that readers stop waiting.
+pub(super) struct CloseOnDrop<'a>(pub &'a DropOldestQueue);
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
@@ -88,7 +88,7 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-impl Supply for WaitingRoom {
+impl PictureSource for DropOldestQueue {
     fn count(&self) -> Option<usize> {
         None
     }
@@ -118,8 +118,8 @@ impl Supply for WaitingRoom {
 mod tests {
     use super::*;
 
-    fn drain(room: &WaitingRoom) -> Vec<(usize, String)> {
-        let next = || room.next(&|| true);
+    fn drain(queue: &DropOldestQueue) -> Vec<(usize, String)> {
+        let next = || queue.next(&|| true);
         std::iter::from_fn(next)
             .map(|(place, path)| (place, path.display().to_string()))
             .collect()
@@ -127,25 +127,25 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_and_is_counted_and_none_waits_twice() {
-        let room = WaitingRoom::new(2, vec!["there".into(), "before".into()]);
+        let queue = DropOldestQueue::new(2, vec!["there".into(), "before".into()]);
         let dropped: Vec<Option<PathBuf>> = ["a", "b", "b", "c", "d"]
             .iter()
-            .map(|name| room.enter(name.into()))
+            .map(|name| queue.enter(name.into()))
             .collect();
         assert_eq!(
             dropped,
             [None, None, None, Some("a".into()), Some("b".into())]
         );
-        room.close();
+        queue.close();
         let names = ["there", "before", "c", "d"].map(str::to_owned);
         let expected: Vec<(usize, String)> = names.into_iter().enumerate().collect();
-        assert_eq!(drain(&room), expected);
-        assert_eq!(room.dropped(), 2);
+        assert_eq!(drain(&queue), expected);
+        assert_eq!(queue.dropped(), 2);
     }
 
     #[test]
     fn waiting_ends_when_there_is_no_going_on() {
-        let room = WaitingRoom::new(1, Vec::new());
-        assert_eq!(room.next(&|| false), None);
+        let queue = DropOldestQueue::new(1, Vec::new());
+        assert_eq!(queue.next(&|| false), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A job's configuration from its layers: the defaults, a recipe, a `--config` file, the flags.
+//! Builds a job's configuration from the defaults, a recipe, a `--config` file and the flags.
 
 use std::path::Path;
 
@@ -67,12 +67,32 @@ fn read(path: &Path, command: &str) -> Result<Table> {
         .parse()
         .map_err(|e: toml::de::Error| fail(e.to_string().trim().replace('\n', " ")))?;
     let names = names_of(command);
-    match table.keys().find(|key| !names.contains(key)) {
-        Some(key) => Err(fail(format!(
-            "`{key}` is no setting of `tl-batch {command}`; see `tl-batch {command} --help`"
-        ))),
-        None => Ok(table),
+    let mut settings = Table::new();
+    for (key, value) in table {
+        let name = match names.contains(&key) {
+            true => key.clone(),
+            false => setting_of_flag(command, &key).ok_or_else(|| {
+                fail(format!(
+                    "`{key}` is not a setting of `tl-batch {command}`; see `tl-batch {command} --help`"
+                ))
+            })?,
+        };
+        if settings.insert(name, value).is_some() {
+            return Err(fail(format!("`{key}` is set twice")));
+        }
     }
+    Ok(settings)
+}
+
+/// The setting of the flag `--flag`, where its name is not that of the setting: `cut` for `feature-layer`, `model` for
+/// `backbone`.
+fn setting_of_flag(command: &str, flag: &str) -> Option<String> {
+    let cli = Cli::command();
+    let argument = cli.find_subcommand(command)?.get_arguments().find(|a| {
+        a.get_long() == Some(flag) || a.get_all_aliases().unwrap_or_default().contains(&flag)
+    })?;
+    Some(argument.get_id().as_str().replace('_', "-"))
+        .filter(|name| !matches!(name.as_str(), "config" | "force"))
 }
 
 /// Names of a command's flags and arguments, which are the names of its settings.
@@ -149,9 +169,25 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("`epoch` is no setting of `tl-batch fit`"),
+                .contains("`epoch` is not a setting of `tl-batch fit`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_flag_may_be_written_by_any_of_its_names() {
+        let read = |text: &str| -> Result<FitConfig> {
+            let file = config_file(text);
+            configuration(
+                "fit",
+                &fit_args("tl-batch fit b -o o.onnx"),
+                Some(file.path()),
+            )
+        };
+        let new = read("feature-layer = ['x']\nbackbone = 'vgg16'\n").unwrap();
+        assert_eq!(new, read("cut = ['x']\nmodel = 'vgg16'\n").unwrap());
+        let twice = read("cut = ['x']\nfeature-layer = ['y']\n").unwrap_err();
+        assert!(twice.to_string().contains("is set twice"), "{twice}");
     }
 
     #[test]
