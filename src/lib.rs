@@ -55,6 +55,10 @@ pub mod report;
 /// One file per deed: wires the rooms above together and emits events.
 pub mod job;
 
+/// What a program shares with its system, whatever its face: arguments, signals, standard error.
+#[cfg(feature = "predict")]
+mod process;
+
 /// The headless face, `tl-batch`.
 #[cfg(feature = "predict")]
 pub mod cli;

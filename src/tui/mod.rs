@@ -22,24 +22,22 @@ mod theme;
 mod view;
 mod worker;
 
-use std::io::Write;
-
 use self::args::Args;
 use self::state::State;
 use self::theme::Theme;
 use crate::error::{Error, Result};
-use crate::report::printable;
+use crate::process::{complain, parsed, survive_size_limits};
 
 /// Exit code where there is no terminal.
 const NO_TERMINAL: u8 = 2;
 
 /// Runs `tl-tui` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
-    let args: Args = match crate::cli::parsed() {
+    let args: Args = match parsed() {
         Ok(args) => args,
         Err(code) => return code,
     };
-    crate::cli::survive_size_limits();
+    survive_size_limits();
     if !terminal::is_there() {
         complain(
             "tl-tui draws on a terminal, and there is none here; use `tl-batch fit DATASET -o MODEL.onnx`, which \
@@ -69,11 +67,6 @@ fn run(args: &Args) -> Result<()> {
         State::new(theme, config, args.attach.clone()),
         &args.pictures,
     )
-}
-
-fn complain(line: &str) {
-    // Whoever closed standard error does not want to be told.
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
 }
 
 #[cfg(test)]
