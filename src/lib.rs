@@ -58,6 +58,10 @@ pub mod report;
 /// One file per job; each combines the modules above and emits events.
 pub mod job;
 
+/// What both programs share with the operating system: arguments, signals, standard error.
+#[cfg(feature = "predict")]
+mod process;
+
 /// The command-line front end, `tl-batch`.
 #[cfg(feature = "predict")]
 pub mod cli;

@@ -53,11 +53,12 @@ pub(crate) use network::run_batch;
 pub use network::{Network, Session};
 pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
+pub use operators::TailWeight;
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub(crate) use saved_base::RECORD_KEY;
 pub use summary::{Layer, Summary};
 pub use tail::{Tail, find_tail};
-pub use trainable::{TailWeight, TrainableTail};
+pub use trainable::TrainableTail;
 pub use zoo::{
     DEFAULT_MODEL, FoundModel, KnownModel, Weights, find, find_file, hex_sha256, imagenet_labels,
     is_path, known_model, known_models, label_list, models_home,

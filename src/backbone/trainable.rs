@@ -13,22 +13,9 @@ use std::collections::HashSet;
 
 use super::Backbone;
 use super::onnx::{OnnxGraph, OnnxNode};
-use super::operators::{Compiler, is_supported};
+use super::operators::{Compiler, TailWeight, is_supported};
 use crate::error::{Error, Result};
 use crate::nn::ConvNet;
-
-/// One weight tensor of the end of a backbone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TailWeight {
-    /// Its name in the graph.
-    pub name: String,
-    /// Its values, row-major.
-    pub values: Vec<f32>,
-    /// Whether training changes it.
-    pub trained: bool,
-    /// Whether weight decay acts on it: kernels, not biases and scales.
-    pub decays: bool,
-}
 
 /// The end of a backbone, ready to be trained.
 #[derive(Clone, Debug)]

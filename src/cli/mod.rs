@@ -11,16 +11,14 @@ mod render;
 mod settings;
 #[cfg(feature = "shell")]
 mod shell;
-mod signals;
 #[cfg(feature = "train")]
 mod training;
 mod values;
 #[cfg(target_os = "linux")]
 mod watch;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
-use clap::Parser;
 use serde::Serialize;
 
 use self::args::{
@@ -31,16 +29,15 @@ use self::output::{Format, Out, ResultWriter};
 use self::render::{Manner, Verbosity};
 #[cfg(feature = "tui")]
 pub(crate) use self::settings::{Setting, settings};
-#[cfg(feature = "tui")]
-pub(crate) use self::signals::{survive_size_limits, watch};
 use crate::error::{Error, Result};
 use crate::features::PipelineParams;
 use crate::job::{
     BenchConfig, ClassifyConfig, JobInfo, JobKind, PredictConfig, SummaryConfig, VerifyConfig,
     bench, classify, predict, run_job, summary, verify,
 };
+use crate::process::{complain, end_on_signals, parsed, stop_on_signals, survive_size_limits};
 use crate::progress::Progress;
-use crate::report::{Columns, bench_text, printable, summary_table};
+use crate::report::{Columns, bench_text, summary_table};
 
 /// Runs `tl-batch` with the arguments of this process; returns its exit code.
 pub fn main() -> u8 {
@@ -48,7 +45,7 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    signals::survive_size_limits();
+    survive_size_limits();
     let (quiet, verbose) = (cli.quiet, cli.verbose);
     match run(cli) {
         Ok(()) => 0,
@@ -67,27 +64,6 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
-}
-
-/// Reads this process's arguments; or says what is wrong with them, or what help there is, and gives the exit code.
-///
-/// An argument can be the name of a file from elsewhere, which a shell put in the place of a `*`: it is shown as
-/// [`printable`] text.
-pub(crate) fn parsed<C: Parser>() -> std::result::Result<C, u8> {
-    let error = match C::try_parse() {
-        Ok(read) => return Ok(read),
-        Err(error) => error,
-    };
-    let words = std::env::args_os().map(|word| printable(&word.to_string_lossy()));
-    let said = C::try_parse_from(words).err().unwrap_or(error);
-    // Whoever closed the output does not want to be told.
-    let _ = said.print();
-    Err(u8::try_from(said.exit_code()).unwrap_or(2))
-}
-
-fn complain(line: &str) {
-    // Whoever closed standard error does not want to be told.
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -138,7 +114,7 @@ impl FrontEnd {
         job: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<T> {
         let (progress, events) = Progress::channel();
-        signals::stop_on_signals(progress.cancel().clone())?;
+        stop_on_signals(progress.cancel().clone())?;
         let manner = Manner {
             verbosity: if self.json && !events_to_stdout {
                 Verbosity::Quiet
@@ -264,7 +240,7 @@ fn run_verify(front_end: &FrontEnd, args: VerifyArgs) -> Result<()> {
 }
 
 fn run_summary(front_end: &FrontEnd, args: &SummaryArgs) -> Result<()> {
-    signals::end_on_signals()?;
+    end_on_signals()?;
     let config: SummaryConfig = configuration("summary", args, None)?;
     let summary = summary(&config)?;
     let mut out = Out::new();
@@ -282,7 +258,7 @@ fn run_summary(front_end: &FrontEnd, args: &SummaryArgs) -> Result<()> {
 }
 
 fn run_bench(front_end: &FrontEnd, args: &BenchArgs) -> Result<()> {
-    signals::end_on_signals()?;
+    end_on_signals()?;
     let config: BenchConfig = configuration("bench", args, None)?;
     let report = bench(&config)?;
     let mut out = Out::new();

@@ -22,24 +22,22 @@ mod theme;
 mod view;
 mod worker;
 
-use std::io::Write;
-
 use self::args::Args;
 use self::state::State;
 use self::theme::Theme;
 use crate::error::{Error, PathRole, Result};
-use crate::report::printable;
+use crate::process::{complain, parsed, survive_size_limits};
 
 /// Exit code if there is no terminal.
 const NO_TERMINAL: u8 = 2;
 
 /// Runs `tl-tui` with the arguments of this process and returns its exit code.
 pub fn main() -> u8 {
-    let args: Args = match crate::cli::parsed() {
+    let args: Args = match parsed() {
         Ok(args) => args,
         Err(code) => return code,
     };
-    crate::cli::survive_size_limits();
+    survive_size_limits();
     if !terminal::is_there() {
         complain("tl-tui needs a terminal; without one, use `tl-batch fit DATASET -o MODEL.onnx`");
         return NO_TERMINAL;
@@ -63,11 +61,6 @@ fn run(args: &Args) -> Result<()> {
     }
     let theme = Theme::of(args.theme, |name| std::env::var_os(name));
     terminal::run(State::new(theme, config, args.attach.clone()), &args.images)
-}
-
-fn complain(line: &str) {
-    // If standard error is closed, nobody reads the message.
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(line));
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use super::graphics::{self, Answers};
 use super::state::{State, update};
 use super::view::view;
 use super::worker::Workers;
-use crate::cli::watch;
 use crate::error::{Error, Result};
+use crate::process::watch;
 
 /// Least time between two drawings: at most 20 a second.
 const FRAME: Duration = Duration::from_millis(50);

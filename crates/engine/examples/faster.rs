@@ -48,10 +48,10 @@ fn main() -> TractResult<()> {
     let found = fast.run(tvec!(input.clone().into()))?;
     let before = rate(&mut plain, &input, seconds)?;
     let after = rate(&mut fast, &input, seconds)?;
+    let name = format!("{}:", kernels());
     println!("tract:   {:8.2} ms", 1e3 * before.as_secs_f64());
     println!(
-        "{:8} {:8.2} ms, {:.2} times as fast, {} kB of buffers",
-        format!("{}:", kernels()),
+        "{name:8} {:8.2} ms, {:.2} times as fast, {} kB of buffers",
         1e3 * after.as_secs_f64(),
         before.as_secs_f64() / after.as_secs_f64(),
         bytes / 1000
@@ -79,8 +79,8 @@ fn typed(onnx: tract_onnx::Onnx, file: &pb::ModelProto) -> TractResult<TypedMode
     let model = onnx.model_for_proto_model(file)?;
     let fact = model.input_fact(0)?;
     let dims = fact.shape.dims().enumerate().map(|(axis, dim)| {
-        let dim = dim.concretize().and_then(|dim| dim.to_usize().ok());
-        dim.unwrap_or(if axis == 0 { 1 } else { 224 })
+        let dim = dim.concretize().and_then(|dim| dim.to_i64().ok());
+        dim.map_or(if axis == 0 { 1 } else { 224 }, |dim| dim as usize)
     });
     let shape: Vec<usize> = dims.collect();
     model

@@ -1,50 +1,9 @@
-//! What is left of a graph when nobody reads a node, and when operations are parts of the one before them.
+//! Operations that are parts of the one before them.
 
-use super::graph::{Node, NodeId, Operation};
+use super::graph::{Node, NodeId, Operation, readers};
 use super::pixelwise::Pair;
 use super::pool::Pooling;
 use super::step::Clamp;
-
-/// The nodes on which `outputs` depend, and all inputs. `outputs` are renumbered.
-pub(super) fn needed(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
-    let mut read = vec![false; nodes.len()];
-    for &id in outputs.iter() {
-        read[id] = true;
-    }
-    for (id, node) in nodes.iter().enumerate().rev() {
-        read[id] |= matches!(node.operation, Operation::Input { .. });
-        if read[id] {
-            for &input in &node.inputs {
-                read[input] = true;
-            }
-        }
-    }
-    let mut places = Vec::with_capacity(nodes.len());
-    let mut kept: Vec<Node> = Vec::new();
-    for (mut node, read) in nodes.into_iter().zip(read) {
-        places.push(kept.len());
-        if read {
-            for input in &mut node.inputs {
-                *input = places[*input];
-            }
-            kept.push(node);
-        }
-    }
-    for output in outputs.iter_mut() {
-        *output = places[*output];
-    }
-    kept
-}
-
-/// How often each node's output is read, by nodes and as one of `outputs`.
-pub(super) fn readers(nodes: &[Node], outputs: &[NodeId]) -> Vec<usize> {
-    let mut readers = vec![0usize; nodes.len()];
-    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs);
-    for &id in read {
-        readers[id] += 1;
-    }
-    readers
-}
 
 /// Joins operations to the one before where it is read by them alone. `outputs` are renumbered.
 pub(super) fn fuse(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {

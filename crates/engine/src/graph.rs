@@ -1,26 +1,15 @@
-//! The engine's own graph of feature maps, and how its operations are fused into steps.
+//! The engine's own graph of feature maps.
 
 use std::ops::Range;
 
-use tract_onnx::tract_core::internal::*;
-
-use super::activation::{Activation, Curve};
-use super::convolution::{Convolution, Order, Weights};
-use super::depthwise::Depthwise;
-use super::fuse::{fuse, needed};
+use super::activation::Curve;
 use super::geometry::{Window, floats, padded_to, product};
-use super::integer::{
-    Dequantize, IntegerConvolution, IntegerDepthwise, IntegerWeights, MaxBytes, QUAD, Quantize,
-    Steps, SumBytes,
-};
+use super::integer::{IntegerWeights, QUAD, Steps};
 use super::map::{Element, Shape};
-use super::pixelwise::{Affine, Binary, Concat, Import, Pair};
-use super::plan::{PlacedStep, Plan, Value};
-use super::pool::{Pool, Pooling};
-use super::products::join_products;
-use super::simd::{DotSet, InstructionSet, MOST_LANES};
-use super::step::{Clamp, Step};
-use super::winograd::Winograd;
+use super::pixelwise::Pair;
+use super::pool::Pooling;
+use super::simd::MOST_LANES;
+use super::step::Clamp;
 
 /// Number of a node in a [`Graph`].
 pub(super) type NodeId = usize;
@@ -80,7 +69,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// What the values of its output are.
-    fn element(&self) -> Element {
+    pub(super) fn element(&self) -> Element {
         match self {
             Operation::Input { element, .. } => *element,
             Operation::Quantize(_)
@@ -255,263 +244,49 @@ impl Graph {
         })
     }
 
-    /// Fuses what can be fused, and makes steps of the rest.
-    ///
-    /// # Errors
-    /// If a map, a matrix or all maps together are too large.
-    pub(super) fn into_plan(self, isa: InstructionSet, outputs: &[NodeId]) -> TractResult<Plan> {
-        let mut outputs = outputs.to_vec();
-        let nodes = needed(self.nodes, &mut outputs);
-        let nodes = needed(join_products(nodes, &mut outputs), &mut outputs);
-        let nodes = fuse(nodes, &mut outputs);
-        place(isa, nodes, &outputs)
+    /// The nodes, each behind those that it reads.
+    pub(super) fn into_nodes(self) -> Vec<Node> {
+        self.nodes
     }
 }
 
-/// Whether all that read node `id` are products of bytes, which take pixels of any length.
-fn read_by_products(nodes: &[Node], id: NodeId) -> bool {
-    let mut readers = nodes.iter().filter(|node| node.inputs.contains(&id));
-    readers.all(|node| {
-        matches!(
-            node.operation,
-            Operation::IntegerConvolution {
-                depthwise: false,
-                ..
-            }
-        )
-    })
-}
-
-/// Makes a step of each node.
-fn place(isa: InstructionSet, nodes: Vec<Node>, outputs: &[NodeId]) -> TractResult<Plan> {
-    let lanes = isa.lanes();
-    let mut inputs: Vec<Shape> = Vec::new();
-    let mut steps: Vec<PlacedStep> = Vec::new();
-    // Where the output of each node is, in the engine's layout; unset for inputs not imported yet.
-    let mut values: Vec<Option<Value>> = vec![None; nodes.len()];
-    let raw = |id: NodeId| match nodes[id].operation {
-        Operation::Input {
-            number, strides, ..
-        } => Some((number, strides)),
-        _ => None,
-    };
-    let shape_of = |node: &Node| {
-        let shape = Shape::of(node.operation.element(), node.shape, lanes);
-        shape.with_context(|| format!("the map of {} is too large", node.name))
-    };
-    let read = |input: NodeId,
-                values: &mut Vec<Option<Value>>,
-                steps: &mut Vec<PlacedStep>|
-     -> TractResult<Value> {
-        if let Some(value) = values[input] {
-            return Ok(value);
-        }
-        let (number, strides) = raw(input).context("a map is read before it is made")?;
-        steps.push(PlacedStep {
-            name: nodes[input].name.clone(),
-            step: Box::new(Import { strides }),
-            activation: Activation::new(isa, None),
-            inputs: vec![Value::Input(number)],
-            shape: shape_of(&nodes[input])?,
-        });
-        let value = Value::Step(steps.len() - 1);
-        values[input] = Some(value);
-        Ok(value)
-    };
-    for (id, node) in nodes.iter().enumerate() {
-        let mut shape = shape_of(node)?;
-        if let Operation::Input {
-            number, strides, ..
-        } = node.operation
-        {
-            let [height, width, channels] = node.shape;
-            let [row, column, channel] = strides;
-            // Tensors from outside are not padded.
-            let is_planar = strides == [width, 1, height * width];
-            let outer = shape.with_pixel(if is_planar { 1 } else { channels });
-            let outer = outer.context("a tensor is too large")?;
-            inputs.resize(inputs.len().max(number + 1), outer);
-            inputs[number] = outer;
-            if row == width * column && channel == 1 && column == shape.pixel && channels == column
-            {
-                values[id] = Some(Value::Input(number));
-            }
-            continue;
-        }
-        let first = node.inputs[0];
-        // A convolution can read a tensor from outside as it is.
-        let direct = match (&node.operation, raw(first)) {
-            (Operation::Convolution { depthwise, .. }, Some((number, strides)))
-                if !depthwise && values[first].is_none() =>
-            {
-                let [height, width, channels] = nodes[first].shape;
-                match strides {
-                    s if s == [width, 1, height * width] => Some((number, Order::Planar)),
-                    s if s == [width * channels, channels, 1] => {
-                        Some((number, Order::ChannelsLast))
-                    }
-                    _ => None,
-                }
-            }
-            // So can a rounding; a few channels then need not be padded to a whole vector.
-            (Operation::Quantize(_), Some((number, _))) if values[first].is_none() => {
-                if read_by_products(&nodes, id) && !outputs.contains(&id) {
-                    let quads = shape.channels.next_multiple_of(QUAD);
-                    shape = shape.with_pixel(quads).context("a map is too large")?;
-                }
-                Some((number, Order::Planar))
-            }
-            _ => None,
-        };
-        let mut from: Vec<Value> = Vec::new();
-        for (i, &input) in node.inputs.iter().chain(&node.residual).enumerate() {
-            from.push(match direct {
-                Some((number, _)) if i == 0 => Value::Input(number),
-                _ => read(input, &mut values, &mut steps)?,
-            });
-        }
-        let step = make(isa, &nodes, node, direct, &from, &steps);
-        let step = step.with_context(|| format!("{} takes too much memory", node.name))?;
-        let own_curve = match &node.operation {
-            Operation::Curve(curve) => Some(*curve),
-            _ => node.curve,
-        };
-        steps.push(PlacedStep {
-            name: node.name.clone(),
-            step,
-            activation: Activation::new(isa, own_curve),
-            inputs: from,
-            shape,
-        });
-        values[id] = Some(Value::Step(steps.len() - 1));
+/// The nodes on which `outputs` depend, and all inputs. `outputs` are renumbered.
+pub(super) fn needed(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
+    let mut read = vec![false; nodes.len()];
+    for &id in outputs.iter() {
+        read[id] = true;
     }
-    let outputs = outputs
-        .iter()
-        .map(|&id| read(id, &mut values, &mut steps))
-        .collect::<TractResult<Vec<Value>>>()?;
-    Plan::new(steps, inputs, outputs)
+    for (id, node) in nodes.iter().enumerate().rev() {
+        read[id] |= matches!(node.operation, Operation::Input { .. });
+        if read[id] {
+            for &input in &node.inputs {
+                read[input] = true;
+            }
+        }
+    }
+    let mut places = Vec::with_capacity(nodes.len());
+    let mut kept: Vec<Node> = Vec::new();
+    for (mut node, read) in nodes.into_iter().zip(read) {
+        places.push(kept.len());
+        if read {
+            for input in &mut node.inputs {
+                *input = places[*input];
+            }
+            kept.push(node);
+        }
+    }
+    for output in outputs.iter_mut() {
+        *output = places[*output];
+    }
+    kept
 }
 
-/// The step of `node`, which reads `from`: its first input as it comes from outside if `direct`. None if its weights,
-/// or a copy of its input with the padding, are too large.
-fn make(
-    isa: InstructionSet,
-    nodes: &[Node],
-    node: &Node,
-    direct: Option<(usize, Order)>,
-    from: &[Value],
-    steps: &[PlacedStep],
-) -> Option<Box<dyn Step>> {
-    let lanes = isa.lanes();
-    let set = DotSet::best(isa);
-    let first = *node.inputs.first()?;
-    let clamp = node.clamp;
-    Some(match &node.operation {
-        Operation::Convolution {
-            rows,
-            columns,
-            weights,
-            bias,
-            depthwise: true,
-        } => {
-            let taps = product(&[rows.size, columns.size])?;
-            if product(&[bias.len(), taps])? != weights.len() {
-                return None;
-            }
-            let weight = |channel, y, x| weights[(channel * rows.size + y) * columns.size + x];
-            Box::new(Depthwise::new(isa, *rows, *columns, weight, bias, clamp)?)
-        }
-        Operation::Convolution {
-            rows,
-            columns,
-            weights,
-            bias,
-            ..
-        } => {
-            let [_, _, outputs] = node.shape;
-            let [_, _, inputs] = nodes[first].shape;
-            let weights = Weights {
-                values: weights,
-                outputs,
-                inputs,
-                bias,
-            };
-            let mut step: Option<Box<dyn Step>> = None;
-            if direct.is_none() && Winograd::suits(rows, columns, inputs, outputs) {
-                let winograd = Winograd::new(isa, *rows, *columns, &weights, clamp);
-                step = winograd.map(|winograd| -> Box<dyn Step> { Box::new(winograd) });
-            }
-            if let Some(winograd) = step {
-                winograd
-            } else {
-                let mut input = Shape::new(nodes[first].shape, lanes)?;
-                let order = direct.map_or(Order::ChannelsLast, |(_, order)| order);
-                if direct.is_some() {
-                    let planar = order == Order::Planar;
-                    input = input.with_pixel(if planar { 1 } else { input.channels })?;
-                }
-                Box::new(Convolution::new(
-                    isa, *rows, *columns, order, &input, &weights, clamp,
-                )?)
-            }
-        }
-        Operation::Affine { scale, shift } => Box::new(Affine::new(isa, scale, shift, clamp)),
-        Operation::Clamp(own) => {
-            let ones = vec![1.0; node.shape[2]];
-            let low = own.low.max(clamp.low).min(clamp.high);
-            let high = own.high.max(clamp.low).min(clamp.high);
-            let zeros = vec![0.0; node.shape[2]];
-            Box::new(Affine::new(isa, &ones, &zeros, Clamp { low, high }))
-        }
-        Operation::Curve(_) => {
-            let channels = node.shape[2];
-            Box::new(Affine::new(
-                isa,
-                &vec![1.0; channels],
-                &vec![0.0; channels],
-                Clamp::NONE,
-            ))
-        }
-        Operation::Pool {
-            rows,
-            columns,
-            pooling,
-        } => Box::new(Pool::new(isa, *rows, *columns, *pooling, clamp)),
-        Operation::PoolAll(pooling) => {
-            let whole = Shape::new(nodes[first].shape, lanes)?;
-            Box::new(Pool::whole(isa, &whole, *pooling, clamp)?)
-        }
-        Operation::Pair(pair) => Box::new(Binary::new(isa, *pair, clamp)),
-        Operation::Quantize(steps) => {
-            let strides = match nodes[first].operation {
-                Operation::Input { strides, .. } if direct.is_some() => Some(strides),
-                _ => None,
-            };
-            Box::new(Quantize::new(isa, *steps, strides))
-        }
-        Operation::Dequantize(steps) => Box::new(Dequantize::new(isa, *steps)),
-        Operation::IntegerConvolution {
-            rows,
-            columns,
-            weights,
-            depthwise: true,
-        } => Box::new(IntegerDepthwise::new(isa, set, *rows, *columns, weights)?),
-        Operation::IntegerConvolution {
-            rows,
-            columns,
-            weights,
-            ..
-        } => {
-            let mut input = Shape::of(Element::Byte, nodes[first].shape, lanes)?;
-            if let Some(Value::Step(i)) = from.first() {
-                input = steps[*i].shape;
-            }
-            Box::new(IntegerConvolution::new(
-                isa, set, *rows, *columns, &input, weights,
-            )?)
-        }
-        Operation::SumBytes(steps) => Box::new(SumBytes::new(isa, *steps)),
-        Operation::MaxBytes { rows, columns } => Box::new(MaxBytes::new(isa, *rows, *columns)),
-        Operation::Concat | Operation::Input { .. } => Box::new(Concat),
-    })
+/// How often each node's output is read, by nodes and as one of `outputs`.
+pub(super) fn readers(nodes: &[Node], outputs: &[NodeId]) -> Vec<usize> {
+    let mut readers = vec![0usize; nodes.len()];
+    let read = nodes.iter().flat_map(|n| &n.inputs).chain(outputs);
+    for &id in read {
+        readers[id] += 1;
+    }
+    readers
 }

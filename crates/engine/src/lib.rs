@@ -2,9 +2,9 @@
 //! kernels in the place of its operators.
 //!
 //! ```text
-//! tract's graph ─► lower ─► graph ─► plan ─► region, an operator of tract
-//!                  which     fused    order,  with one workspace
-//!                  nodes     steps    memory  a worker
+//! tract's graph ─► lower ─► graph ─► fuse ─► assemble ─► plan ─► region, an operator of tract
+//!                  which     of maps  into    a step     order,  with one workspace
+//!                  nodes              one     each       memory  a worker
 //! ```
 //!
 //! Inside a region maps lie channels last, padded to whole vectors; BatchNorm, clamps and residual sums
@@ -16,6 +16,7 @@
 
 #[allow(unsafe_code)]
 mod activation;
+mod assemble;
 #[allow(unsafe_code)]
 mod buffer;
 #[allow(unsafe_code)]
@@ -46,6 +47,7 @@ mod quantized;
 mod refusal;
 #[allow(unsafe_code)]
 mod region;
+mod replace;
 mod rounding;
 #[allow(unsafe_code)]
 mod simd;
@@ -57,21 +59,23 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 use std::time::Duration;
 
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, MaxPool, SumPool};
-use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::source::TypedSource;
 
-use lower::Lowering;
 use operator::IntegerOp;
 pub use operator::{framework, named_in};
 use plan::Workspace;
 pub use refusal::Refusal;
-use region::{Output, Region, RegionState};
+use region::{Region, RegionState};
+use replace::replace;
 pub use rounding::canonical;
 use simd::InstructionSet;
 
@@ -258,173 +262,4 @@ pub fn workspace_bytes(model: &TypedModel) -> usize {
 fn workspace(state: &mut TypedSimpleState, node: usize) -> Option<&mut Workspace> {
     let state = state.op_states.get_mut(node)?.as_mut()?;
     Some(&mut state.downcast_mut::<RegionState>()?.workspace)
-}
-
-/// A region and the tensors at its borders.
-struct Found {
-    region: Region,
-    name: String,
-    inputs: Vec<OutletId>,
-    outputs: Vec<OutletId>,
-}
-
-/// What the new model is made of.
-enum Part {
-    /// A node of the old model, as it is.
-    Node(usize),
-    Region(Found),
-}
-
-fn replace(model: TypedModel, isa: InstructionSet, most: u64) -> TractResult<TypedModel> {
-    let parts = find_parts(&model, isa, most)?;
-    if !parts.iter().any(|part| matches!(part, Part::Region(_))) {
-        return Ok(model);
-    }
-    let mut target = TypedModel {
-        symbols: model.symbols.clone(),
-        properties: model.properties.clone(),
-        ..TypedModel::default()
-    };
-    let mut known: HashMap<OutletId, OutletId> = HashMap::new();
-    for &input in model.input_outlets()? {
-        let name = &model.node(input.node).name;
-        let fact = model.outlet_fact(input)?.clone();
-        known.insert(input, target.add_source(name.clone(), fact)?);
-    }
-    let given = model.nodes().iter().filter(|n| n.op_is::<Const>());
-    let given: Vec<Part> = given.map(|node| Part::Node(node.id)).collect();
-    let find = |outlet: &OutletId, known: &HashMap<OutletId, OutletId>| {
-        let found = known.get(outlet).copied();
-        found.with_context(|| format!("{outlet:?} is used before it is made"))
-    };
-    for part in given.into_iter().chain(parts) {
-        let (name, op, inputs, outputs): (_, Box<dyn TypedOp>, _, _) = match part {
-            Part::Node(id) => {
-                let node = model.node(id);
-                let outputs = (0..node.outputs.len()).map(|slot| OutletId::new(id, slot));
-                let inputs = node.inputs.to_vec();
-                (
-                    node.name.clone(),
-                    node.op.clone(),
-                    inputs,
-                    outputs.collect(),
-                )
-            }
-            Part::Region(found) => {
-                let region = Box::new(found.region);
-                (found.name, region, found.inputs, found.outputs)
-            }
-        };
-        let inputs = inputs.iter().map(|i| find(i, &known));
-        let inputs = inputs.collect::<TractResult<TVec<_>>>()?;
-        let wires = target.wire_node(name, op, &inputs)?;
-        known.extend(outputs.into_iter().zip(wires));
-    }
-    let outputs = model.output_outlets()?.iter().map(|o| find(o, &known));
-    let outputs = outputs.collect::<TractResult<Vec<_>>>()?;
-    target.select_output_outlets(&outputs)?;
-    target.compact()?;
-    Ok(target)
-}
-
-/// Gathers nodes into regions such that each can run as one operator: nodes are taken in an order of
-/// evaluation in which those that the engine knows come together.
-fn find_parts(model: &TypedModel, isa: InstructionSet, most: u64) -> TractResult<Vec<Part>> {
-    let order = model.eval_order()?;
-    let mut waiting: Vec<usize> = order
-        .into_iter()
-        .filter(|&id| !is_given(model.node(id)))
-        .collect();
-    let mut pending: HashSet<usize> = waiting.iter().copied().collect();
-    let mut parts = Vec::new();
-    while !waiting.is_empty() {
-        let ready = |id: usize, pending: &HashSet<usize>| {
-            let inputs = &model.node(id).inputs;
-            inputs.iter().all(|i| !pending.contains(&i.node))
-        };
-        let mut lowering = Lowering::new(model);
-        let mut members = Vec::new();
-        waiting.retain(|&id| {
-            let taken = ready(id, &pending) && lowering.take(model.node(id));
-            if taken {
-                pending.remove(&id);
-                members.push(id);
-            }
-            !taken
-        });
-        if lowering.graph.is_worthwhile() {
-            parts.push(Part::Region(close(model, isa, most, lowering, &members)?));
-        } else {
-            parts.extend(members.into_iter().map(Part::Node));
-        }
-        // What is ready now is none of the engine's.
-        let (others, rest): (Vec<usize>, Vec<usize>) =
-            waiting.into_iter().partition(|&id| ready(id, &pending));
-        ensure!(
-            !others.is_empty() || rest.is_empty(),
-            "the graph has a cycle"
-        );
-        for &id in &others {
-            pending.remove(&id);
-        }
-        parts.extend(others.into_iter().map(Part::Node));
-        waiting = rest;
-    }
-    Ok(parts)
-}
-
-/// Whether a node's value is there before the graph runs.
-fn is_given(node: &TypedNode) -> bool {
-    node.op_is::<Const>() || node.op_is::<TypedSource>()
-}
-
-fn close(
-    model: &TypedModel,
-    isa: InstructionSet,
-    most: u64,
-    lowering: Lowering,
-    members: &[usize],
-) -> TractResult<Found> {
-    let mut outputs = Vec::new();
-    let mut nodes = Vec::new();
-    let mut tensors = Vec::new();
-    for &id in members {
-        let outlet = OutletId::new(id, 0);
-        let is_output = model.output_outlets()?.contains(&outlet);
-        let successors = &model.node(id).outputs[0].successors;
-        if is_output || successors.iter().any(|s| !members.contains(&s.node)) {
-            let lowered = &lowering.known[&outlet];
-            let shape = model.outlet_fact(outlet)?.shape.as_concrete();
-            let shape: TVec<usize> = shape.context("a shape is not fixed")?.into();
-            let map = lowering.graph.shape(lowered.node);
-            ensure!(
-                geometry::product(&map) == geometry::product(&shape),
-                "{} is another map than its tensor",
-                model.node(id).name
-            );
-            outputs.push(outlet);
-            nodes.push(lowered.node);
-            tensors.push(Output {
-                shape,
-                element: lowering.graph.element(lowered.node),
-                axes: lowered.axes.clone(),
-            });
-        }
-    }
-    let name = outputs.first().map_or("", |o| &model.node(o.node).name);
-    let bytes = lowering.graph.packed_bytes() as u64;
-    if bytes > most {
-        return Err(Refusal::Weights {
-            region: name.to_owned(),
-            bytes,
-            most,
-        }
-        .into());
-    }
-    Ok(Found {
-        name: format!("{name}.region"),
-        region: Region::new(lowering.graph.into_plan(isa, &nodes)?, tensors),
-        inputs: lowering.inputs,
-        outputs,
-    })
 }

@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::fuse::readers;
 use super::geometry::Window;
-use super::graph::{Node, NodeId, Operation};
+use super::graph::{Node, NodeId, Operation, readers};
 use super::pixelwise::Pair;
 
 /// Puts a product over maps side by side in the place of every sum of products of one pixel that are read by that

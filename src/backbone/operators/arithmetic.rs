@@ -1,7 +1,6 @@
 //! Sums and products of feature maps, and element-wise functions.
 
-use super::{Compiler, Fallible, Reading, Value};
-use crate::backbone::trainable::TailWeight;
+use super::{Compiler, Fallible, Reading, TailWeight, Value};
 use crate::nn::convnet::Op;
 use crate::nn::norm::BatchNorm;
 use crate::nn::pointwise::Pointwise;

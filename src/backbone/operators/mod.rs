@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use super::onnx::{OnnxGraph, OnnxNode};
-use super::trainable::TailWeight;
 use crate::error::Result;
 use crate::nn::ConvNet;
 use crate::nn::convnet::{Layer, Op};
@@ -53,6 +52,19 @@ pub(super) fn is_supported(op_type: &str) -> bool {
             | "Identity"
             | "Constant"
     )
+}
+
+/// One weight tensor of the end of a base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TailWeight {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its values, row-major.
+    pub values: Vec<f32>,
+    /// Whether training changes it.
+    pub trained: bool,
+    /// Whether weight decay acts on it: kernels, not biases and scales.
+    pub decays: bool,
 }
 
 /// A tensor of the graph, as a value of the network.

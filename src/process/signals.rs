@@ -8,7 +8,7 @@ use crate::progress::Cancel;
 ///
 /// # Errors
 /// [`Error::Io`] if the signals cannot be watched.
-pub(super) fn stop_on_signals(cancel: Cancel) -> Result<()> {
+pub(crate) fn stop_on_signals(cancel: Cancel) -> Result<()> {
     watch(move || {
         if cancel.is_cancelled() {
             // The user does not want to wait for the last pictures.
@@ -23,7 +23,7 @@ pub(super) fn stop_on_signals(cancel: Cancel) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] if the signals cannot be watched.
-pub(super) fn end_on_signals() -> Result<()> {
+pub(crate) fn end_on_signals() -> Result<()> {
     watch(|| {
         super::complain("stopped");
         std::process::exit(i32::from(Error::Cancelled.exit_code()));
