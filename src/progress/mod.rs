@@ -198,3 +198,88 @@ impl Progress {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(events: &Receiver<Event>) -> Vec<String> {
+        let texts = events.try_iter().filter_map(|event| match event {
+            Event::Info { message } | Event::Warning { message } => Some(message),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn a_paused_job_waits_and_a_stop_ends_the_wait() {
+        let progress = Progress::silent();
+        progress.pause().set(true);
+        let (done, ends) = bounded(2);
+        let waiting = |progress: Progress| {
+            let done = done.clone();
+            std::thread::spawn(move || done.send(progress.checkpoint().is_ok()))
+        };
+        waiting(progress.clone());
+        assert!(ends.recv_timeout(Duration::from_millis(100)).is_err());
+        progress.pause().set(false);
+        assert!(ends.recv_timeout(Duration::from_secs(60)).unwrap());
+
+        progress.pause().set(true);
+        waiting(progress.clone());
+        progress.cancel().cancel();
+        assert!(!ends.recv_timeout(Duration::from_secs(60)).unwrap());
+        progress.pause().set(false);
+        assert!(matches!(progress.checkpoint(), Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn a_deadline_is_that_of_the_job_that_has_it() {
+        let progress = Progress::silent();
+        let late = progress.until(Instant::now());
+        assert!(matches!(late.checkpoint(), Err(Error::Cancelled)));
+        assert!(matches!(
+            late.tapped().0.checkpoint(),
+            Err(Error::Cancelled)
+        ));
+        assert!(progress.checkpoint().is_ok());
+        let early = progress.until(Instant::now() + Duration::from_secs(3600));
+        assert!(early.checkpoint().is_ok());
+    }
+
+    #[test]
+    fn a_tapped_job_stops_and_waits_with_its_own_but_is_read_elsewhere() {
+        let (progress, events) = Progress::channel();
+        let (tapped, tapped_events) = progress.tapped();
+        tapped.info("inner");
+        progress.info("outer");
+        assert_eq!(messages(&events), ["outer"]);
+        assert_eq!(messages(&tapped_events), ["inner"]);
+        progress.pause().set(true);
+        assert!(tapped.pause().is_paused());
+        progress.cancel().cancel();
+        assert!(tapped.checkpoint().is_err());
+    }
+
+    #[test]
+    fn what_is_to_be_said_once_is_said_once_to_somebody() {
+        let (progress, events) = Progress::channel();
+        // Nobody reads this one.
+        progress.muted().warn_once("two classes");
+        progress.warn_once("two classes");
+        progress.clone().info_once("two classes");
+        progress.tapped().0.warn_once("two classes");
+        progress.info_once("another");
+        progress.warn("two classes");
+        assert_eq!(messages(&events), ["two classes", "another", "two classes"]);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_holds_nothing_up() {
+        let (progress, events) = Progress::channel();
+        drop(events);
+        for number in 0..2 * EVENT_CAPACITY {
+            progress.info(number.to_string());
+        }
+    }
+}

@@ -367,3 +367,137 @@ fn float_value(name: &str, dims: &[Option<usize>]) -> pb::ValueInfoProto {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `image` → `stem` → `left` (with the weight `w`), `right` (with `v`) → `sum`, the output.
+    fn diamond() -> OnnxGraph {
+        let mut graph = OnnxGraph {
+            proto: pb::ModelProto::default(),
+            name: "diamond".into(),
+        };
+        let picture = [None, Some(3), Some(8), Some(8)];
+        graph.graph_mut().input = vec![float_value("image", &picture)];
+        graph.add_weight("w", &[2], [1.0, 2.0].into_iter());
+        graph.add_weight("v", &[1], [3.0].into_iter());
+        graph.add_node("Relu", "stem", &["image"], &[]);
+        graph.add_node("Mul", "left", &["stem", "w"], &[]);
+        graph.add_node("Mul", "right", &["stem", "v"], &[]);
+        graph.add_node("Add", "sum", &["left", "right"], &[]);
+        graph.set_output("sum", &[3, 8, 8]);
+        graph
+    }
+
+    fn names(graph: &OnnxGraph) -> (Vec<&str>, Vec<&str>) {
+        let graph = graph.proto.graph.as_ref().unwrap();
+        (
+            graph.node.iter().map(|n| n.name.as_str()).collect(),
+            graph.initializer.iter().map(|t| t.name.as_str()).collect(),
+        )
+    }
+
+    #[test]
+    fn what_a_tensor_does_not_need_is_left_out() {
+        let mut graph = diamond();
+        graph.keep(&["left".into()]).unwrap();
+        assert_eq!(names(&graph), (vec!["stem", "left"], vec!["w"]));
+        assert_eq!(graph.outputs(), ["left"]);
+        assert_eq!(graph.input().unwrap().0, "image");
+        // Of tensors that need one another, each node is kept once.
+        let mut graph = diamond();
+        graph.keep(&["right".into(), "stem".into()]).unwrap();
+        assert_eq!(names(&graph), (vec!["stem", "right"], vec!["v"]));
+        assert_eq!(graph.outputs(), ["right", "stem"]);
+        // Neither weights nor inputs are made by a node.
+        for missing in ["nowhere", "w", "image"] {
+            let error = diamond().keep(&[missing.into()]).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{missing}`")));
+        }
+    }
+
+    #[test]
+    fn a_graph_that_is_cut_and_put_together_is_the_one_that_it_was() {
+        let whole = diamond();
+        let part = whole.behind("stem", &[3, 8, 8]);
+        assert_eq!(names(&part), (vec!["left", "right", "sum"], vec!["w", "v"]));
+        let picture = vec![None, Some(3), Some(8), Some(8)];
+        assert_eq!(part.input().unwrap(), ("stem".into(), picture));
+        let mut front = whole.clone();
+        front.keep(&["stem".into()]).unwrap();
+        front.append(&part);
+        assert_eq!(front.to_bytes(), whole.to_bytes());
+    }
+
+    #[test]
+    fn behind_one_of_two_branches_the_other_is_computed_from_the_picture() {
+        let part = diamond().behind("left", &[3, 8, 8]);
+        assert_eq!(names(&part), (vec!["stem", "right", "sum"], vec!["v"]));
+    }
+
+    #[test]
+    fn a_fresh_name_is_that_of_nothing_in_the_graph() {
+        let mut graph = diamond();
+        for taken in ["image", "w", "left", "sum"] {
+            assert_eq!(graph.fresh_name(taken), format!("{taken}_2"));
+        }
+        assert_eq!(graph.fresh_name("head"), "head");
+        graph.add_number("left_2", 7);
+        assert_eq!(graph.fresh_name("left"), "left_3");
+    }
+
+    #[test]
+    fn a_constant_shape_that_is_filled_becomes_its_values() {
+        let mut graph = diamond();
+        assert!(matches!(graph.with_filled(), Cow::Borrowed(_)));
+        graph.graph_mut().initializer.push(pb::TensorProto {
+            name: "shape".into(),
+            dims: vec![2],
+            data_type: DataType::Int64 as i32,
+            raw_data: [2i64, 3].iter().flat_map(|n| n.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+        graph.add_node("ConstantOfShape", "zeros", &["shape"], &[]);
+        let filled = graph.with_filled();
+        let nodes = &filled.proto.graph.as_ref().unwrap().node;
+        let node = nodes.last().unwrap();
+        assert_eq!((node.op_type.as_str(), node.input.len()), ("Constant", 0));
+        assert_eq!(node.output, ["zeros"]);
+        let tensor = node.attribute[0].t.as_ref().unwrap();
+        assert_eq!((&tensor.dims[..], tensor.raw_data.len()), (&[2, 3][..], 24));
+        assert_eq!(float_values(tensor).unwrap(), [0.0; 6]);
+        // What is too large, or no size, stays a node.
+        for dims in [[1i64 << 20, 1 << 20], [-1, 3]] {
+            let mut graph = graph.clone();
+            let shape = graph.graph_mut().initializer.last_mut().unwrap();
+            shape.raw_data = dims.iter().flat_map(|n| n.to_le_bytes()).collect();
+            assert!(matches!(graph.with_filled(), Cow::Borrowed(_)), "{dims:?}");
+        }
+    }
+
+    #[test]
+    fn weights_and_constants_get_other_values() {
+        let mut graph = diamond();
+        graph.graph_mut().initializer[1].float_data = vec![9.0];
+        graph.set_weight("v", &[4.0]);
+        let weight = &graph.proto.graph.as_ref().unwrap().initializer[1];
+        assert_eq!(float_values(weight).unwrap(), [4.0]);
+        assert!(weight.float_data.is_empty());
+        let first = &graph.proto.graph.as_ref().unwrap().initializer[0];
+        assert_eq!(float_values(first).unwrap(), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_graph_for_one_picture_says_so_at_both_ends() {
+        let mut graph = diamond();
+        assert_eq!(graph.batch(), None);
+        graph.fix_batch().unwrap();
+        assert_eq!(graph.batch(), Some(1));
+        let output = graph.declared_outputs().remove(0);
+        assert_eq!(output.dims.unwrap()[0], Some(1));
+        graph.set_input_dims(None, [3, 16, 16]).unwrap();
+        let (_, dims) = graph.input().unwrap();
+        assert_eq!(dims, [None, Some(3), Some(16), Some(16)]);
+    }
+}
