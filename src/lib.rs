@@ -37,7 +37,7 @@ pub mod download;
 /// Layers, activations, losses and optimisers; forward and backward.
 pub mod nn;
 
-/// Data sets, from labelled folders or CSV lists: scanning, classes, stratified splits.
+/// Datasets, from labelled folders or CSV lists: scanning, classes, stratified splits.
 pub mod dataset;
 
 /// From the bytes of an image to the input tensor of a network.
