@@ -42,7 +42,7 @@ impl Loss {
 
 /// Refuses to continue without the images `lost` of the dataset `root` where `used` has the number of images of each
 /// of `classes` that could be used and `all` those of any class or none: if `root` itself is gone, if the last image
-/// of a class went away, or if more than a tenth (and more than two) cannot be used. `kept` says what becomes of the
+/// of a class went away, or if more than a tenth (and more than two) cannot be used. `kept` says what happens to the
 /// work that was done, as a clause.
 ///
 /// # Errors

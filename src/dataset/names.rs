@@ -101,7 +101,7 @@ fn spelt_out(name: &str) -> String {
     format!("\"{}\"", chars.collect::<String>())
 }
 
-/// Names that are told of one by one, before the others are counted.
+/// Number of names listed before the others are only counted.
 const TOLD: usize = 5;
 
 /// Names in backticks, the first of them if there are many; characters that a terminal obeys are written out.

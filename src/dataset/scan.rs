@@ -201,7 +201,7 @@ fn label(
                 {
                     None
                 }
-                // Folders that are skipped were told of as a whole.
+                // Skipped folders were reported as a whole.
                 None if first_folder(&path).is_some() => continue,
                 None => None,
             },
