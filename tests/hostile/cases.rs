@@ -221,14 +221,14 @@ fn rare_kinds(table: &mut Table) {
             "lossless.jpg",
             1,
             0xc3,
-            "not supported (lossless)",
+            "is an unsupported kind of JPEG (lossless)",
         ),
         (
             "hierarchical JPEG",
             "layers.jpg",
             1,
             0xc5,
-            "not supported (hierarchical)",
+            "is an unsupported kind of JPEG (hierarchical)",
         ),
         (
             "JPEG whose sampling factors do not divide each other",
