@@ -144,7 +144,7 @@ pub fn augment_preview(
     let views = config.augment.views.count(USUAL_VIEWS);
     if count.saturating_mul(views + 1) > MOST_CELLS {
         return Err(Error::Parameter {
-            name: "--pictures",
+            name: "--images",
             value: count.to_string(),
             problem: format!(
                 "with {views} views each, the sheet would have more than {MOST_CELLS} images; use fewer images or fewer --views"
