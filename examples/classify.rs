@@ -11,7 +11,7 @@ fn main() -> tl::Result<()> {
         .map_or("datasets/single/grace_hopper.jpg".into(), PathBuf::from);
     let classifier = Classifier::open(DEFAULT_MODEL, None)?;
     let mut session = classifier.session()?;
-    let picture = Picture::open(&path, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::open(&path, &DecodeLimits::default(), session.decode_options())?;
     let probabilities = session.run(&picture)?;
     for prediction in top_k(probabilities, classifier.labels(), 3) {
         println!(

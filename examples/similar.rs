@@ -18,7 +18,7 @@ fn main() -> tl::Result<()> {
 
     let backbone = Backbone::open(&BackboneParams::default())?;
     let mut session = backbone.session()?;
-    let picture = Picture::open(&wanted, &DecodeLimits::default(), session.rendering())?;
+    let picture = Picture::open(&wanted, &DecodeLimits::default(), session.decode_options())?;
     let wanted = session.run(&picture)?.to_vec();
 
     // The store is kept: the next run computes only the features of new and changed images.

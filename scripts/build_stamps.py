@@ -1,4 +1,4 @@
-"""Builds the data set `stamps` (5 classes, 223 photographs) from the Debian package tuxpaint-stamps-default.
+"""Builds the dataset `stamps` (5 classes, 223 photographs) from the Debian package tuxpaint-stamps-default.
 
 The images are byte for byte those with which the project's accuracies were measured. They are under the GPL-2, like the
 package.
@@ -60,7 +60,7 @@ def main():
         if pictures_hash.hexdigest() != PICTURES_SHA256:
             sys.exit("build-stamps: the images differ from the measured set; does Pillow have the pinned version?")
         target.rename(args.dir)
-    print(f"{args.dir} contains the data set stamps")
+    print(f"{args.dir} contains the dataset stamps")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The data set cannot be used as it is.
+    /// The dataset cannot be used as it is.
     #[error("dataset {}: {}", shown(path), printable(problem))]
     Dataset {
         /// Its folder or CSV file.
@@ -317,7 +317,7 @@ impl Error {
     /// | --- | --- |
     /// | 1 | a file cannot be read, written or fetched, or a thread died |
     /// | 2 | the command line or a configuration is wrong |
-    /// | 3 | a data set or image cannot be used |
+    /// | 3 | a dataset or image cannot be used |
     /// | 4 | a model cannot be used |
     /// | 5 | the output exists or is in use |
     /// | 6 | a saved model does not give the same results |

@@ -34,7 +34,7 @@ pub mod disk;
 /// Downloads: resumable, verified, complete or absent.
 pub mod download;
 
-/// Data sets, from labelled folders or CSV lists: scanning, classes, stratified splits.
+/// Datasets, from labelled folders or CSV lists: scanning, classes, stratified splits.
 pub mod dataset;
 
 /// From the bytes of an image to the input tensor of a network.

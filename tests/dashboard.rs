@@ -1,4 +1,4 @@
-//! `tl-tui` as its user meets it: the real program in a pseudo-terminal.
+//! End-to-end tests of `tl-tui`: the real program in a pseudo-terminal.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use crate::program::{Workplace, repository};
 
-/// Longer than any step takes on a slow machine; only a test that fails waits for it.
+/// Longer than any step takes on a slow machine; only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn cells(count: u16) -> NonZero<u16> {
@@ -23,23 +23,23 @@ type Keys = Arc<Mutex<Box<dyn Write + Send>>>;
 /// A terminal with a program in it.
 struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
-    /// All that the program wrote.
+    /// All output of the program.
     written: Arc<Mutex<Vec<u8>>>,
     keys: Keys,
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
-    /// Ends when all that the program wrote is on the screen.
+    /// Ends when all output of the program is on the screen.
     reader: JoinHandle<()>,
 }
 
 impl Terminal {
-    /// Nobody answers a question about graphics here, so pictures are half blocks.
+    /// Draws images as half blocks: nobody answers queries about graphics here.
     fn start(work: &Workplace, arguments: &[&str], size: (u16, u16)) -> Terminal {
-        let arguments = [&["--pictures", "blocks"], arguments].concat();
+        let arguments = [&["--images", "blocks"], arguments].concat();
         Terminal::answering("", work, &arguments, size)
     }
 
-    /// A terminal that gives `answer` when it is asked what it is.
+    /// A terminal that gives `answer` when asked for its device attributes.
     fn answering(
         answer: &'static str,
         work: &Workplace,
@@ -138,7 +138,7 @@ impl Terminal {
         self.master.resize(size).unwrap();
     }
 
-    /// Waits for the end, and sees that the terminal is as it was; returns the exit code.
+    /// Waits for the end and checks that the terminal is restored; returns the exit code.
     fn end(&mut self) -> u32 {
         let started = Instant::now();
         let status = loop {
@@ -159,7 +159,7 @@ impl Terminal {
             && !screen.hide_cursor()
             && !screen.bracketed_paste()
             && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
-        assert!(restored, "the terminal was left in disorder");
+        assert!(restored, "the terminal was not restored");
         status.exit_code()
     }
 }
@@ -168,16 +168,16 @@ impl Terminal {
 fn from_an_empty_start_screen_to_a_verified_model_and_out() {
     let work = Workplace::new();
     work.copy_tiny("photos", 1);
-    // A picture in the wrong folder makes a mistake to look at.
+    // An image in the wrong folder makes a mistake to look at.
     fs::copy(
         repository("datasets/tiny/hammer/hammer1.jpg"),
         work.path("photos/fish/odd.jpg"),
     )
     .unwrap();
     let mut terminal = Terminal::start(&work, &[], (24, 80));
-    terminal.wait_for("3 classes, 25 pictures");
+    terminal.wait_for("3 classes, 25 images");
     terminal.press("\r");
-    terminal.wait_for("press r: photos → photos.onnx");
+    terminal.wait_for("press r to run: photos → photos.onnx");
     terminal.press("r");
     terminal.wait_for("images/s");
     terminal.resize(40, 120);
@@ -189,7 +189,7 @@ fn from_an_empty_start_screen_to_a_verified_model_and_out() {
     terminal.press("3");
     terminal.wait_for("Confusion matrix");
     terminal.press("\r");
-    terminal.wait_for("taken for");
+    terminal.wait_for("true → predicted");
     terminal.wait_for("ImageNet");
     terminal.press("5");
     terminal.wait_for("Verdict");
@@ -211,7 +211,7 @@ fn from_an_empty_start_screen_to_a_verified_model_and_out() {
 }
 
 #[test]
-fn leaving_while_a_job_runs_asks_and_the_headless_program_goes_on() {
+fn quitting_asks_while_a_job_is_running_and_tl_batch_resumes_the_run() {
     let work = Workplace::new();
     work.copy_tiny("photos", 8);
     let mut terminal = Terminal::start(&work, &["photos", "--out", "m.onnx"], (24, 80));
@@ -222,15 +222,15 @@ fn leaving_while_a_job_runs_asks_and_the_headless_program_goes_on() {
         fs::metadata(&journal).is_ok_and(|facts| facts.len() > 0)
     });
     terminal.press("q");
-    terminal.wait_for("Leave?");
+    terminal.wait_for("Quit?");
     terminal.press("y");
     assert_eq!(terminal.end(), 0);
-    // Another machine may be done before the question is answered; then there is nothing to go on with.
+    // A fast machine may finish before the question is answered; then there is nothing to resume.
     if work.path("m.features/partial").exists() {
         let said = work.run("fit photos -o m.onnx --epochs 2");
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         assert!(
-            said.stderr.contains("pictures are done already"),
+            said.stderr.contains("reusing stored features"),
             "{}",
             said.stderr
         );
@@ -257,14 +257,14 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_run_of_the_headless_program_is_followed() {
+fn a_run_of_tl_batch_is_followed() {
     let work = Workplace::new();
     work.copy_tiny("photos", 2);
     let mut terminal = Terminal::start(&work, &["--attach", "m.features"], (24, 80));
-    terminal.wait_for("waits for the events of a run");
+    terminal.wait_for("waiting for a run in");
     let said = work.run("fit photos -o m.onnx --epochs 3");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    terminal.wait_for("fit (followed) → m.onnx");
+    terminal.wait_for("fit (attached) → m.onnx");
     terminal.wait_for("same results: TRUE");
     terminal.press("3");
     terminal.wait_for("epoch 3 of 3");
@@ -273,22 +273,22 @@ fn a_run_of_the_headless_program_is_followed() {
 }
 
 #[test]
-fn a_followed_run_that_was_killed_is_told_as_stopped() {
+fn an_attached_run_that_was_killed_is_shown_as_stopped() {
     let work = Workplace::new();
     work.copy_tiny("photos", 40);
     let mut child = work.spawn("fit photos -o m.onnx --epochs 3");
     let mut terminal = Terminal::start(&work, &["--attach", "m.features"], (24, 80));
-    terminal.wait_for("fit (followed) → m.onnx");
+    terminal.wait_for("fit (attached) → m.onnx");
     child.kill().unwrap();
     child.wait().unwrap();
     terminal.press("8");
-    terminal.wait_for("its process is gone");
+    terminal.wait_for("its process has ended");
     terminal.press("q");
     assert_eq!(terminal.end(), 0);
 }
 
 #[test]
-fn terminals_that_can_get_real_pictures() {
+fn terminals_with_graphics_get_real_images() {
     let cell = "\x1b[6;20;10t";
     for (answer, beginning) in [
         ("\x1b_Gi=31;OK\x1b\\", "\x1b_G"),
@@ -306,10 +306,7 @@ fn terminals_that_can_get_real_pictures() {
             text[begin..].matches(beginning).count()
         };
         while after_questions(&terminal.written.lock().unwrap()) < 2 {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "no picture came: {beginning:?}"
-            );
+            assert!(started.elapsed() < PATIENCE, "no image came: {beginning:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
         terminal.press("q");
@@ -318,7 +315,7 @@ fn terminals_that_can_get_real_pictures() {
 }
 
 #[test]
-fn without_a_terminal_the_way_to_the_headless_program_is_shown() {
+fn without_a_terminal_the_user_is_pointed_to_tl_batch() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_tl-tui"))
         .arg(repository("datasets/tiny"))
         .stdin(std::process::Stdio::null())
@@ -331,9 +328,9 @@ fn without_a_terminal_the_way_to_the_headless_program_is_shown() {
 }
 
 #[test]
-fn a_data_set_that_is_not_there_is_told_before_anything_is_drawn() {
+fn a_missing_dataset_is_reported_before_anything_is_drawn() {
     let work = Workplace::new();
     let mut terminal = Terminal::start(&work, &["nowhere"], (24, 80));
     assert_eq!(terminal.end(), 3);
-    assert!(terminal.text().contains("data set nowhere does not exist"));
+    assert!(terminal.text().contains("dataset nowhere does not exist"));
 }

@@ -344,13 +344,13 @@ fn a_store_of_another_base_is_refused_with_the_difference() {
     let cases = [
         (
             "--cut top_relu6",
-            "cut of the feature store store: expected top_relu6, found features",
+            "feature store store was made with other settings: feature layer is features, not top_relu6",
         ),
         (
             "--input-size 192",
-            "input-size of the feature store store: expected 192, found 224",
+            "feature store store was made with other settings: input-size is 224, not 192",
         ),
-        ("--dtype float16", "dtype of the feature store store"),
+        ("--dtype float16", "other settings: dtype is"),
     ];
     for (flags, sentence) in cases {
         let said = work.run(&format!("extract {} --out store {flags}", tiny()));
@@ -477,7 +477,7 @@ fn split_folders_label_files_and_hidden_layers_are_wired_through() {
     // (1280 + 1) * 16 + (16 + 1) * 2
     assert!(said.stdout.contains("20,530 trained"), "{}", said.stdout);
     let said = work.run("evaluate a.onnx photos --split test");
-    assert!(said.stdout.contains("over 8 pictures"), "{}", said.stdout);
+    assert!(said.stdout.contains("on 8 images"), "{}", said.stdout);
     let said = work.run("fit photos --labels labels.csv -o b.onnx --epochs 3");
     assert!(
         said.stdout.contains("the fish"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tl::backbone::{Backbone, BackboneParams, Pool};
 use tl::dataset::Dataset;
 use tl::pixels::{DecodeLimits, Picture};
-use tl::saved_model::{Numbers, SavedModel};
+use tl::saved_model::{Precision, SavedModel};
 
 use crate::program::{Said, Workplace, model_file, repository};
 use crate::python::{python, run_python};
@@ -171,7 +171,7 @@ fn vgg16_with_a_hidden_layer_becomes_int8() {
     assert!(mean < 0.02 && most < 0.2, "{mean} {most}");
     let model = SavedModel::open(&work.path("int8.onnx")).unwrap();
     let record = model.record().quantization.clone().unwrap();
-    assert_eq!(record.numbers, Numbers::Int8);
+    assert_eq!(record.precision, Precision::Int8);
     assert_eq!(record.float_layers, ["block1_conv1", "dense_2"]);
     assert_eq!((record.calibration_images, record.images), (18, 6));
     let Some(python) = python() else { return };

@@ -25,7 +25,7 @@ const LONGEST: usize = 32;
 pub enum Preparation {
     /// RGB from 0 to 1, minus ImageNet's mean, divided by its standard deviation: torchvision, MXNet, most of timm.
     Torch,
-    /// RGB from −1 to 1: Keras' Inception, Xception, MobileNet.
+    /// RGB from −1 to 1: Keras's Inception, Xception, MobileNet.
     Tf,
     /// BGR from 0 to 255, minus ImageNet's mean: Caffe, Keras's VGG and ResNet.
     Caffe,

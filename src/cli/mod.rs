@@ -218,7 +218,7 @@ fn configuration_of_classify(args: &ClassifyArgs) -> Result<ClassifyConfig> {
     configuration("classify", &WithImages { images: &[], args }, None)
 }
 
-/// Pictures that a user named and that could not be used make the command fail at its end.
+/// Makes the command fail at its end if images that the user named could not be used.
 fn complain_of_skipped(skipped: usize) -> Result<()> {
     match skipped {
         0 => Ok(()),

@@ -120,7 +120,7 @@ pub(super) struct ResultWriter {
     format: Format,
     top: usize,
     /// Index of the first class, where indices mean something to the user; else they are left out of
-    /// tables of one class a picture.
+    /// tables with one class per image.
     first_class: Option<usize>,
     out: Out,
     started: bool,
@@ -145,7 +145,7 @@ impl ResultWriter {
         }
     }
 
-    /// Writes one picture's classes, most probable first.
+    /// Writes one image's classes, most probable first.
     pub fn write(&mut self, labels: &[String], result: &PictureResult) -> Result<()> {
         let path = result.path.to_string_lossy();
         let found = self.predictions(labels, result);
@@ -236,7 +236,7 @@ impl ResultWriter {
         self.out.text(&text)
     }
 
-    /// Draws a picture in the terminal.
+    /// Draws an image in the terminal.
     pub fn plot(&mut self, result: &PictureResult) -> Result<()> {
         if result.values.is_err() {
             return Ok(());
@@ -244,7 +244,7 @@ impl ResultWriter {
         plot::print(&open(&result.path)?)
     }
 
-    /// Writes picture, label and bars to a PNG file.
+    /// Writes image, label and bars to a PNG file.
     pub fn save_plot(
         &mut self,
         labels: &[String],

@@ -216,7 +216,7 @@ impl Renderer {
         }
     }
 
-    /// A picture is done: the bar moves, or now and then a line is written.
+    /// An image is done: the bar moves, or now and then a line is written.
     fn count(&mut self, done: u64, total: u64) {
         if self.phase == Some(Phase::Watch) {
             // Its results are its progress, for days.

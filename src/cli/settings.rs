@@ -8,7 +8,7 @@ use super::config::names_of;
 /// A setting of a command: what its flag says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// Its name in a configuration file and, behind `--`, on the command line.
+    /// Its name in a configuration file and, after `--`, on the command line.
     pub name: String,
     /// The group that `--help` puts it in.
     pub group: String,

@@ -93,7 +93,7 @@ pub struct WatchArgs {
     pub pipeline: PipelineArgs,
 }
 
-/// A number of bytes, with K, M or G behind it for powers of 1,000.
+/// A number of bytes, followed by K, M or G for powers of 1,000.
 pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
     let (number, factor) = match text.to_ascii_uppercase().chars().last() {
         Some('K') => (&text[..text.len() - 1], 1_000),

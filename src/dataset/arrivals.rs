@@ -194,7 +194,7 @@ impl Arrivals {
         Ok(files)
     }
 
-    /// Notes that the system told of a file; says whether it was not found by listing before.
+    /// Records that the system reported a file; returns whether it had not been found by listing before.
     fn is_news(&mut self, name: &Path) -> bool {
         let Some(key) = self.key(name) else {
             return true;
@@ -254,7 +254,7 @@ fn start(folder: &Path) -> Result<State> {
         let before = identity(folder);
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(fail)?;
         inotify::add_watch(&inotify, folder, wanted).map_err(fail)?;
-        // Else it was replaced just now, and nobody knows which one is watched.
+        // Otherwise it was replaced just now, and it is unclear which one is watched.
         if let Some(watched) = identity(folder).filter(|after| Some(*after) == before) {
             return Ok(State::Watching(inotify, watched));
         }
@@ -299,7 +299,7 @@ fn read_events(
                 names.push(PathBuf::from(name));
             }
         }
-        // Where files come faster than they are read, there would be no end.
+        // If files arrive faster than they are read, this would never end.
         if names.len() >= REMEMBERED {
             return Ok((is_gone, is_lost));
         }
@@ -357,7 +357,7 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("old.jpg"), b"before").unwrap();
             let mut arrivals = Arrivals::watch(&folder).unwrap();
-            // The system tells of a removed folder when the last who holds it lets go.
+            // The system reports a removed folder when its last handle is closed.
             let _handle = held.then(|| File::open(&folder).unwrap());
             fs::remove_dir_all(&folder).unwrap();
             let gone = arrivals.wait(SHORT).unwrap();
@@ -393,7 +393,7 @@ mod tests {
     fn files_that_the_system_could_not_tell_of_arrive_once_each() {
         let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").ok();
         let queue: usize = queue.and_then(|n| n.trim().parse().ok()).unwrap_or(16384);
-        // Where somebody made the queue very long, files are told of and not lost, which is as well.
+        // With a very long queue, files are reported and not lost, which is fine too.
         let count = (queue + 2000).min(20_000);
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("before.jpg"), b"").unwrap();
@@ -401,7 +401,7 @@ mod tests {
         for i in 0..count {
             File::create(dir.path().join(format!("{i}.jpg"))).unwrap();
         }
-        // Written once more while nobody listens: it arrives as it is now.
+        // Written again while nobody listens: it arrives in its current state.
         fs::write(dir.path().join("before.jpg"), b"anew").unwrap();
         let arrived = arrivals.wait(LONG).unwrap();
         assert_eq!(arrived.listed.is_some(), count > queue);

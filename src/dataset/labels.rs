@@ -20,11 +20,11 @@ const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
 /// Maximum bytes of a list: ten million lines of 100.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
-/// Files of a data set that are looked at to find where those of a list are.
+/// Files of a dataset that are looked at to find where those of a list are.
 const LOOKED_AT: usize = 100_000;
 
 /// Reads `csv`: lines of `path,label` or `path,label,split`, with or without a header line. Paths are
-/// relative to `root`. Only the files in the list are in the data set.
+/// relative to `root`. Only the files in the list are in the dataset.
 pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
     if !csv.exists() {
         return Err(Error::NotFound {
@@ -136,11 +136,11 @@ pub(super) fn read(root: &Path, csv: &Path) -> Result<Dataset> {
 /// How a path in a list leads to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
-    /// It is relative to the data set.
+    /// It is relative to the dataset.
     Plain,
     /// So it is with `/` in place of `\`.
     Backslashes,
-    /// It begins with the data set's own folder.
+    /// It begins with the dataset's own folder.
     OwnFolder,
     /// It begins at the root of the file system, or is relative to the list or the working folder.
     Elsewhere,
@@ -278,7 +278,7 @@ fn advice(root: &Path, path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// The data set `photos`, and the list with the text `text` beside it.
+    /// The dataset `photos`, and the list with the text `text` beside it.
     fn opened(text: &[u8]) -> (tempfile::TempDir, Result<Dataset>) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("photos");

@@ -1,4 +1,4 @@
-//! The layout of a data set: class folders, or split folders with classes in them.
+//! The layout of a dataset: class folders, or split folders with classes in them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use super::names::name_key;
 use crate::counts::count;
 use crate::error::shown;
 
-/// The layout of a data set.
+/// The layout of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
@@ -43,7 +43,7 @@ pub(super) enum Arrangement {
 /// A folder of class folders.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SplitFolder {
-    /// Its path, relative to the data set; more than one folder deep where splits are nested.
+    /// Its path, relative to the dataset; more than one folder deep where splits are nested.
     pub path: PathBuf,
     /// The split of what is in it.
     pub split: Split,
@@ -102,7 +102,7 @@ impl<'a> Below<'a> {
     }
 }
 
-/// Decides what the folders of `files` (relative to the data set, of no other kind) stand for.
+/// Decides what the folders of `files` (relative to the dataset, of no other kind) stand for.
 ///
 /// # Errors
 /// What is wrong and what to do, as a clause.

@@ -20,7 +20,7 @@ pub(super) fn is_much(lost: usize, total: usize) -> bool {
 /// A sample that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Its path, relative to the data set.
+    /// Its path, relative to the dataset.
     pub path: PathBuf,
     /// Its class, if it has one.
     pub class: Option<usize>,
@@ -40,9 +40,9 @@ impl Loss {
     }
 }
 
-/// Refuses to continue without the images `lost` of the data set `root` where `used` has the number of images of each
+/// Refuses to continue without the images `lost` of the dataset `root` where `used` has the number of images of each
 /// of `classes` that could be used and `all` those of any class or none: if `root` itself is gone, if the last image
-/// of a class went away, or if more than a tenth (and more than two) cannot be used. `kept` says what becomes of the
+/// of a class went away, or if more than a tenth (and more than two) cannot be used. `kept` says what happens to the
 /// work that was done, as a clause.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Labelled folders and CSV lists of images: finds the files with their
 //! classes and splits. Only names and folders are examined; whether a file is an image shows when it is decoded.
 //!
-//! Three ways to lay out a data set:
+//! Three ways to lay out a dataset:
 //!
 //! ```text
 //! photos/cat/1.jpg            photos/train/cat/1.jpg           photos/1.jpg
@@ -45,11 +45,11 @@ pub struct Sample {
     pub path: PathBuf,
     /// Index into [`Dataset::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// The split from the data set, if it has splits.
+    /// The split from the dataset, if it has splits.
     pub split: Option<Split>,
 }
 
-/// The files of a data set, found and labelled.
+/// The files of a dataset, found and labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// The folder to which all paths are relative.
@@ -60,7 +60,7 @@ pub struct Dataset {
     pub samples: Vec<Sample>,
     /// Files that are not samples, with the reason as one clause.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Notes on how the data set was interpreted, where that is not obvious.
+    /// Notes on how the dataset was interpreted, where that is not obvious.
     pub notes: Vec<String>,
     /// Warnings about likely mistakes and skipped folders.
     pub warnings: Vec<String>,
@@ -68,7 +68,7 @@ pub struct Dataset {
     pub missing: Missing,
 }
 
-/// Missing parts of a data set.
+/// Missing parts of a dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Folders that could not be read, relative to [`Dataset::root`].
@@ -81,7 +81,7 @@ pub struct Missing {
 
 impl Dataset {
     /// Finds the images below the folder `root`, labelled by their folders or by the CSV file `labels`.
-    /// A `root` that is a file is a data set of one unlabelled image.
+    /// A `root` that is a file is a dataset of one unlabelled image.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such folder or file; [`Error::Dataset`] if there is no image in
@@ -90,7 +90,7 @@ impl Dataset {
         Dataset::open_as(root, labels, Layout::Auto)
     }
 
-    /// [`open`](Self::open) for a data set without a list whose folders stand for what `layout` says.
+    /// [`open`](Self::open) for a dataset without a list whose folders stand for what `layout` says.
     ///
     /// # Errors
     /// Like [`open`](Self::open).
@@ -159,7 +159,7 @@ impl Dataset {
         })
     }
 
-    /// Says which part of the data set is missing that should not be: a folder that cannot be read, a class of the
+    /// Says which part of the dataset is missing that should not be: a folder that cannot be read, a class of the
     /// list, or more than a tenth of the list (and more than two files); `None` if no such part is.
     pub fn missing_part(&self) -> Option<String> {
         let Missing {
@@ -202,7 +202,7 @@ impl Dataset {
         counts
     }
 
-    /// Refuses a data set that cannot be trained on: one with less than two classes, or whose splits leave
+    /// Refuses a dataset that cannot be trained on: one with less than two classes, or whose splits leave
     /// nothing to train on. Returns a warning for each class without a training image.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl Dataset {
             .collect())
     }
 
-    /// Refuses a data set with less than `least` classes.
+    /// Refuses a dataset with less than `least` classes.
     ///
     /// # Errors
     /// [`Error::Dataset`], with what to do.
@@ -263,7 +263,7 @@ impl Dataset {
     }
 }
 
-/// Builds a data set of files whose classes are known by name.
+/// Builds a dataset of files whose classes are known by name.
 fn assemble(
     root: &Path,
     mut found: Vec<(PathBuf, Option<String>, Option<Split>)>,

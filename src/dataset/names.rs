@@ -101,7 +101,7 @@ fn spelt_out(name: &str) -> String {
     format!("\"{}\"", chars.collect::<String>())
 }
 
-/// Names that are told of one by one, before the others are counted.
+/// Number of names listed before the others are only counted.
 const TOLD: usize = 5;
 
 /// Names in backticks, the first of them if there are many; characters that a terminal obeys are written out.
@@ -192,7 +192,7 @@ mod tests {
         );
         let found = near_names(&classes(&["caf\u{e9}", "cafe\u{301}"]), &[2, 2], "label");
         assert!(
-            found[0].contains("(written \"caf\\u{e9}\")") && found[0].contains("look alike"),
+            found[0].contains("(spelled \"caf\\u{e9}\")") && found[0].contains("look alike"),
             "{found:?}"
         );
         assert!(near_names(&classes(&["a", "b"]), &[1, 1], "folder").is_empty());

@@ -1,4 +1,4 @@
-//! Scans a data set's folders.
+//! Scans a dataset's folders.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,10 +20,10 @@ const NO_PICTURES: [&str; 24] = [
     "npz", "onnx", "pdf", "py", "tar", "toml", "tsv", "txt", "xml", "yaml", "zip",
 ];
 
-/// A file's place in the layout of the data set.
+/// A file's place in the layout of the dataset.
 type Found = (PathBuf, Option<String>, Option<Split>);
 
-/// What is below a data set's folder, as paths relative to it.
+/// What is below a dataset's folder, as paths relative to it.
 #[derive(Default)]
 struct Walked {
     /// Files that can be images.
@@ -201,7 +201,7 @@ fn label(
                 {
                     None
                 }
-                // Folders that are skipped were told of as a whole.
+                // Skipped folders were reported as a whole.
                 None if first_folder(&path).is_some() => continue,
                 None => None,
             },

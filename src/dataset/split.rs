@@ -88,8 +88,8 @@ pub fn stratified_split(
     Ok(splits)
 }
 
-/// Gives every sample a split: the one that the data set gives it, else one that is drawn as by
-/// [`stratified_split`]. A data set that gives training and test samples but none for validation has them
+/// Gives every sample a split: the one that the dataset gives it, else one that is drawn as by
+/// [`stratified_split`]. A dataset that gives training and test samples but none for validation has them
 /// drawn from the training samples.
 ///
 /// # Errors

@@ -33,11 +33,11 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Number of pieces that may wait to be written: with [`PIECE_BYTES`], 1 MiB.
 const PIECES: usize = 16;
 
-/// Why a try ended before the file was whole.
+/// Why an attempt ended before the file was complete.
 enum Broken {
-    /// The connection; another try may do better.
+    /// The connection failed; another attempt may succeed.
     Connection(String),
-    /// Another try would end the same way.
+    /// Another attempt would fail the same way.
     ForGood(Error),
 }
 
@@ -47,7 +47,7 @@ impl From<Error> for Broken {
     }
 }
 
-/// Tries until the file is whole, or until tries in a row bring nothing.
+/// Retries until the file is complete, or until several attempts in a row receive nothing.
 pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Result<()> {
     let source = Source::Url(url.to_owned());
     let mut waits = RETRY_WAITS.iter();
@@ -88,7 +88,7 @@ fn pause(wait: Duration, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// One request for the bytes that are missing. Returns when the file is whole or the connection ends.
+/// One request for the missing bytes. Returns when the file is complete or the connection ends.
 fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Result<(), Broken> {
     let pieces = request(url, part.length)?;
     let source = Source::Url(url.to_owned());
@@ -154,7 +154,7 @@ impl Pace {
         Pace { begin, bytes: 0 }
     }
 
-    /// Takes note of `bytes` that came at `now`; no if too few came in the stretch that this ends.
+    /// Records `bytes` received at `now`; false if too few were received in the period that this ends.
     fn goes_on(&mut self, bytes: usize, now: Instant) -> bool {
         self.bytes += bytes as u64;
         if now.saturating_duration_since(self.begin) < PERIOD {

@@ -314,7 +314,7 @@ impl Partial {
     }
 
     /// Opens the unfinished store in the folder `dir`, whose plan is `plan`, to continue with it; `None` if it is not
-    /// usable. The caller's data set has as many images as the plan: so no size comes from an untrusted number.
+    /// usable. The caller's dataset has as many images as the plan: so no size comes from an untrusted number.
     pub fn open(dir: PathBuf, plan: &Plan) -> Result<Option<Partial>> {
         let mut outcomes = vec![None; plan.pictures];
         let take = |record: Record| match outcomes.get_mut(record.slot) {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each worker takes one image at a time through all steps, so a row does not depend on the number of
-//! workers, and the writer puts it at its image's position in the plan: the same data set gives the same
+//! workers, and the writer puts it at its image's position in the plan: the same dataset gives the same
 //! bytes.
 
 use std::collections::HashMap;

@@ -48,11 +48,11 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Metadata of one row of `features.npy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexRow {
-    /// The image, relative to the data set.
+    /// The image, relative to the dataset.
     pub path: PathBuf,
     /// Index into [`StoreMeta::classes`]; `None` for unlabelled images.
     pub class: Option<usize>,
-    /// The split from the data set, if it has splits.
+    /// The split from the dataset, if it has splits.
     pub split: Option<Split>,
     /// Metadata of the image file.
     pub source: SourceFacts,

@@ -137,7 +137,7 @@ fn parse_row(record: &ByteRecord, classes: &[String]) -> Option<IndexRow> {
         }
     };
     let path = path_of(&record[1]);
-    // An image lies below the data set's folder.
+    // An image lies below the dataset's folder.
     if !stays_below(&path) {
         return None;
     }

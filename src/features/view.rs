@@ -1,4 +1,4 @@
-//! Augmented views of a data set, each in a separate store.
+//! Augmented views of a dataset, each in a separate store.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::hex_sha256;
 use crate::pixels::Augment;
 
-/// Determines the augmented view of every image of a data set: the same view gives the same bits.
+/// Determines the augmented view of every image of a dataset: the same view gives the same bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct View {
@@ -20,7 +20,7 @@ pub struct View {
 }
 
 impl View {
-    /// The seed of the view of one image, named relative to its data set.
+    /// The seed of the view of one image, named relative to its dataset.
     pub fn seed_of(&self, path: &Path) -> u64 {
         let mut key = path.as_os_str().as_encoded_bytes().to_vec();
         key.extend(self.seed.to_le_bytes());

@@ -16,7 +16,7 @@ use crate::pixels::{Augment, DecodeLimits, Picture};
 use crate::progress::{Event, Phase, Progress};
 use crate::report::save_sheet;
 
-/// What determines the augmented views of a data set's images.
+/// What determines the augmented views of a dataset's images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ViewSettings {
     /// The folder that paths are relative to.
@@ -130,7 +130,7 @@ pub struct AugmentPreviewConfig {
 /// and the augmentation shown.
 ///
 /// # Errors
-/// Those of the data set and the backbone; [`crate::Error::Image`] for an image that cannot be used;
+/// Those of the dataset and the backbone; [`crate::Error::Image`] for an image that cannot be used;
 /// [`crate::Error::OutputExists`].
 pub fn augment_preview(
     config: &AugmentPreviewConfig,
@@ -144,7 +144,7 @@ pub fn augment_preview(
     let views = config.augment.views.count(USUAL_VIEWS);
     if count.saturating_mul(views + 1) > MOST_CELLS {
         return Err(Error::Parameter {
-            name: "--pictures",
+            name: "--images",
             value: count.to_string(),
             problem: format!(
                 "with {views} views each, the sheet would have more than {MOST_CELLS} images; use fewer images or fewer --views"

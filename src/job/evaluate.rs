@@ -29,7 +29,7 @@ pub struct EvaluateConfig {
     /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
-    /// Use only the images of this split, if the data set has splits.
+    /// Use only the images of this split, if the dataset has splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
     /// Settings of the pipeline.
@@ -50,10 +50,10 @@ pub struct Evaluation {
     pub skipped: usize,
 }
 
-/// Runs the saved model over the data set and compares its predictions with the labels.
+/// Runs the saved model over the dataset and compares its predictions with the labels.
 ///
 /// # Errors
-/// [`Error::Mismatch`] if the data set has a class that the model does not have; [`Error::Dataset`] if no image
+/// [`Error::Mismatch`] if the dataset has a class that the model does not have; [`Error::Dataset`] if no image
 /// can be used; those of [`SavedModel::open`], [`Dataset::open`] and [`check_losses`].
 pub fn evaluate(config: &EvaluateConfig, progress: &Progress) -> Result<Evaluation> {
     let model = SavedModel::open(&config.model)?;
@@ -192,7 +192,7 @@ pub(super) fn surprise(probability: f32) -> f32 {
     -probability.max(f32::MIN_POSITIVE).ln()
 }
 
-/// For each class of the data set, the class of the model that has its name.
+/// For each class of the dataset, the class of the model that has its name.
 pub(super) fn match_classes(
     folder: &Path,
     dataset: &Dataset,

@@ -45,7 +45,7 @@ impl ExtractConfig {
         JobInfo::new(JobKind::Extract, self).with_output(&self.out, &self.out)
     }
 
-    /// The data set.
+    /// The dataset.
     pub(super) fn source(&self) -> Source<'_> {
         Source {
             root: &self.dataset,
@@ -119,7 +119,7 @@ pub(super) fn or_replace(
     }
 }
 
-/// A data set as described in a configuration.
+/// A dataset as described in a configuration.
 pub(super) struct Source<'a> {
     pub root: &'a Path,
     pub labels: Option<&'a Path>,
@@ -128,7 +128,7 @@ pub(super) struct Source<'a> {
     pub allow_missing: bool,
 }
 
-/// Opens a data set, and reports its contents and problems.
+/// Opens a dataset, and reports its contents and problems.
 ///
 /// # Errors
 /// Those of [`Dataset::open`]; [`Error::Dataset`] if a part of it is missing that may not be.
@@ -174,7 +174,7 @@ fn class_counts(dataset: &Dataset) -> Vec<(String, usize)> {
     dataset.classes.iter().cloned().zip(counts).collect()
 }
 
-/// Warns of each class of the data set without an image in the store.
+/// Warns of each class of the dataset without an image in the store.
 fn warn_of_lost_classes(dataset: &Dataset, store: &FeatureStore, progress: &Progress) {
     let mut used = vec![false; dataset.classes.len()];
     for class in store.index().iter().filter_map(|row| row.class) {

@@ -1,4 +1,4 @@
-//! Overview of a data set before anything is computed: classes, splits, and possible problems.
+//! Overview of a dataset before anything is computed: classes, splits, and possible problems.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,24 +12,24 @@ use crate::error::{Error, Result};
 use crate::pixels::{Picture, read_file};
 use crate::progress::Cancel;
 
-/// A data set is unbalanced if one class has this many times the images of another.
+/// A dataset is unbalanced if one class has this many times the images of another.
 const IMBALANCE: usize = 10;
 
 /// Fewer images than this in a class are too few to learn much from.
 const FEW: usize = 5;
 
-/// A file of a data set, as [`fit`](super::fit()) will use it.
+/// A file of a dataset, as [`fit`](super::fit()) will use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetImage {
     /// Its path, relative to [`Overview::root`].
     pub path: PathBuf,
     /// Index into [`Overview::classes`]; `None` for an unlabelled image.
     pub class: Option<usize>,
-    /// Its split, given by the data set or drawn; `None` for an unlabelled image.
+    /// Its split, given by the dataset or drawn; `None` for an unlabelled image.
     pub split: Option<Split>,
 }
 
-/// A scanned data set; nothing was decoded.
+/// A scanned dataset; nothing was decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// The folder to which all paths are relative.
@@ -55,7 +55,7 @@ impl Overview {
     }
 }
 
-/// Lists the data set of `config` and splits it as training will.
+/// Lists the dataset of `config` and splits it as training will.
 ///
 /// # Errors
 /// Those of [`Dataset::open`] and [`divide`].
@@ -157,7 +157,7 @@ fn warnings(overview: &Overview) -> Vec<String> {
     warnings
 }
 
-/// A problem with a data set's files.
+/// A problem with a dataset's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The file is not an image that can be used; the reason as one clause.
@@ -169,7 +169,7 @@ pub enum Finding {
     Duplicates(Vec<PathBuf>),
 }
 
-/// Reads the header of every file of a data set and passes problems to `sink`. An image whose shorter side has fewer
+/// Reads the header of every file of a dataset and passes problems to `sink`. An image whose shorter side has fewer
 /// than `least_side` pixels is small. Returns early if a stop is requested.
 pub fn audit(overview: &Overview, least_side: u32, cancel: &Cancel, mut sink: impl FnMut(Finding)) {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();

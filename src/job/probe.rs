@@ -1,4 +1,4 @@
-//! Finds the best feature layer for a data set: all candidates in one pass, a linear probe on each.
+//! Finds the best feature layer for a dataset: all candidates in one pass, a linear probe on each.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub struct ProbeConfig {
     /// What the folders mean if there is no label file.
     #[serde(default)]
     pub layout: Layout,
-    /// Folder of the feature store; by default the data set's name, ending `.layers`, in the working folder.
+    /// Folder of the feature store; by default the dataset's name, ending `.layers`, in the working folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<PathBuf>,
     /// Discard the contents of `out`.

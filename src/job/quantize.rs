@@ -251,7 +251,7 @@ fn quantized_event(
     }
 }
 
-/// The images of a data set, split.
+/// The images of a dataset, split.
 struct Pictures {
     dataset: Dataset,
     /// Calibration images, with the model's predicted class of each.

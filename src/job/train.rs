@@ -21,7 +21,7 @@ use crate::train::{self, CrossValidation, Fitted, HeadParams, Score};
 /// Number of images whose outputs are recorded in the saved model.
 const REFERENCE_IMAGES: usize = 8;
 
-/// How rows are split if the data set has no splits.
+/// How rows are split if the dataset has no splits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct SplitParams {
@@ -302,7 +302,7 @@ impl Rows {
     }
 }
 
-/// Splits the rows: as the data set says, else stratified and seeded.
+/// Splits the rows: as the dataset says, else stratified and seeded.
 pub(super) fn partition(
     store: &FeatureStore,
     labels: &[usize],
@@ -325,7 +325,7 @@ pub(super) fn partition(
 }
 
 /// Refuses a store that cannot be trained on, and warns of images that make scores wrong: see [`check_copies`]. Classes
-/// without a training row are reported when the data set is scanned.
+/// without a training row are reported when the dataset is scanned.
 pub(super) fn check_divided(
     store: &FeatureStore,
     split: &SplitParams,

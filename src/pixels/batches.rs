@@ -1,4 +1,4 @@
-//! Reads a data set as batches of tensors and one-hot labels.
+//! Reads a dataset as batches of tensors and one-hot labels.
 
 use ndarray::{Array2, Array4};
 use rand::SeedableRng;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// The order of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As the data set lists them: by path.
+    /// As the dataset lists them: by path.
     Path,
     /// Shuffled; the same seed gives the same order on every machine.
     Shuffled {
@@ -21,7 +21,7 @@ pub enum Order {
     },
 }
 
-/// Some samples of a data set.
+/// Some samples of a dataset.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Input tensors, `[N, 3, H, W]` or `[N, H, W, 3]` by the layout, normalised.
@@ -33,7 +33,7 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// One pass over a data set in batches, like Keras's data generators.
+/// One pass over a dataset in batches, like Keras's data generators.
 ///
 /// Memory is one batch and one decoded image. All batches hold `batch_size` samples but the last, which
 /// holds the rest.

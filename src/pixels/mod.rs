@@ -41,7 +41,7 @@ mod augment;
 /// Preprocessing: from pixels to a normalised tensor.
 mod preprocess;
 
-/// A data set as batches of tensors and one-hot labels.
+/// A dataset as batches of tensors and one-hot labels.
 mod batches;
 
 pub use augment::{Augment, Flip, RandOperation};

@@ -55,7 +55,7 @@ pub struct Preprocess {
     pub background: [u8; 3],
     /// How many times larger than the input an image must stay when a JPEG is decoded at 1/2, 1/4 or 1/8 of
     /// its size, which is several times faster; 0, the default, decodes it whole. 3 changes the resized pixels by
-    /// 0.4 of 255 levels in the mean. The name is that of Pillow's `Image.resize`.
+    /// 0.4 of 255 levels on average. The name is that of Pillow's `Image.resize`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reducing_gap: f32,
 }

@@ -127,7 +127,7 @@ pub enum Event {
         /// One sentence: what, which file, what to do.
         message: String,
     },
-    /// The data set was walked.
+    /// The dataset was walked.
     Scanned {
         /// Images in all.
         images: usize,
@@ -143,7 +143,7 @@ pub enum Event {
     ImageStarted {
         /// 0-based number of the worker.
         worker: usize,
-        /// The image, relative to its data set.
+        /// The image, relative to its dataset.
         #[serde(with = "lossy_path")]
         path: PathBuf,
     },
@@ -151,7 +151,7 @@ pub enum Event {
     ImageDone {
         /// 0-based number of the worker.
         worker: usize,
-        /// The image, relative to its data set.
+        /// The image, relative to its dataset.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Rows finished so far, skipped and resumed ones included.
@@ -167,7 +167,7 @@ pub enum Event {
     },
     /// An image could not be used; the job continues without it.
     ImageSkipped {
-        /// The image, relative to its data set.
+        /// The image, relative to its dataset.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Why, in one clause.
@@ -244,7 +244,7 @@ pub enum Event {
     PictureScored {
         /// Which rows it is of, as in [`Event::Evaluated`].
         split: String,
-        /// The image, relative to its data set.
+        /// The image, relative to its dataset.
         #[serde(with = "lossy_path")]
         path: PathBuf,
         /// Index of its true class.

@@ -23,8 +23,7 @@ pub fn difference(mean: f32, margin: f32) -> String {
     )
 }
 
-/// What is told of a recipe that was cross-validated; `compared` is its difference to the best before it, and the
-/// margin of that.
+/// Describes a cross-validated recipe; `compared` is its difference from the best before it, with the margin.
 pub fn recipe_line(recipe: &str, accuracy: f32, compared: Option<(f32, f32)>) -> String {
     let compared = compared.map_or(String::new(), |(mean, margin)| {
         format!(", {} vs best so far", difference(mean, margin))

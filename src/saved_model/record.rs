@@ -151,13 +151,13 @@ pub struct QuantizationRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainingRecord {
-    /// The data set, as it was given.
+    /// The dataset, as it was given.
     pub dataset: String,
     /// Parameters of the head and its training.
     pub head: HeadParams,
-    /// Share of each class held out for validation, where the data set gives no split.
+    /// Share of each class held out for validation, where the dataset gives no split.
     pub validation_split: f64,
-    /// Share of each class held out for testing, where the data set gives no split.
+    /// Share of each class held out for testing, where the dataset gives no split.
     pub test_split: f64,
     /// Number of training images.
     pub training_images: usize,
@@ -198,18 +198,18 @@ pub struct Reference {
     pub machine: String,
     /// Probabilities for the reference input.
     pub probe: Vec<f32>,
-    /// Probabilities for some images of the data set.
+    /// Probabilities for some images of the dataset.
     pub images: Vec<ReferenceImage>,
     /// Tolerance for a probability on another kind of machine; `None` for that of float32 networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f32>,
 }
 
-/// Outputs for one image of the data set.
+/// Outputs for one image of the dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ReferenceImage {
-    /// The image, relative to the data set.
+    /// The image, relative to the dataset.
     pub path: String,
     /// SHA-256 of its file.
     pub sha256: String,

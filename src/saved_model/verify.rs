@@ -181,7 +181,7 @@ fn run_image(
     image: &ReferenceImage,
 ) -> Result<Option<Vec<f32>>> {
     let name = Path::new(&image.path);
-    // The names come from the model's file, which may be anybody's: none leads out of the data set.
+    // The names come from the model's file, which may be anybody's: none leads out of the dataset.
     if !stays_below(name) {
         return Ok(None);
     }

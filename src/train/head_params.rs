@@ -15,7 +15,7 @@ const MOST_BATCH: usize = 1 << 20;
 const MOST_HIDDEN: usize = 16;
 const MOST_UNITS: usize = 65_536;
 
-/// Copies of the weights that training holds: themselves, their gradients, two moments, the best so far, and what is
+/// Copies of the weights in memory during training: the weights, their gradients, two moments, the best so far, and what is
 /// evaluated and saved.
 const COPIES: u64 = 8;
 

@@ -12,64 +12,64 @@ use crate::cli::configuration;
 use crate::error::Result;
 use crate::job::FitConfig;
 
-/// Transfer learning on folders of images, as a dashboard.
+/// Transfer learning on folders of images, in a terminal dashboard.
 ///
-/// Choose a folder of pictures and a base, press r, and watch: pictures go through the base, a head is
-/// trained on their features, and the saved model is reloaded and verified. The files are those that
-/// `tl-batch fit` makes, and either program goes on where the other stopped.
+/// Choose a dataset and a backbone, press r, and watch: the backbone computes the features of each image, a head is
+/// trained on them, and the saved model is reloaded and verified. The files are those of `tl-batch fit`: start a run
+/// in either program, resume it in the other.
 #[derive(Debug, Parser)]
 #[command(name = "tl-tui", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Folder of pictures: a folder for each class [default: chosen on the start screen].
+    /// Folder of images, with one folder per class [default: choose it on the start screen].
     #[arg(value_name = "DATASET")]
     pub dataset: Option<PathBuf>,
 
-    /// What the folders stand for: auto (splits where their names say so, else classes), classes, splits, or flat
-    /// (pictures without classes) [default: auto].
+    /// Meaning of the folders: auto (splits if they are named like splits, else classes), classes, splits, or flat
+    /// (images without classes) [default: auto].
     #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(["auto", "classes", "splits", "flat"]))]
     pub layout: Option<String>,
 
-    /// Name of a base (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
+    /// Name of a backbone (efficientnet-lite0, vgg16), or path of an ONNX file [default: efficientnet-lite0].
     #[arg(short, long, value_name = "MODEL")]
     pub model: Option<String>,
 
-    /// The model to write, an ONNX file [default: the data set's name, ending .onnx].
+    /// ONNX file to write [default: the dataset's name with .onnx].
     #[arg(short, long, visible_alias = "output", value_name = "FILE")]
     pub out: Option<PathBuf>,
 
-    /// Read settings from this TOML file; its names are those of the flags of `tl-batch fit`.
+    /// TOML file with settings; the names are those of the flags of `tl-batch fit`.
     #[arg(long, value_name = "TOML")]
     pub config: Option<PathBuf>,
 
-    /// Follow a run of another program through the events in its feature store; takes the store's folder
-    /// or the model's name.
+    /// Watch a run of another program, read-only, through the events in its feature store: the folder of the store or
+    /// the file name of the model.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["dataset", "layout", "model", "out", "config"])]
     pub attach: Option<PathBuf>,
 
-    /// What the terminal's text stands on [default: as COLORFGBG says, else dark].
+    /// Background of the terminal [default: from COLORFGBG, else dark].
     #[arg(long, value_name = "BACKGROUND")]
     pub theme: Option<Background>,
 
-    /// How pictures are drawn; auto asks the terminal.
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "kitty", "sixel", "iterm2", "blocks", "none"]))]
-    pub pictures: String,
+    /// How to draw images; auto asks the terminal what it supports.
+    #[arg(long, visible_alias = "pictures", value_name = "HOW", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "kitty", "sixel", "iterm2", "blocks", "none"]))]
+    pub images: String,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  tl-tui                                     choose a folder and a base, then press r
+  tl-tui                                     choose a dataset and a backbone, then press r
   tl-tui photos --out photos.onnx            the same as: tl-batch fit photos -o photos.onnx
-  tl-tui --attach photos.features            watch a run of tl-batch, also over ssh
+  tl-tui --attach photos.features            watch a run of tl-batch, for example over ssh
 
-Press ? for the keys. NO_COLOR is honoured.";
+Press ? for a list of keys. Set NO_COLOR to turn colours off.";
 
 impl Args {
     /// The settings of the first run.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if the file cannot be understood.
+    /// [`crate::Error::Config`] if the file is not valid.
     pub fn configuration(&self) -> Result<FitConfig> {
-        /// What the reader of settings must find, and may be empty here: it is chosen later.
+        /// Dataset and output may be empty here: they are chosen later.
         #[derive(Serialize)]
         struct Flags<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_is_named_after_the_data_set() {
+    fn the_output_is_named_after_the_dataset() {
         let found = config("tl-tui some/photos/");
         assert_eq!(found.output, Path::new("photos.onnx"));
         assert_eq!(config("tl-tui").output, Path::new(""));

@@ -1,4 +1,4 @@
-//! What the dashboard is told, and what it asks for: plain data, the only way in and out of its state.
+//! Events and commands: plain data, the only way into and out of the state of the dashboard.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,57 +15,57 @@ use crate::job::{
 };
 use crate::progress;
 
-/// Something that happened.
+/// An input of the state.
 pub enum Event {
     /// A key was pressed.
     Key(KeyEvent),
-    /// The mouse did something.
+    /// The mouse was moved, clicked or scrolled.
     Mouse(MouseEvent),
     /// Text was pasted.
     Paste(String),
     /// The terminal has this many columns and lines.
     Resize(u16, u16),
-    /// Time since the dashboard began. The only clock that the state has.
+    /// Time since the dashboard started. The state has no other clock.
     Tick(Duration),
-    /// The running job, or the one that is followed, says something.
+    /// An event of the running or attached job.
     Job(progress::Event),
-    /// A command was answered.
+    /// The answer to a command.
     Answer(Answer),
-    /// A screen was drawn, and this was on it.
+    /// A screen was drawn with these contents.
     Drawn(Seen),
-    /// The system asks for an end: the terminal was closed, or somebody sent a signal.
+    /// The program must end: the terminal was closed, or a signal arrived.
     Stop,
 }
 
-/// What came of a command.
+/// The result of a command.
 pub enum Answer {
     /// The contents of a folder.
     Folder(Folder),
-    /// The bases that can be named.
-    Bases(Vec<KnownModel>),
-    /// The data set's classes and pictures.
+    /// The known backbones.
+    Backbones(Vec<KnownModel>),
+    /// The dataset's classes and images.
     Overview(Result<Arc<Overview>, String>),
-    /// Something odd in the data set's files.
+    /// A problem with the dataset's files.
     Finding(Finding),
-    /// Every file of the data set was looked into.
+    /// All files of the dataset have been checked.
     Audited,
-    /// The layers of the base that was asked for.
+    /// The layers of a backbone.
     Layers(BackboneParams, Result<Arc<BaseLayers>, String>),
-    /// What the models say of a picture.
+    /// The predictions of the models for an image.
     Labels(PathBuf, Result<Labels, String>),
-    /// A picture made ready for the terminal; none if it cannot be shown.
+    /// An image prepared for the terminal; none if it cannot be shown.
     Picture(PictureKey, Option<Protocol>),
-    /// The output of a run is there already; a name that is free.
+    /// The output of a run already exists; contains a name that is free.
     OutputExists(PathBuf),
-    /// The job could not even begin.
+    /// The job could not start.
     Refused(String),
-    /// What is followed is told as it happens from now on.
+    /// All earlier events of the attached run have been read; from now on events are live.
     CaughtUp,
-    /// A line for the log from outside of a job.
+    /// A line for the log that does not come from a job.
     Note(String),
 }
 
-/// What the state wants done.
+/// A request of the state to the rest of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Start the job `fit`.
@@ -74,88 +74,88 @@ pub enum Command {
     Verify(VerifyConfig),
     /// Start the job `evaluate`.
     Evaluate(EvaluateConfig),
-    /// Hold the running job, or let it go on.
+    /// Pause (true) or resume (false) the running job.
     Pause(bool),
     /// Stop the running job.
     Cancel,
     /// List a folder.
     ListFolder(PathBuf),
-    /// List the bases that can be named.
-    ListBases,
-    /// Scan the data set of this configuration and look into its files.
+    /// List the known backbones.
+    ListBackbones,
+    /// Scan the dataset of this configuration and check its files.
     Overview(Box<FitConfig>),
-    /// List the layers of a base.
+    /// List the layers of a backbone.
     Layers(BackboneParams),
-    /// Ask the saved model, if there is one, and the ImageNet classifier about a picture.
+    /// Classify an image with the saved model, if there is one, and with the ImageNet classifier.
     Label(Option<PathBuf>, PathBuf),
-    /// Make these pictures ready for the terminal; whatever else was asked for is not wanted any more.
+    /// Prepare these images for the terminal; this replaces earlier requests.
     Pictures(Vec<PictureKey>),
-    /// End the program, after the running job has stopped.
+    /// Quit, after the running job has stopped.
     Quit,
 }
 
-/// What a picture shows.
+/// Source of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PictureSource {
     /// A file.
     File(PathBuf),
-    /// The view with this number of a data set's picture; 0 is the picture as the base gets it.
+    /// An augmented view of an image of the dataset, by number; 0 is the unaugmented input of the backbone.
     View(Arc<ViewSettings>, PathBuf, u32),
 }
 
-/// A picture at a size in cells.
+/// An image at a certain size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PictureKey {
-    /// What it shows.
+    /// The source.
     pub source: PictureSource,
-    /// Most columns.
+    /// Maximum width in columns.
     pub width: u16,
-    /// Most lines.
+    /// Maximum height in lines.
     pub height: u16,
 }
 
-/// A folder as the start screen lists it.
+/// The contents of a folder, as listed on the start screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folder {
     /// Its absolute path.
     pub path: PathBuf,
-    /// The folders in it, by name.
+    /// Its subfolders, sorted by name.
     pub entries: Vec<FolderEntry>,
-    /// Why it cannot be listed.
+    /// The error if it cannot be listed.
     pub problem: Option<String>,
 }
 
-/// A folder in a folder.
+/// A subfolder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
     /// Its name.
     pub name: String,
-    /// Folders directly in it that hold pictures: classes, if it is a data set. Counted up to a bound.
+    /// Number of its own subfolders that contain images: the classes, if it is a dataset. Counted up to a limit.
     pub classes: usize,
-    /// Files in it, and directly in its folders, that are pictures by their name. Counted up to a bound.
+    /// Number of files in it and its subfolders that have the name of an image. Counted up to a limit.
     pub pictures: usize,
 }
 
-/// What a drawn screen had on it.
+/// The contents of a drawn screen.
 #[derive(Default)]
 pub struct Seen {
-    /// Places that react to a click.
+    /// Areas that react to a click.
     pub targets: Vec<(Rect, Target)>,
-    /// Pictures that it has room for.
+    /// Images that are visible.
     pub pictures: Vec<PictureKey>,
-    /// Lines of its main list: how far a page key goes.
+    /// Height of the main list in lines: the step of the page keys.
     pub page: u16,
 }
 
-/// Something that can be clicked.
+/// Something to click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The name of a screen.
+    /// The tab of a screen.
     Tab(Screen),
     /// A line of the main list.
     Row(usize),
     /// A line of the second list.
     SideRow(usize),
-    /// A cell of the confusion matrix: truth, prediction.
+    /// A cell of the confusion matrix: true class, predicted class.
     Cell(usize, usize),
 }

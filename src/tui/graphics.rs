@@ -1,27 +1,27 @@
-//! How a terminal says that it can draw pictures. Pure: the asking is done in `terminal`.
+//! Detects how a terminal can draw images. Pure: `terminal` sends the query and reads the answer.
 
 use ratatui_image::FontSize;
 use ratatui_image::picker::{Picker, ProtocolType};
 
-/// Asks whether kitty's graphics are there, how large a cell is, and what kind of terminal it is. Every
-/// terminal answers the last question, so whoever has its answer need not wait for the others.
+/// Asks for support of kitty's graphics protocol, the size of a cell, and the device attributes. Every terminal answers
+/// the last question, so after that answer there is nothing more to wait for.
 pub const QUESTIONS: &str = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b[c";
 
-/// What a terminal answered.
+/// The answers of a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// It has kitty's graphics.
+    /// It supports kitty's graphics protocol.
     pub kitty: bool,
-    /// It has sixels.
+    /// It supports sixel graphics.
     pub sixel: bool,
     /// Width and height of a cell in pixels.
     pub cell: Option<(u16, u16)>,
-    /// It has answered all it will.
+    /// No more answers will come.
     pub complete: bool,
 }
 
 impl Answers {
-    /// Reads what came back to [`QUESTIONS`] so far; other bytes, such as keys, are passed over.
+    /// Parses the answers to [`QUESTIONS`] received so far; other bytes, such as keys, are ignored.
     pub fn read(bytes: &[u8]) -> Answers {
         let text = String::from_utf8_lossy(bytes);
         let mut answers = Answers {
@@ -54,11 +54,11 @@ impl Answers {
     }
 }
 
-/// The protocol for a terminal that answered so; `variable` is the environment.
+/// Chooses the protocol from the answers of the terminal; `variable` reads the environment.
 pub fn protocol(answers: Answers, variable: impl Fn(&str) -> Option<String>) -> ProtocolType {
     let program = variable("TERM_PROGRAM").unwrap_or_default();
     let multiplexed = variable("TMUX").is_some() || variable("STY").is_some();
-    // These two say that they have kitty's graphics and leave out the part that is needed here.
+    // Some of these claim kitty's graphics protocol without the part that is needed here.
     let iterm = ["iTerm", "WezTerm", "mintty", "rio"]
         .iter()
         .any(|name| program.contains(name))
@@ -72,16 +72,16 @@ pub fn protocol(answers: Answers, variable: impl Fn(&str) -> Option<String>) -> 
     }
 }
 
-/// What makes pictures of `protocol`, for cells of `cell` pixels.
+/// Creates the picker for `protocol` and cells of `cell` (width, height) pixels.
 pub fn picker(protocol: ProtocolType, cell: Option<(u16, u16)>) -> Picker {
     let (ProtocolType::Kitty | ProtocolType::Sixel | ProtocolType::Iterm2, Some((width, height))) =
         (protocol, cell)
     else {
-        // Without the size of a cell no picture of pixels fits its place.
+        // Without the size of a cell, images cannot be scaled to fit.
         return Picker::halfblocks();
     };
-    // The constructor that is not deprecated asks the terminal in a thread that it leaves behind, which
-    // takes the user's first keys where nothing answers.
+    // The constructor that is not deprecated queries the terminal in a thread that keeps running, and swallows the
+    // user's first keys if the terminal does not answer.
     #[allow(deprecated)]
     let mut picker = Picker::from_fontsize(FontSize::new(width, height));
     picker.set_protocol_type(protocol);

@@ -1,4 +1,4 @@
-//! Pictures for the terminal: files and augmented views, decoded and made to fit their cells.
+//! Prepares images for the terminal: decodes files and augmented views and scales them to their cells.
 
 use crossbeam::channel::{Receiver, Sender};
 use image::{DynamicImage, RgbImage};
@@ -11,7 +11,7 @@ use super::event::{Answer, Event, PictureKey, PictureSource};
 use crate::job::Previewer;
 use crate::pixels::{DecodeLimits, Picture};
 
-/// Makes the pictures that are asked for until nobody asks any more; of several lists that wait, the last.
+/// Prepares requested images until the channel closes; a newer request replaces the ones before it.
 pub(super) fn serve_pictures(
     wanted: &Receiver<Vec<PictureKey>>,
     to: &Sender<Event>,
@@ -37,7 +37,7 @@ pub(super) fn serve_pictures(
     }
 }
 
-/// Decodes a picture, or makes a view of it by a base that stays open until other settings are asked for.
+/// Decodes an image or computes an augmented view; `previewer` is kept until a view with other settings is requested.
 fn open_picture(source: &PictureSource, previewer: &mut Option<Previewer>) -> Option<Picture> {
     match source {
         PictureSource::File(path) => Picture::open(path, &DecodeLimits::default(), [255; 3]).ok(),
@@ -53,11 +53,11 @@ fn open_picture(source: &PictureSource, previewer: &mut Option<Previewer>) -> Op
     }
 }
 
-/// Makes a picture fit its cells.
+/// Scales an image to its cells.
 fn make_picture(picture: &Picture, key: &PictureKey, picker: &Picker) -> Option<Protocol> {
     let font = picker.font_size();
     let blocks = picker.protocol_type() == ProtocolType::Halfblocks;
-    // A half block is one pixel wide and half a cell high; other protocols draw every pixel of a cell.
+    // A half block is one cell wide and half a cell high; other protocols draw every pixel of a cell.
     let (x, y) = if blocks {
         (4, 8)
     } else {

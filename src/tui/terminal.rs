@@ -1,5 +1,4 @@
-//! The only file that touches the terminal: raw mode, keys, drawing, and leaving it as it was however the
-//! program ends.
+//! The only file that touches the terminal: raw mode, keys and drawing; restores the terminal however the program ends.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,36 +25,36 @@ use super::worker::Workers;
 use crate::error::{Error, Result};
 use crate::process::watch;
 
-/// Least time between two drawings: at most 20 a second.
+/// Minimum time between two frames: at most 20 per second.
 const FRAME: Duration = Duration::from_millis(50);
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Events that may wait; a job that is this far ahead of the screen waits for it.
+/// Capacity of the event queue; a job that is this far ahead of the screen waits.
 const EVENT_CAPACITY: usize = 1024;
 
-/// A terminal that has not answered by then does not answer; over a slow line it takes some time.
+/// Time to wait for the answers of the terminal; a slow connection needs some.
 const ANSWER_TIME: Duration = Duration::from_millis(900);
 
-/// Events that are taken before the clock is looked at again.
+/// Maximum number of events between two readings of the clock.
 const BATCH: usize = 512;
 
-/// Tells whether there is a terminal to draw on and to read keys from.
+/// Whether standard input and output are a usable terminal.
 pub fn is_there() -> bool {
     stdout().is_terminal()
         && std::io::stdin().is_terminal()
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Runs the dashboard until its user leaves. `pictures` is the user's wish, as `--pictures` takes it.
+/// Runs the dashboard until the user quits. `images` is the value of `--images`.
 ///
 /// # Errors
 /// [`Error::Io`] if the terminal cannot be used or a thread cannot be started.
-pub fn run(mut state: State, pictures: &str) -> Result<()> {
+pub fn run(mut state: State, images: &str) -> Result<()> {
     let (sender, inbox) = bounded(EVENT_CAPACITY);
     let _guard = Guard::enter(sender.clone())?;
-    let picker = pick(pictures, &state);
+    let picker = pick(images, &state);
     state.pictures = picker.is_some();
     let mut workers = Workers::start(sender.clone(), picker.unwrap_or_else(Picker::halfblocks))?;
     if let Some(dir) = &state.attached {
@@ -67,11 +66,11 @@ pub fn run(mut state: State, pictures: &str) -> Result<()> {
     result
 }
 
-/// How pictures can be drawn; none if they cannot or should not be.
-fn pick(wish: &str, state: &State) -> Option<Picker> {
+/// Chooses how to draw images; none to draw no images.
+fn pick(images: &str, state: &State) -> Option<Picker> {
     let variable = |name: &str| std::env::var(name).ok();
     let console = variable("TERM").is_some_and(|term| term == "linux");
-    let protocol = match wish {
+    let protocol = match images {
         "none" => return None,
         "blocks" => return Some(Picker::halfblocks()),
         "kitty" => Some(ProtocolType::Kitty),
@@ -86,7 +85,7 @@ fn pick(wish: &str, state: &State) -> Option<Picker> {
     Some(graphics::picker(protocol, answers.cell.or_else(cell_size)))
 }
 
-/// Asks the terminal what it can draw, before anything else reads its keys.
+/// Asks the terminal what it supports, before anything else reads its input.
 #[cfg(unix)]
 fn ask() -> Answers {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -117,7 +116,7 @@ fn ask() -> Answers {
             continue;
         }
         let mut bytes = [0; 256];
-        // Not by way of the library's buffer, which could keep keys back.
+        // Not through the library's buffer, which could hold keys back.
         match rustix::io::read(&stdin, &mut bytes) {
             Ok(count @ 1..) => answered.extend_from_slice(&bytes[..count]),
             _ => return answers,
@@ -130,7 +129,7 @@ fn ask() -> Answers {
     Answers::default()
 }
 
-/// Width and height of a cell in pixels, as the system has it.
+/// Width and height of a cell in pixels, from the system.
 fn cell_size() -> Option<(u16, u16)> {
     let size = window_size().ok()?;
     let side = |pixels: u16, cells: u16| pixels.checked_div(cells).filter(|&side| side > 0);
@@ -140,7 +139,7 @@ fn cell_size() -> Option<(u16, u16)> {
     ))
 }
 
-/// Starts the thread that waits for keys, and hears the system's wish for an end.
+/// Starts the thread that reads keys, and the handler of signals.
 fn listen(sender: Sender<Event>) -> Result<()> {
     let stop = sender.clone();
     watch(move || {
@@ -166,10 +165,10 @@ fn listen(sender: Sender<Event>) -> Result<()> {
             }
         })
         .map(drop)
-        .map_err(Error::io("start", "the reader of keys"))
+        .map_err(Error::io("start", "the keyboard thread"))
 }
 
-/// Takes events and draws, until the user leaves.
+/// Handles events and draws until the user quits.
 fn turn(state: &mut State, workers: &mut Workers, inbox: &Receiver<Event>) -> Result<()> {
     let backend = CrosstermBackend::new(stdout());
     let fail = Error::io("draw on", "the terminal");
@@ -225,10 +224,10 @@ fn turn(state: &mut State, workers: &mut Workers, inbox: &Receiver<Event>) -> Re
     }
 }
 
-/// Whether the terminal is in our hands.
+/// Whether the terminal is in use by the dashboard.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Gives the terminal back when it goes.
+/// Restores the terminal when dropped.
 struct Guard;
 
 impl Guard {
@@ -240,7 +239,7 @@ impl Guard {
                 leave();
                 default(panic);
             } else {
-                // A worker's panic is caught and told where it happens; text on the screen would spoil it.
+                // The panic of a worker is caught and reported elsewhere; printing it here would garble the screen.
                 let _ = notes.try_send(Event::Answer(Answer::Note(panic.to_string())));
             }
         }));
@@ -267,10 +266,10 @@ impl Drop for Guard {
     }
 }
 
-/// Gives the terminal back; a second call does nothing.
+/// Restores the terminal; a second call does nothing.
 fn leave() {
     if ENTERED.swap(false, Ordering::SeqCst) {
-        // A terminal that is gone needs nothing any more.
+        // Errors do not matter: the terminal may be gone.
         let _ = execute!(
             stdout(),
             DisableBracketedPaste,

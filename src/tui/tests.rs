@@ -1,4 +1,4 @@
-//! Whole screens, drawn from recorded events of real runs.
+//! Snapshots of whole screens, drawn from recorded events of real runs.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -40,14 +40,15 @@ fn config() -> FitConfig {
     }
 }
 
-/// The two bases that every checkout has cards of, whatever else this machine has.
-pub(super) fn bases() -> Vec<KnownModel> {
-    let mut bases = known_models(&mut Vec::new());
-    bases.retain(|base| ["efficientnet-lite0", "vgg16"].contains(&base.card.name.as_str()));
-    for base in &mut bases[1..] {
-        base.weights = Weights::Missing;
+/// The two backbones with cards in every checkout, whatever else this machine has.
+pub(super) fn backbones() -> Vec<KnownModel> {
+    let mut backbones = known_models(&mut Vec::new());
+    backbones
+        .retain(|backbone| ["efficientnet-lite0", "vgg16"].contains(&backbone.card.name.as_str()));
+    for backbone in &mut backbones[1..] {
+        backbone.weights = Weights::Missing;
     }
-    bases
+    backbones
 }
 
 fn tiny() -> Arc<Overview> {
@@ -56,20 +57,20 @@ fn tiny() -> Arc<Overview> {
         .clone()
 }
 
-fn base() -> Arc<BaseLayers> {
+fn backbone() -> Arc<BaseLayers> {
     static BASE: OnceLock<Arc<BaseLayers>> = OnceLock::new();
     BASE.get_or_init(|| Arc::new(layers(&BackboneParams::default()).unwrap()))
         .clone()
 }
 
-/// A dashboard whose outside world is a recording.
+/// A dashboard that plays a recording.
 pub(super) struct Player {
     pub state: State,
     pub now: Duration,
 }
 
 impl Player {
-    /// With nothing chosen.
+    /// Without a dataset.
     pub fn new(theme: Theme) -> Player {
         Player {
             state: State::new(theme, FitConfig::default(), None),
@@ -77,17 +78,17 @@ impl Player {
         }
     }
 
-    /// With the data set and the base known.
+    /// With a dataset and a backbone.
     pub fn opened(theme: Theme) -> Player {
         let mut player = Player {
             state: State::new(theme, config(), None),
             now: Duration::ZERO,
         };
         player.state.begin(root().to_owned());
-        player.tell(Answer::Bases(bases()));
+        player.tell(Answer::Backbones(backbones()));
         player.tell(Answer::Overview(Ok(tiny())));
         player.tell(Answer::Audited);
-        player.tell(Answer::Layers(BackboneParams::default(), Ok(base())));
+        player.tell(Answer::Layers(BackboneParams::default(), Ok(backbone())));
         player
     }
 
@@ -106,7 +107,7 @@ impl Player {
         self.key(KeyCode::Char(c))
     }
 
-    /// Plays a recording up to (without) the first event that `until` names.
+    /// Plays a recording up to, but without, the first event for which `until` holds.
     pub fn play_until(&mut self, recording: &str, until: impl Fn(&progress::Event) -> bool) {
         for line in recording.lines() {
             let event: progress::Event = serde_json::from_str(line).unwrap();
@@ -126,7 +127,7 @@ impl Player {
         self.play_until(recording, |_| false);
     }
 
-    /// The screen as text, with its pictures.
+    /// The screen as text, with its images.
     pub fn screen(&mut self, width: u16, height: u16) -> String {
         update(&mut self.state, Event::Resize(width, height));
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -152,7 +153,7 @@ impl Player {
         }
     }
 
-    /// Answers the questions about the selected picture.
+    /// Answers the query for the predictions of the selected image.
     fn label(&mut self) {
         if let Some(path) = self.state.selected_picture() {
             let prediction = |class, label: &str, probability| crate::backbone::Prediction {
@@ -174,7 +175,7 @@ impl Player {
     }
 }
 
-/// A picture of stripes in place of a photo, whose pixels could differ between processors.
+/// Stripes instead of a photo, whose pixels could differ between processors.
 fn striped(key: &PictureKey) -> Option<Protocol> {
     let path = match &key.source {
         PictureSource::File(path) => root().join("datasets/tiny").join(path),
@@ -183,7 +184,7 @@ fn striped(key: &PictureKey) -> Option<Protocol> {
     if !path.exists() {
         return None;
     }
-    // Half blocks of the picker's cells, which are 10 by 20 pixels.
+    // The cells of this picker have 10×20 pixels.
     let (width, height) = (u32::from(key.width) * 10, u32::from(key.height) * 20);
     let width = width.min(height * 4 / 3) / 10 * 10;
     let stripes = image::RgbImage::from_fn(width, height, |_, y| {
@@ -206,7 +207,7 @@ fn text(backend: &TestBackend) -> String {
         .collect()
 }
 
-/// One screen in the five states of a run.
+/// A screen in the five states of a run.
 fn states_of(screen: Screen, size: (u16, u16)) -> String {
     let running_until = |event: &progress::Event| match screen {
         Screen::Train | Screen::Runs | Screen::Predict => {
@@ -231,7 +232,7 @@ fn states_of(screen: Screen, size: (u16, u16)) -> String {
         player.label();
         all += &format!("=== {state}\n{}", player.screen(size.0, size.1));
     }
-    // The data set's folder is named by its last part only, so no path of this machine is in here.
+    // Only the last part of the dataset's path is shown, so no path of this machine may appear.
     assert!(!all.contains(env!("CARGO_MANIFEST_DIR")));
     all
 }
@@ -307,7 +308,7 @@ fn folder() -> Folder {
         pictures,
     };
     Folder {
-        path: "/home/ada/pictures".into(),
+        path: "/home/ada/photos".into(),
         entries: vec![
             entry("letters", 0, 0),
             entry("holidays", 0, 1240),
@@ -322,14 +323,14 @@ fn the_start_screen() {
     for size in [(80, 24), (120, 40)] {
         let mut player = Player::new(THEME);
         player.tell(Answer::Folder(folder()));
-        player.tell(Answer::Bases(bases()));
+        player.tell(Answer::Backbones(backbones()));
         let name = format!("Start_{}x{}", size.0, size.1);
         insta::assert_snapshot!(name, player.screen(size.0, size.1));
     }
 }
 
 #[test]
-fn what_lies_over_a_screen() {
+fn overlays() {
     let mut all = String::new();
     let mut player = Player::opened(THEME);
     player.state.config.dataset = "photos".into();
@@ -351,7 +352,7 @@ fn what_lies_over_a_screen() {
 }
 
 #[test]
-fn a_terminal_that_is_too_small_is_told_so_and_every_size_is_safe() {
+fn a_terminal_that_is_too_small_gets_a_message_and_every_size_is_safe() {
     let mut player = Player::opened(THEME);
     player.play(FIT);
     assert!(player.screen(59, 20).contains("too small: 59×20"));
@@ -369,7 +370,7 @@ fn a_terminal_that_is_too_small_is_told_so_and_every_size_is_safe() {
     }
 }
 
-/// Class names and paths can be anything; what is measured as too wide must not end the program.
+/// Class names and paths can be anything; a wrong width must not crash the program.
 #[test]
 fn names_that_are_hard_to_measure_are_drawn_at_every_size() {
     let hard = [
@@ -413,7 +414,7 @@ fn names_that_are_hard_to_measure_are_drawn_at_every_size() {
     }
 }
 
-/// Every cell that a theme without colours draws has none, and the words are those of the coloured one.
+/// The theme without colours draws no colours, and the same words as the theme with colours.
 #[test]
 fn without_colours_the_screens_say_the_same() {
     let plain = Theme {

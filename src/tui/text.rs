@@ -1,4 +1,4 @@
-//! Text that fits: names and figures cut to a number of cells. Pure.
+//! Fits text into a number of terminal cells, and formats numbers. Pure.
 
 use std::path::Path;
 
@@ -7,14 +7,13 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::report::printable;
 
-/// Cells that `text` takes on a terminal, as they are drawn: cluster by cluster. That is neither its number of
-/// characters nor the sum of their widths: an emoji with its variation selector is two cells wide, its parts one
-/// and none.
+/// Width of `text` on a terminal in cells, measured by grapheme cluster. This is neither the number of characters nor
+/// the sum of their widths: an emoji with a variation selector is two cells wide, its parts are one and zero.
 pub fn cells(text: &str) -> usize {
     text.graphemes(true).map(UnicodeWidthStr::width).sum()
 }
 
-/// Bytes of as many whole clusters of `clusters` as fit into `room` cells.
+/// Number of bytes of the whole clusters of `clusters` that fit into `room` cells.
 fn bytes_within<'t>(clusters: impl Iterator<Item = &'t str>, room: usize) -> usize {
     let mut used = 0;
     clusters
@@ -26,7 +25,7 @@ fn bytes_within<'t>(clusters: impl Iterator<Item = &'t str>, room: usize) -> usi
         .sum()
 }
 
-/// `text` in at most `width` cells, cut at its end.
+/// `text` in at most `width` cells, truncated at its end.
 pub fn fit(text: &str, width: usize) -> String {
     if cells(text) <= width {
         return text.to_owned();
@@ -38,7 +37,7 @@ pub fn fit(text: &str, width: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// `text` in at most `width` cells, cut at its beginning: the end of a path says more.
+/// `text` in at most `width` cells, truncated at its beginning: the end of a path says more.
 pub fn fit_end(text: &str, width: usize) -> String {
     if cells(text) <= width {
         return text.to_owned();
@@ -50,21 +49,21 @@ pub fn fit_end(text: &str, width: usize) -> String {
     format!("…{}", &text[text.len() - kept..])
 }
 
-/// `text` in exactly `width` cells, to the left.
+/// `text` in exactly `width` cells, aligned left.
 pub fn left(text: &str, width: usize) -> String {
     let text = fit(text, width);
     let blanks = " ".repeat(width.saturating_sub(cells(&text)));
     text + &blanks
 }
 
-/// `text` in exactly `width` cells, to the right.
+/// `text` in exactly `width` cells, aligned right.
 pub fn right(text: &str, width: usize) -> String {
     let text = fit(text, width);
     " ".repeat(width.saturating_sub(cells(&text))) + &text
 }
 
-/// `text` in lines of at most `width` cells, broken at blanks where there are some; a cluster that is wider than a
-/// line has one of its own.
+/// `text` in lines of at most `width` cells, broken at spaces where possible; a cluster that is wider than a line gets
+/// its own line.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -74,7 +73,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
             if !line.is_empty() && used + 1 + cells(word) > width {
                 lines.push(std::mem::take(&mut line));
             }
-            // A word that is longer than a line, such as a path, is broken anywhere.
+            // Break a word that is longer than a line, such as a path, anywhere.
             while cells(word) > width {
                 let first = word.graphemes(true).next().map_or(0, str::len);
                 let end = bytes_within(word.graphemes(true), width).max(first);
@@ -95,12 +94,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A path as text that a terminal can show.
+/// A path as text that is safe to print on a terminal.
 pub fn path_text(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// A share as whole percent; under a half but not nothing is `<1`.
+/// A fraction (0 to 1) as whole percent; a fraction above zero that rounds to zero is `<1 %`.
 pub fn percent(share: f64) -> String {
     let whole = (share * 100.0).round();
     if whole < 1.0 && share > 0.0 {
@@ -110,7 +109,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// Bytes as `13.4 MB`.
+/// Bytes as `13.4 MB` or `3.5 kB`.
 pub fn megabytes(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
@@ -134,7 +133,7 @@ mod tests {
     }
 
     /// Words that are hard to measure: emoji with selectors, joiners and skin tones, flags, combining marks, scripts
-    /// with ligatures and from the right, controls, private and unassigned characters.
+    /// with ligatures or written right to left, control, private and unassigned characters.
     const HARD: [&str; 24] = [
         "♻\u{fe0f} recycling",
         "♻\u{fe0e}",
@@ -162,7 +161,7 @@ mod tests {
         "𐍈🏴\u{e0067}\u{e0062}\u{e007f}",
     ];
 
-    /// A text of hard words and any characters, other ones for each seed.
+    /// Random text of hard words and arbitrary characters.
     fn any_text(rng: &mut impl rand::Rng) -> String {
         let mut text = String::new();
         for _ in 0..rng.next_u32() % 8 {
@@ -191,7 +190,7 @@ mod tests {
                     assert!(cells(&cut) <= width, "{text:?} at {width}: {cut:?}");
                     let is_cluster =
                         |part: &str| part == "…" || text.graphemes(true).any(|g| g == part);
-                    // Beside the dots, a mark would join them.
+                    // A combining mark would join the ellipsis beside it.
                     let kept = cut.trim_matches('…');
                     assert!(
                         kept.graphemes(true).all(is_cluster),

@@ -1,5 +1,5 @@
-//! Colours and glyphs, in one place. Nothing is told by colour alone: every colour has a word, a mark or a
-//! shade beside it, so that the theme without colours says as much. Pure.
+//! Colours and glyphs, in one place. Colour is never the only carrier of information: there is always a word, a mark or
+//! a shade as well, so nothing is lost without colours. Pure.
 
 use std::ffi::OsString;
 
@@ -9,45 +9,45 @@ use ratatui::symbols::{self, Marker};
 /// How many colours the terminal has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// None are wanted (`NO_COLOR`).
+    /// None (`NO_COLOR` is set).
     None,
-    /// The 16 that the user's terminal defines.
+    /// The 16 colours that the terminal defines.
     Sixteen,
-    /// 256 and more.
+    /// 256 or more.
     Many,
 }
 
-/// What the text stands on.
+/// Background of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Background {
-    /// Light text on a dark ground.
+    /// Light text on a dark background.
     Dark,
-    /// Dark text on a light ground.
+    /// Dark text on a light background.
     Light,
 }
 
-/// Which characters the terminal's font has.
+/// Which characters the terminal's font supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Font {
-    /// Braille, eighths of blocks, marks.
+    /// Braille, eighth blocks, marks.
     Full,
-    /// Those of a console font: lines, half blocks and shades.
+    /// Only those of a console font: lines, half blocks and shades.
     Console,
 }
 
 /// Colours and glyphs for a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
-    /// How many colours.
+    /// Number of colours.
     pub depth: Depth,
-    /// Dark or light.
+    /// Dark or light background.
     pub background: Background,
-    /// Which characters.
+    /// Supported characters.
     pub font: Font,
 }
 
 impl Theme {
-    /// The theme for a terminal as `variable` (the environment) describes it; `background` is what the user asked for.
+    /// Chooses the theme from the environment, read by `variable`; `background` overrides what the environment says.
     pub fn of(
         background: Option<Background>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -77,7 +77,7 @@ impl Theme {
         } else {
             Depth::Sixteen
         };
-        // COLORFGBG is `foreground;background`, in the numbers of the 16 colours: 7 and 9 to 15 are light.
+        // COLORFGBG is `foreground;background`, as numbers of the 16 colours; 7 and 9 to 15 are light.
         let colorfgbg = text("COLORFGBG");
         let is_light = matches!(
             colorfgbg.rsplit(';').next().and_then(|b| b.parse().ok()),
@@ -107,12 +107,12 @@ impl Theme {
         }
     }
 
-    /// What names a thing: a panel's title.
+    /// The title of a panel.
     pub fn title(&self) -> Style {
         self.accent().add_modifier(Modifier::BOLD)
     }
 
-    /// The one colour of the program.
+    /// The accent colour of the program.
     pub fn accent(&self) -> Style {
         match self.background {
             Background::Dark => self.colour(80, 30, Color::Cyan),
@@ -120,16 +120,16 @@ impl Theme {
         }
     }
 
-    /// Text that is less than the rest.
+    /// Secondary text.
     pub fn faint(&self) -> Style {
         match self.depth {
-            // Bright black is invisible on some grounds; dim is at worst not dim.
+            // Bright black is invisible on some backgrounds; dim text is always readable.
             Depth::None | Depth::Sixteen => Style::new().add_modifier(Modifier::DIM),
             Depth::Many => self.colour(245, 242, Color::Reset),
         }
     }
 
-    /// Lines between things, and what of a bar is not filled.
+    /// Lines, and the empty part of a bar.
     pub fn rule(&self) -> Style {
         match self.depth {
             Depth::None | Depth::Sixteen => Style::new().add_modifier(Modifier::DIM),
@@ -137,17 +137,17 @@ impl Theme {
         }
     }
 
-    /// Figures that are read first.
+    /// Important numbers.
     pub fn strong(&self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// It is as it should be.
+    /// Success.
     pub fn good(&self) -> Style {
         self.colour(114, 28, Color::Green)
     }
 
-    /// It wants attention.
+    /// A warning.
     pub fn warn(&self) -> Style {
         match self.background {
             Background::Dark => self.colour(221, 130, Color::Yellow),
@@ -155,7 +155,7 @@ impl Theme {
         }
     }
 
-    /// It is not as it should be.
+    /// An error.
     pub fn bad(&self) -> Style {
         self.colour(203, 160, Color::Red)
             .add_modifier(Modifier::BOLD)
@@ -177,7 +177,7 @@ impl Theme {
         }
     }
 
-    /// What the cursor is on.
+    /// The selected line.
     pub fn selected(&self) -> Style {
         match (self.depth, self.background) {
             (Depth::Many, Background::Dark) => Style::new()
@@ -190,13 +190,13 @@ impl Theme {
         }
     }
 
-    /// A key in the line of hints.
+    /// The name of a key.
     pub fn key(&self) -> Style {
         self.accent().add_modifier(Modifier::BOLD)
     }
 
-    /// The style of a cell of the heat map that holds the share `share` (0 to 1) of its row; on the diagonal
-    /// much is good, off it little.
+    /// Style of a cell of the confusion matrix that holds the fraction `share` (0 to 1) of its row: green on the
+    /// diagonal, red elsewhere.
     pub fn heat(&self, share: f64, on_diagonal: bool) -> Style {
         const GOOD_DARK: [u8; 5] = [236, 22, 28, 34, 40];
         const BAD_DARK: [u8; 5] = [236, 52, 88, 124, 160];
@@ -227,7 +227,7 @@ impl Theme {
         }
     }
 
-    /// A shade for the share `share`, for terminals where the heat map has no ground colours.
+    /// A shade for the fraction `share`, for terminals without background colours for the confusion matrix.
     pub fn shade(&self, share: f64) -> &'static str {
         match (self.depth, (share * 4.0).ceil() as i32) {
             (Depth::Many, _) | (_, ..=0) => " ",
@@ -238,7 +238,7 @@ impl Theme {
         }
     }
 
-    /// How curves are drawn.
+    /// Marker for curves.
     pub fn marker(&self) -> Marker {
         match self.font {
             Font::Full => Marker::Braille,
@@ -246,7 +246,7 @@ impl Theme {
         }
     }
 
-    /// The levels of a sparkline.
+    /// Levels of a sparkline.
     pub fn levels(&self) -> symbols::bar::Set<'static> {
         match self.font {
             Font::Full => symbols::bar::NINE_LEVELS,
@@ -254,7 +254,7 @@ impl Theme {
         }
     }
 
-    /// A thin bar of the length `share` (0 to 1) of `width` cells, for lists: the filled part and the rest.
+    /// A thin bar for lists, filled to the fraction `share` (0 to 1) of `width` cells: the filled part and the rest.
     pub fn bar(&self, share: f64, width: usize) -> (String, String) {
         let halves = (whole_share(share) * width as f64 * 2.0).round() as usize;
         let (full, half) = (halves / 2, halves % 2);
@@ -267,7 +267,7 @@ impl Theme {
         }
     }
 
-    /// A thick bar, for what stands alone.
+    /// A thick bar, for use outside lists.
     pub fn thick_bar(&self, share: f64, width: usize) -> (String, String) {
         const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         if self.font == Font::Console {
@@ -280,7 +280,7 @@ impl Theme {
         (full, " ".repeat(rest))
     }
 
-    /// A mark by name: in full, and with a console font.
+    /// The character for a mark.
     pub fn mark(&self, mark: Mark) -> &'static str {
         let (full, console) = match mark {
             Mark::Good => ("✓", "+"),
@@ -300,7 +300,7 @@ impl Theme {
     }
 }
 
-/// A share that is one: from 0 to 1.
+/// `share` limited to 0 to 1.
 fn whole_share(share: f64) -> f64 {
     if share.is_finite() {
         share.clamp(0.0, 1.0)
@@ -309,7 +309,7 @@ fn whole_share(share: f64) -> f64 {
     }
 }
 
-/// Marks that stand for a state.
+/// Marks for states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     Good,

@@ -221,14 +221,14 @@ fn rare_kinds(table: &mut Table) {
             "lossless.jpg",
             1,
             0xc3,
-            "not supported (lossless)",
+            "is an unsupported kind of JPEG (lossless)",
         ),
         (
             "hierarchical JPEG",
             "layers.jpg",
             1,
             0xc5,
-            "not supported (hierarchical)",
+            "is an unsupported kind of JPEG (hierarchical)",
         ),
         (
             "JPEG whose sampling factors do not divide each other",
@@ -374,7 +374,7 @@ fn orientations(table: &mut Table) {
         Same(1.0),
     );
     table.add(
-        "EXIF whose directory lies behind its end",
+        "EXIF whose directory lies past its end",
         "exif-beyond.jpg",
         with_exif(&jpeg, b"MM\0*\x7f\xff\xff\xff"),
         Same(1.0),
@@ -636,13 +636,13 @@ fn cut_and_broken(table: &mut Table) {
     );
     let junk = b"\0junk of another program".repeat(400);
     table.add(
-        "JPEG with 10 kB behind its end",
+        "JPEG with 10 kB after its end",
         "tail.jpg",
         [&jpeg[..], &junk].concat(),
         Same(1.0),
     );
     table.add(
-        "PNG with 10 kB behind its end",
+        "PNG with 10 kB after its end",
         "tail.png",
         [&png[..], &junk].concat(),
         Same(0.0),

@@ -109,7 +109,7 @@ const SPECIAL: [(&str, &str); 11] = [
     ("socket", "ignored: not a regular file"),
     ("link to a device", "ignored: not a regular file"),
     ("folder named .jpg", "searched like any folder"),
-    ("broken link", "ignored: is a broken link"),
+    ("broken link", "ignored: broken link"),
     ("two links to each other", "ignored: cannot be read"),
     ("link to one of its parent folders", "ignored"),
     ("link to an image", "used"),

@@ -141,11 +141,11 @@ fn numbers_that_nobody_means_are_refused_with_their_range() {
         ),
         (
             format!("{preview} --pictures 4000000000"),
-            "more than 2000 pictures",
+            "more than 2000 images",
         ),
         (
             format!("{preview} --augment default --views 1000"),
-            "more than 2000 pictures",
+            "more than 2000 images",
         ),
         (
             "predict good.onnx photos -j 4000000000".to_owned(),

@@ -36,7 +36,7 @@ pub(super) fn is_imagenet_width(values: usize) -> bool {
 /// Finds the logits and the features of a graph by walking back from its outputs.
 ///
 /// The classifier is the last layer that multiplies by a weight matrix: `Gemm`, `MatMul`, `Einsum` or their
-/// quantised forms; a 1 × 1 convolution after a global pooling, as in Keras' MobileNet; a convolution that a global
+/// quantised forms; a 1 × 1 convolution after a global pooling, as in Keras's MobileNet; a convolution that a global
 /// pooling follows, as in SqueezeNet. Between it and the output may be whatever makes probabilities of logits. Weights
 /// may come through any operators that do not depend on the image. A dense layer that is followed by an activation
 /// or a normalisation, or whose output is called an embedding, is not a classifier but makes features.

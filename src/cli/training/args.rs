@@ -442,7 +442,7 @@ pub struct AugmentPreviewArgs {
     pub output: Option<PathBuf>,
 
     /// Number of images on the sheet, taken from each class in turn [default: 6].
-    #[arg(long, value_name = "N")]
+    #[arg(long = "images", visible_alias = "pictures", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pictures: Option<usize>,
 

@@ -11,7 +11,7 @@ use crate::dataset::Layout;
 use crate::job::Views;
 use crate::train::{ClassWeights, Monitor, OptimizerName, ScheduleName};
 
-/// Where the pictures are.
+/// Where the images are.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DatasetArgs {
@@ -37,7 +37,7 @@ pub struct DatasetArgs {
     pub allow_missing: bool,
 }
 
-/// Which base.
+/// Which backbone.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Backbone")]
@@ -199,7 +199,7 @@ pub struct HeadArgs {
     pub seed: Option<u64>,
 }
 
-/// How training pictures are augmented.
+/// How training images are augmented.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Augmentation")]

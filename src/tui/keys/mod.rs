@@ -1,4 +1,4 @@
-//! The keys, as one table: what a key does where. The same table draws the help and the line of hints.
+//! Key bindings in one table, which is also the source of the help and of the hints.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -15,21 +15,21 @@ pub enum Action {
     /// Show the next or the previous screen.
     NextScreen,
     PreviousScreen,
-    /// Show the keys.
+    /// Show the help.
     Help,
-    /// Leave.
+    /// Quit.
     Quit,
-    /// Run the whole road with the present settings.
+    /// Run the whole pipeline with the current settings.
     Run,
     /// Change the settings.
     Settings,
-    /// Hold the job or let it go on.
+    /// Pause or resume the job.
     Pause,
     /// Stop the job.
     Cancel,
-    /// Show the screen of the job's phase whenever it changes.
+    /// Turn on or off: switch to the screen of the job's current phase.
     Follow,
-    /// Move in a list, a matrix, a row of pictures.
+    /// Move in a list, a matrix, or a row of images.
     Up,
     Down,
     Left,
@@ -38,74 +38,74 @@ pub enum Action {
     PageDown,
     First,
     Last,
-    /// Open what is selected.
+    /// Open the selection.
     Enter,
-    /// Close what was opened.
+    /// Close or go back.
     Back,
-    /// Take the folder that is open as the data set.
+    /// Use the selected folder as the dataset.
     Use,
-    /// Go to the other list.
+    /// Switch to the other list.
     OtherList,
     /// Type a path.
     TypePath,
-    /// Put the losses on a logarithmic scale, or back.
+    /// Switch between a logarithmic and a linear loss scale.
     LogScale,
-    /// Show the other splits.
+    /// Show the next split.
     NextSplit,
-    /// Show all lines or warnings only.
+    /// Switch between all lines and warnings only.
     Filter,
     /// Verify the saved model.
     Verify,
-    /// Label the whole data set with the saved model.
+    /// Evaluate the saved model on the whole dataset.
     Evaluate,
-    /// Show what augmentation makes of the pictures, or the pictures again.
+    /// Show or hide augmented views.
     Views,
-    /// Answers to a question.
+    /// Answer a question.
     Yes,
     Rename,
 }
 
-/// Where a key means what it does.
+/// Where a key is pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A screen, with nothing over it.
+    /// A screen without an overlay.
     Screen(Screen),
-    /// The list of keys.
+    /// The help.
     Help,
     /// The settings.
     Settings,
-    /// A line of text is typed.
+    /// A text field.
     Typing,
-    /// Whether to leave while a job runs.
+    /// The question whether to quit while a job is running.
     AskQuit,
-    /// Whether to stop the job.
+    /// The question whether to stop the job.
     AskCancel,
-    /// Whether to replace an output.
+    /// The question whether to replace an existing output.
     AskReplace,
 }
 
-/// Where a binding holds.
+/// Where a binding applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Screens,
     These(&'static [Place]),
 }
 
-/// One line of the table.
+/// One binding.
 pub struct Binding {
     keys: &'static [KeyCode],
     control: bool,
     on: On,
-    /// What the keys do.
+    /// The action.
     pub action: Action,
-    /// The same in words.
+    /// Description for the help.
     pub help: &'static str,
-    /// The same in a word or two, for the line of hints; empty to leave it out there.
+    /// One or two words for the line of hints; empty for no hint.
     pub hint: &'static str,
 }
 
 impl Binding {
-    /// The names of the keys, as the help shows them.
+    /// The names of the keys, as shown in the help.
     pub fn key_names(&self) -> String {
         let names: Vec<String> = self.keys.iter().map(|key| name(*key)).collect();
         let prefix = if self.control { "Ctrl-" } else { "" };
@@ -137,7 +137,7 @@ pub fn action(key: KeyEvent, place: Place) -> Option<Action> {
         .map(|b| b.action)
 }
 
-/// The bindings that hold in `place`: those of the place alone first, then those of all screens.
+/// The bindings that apply in `place`: its own first, then those of all screens.
 pub fn bindings(place: Place) -> impl Iterator<Item = &'static Binding> {
     let own = BINDINGS
         .iter()
@@ -154,7 +154,7 @@ pub fn common_bindings() -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(|b| b.on == On::Screens)
 }
 
-/// The bindings of `place` alone.
+/// The bindings of `place` only.
 pub fn own_bindings(place: Place) -> impl Iterator<Item = &'static Binding> {
     BINDINGS
         .iter()
@@ -202,7 +202,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_screens_own_keys_go_before_those_of_all_screens() {
+    fn a_screens_own_keys_take_precedence_over_those_of_all_screens() {
         let press = |code| KeyEvent::new(code, KeyModifiers::NONE);
         assert_eq!(action(press(Char('l')), TRAIN), Some(Action::LogScale));
         assert_eq!(action(press(Char('l')), DATA), Some(Action::Right));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_of_a_place_is_hidden_behind_another_of_its_lines() {
+    fn no_key_is_bound_twice_in_the_same_place() {
         for place in PLACES {
             let mut seen = std::collections::HashMap::new();
             for binding in own_bindings(place) {

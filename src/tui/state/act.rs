@@ -1,4 +1,4 @@
-//! What the user does: keys and their actions. Pure.
+//! Keys and their actions. Pure.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::job::{EvaluateConfig, VerifyConfig};
 use crate::tui::event::{Command, Event};
 use crate::tui::keys::{self, Action, Place};
 
-/// Takes one event, and returns what is to be done about it.
+/// Handles one event and returns the commands to carry out.
 pub fn update(state: &mut State, event: Event) -> Vec<Command> {
     state.changed |= !matches!(event, Event::Tick(_) | Event::Drawn(_));
     match event {
@@ -43,7 +43,7 @@ impl State {
         }
     }
 
-    /// The text that is typed at present.
+    /// The text being typed.
     fn line(&mut self) -> Option<&mut String> {
         match &mut self.overlay {
             Overlay::Path(text) => Some(text),
@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    /// Changes the line that is typed; tells whether the key did.
+    /// Edits the text being typed; returns whether the key was used.
     fn typed(&mut self, key: KeyEvent) -> bool {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let Some(line) = self.line() else {
@@ -74,7 +74,7 @@ impl State {
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
         match self.line() {
             Some(line) => line.push_str(&text),
-            // A path that is pasted or dropped anywhere is one to look at.
+            // A path that is pasted or dropped anywhere is opened.
             None => {
                 self.overlay = Overlay::Nothing;
                 self.take_path(&text);
@@ -109,9 +109,9 @@ impl State {
                     _ => {}
                 }
                 self.notify(if self.follow {
-                    "the screen follows the job"
+                    "screens now follow the job"
                 } else {
-                    "the screen stays"
+                    "screens no longer follow the job"
                 });
             }
             action if self.overlay != Overlay::Nothing => self.act_on_overlay(action),
@@ -168,7 +168,7 @@ impl State {
                     self.command(Command::Fit(Box::new(config)));
                 }
                 Action::Rename => {
-                    // The features stay where they are: only the head is new.
+                    // Keep the feature store: only the head is new.
                     let store = self.config.store();
                     self.config.features = Some(store);
                     self.config.output = free;
@@ -184,8 +184,8 @@ impl State {
         match self.screen {
             Screen::Start => match self.start.act(action, page) {
                 Some(Choice::Open(path)) => self.command(Command::ListFolder(path)),
-                Some(Choice::DataSet(path)) => self.take_data_set(path),
-                Some(Choice::Base(name)) => self.take_base(name),
+                Some(Choice::Dataset(path)) => self.take_dataset(path),
+                Some(Choice::Backbone(name)) => self.take_backbone(name),
                 None if action == Action::TypePath => self.overlay = Overlay::Path(String::new()),
                 None => {}
             },
@@ -222,9 +222,9 @@ impl State {
                 }
             },
             Screen::Model => match action {
-                Action::Enter => self.cut(),
+                Action::Enter => self.set_feature_layer(),
                 Action::Back => {
-                    self.start.side = super::start::Side::Bases;
+                    self.start.side = super::start::Side::Backbones;
                     self.go(Screen::Start);
                 }
                 action => {
@@ -243,7 +243,7 @@ impl State {
         }
     }
 
-    /// Leaves, or asks first if a job would be stopped by it.
+    /// Quits, or asks first if this would stop a job.
     fn quit(&mut self) {
         if self.running().is_some() && self.attached.is_none() {
             self.overlay = Overlay::AskQuit;
@@ -252,7 +252,7 @@ impl State {
         }
     }
 
-    /// Leaves as soon as the job has stopped.
+    /// Quits as soon as the job has stopped.
     pub(super) fn stop(&mut self) {
         self.overlay = Overlay::Nothing;
         if self.running().is_some() && self.attached.is_none() {
@@ -264,12 +264,12 @@ impl State {
         }
     }
 
-    /// Tells why nothing can be started, if it cannot.
+    /// Whether no job can be started; if so, notifies the user of the reason.
     pub(super) fn is_busy(&mut self) -> bool {
         let why = if self.attached.is_some() {
-            "this dashboard follows another program's run; start one without --attach"
+            "read-only: attached to another run"
         } else if self.running().is_some() {
-            "a job runs; stop it first with x, or wait"
+            "a job is running; wait, or press x to stop it"
         } else {
             return false;
         };
@@ -283,7 +283,7 @@ impl State {
             return;
         }
         if self.config.dataset.as_os_str().is_empty() {
-            self.notify("choose a data set first");
+            self.notify("choose a dataset first");
             self.go(Screen::Start);
             return;
         }
@@ -301,22 +301,22 @@ impl State {
 
     fn pause(&mut self) {
         if self.attached.is_some() {
-            self.notify("only the program that runs the job can pause it");
+            self.is_busy();
         } else if self.running().is_some() && !self.stopping {
             self.paused = !self.paused;
             self.command(Command::Pause(self.paused));
         } else {
-            self.notify("no job runs");
+            self.notify("no job is running");
         }
     }
 
     fn ask_cancel(&mut self) {
         if self.attached.is_some() {
-            self.notify("only the program that runs the job can stop it");
+            self.is_busy();
         } else if self.running().is_some() {
             self.overlay = Overlay::AskCancel;
         } else {
-            self.notify("no job runs");
+            self.notify("no job is running");
         }
     }
 
@@ -326,7 +326,7 @@ impl State {
         }
         let model = self.saved_model();
         if model.as_os_str().is_empty() {
-            self.notify("there is no saved model yet; run first");
+            self.notify("no saved model yet; press r to run first");
             return;
         }
         self.command(Command::Verify(VerifyConfig {
@@ -340,7 +340,7 @@ impl State {
             return;
         }
         if self.config.dataset.as_os_str().is_empty() {
-            self.notify("choose a data set first");
+            self.notify("choose a dataset first");
             return;
         }
         self.command(Command::Evaluate(EvaluateConfig {
@@ -361,10 +361,12 @@ impl State {
         let (truth, prediction) = self.train.cell;
         let count = confusion.counts[truth][prediction];
         if !self.predict.has(&split) {
-            self.notify(format!("the pictures of the {split} split were not listed"));
+            self.notify(format!(
+                "no predictions are available for the {split} split"
+            ));
         } else if count == 0 {
             self.notify(format!(
-                "no picture of {} was taken for {}",
+                "no image of {} was predicted as {}",
                 confusion.classes[truth], confusion.classes[prediction]
             ));
         } else {
@@ -375,12 +377,12 @@ impl State {
     }
 
     fn look_at(&mut self, path: PathBuf) {
-        self.predict.name(path);
+        self.predict.open(path);
         self.follow = false;
         self.go(Screen::Predict);
     }
 
-    /// Takes a path that was typed or pasted: a folder is a data set, a file is a picture.
+    /// Opens a path that was typed or pasted: a folder on the start screen, else an image.
     fn take_path(&mut self, text: &str) {
         let text = text.trim().trim_matches(['\'', '"']);
         let text = text.strip_prefix("file://").unwrap_or(text);

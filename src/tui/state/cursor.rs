@@ -1,19 +1,18 @@
-//! A place in a list, and the part of the list around it that fits a window. Pure.
+//! A cursor in a list, and the part of the list that is visible. Pure.
 
 use std::ops::Range;
 
 use crate::tui::keys::Action;
 
-/// A place in a list.
+/// The selected line of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Index of the line.
+    /// Its index.
     pub at: usize,
 }
 
 impl Cursor {
-    /// Moves as `action` says in a list of `len` lines of which a page shows `page`; tells whether it was an
-    /// action that moves.
+    /// Moves in a list of `len` lines with `page` lines per page; returns whether `action` is a movement.
     pub fn act(&mut self, action: Action, len: usize, page: u16) -> bool {
         let last = len.saturating_sub(1);
         let page = usize::from(page).max(2) - 1;
@@ -30,7 +29,7 @@ impl Cursor {
         true
     }
 
-    /// The lines of a list of `len` that a window of `height` lines shows.
+    /// The visible lines of a list of `len` lines in a window of `height` lines.
     pub fn window(&self, len: usize, height: usize) -> Range<usize> {
         let begin = self
             .at

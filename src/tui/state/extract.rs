@@ -1,4 +1,4 @@
-//! Pictures through the base, as the events tell it. Pure.
+//! Progress of the feature extraction. Pure.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -7,67 +7,67 @@ use std::time::Duration;
 use super::cursor::Cursor;
 use crate::progress::{Event, Phase};
 
-/// Skipped files that are listed; more are only counted.
+/// Maximum number of skipped files to list; more are only counted.
 const LISTED: usize = 10_000;
 
-/// Seconds whose pictures are kept for the curve of the speed.
+/// Length of the speed history in seconds.
 const SECONDS: usize = 600;
 
-/// Seconds over which the present speed is measured.
+/// Seconds over which the current speed is measured.
 const RECENT: usize = 10;
 
-/// A picture is shown for at least this long.
+/// Minimum time to show an image.
 const SHOWN: Duration = Duration::from_secs(2);
 
-/// What a worker does.
+/// State of a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Worker {
-    /// The picture that it has; none between pictures.
+    /// Its current image; none if it is idle.
     pub path: Option<PathBuf>,
-    /// When it took it.
+    /// When it started on that image.
     pub since: Duration,
-    /// Pictures that it has done.
+    /// Number of images that it has finished.
     pub done: u64,
 }
 
-/// The extraction.
+/// State of the extraction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extract {
-    /// Pictures done, those of earlier runs and skipped ones included.
+    /// Images done, including skipped ones and those of earlier runs.
     pub done: u64,
-    /// Pictures in all; 0 if not known yet.
+    /// Total number of images; 0 if not known yet.
     pub total: u64,
-    /// Pictures that an earlier run did.
+    /// Images whose features were stored by an earlier run.
     pub resumed: u64,
-    /// Pictures known to be safe on disk.
+    /// Images whose features are safely on disk.
     pub safe: u64,
-    /// Files that could not be used, with the reason; the first ten thousand.
+    /// The first ten thousand skipped files, each with the reason.
     pub skipped: Vec<(PathBuf, String)>,
-    /// All files that could not be used.
+    /// Number of skipped files.
     pub skipped_count: usize,
-    /// The line of the skipped files that is selected.
+    /// The selected line among the skipped files.
     pub cursor: Cursor,
     /// The workers, by number.
     pub workers: Vec<Worker>,
-    /// Microseconds in decoding, inference and writing.
+    /// Microseconds spent on decoding, inference and writing.
     pub spent_us: [u64; 3],
-    /// When the phase began; none before.
+    /// When the phase started; none before that.
     pub began: Option<Duration>,
-    /// When it ended.
+    /// When the phase ended.
     pub ended: Option<Duration>,
-    /// A picture in work, and since when it is shown.
+    /// The image on display, and when it was first shown.
     pub shown: Option<(PathBuf, Duration)>,
-    /// Pictures in each of the last seconds, the present one at the end.
+    /// Number of images in each of the last seconds; the current second is last.
     pub rates: VecDeque<u64>,
-    /// The second since the phase began that the last of `rates` is.
+    /// The second, counted from the start of the phase, of the last entry of `rates`.
     second: u64,
-    /// Time for which the job was held.
+    /// Time that the job was paused.
     held: Duration,
     held_since: Option<Duration>,
 }
 
 impl Extract {
-    /// Takes an event; `live` tells whether it happens now, or is told of the past.
+    /// Handles an event; `live` is false for an event of the past.
     pub fn event(&mut self, now: Duration, event: &Event, live: bool) {
         match event {
             Event::Phase {
@@ -137,7 +137,7 @@ impl Extract {
             } => {
                 self.count(*done, *total, live);
                 self.skipped_count += 1;
-                // There is nothing to see of it.
+                // It cannot be shown.
                 self.shown.take_if(|(shown, _)| shown == path);
                 if self.skipped.len() < LISTED {
                     self.skipped.push((path.clone(), reason.clone()));
@@ -151,14 +151,14 @@ impl Extract {
         self.done = done;
         self.total = total;
         if !live {
-            // Nobody knows when it was done: it does not count for the speed.
+            // Nobody knows when it was done, so it does not count for the speed.
             self.resumed = done;
         } else if let Some(last) = self.rates.back_mut() {
             *last += 1;
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn tick(&mut self, now: Duration, paused: bool) {
         let Some(began) = self.began.filter(|_| self.ended.is_none()) else {
             return;
@@ -181,26 +181,26 @@ impl Extract {
         }
     }
 
-    /// Time in which the job worked.
+    /// Duration of the phase without pauses.
     pub fn worked(&self, now: Duration) -> Duration {
         let end = self.ended.or(self.held_since).unwrap_or(now);
         end.saturating_sub(self.began.unwrap_or(end))
             .saturating_sub(self.held)
     }
 
-    /// Pictures a second over all of the run; none before there is one.
+    /// Images per second over the whole phase; none if not known yet.
     pub fn mean_rate(&self, now: Duration) -> Option<f64> {
         let done = self.done.saturating_sub(self.resumed);
         let seconds = self.worked(now).as_secs_f64();
         (done > 0 && seconds > 0.2).then(|| done as f64 / seconds)
     }
 
-    /// Pictures a second lately; none before a whole second has passed.
+    /// Current images per second; none if not known yet.
     pub fn rate(&self, now: Duration) -> Option<f64> {
         if self.rates.len() < 4 || self.ended.is_some() {
             return self.mean_rate(now);
         }
-        // The present second is not over.
+        // Leave out the current second, which is not over.
         let recent: Vec<u64> = self
             .rates
             .iter()
@@ -212,14 +212,14 @@ impl Extract {
         Some(recent.iter().sum::<u64>() as f64 / recent.len() as f64)
     }
 
-    /// Time that is left; none if it cannot be told.
+    /// Estimated time left in seconds; none if it cannot be estimated.
     pub fn eta(&self, now: Duration) -> Option<f64> {
         let left = self.total.saturating_sub(self.done);
         let rate = self.rate(now).filter(|&rate| rate > 0.0)?;
         (left > 0 && self.ended.is_none()).then(|| left as f64 / rate)
     }
 
-    /// Shares of the workers' time in decoding, inference and writing, if any was spent.
+    /// Fractions of the workers' time spent on decoding, inference and writing; none before the first image.
     pub fn shares(&self) -> Option<[f64; 3]> {
         let all: u64 = self.spent_us.iter().sum();
         (all > 0).then(|| self.spent_us.map(|us| us as f64 / all as f64))
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_before_does_not_count_for_the_speed() {
+    fn images_of_an_earlier_run_do_not_count_for_the_speed() {
         let mut extract = begun();
         extract.event(Duration::ZERO, &Event::Resumed { rows: 40 }, true);
         extract.event(Duration::from_secs(2), &done(50), true);

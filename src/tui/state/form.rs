@@ -1,5 +1,5 @@
-//! The settings of the next run: every setting of `tl-batch fit`, under the same name and with the same
-//! words, edited as text and taken through the same reader as a configuration file. Pure.
+//! The settings for the next run: every setting of `tl-batch fit`, with the same name and help, edited as text and
+//! parsed like a configuration file. Pure.
 
 use toml::{Table, Value};
 
@@ -9,30 +9,30 @@ use crate::error::{Error, Result};
 use crate::job::{FitConfig, Recipe};
 use crate::tui::keys::Action;
 
-/// A setting and its value as text; empty if the default that depends on other things holds.
+/// A setting and its value as text; empty for a default that depends on other settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// What it is.
+    /// Its description.
     pub setting: Setting,
     /// Its value.
     pub text: String,
 }
 
-/// The settings while they are looked at.
+/// The settings form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
     /// The settings in the order of `--help`.
     pub fields: Vec<Field>,
-    /// The line that is selected.
+    /// The selected line.
     pub cursor: Cursor,
-    /// The selected value while it is typed.
+    /// The text of the selected value while it is being edited.
     pub editing: Option<String>,
-    /// Why the last value was not taken.
+    /// Why the last value was rejected.
     pub problem: Option<String>,
 }
 
 impl Form {
-    /// The settings of `config`.
+    /// A form with the settings of `config`.
     pub fn new(config: &FitConfig) -> Form {
         let table = Table::try_from(config).unwrap_or_default();
         let fields = settings("fit")
@@ -50,12 +50,12 @@ impl Form {
         }
     }
 
-    /// The setting that is selected.
+    /// The selected setting.
     pub fn selected(&self) -> Option<&Field> {
         self.fields.get(self.cursor.at)
     }
 
-    /// Moves, begins to edit, or takes another of a setting's values. Returns the configuration if it changed.
+    /// Moves, starts editing, or chooses another value of a setting. Returns the configuration if it changed.
     pub fn act(&mut self, action: Action, page: u16) -> Option<FitConfig> {
         match action {
             Action::Enter => {
@@ -75,7 +75,7 @@ impl Form {
         }
     }
 
-    /// Takes the next or the previous of a setting's values.
+    /// Chooses the next or previous value of a setting.
     fn step(&mut self, by: isize) -> Option<FitConfig> {
         let field = self.selected()?;
         let choices = match field.text.as_str() {
@@ -95,7 +95,7 @@ impl Form {
         self.take(text)
     }
 
-    /// Ends editing with the text that was typed.
+    /// Ends editing and takes the text.
     pub fn finish_editing(&mut self) -> Option<FitConfig> {
         let text = self.editing.take()?;
         self.take(text.trim().to_owned())
@@ -125,7 +125,7 @@ impl Form {
         }
     }
 
-    /// Puts the settings of the recipe that was taken in place of those of the one before.
+    /// Replaces the settings of the previous recipe with those of the chosen one.
     fn follow_recipe(&mut self, before: &str) {
         let settings = |name: &str| -> Table {
             let recipe: Option<Recipe> = Value::String(name.to_owned()).try_into().ok();
@@ -147,7 +147,7 @@ impl Form {
         }
     }
 
-    /// The configuration that the fields say.
+    /// The configuration with the values of the fields.
     fn config(&self) -> Result<FitConfig> {
         let mut table = Table::new();
         for field in &self.fields {
@@ -176,13 +176,13 @@ fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(list) => list.iter().map(as_text).collect::<Vec<_>>().join(", "),
-        // A float32 as it was meant, not with the digits that float64 adds.
+        // As float32, to hide the digits that float64 adds.
         Value::Float(number) => (*number as f32).to_string(),
         other => other.to_string(),
     }
 }
 
-/// The text as TOML, or as a string where it is none; lists are written without brackets.
+/// The text parsed as TOML, else as a string; lists are written without brackets.
 fn as_value(field: &Field) -> Value {
     const TEXTS: [&str; 6] = ["dataset", "labels", "output", "features", "model", "cut"];
     let name = field.setting.name.as_str();
@@ -194,7 +194,7 @@ fn as_value(field: &Field) -> Value {
     if let (Ok(yes), "true" | "false") = (text.parse(), text.as_str()) {
         return Value::Boolean(yes);
     }
-    // Several cuts are a list.
+    // Several feature layers are a list.
     if name == "cut" && text.contains(',') {
         let cuts = text
             .split(',')
@@ -205,14 +205,14 @@ fn as_value(field: &Field) -> Value {
         .then(|| written.parse::<Table>().ok()?.remove("x"))
         .flatten();
     match parsed {
-        // Shares and rates may be written as whole numbers.
+        // Fractions may be written as whole numbers.
         Some(Value::Integer(number)) if is_float(name) => Value::Float(number as f64),
         Some(value) => value,
         None => Value::String(text.clone()),
     }
 }
 
-/// Tells whether a setting of the default configuration is a fraction.
+/// Whether a setting is a floating-point number.
 fn is_float(name: &str) -> bool {
     let table = Table::try_from(FitConfig::default()).unwrap_or_default();
     matches!(table.get(name), Some(Value::Float(_)))

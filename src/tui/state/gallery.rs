@@ -1,4 +1,4 @@
-//! Pictures made ready for the terminal: bounded, and asked for only while they are on the screen. Pure.
+//! A bounded cache of images prepared for the terminal; only visible images are requested. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,25 +6,25 @@ use ratatui_image::protocol::Protocol;
 
 use crate::tui::event::{Command, PictureKey};
 
-/// Pictures kept: at 40 by 20 cells in half blocks some 20 kB each, as a sixel some 100 kB.
+/// Maximum number of images kept. At 40×20 cells an image takes about 20 kB as half blocks, 100 kB as a sixel.
 pub const KEPT: usize = 64;
 
-/// Pictures by file and size.
+/// Images by source and size.
 #[derive(Default)]
 pub struct Gallery {
     ready: HashMap<PictureKey, Option<Protocol>>,
-    /// Keys of `ready`, the one that was on the screen last at the end.
+    /// Keys of `ready`, most recently visible last.
     order: VecDeque<PictureKey>,
     asked: Vec<PictureKey>,
 }
 
 impl Gallery {
-    /// The picture, if it is ready; none inside if it cannot be shown.
+    /// The image, if it is ready; the inner option is none if it cannot be shown.
     pub fn get(&self, key: &PictureKey) -> Option<&Option<Protocol>> {
         self.ready.get(key)
     }
 
-    /// Takes note of what the screen has room for, and asks for what is missing.
+    /// Notes which images are visible, and requests those that are missing.
     pub fn want(&mut self, seen: Vec<PictureKey>) -> Option<Command> {
         for key in &seen {
             if let Some(place) = self.order.iter().position(|k| k == key)
@@ -42,7 +42,7 @@ impl Gallery {
         is_new.then_some(Command::Pictures(missing))
     }
 
-    /// Takes a picture in, and lets go of those that were not on the screen for longest.
+    /// Stores an image, and drops those that have not been visible for longest.
     pub fn put(&mut self, key: PictureKey, picture: Option<Protocol>) {
         if self.ready.insert(key.clone(), picture).is_none() {
             self.order.push_back(key);

@@ -1,46 +1,58 @@
-//! All that was said, the last ten thousand lines of it. Pure.
+//! The log: the last ten thousand messages. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::cursor::Cursor;
+use crate::counts::count;
 use crate::progress::{Event, Phase};
 use crate::report::recipe_line;
 use crate::tui::keys::Action;
-use crate::tui::text::path_text;
+use crate::tui::text::{megabytes, path_text};
 
-/// Lines kept.
+/// Maximum number of lines kept.
 const KEPT: usize = 10_000;
 
-/// How much a line matters.
+/// The steps of a phase with their unit.
+fn steps(phase: Phase, total: u64) -> String {
+    let unit = match phase {
+        Phase::Train | Phase::WarmUp | Phase::Tune => "epoch",
+        Phase::Probe => "layer",
+        Phase::Download => return megabytes(total),
+        _ => "image",
+    };
+    count(total as usize, unit)
+}
+
+/// Severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It is good to know.
+    /// For information.
     Info,
-    /// It should be looked at.
+    /// Needs attention.
     Warning,
-    /// It ended something.
+    /// Something failed.
     Error,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// When it was said, since the dashboard began.
+    /// Time since the dashboard started.
     pub at: Duration,
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// The line.
+    /// The message.
     pub text: String,
 }
 
-/// The log and where its reader is.
+/// The log and the position of the cursor.
 #[derive(Default)]
 pub struct Log {
     lines: VecDeque<Line>,
-    /// Warnings and errors only.
+    /// Whether to show warnings and errors only.
     pub warnings_only: bool,
-    /// The reader's place; none follows the end.
+    /// The selected line; none follows the end.
     cursor: Option<Cursor>,
 }
 
@@ -53,20 +65,20 @@ impl Log {
         self.lines.push_back(Line { at, severity, text });
     }
 
-    /// Adds what an event says, if it says anything for a log.
+    /// Adds a message for an event, if the event needs one.
     pub fn event(&mut self, at: Duration, event: &Event) {
         let (severity, text) = match event {
             Event::Started { job, out, .. } => (
                 Severity::Info,
                 match out {
-                    Some(out) => format!("{job} begins, for {out}"),
-                    None => format!("{job} begins"),
+                    Some(out) => format!("{job} started, output {out}"),
+                    None => format!("{job} started"),
                 },
             ),
             Event::Phase { phase, total } if *phase != Phase::Scan => (
                 Severity::Info,
                 match total {
-                    Some(total) => format!("{}: {total} steps", phase.name()),
+                    Some(total) => format!("{}: {}", phase.name(), steps(*phase, *total)),
                     None => phase.name().to_owned(),
                 },
             ),
@@ -74,11 +86,19 @@ impl Log {
             Event::Warning { message } => (Severity::Warning, message.clone()),
             Event::Scanned { images, classes } => (
                 Severity::Info,
-                format!("{images} pictures in {} classes", classes.len()),
+                format!(
+                    "{} in {}",
+                    count(*images, "image"),
+                    count(classes.len(), "class")
+                ),
             ),
-            Event::Resumed { rows } => {
-                (Severity::Info, format!("{rows} pictures are done already"))
-            }
+            Event::Resumed { rows } => (
+                Severity::Info,
+                format!(
+                    "reusing stored features of {}",
+                    count(*rows as usize, "image")
+                ),
+            ),
             Event::ImageSkipped { path, reason, .. } => (
                 Severity::Warning,
                 format!("skipped {}: {reason}", path_text(path)),
@@ -109,15 +129,14 @@ impl Log {
                 ..
             } => (
                 Severity::Info,
-                format!("{split}: accuracy {accuracy:.4}, loss {loss:.4} on {images} pictures"),
+                format!(
+                    "{split}: accuracy {accuracy:.4}, loss {loss:.4} on {}",
+                    count(*images, "image")
+                ),
             ),
             Event::Saved { path, bytes } => (
                 Severity::Info,
-                format!(
-                    "saved {}, {}",
-                    path_text(path),
-                    crate::tui::text::megabytes(*bytes)
-                ),
+                format!("saved {} ({})", path_text(path), megabytes(*bytes)),
             ),
             Event::Check(check) => (
                 if check.ok {
@@ -161,12 +180,12 @@ impl Log {
             .filter(|line| !self.warnings_only || line.severity > Severity::Info)
     }
 
-    /// The number of lines of severity `severity` and above.
+    /// Number of lines of at least this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.lines.iter().filter(|l| l.severity >= severity).count()
     }
 
-    /// Index of the reader's line among those shown.
+    /// Index of the selected line among those shown.
     pub fn place(&self) -> Cursor {
         let last = self.shown().count().saturating_sub(1);
         Cursor {
@@ -174,7 +193,7 @@ impl Log {
         }
     }
 
-    /// Moves, or filters.
+    /// Moves or filters.
     pub fn act(&mut self, action: Action, page: u16) {
         if action == Action::Filter {
             self.warnings_only = !self.warnings_only;

@@ -1,5 +1,5 @@
-//! All that the dashboard knows, and how it changes: [`update`] takes one event after another. Pure: no
-//! file, no clock, no thread. What is to be done outside comes out as [`Command`]s.
+//! The state of the dashboard. [`update`] changes it, one event at a time. Pure: no files, no clock, no threads; work to
+//! be done elsewhere is returned as [`Command`]s.
 
 pub mod cursor;
 pub mod data;
@@ -44,29 +44,29 @@ use crate::progress::{self, Phase};
 /// The screens, in the order of their number keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Screen {
-    /// Choosing a data set and a base; reached by its own key.
+    /// Choice of a dataset and a backbone; it has its own key.
     #[default]
     Start,
-    /// The data set.
+    /// The dataset.
     Data,
-    /// Pictures through the base.
+    /// Feature extraction.
     Extract,
-    /// The head.
+    /// Training of the head.
     Train,
-    /// Pictures and what the models say of them.
+    /// Images and their predictions.
     Predict,
-    /// The saved model's checklist.
+    /// Verification of the saved model.
     Verify,
-    /// The base's layers.
+    /// The layers of the backbone.
     Model,
     /// All runs.
     Runs,
-    /// All that was said.
+    /// All messages.
     Log,
 }
 
 impl Screen {
-    /// The screens that have a number, from 1.
+    /// The screens with a number key, starting at 1.
     pub const NUMBERED: [Screen; 8] = [
         Screen::Data,
         Screen::Extract,
@@ -78,7 +78,7 @@ impl Screen {
         Screen::Log,
     ];
 
-    /// Its name.
+    /// The name on its tab.
     pub fn name(self) -> &'static str {
         match self {
             Screen::Start => "Start",
@@ -102,73 +102,73 @@ impl Screen {
     }
 }
 
-/// What lies over the screen.
+/// A window over the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Overlay {
     /// Nothing.
     #[default]
     Nothing,
-    /// The keys, from this line on.
+    /// The help, scrolled to this line.
     Help(usize),
     /// The settings.
     Settings(Form),
-    /// A path that is typed.
+    /// A text field for a path.
     Path(String),
-    /// Whether to leave while a job runs.
+    /// The question whether to quit while a job is running.
     AskQuit,
-    /// Whether to stop the job.
+    /// The question whether to stop the job.
     AskCancel,
-    /// Whether to replace the output, or to take this free name.
+    /// The question whether to replace the output or to use this free name.
     AskReplace(PathBuf),
 }
 
-/// All that the dashboard knows.
+/// The state of the dashboard.
 pub struct State {
     /// Colours and glyphs.
     pub theme: Theme,
-    /// Columns and lines of the terminal.
+    /// Width and height of the terminal in cells.
     pub size: (u16, u16),
-    /// Time since the dashboard began.
+    /// Time since the dashboard started.
     pub now: Duration,
-    /// The screen that is shown.
+    /// The current screen.
     pub screen: Screen,
-    /// What lies over it.
+    /// The window over it.
     pub overlay: Overlay,
-    /// Whether the screen changes with the job's phase.
+    /// Whether the screen follows the phases of the job.
     pub follow: bool,
-    /// The settings of the next run.
+    /// The settings for the next run.
     pub config: FitConfig,
-    /// The folder whose job is followed; none if jobs are started here.
+    /// The feature store or model whose run is watched; none if this dashboard starts the jobs.
     pub attached: Option<PathBuf>,
-    /// Whether what is followed is told of the past.
+    /// Whether the events of the attached run are still those of the past.
     pub catching_up: bool,
-    /// Whether the job is held.
+    /// Whether the job is paused.
     pub paused: bool,
-    /// Whether the job was asked to stop.
+    /// Whether the job is stopping.
     pub stopping: bool,
-    /// Whether pictures can be shown.
+    /// Whether images can be shown.
     pub pictures: bool,
-    /// A line for the user, until the next key.
+    /// A message in the status line, until the next key.
     pub notice: Option<String>,
-    /// Choosing a data set and a base.
+    /// The start screen.
     pub start: Start,
-    /// The data set.
+    /// The data screen.
     pub data: Data,
-    /// Pictures through the base.
+    /// The extract screen.
     pub extract: Extract,
-    /// The head.
+    /// The train screen.
     pub train: Train,
-    /// Pictures and what the models say of them.
+    /// The predict screen.
     pub predict: Predict,
-    /// The saved model's checklist.
+    /// The verify screen.
     pub verify: Verify,
-    /// The base's layers.
+    /// The model screen.
     pub model: Model,
-    /// All runs.
+    /// The runs screen.
     pub runs: Runs,
-    /// All that was said.
+    /// The log screen.
     pub log: Log,
-    /// Pictures that are ready.
+    /// Images prepared for the terminal.
     pub gallery: Gallery,
     seen: Seen,
     changed: bool,
@@ -177,7 +177,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state at the beginning: on the start screen without a data set, else on the data screen.
+    /// The initial state: on the start screen without a dataset, on the data screen with one.
     pub fn new(theme: Theme, config: FitConfig, attached: Option<PathBuf>) -> State {
         State {
             theme,
@@ -216,23 +216,23 @@ impl State {
         }
     }
 
-    /// What is to be done first.
+    /// The first commands.
     pub fn begin(&mut self, folder: PathBuf) -> Vec<Command> {
-        self.commands.push(Command::ListBases);
+        self.commands.push(Command::ListBackbones);
         self.commands.push(Command::ListFolder(folder));
         if self.attached.is_none() {
-            self.open_data_set();
+            self.open_dataset();
             self.list_layers();
         }
         std::mem::take(&mut self.commands)
     }
 
-    /// Tells whether the screen has to be drawn again, once.
+    /// Whether the screen must be redrawn; resets the flag.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// The place that keys are for.
+    /// The place that receives keys.
     pub fn place(&self) -> Place {
         match &self.overlay {
             Overlay::Nothing => Place::Screen(self.screen),
@@ -246,12 +246,12 @@ impl State {
         }
     }
 
-    /// The job that runs.
+    /// The running job.
     pub fn running(&self) -> Option<&Run> {
         self.runs.running()
     }
 
-    /// The saved model of the latest run that has one, else the one that the next run will write.
+    /// The saved model of the latest run that has one, else the output of the next run.
     pub fn saved_model(&self) -> PathBuf {
         let of_run = self.runs.all.iter().rev().find(|run| {
             run.job != "extract" && run.out.is_some() && matches!(run.status, Status::Finished(_))
@@ -261,7 +261,7 @@ impl State {
             .unwrap_or_else(|| self.config.output.clone())
     }
 
-    /// The data set's folder, to which paths in events are relative.
+    /// The folder of the dataset; paths in events are relative to it.
     pub fn root(&self) -> PathBuf {
         match self.data.known() {
             Some(overview) => overview.root.clone(),
@@ -269,7 +269,7 @@ impl State {
         }
     }
 
-    /// The file of the picture that is selected among the predictions.
+    /// The file of the image that is selected on the predict screen.
     pub fn selected_picture(&self) -> Option<PathBuf> {
         let scored = self.predict.selected()?;
         Some(match scored.class {
@@ -292,8 +292,8 @@ impl State {
         self.ask_models();
     }
 
-    /// Scans the data set, if there is one.
-    fn open_data_set(&mut self) {
+    /// Scans the dataset, if there is one.
+    fn open_dataset(&mut self) {
         if !self.config.dataset.as_os_str().is_empty() {
             self.data.scan();
             self.command(Command::Overview(Box::new(self.config.clone())));
@@ -305,7 +305,7 @@ impl State {
         self.command(Command::Layers(params));
     }
 
-    /// Asks the models about the selected picture while the predictions are on the screen.
+    /// Classifies the selected image if the predict screen is shown.
     fn ask_models(&mut self) {
         if self.screen != Screen::Predict {
             return;
@@ -344,24 +344,24 @@ impl State {
         let config = self.runs.latest().and_then(|run| run.config.clone());
         if let (Some(_), Some(config)) = (&self.attached, config) {
             let is_other = self.config.dataset != config.dataset || self.data.overview.is_none();
-            let is_other_base =
+            let is_other_backbone =
                 self.config.backbone != config.backbone || self.model.layers.is_none();
             self.config = config;
             if is_other {
-                self.open_data_set();
+                self.open_dataset();
             }
-            if is_other_base {
+            if is_other_backbone {
                 self.list_layers();
             }
         }
     }
 
-    /// Shows the screen of the job's phase.
+    /// Shows the screen for a phase of the job.
     fn follow_phase(&mut self, phase: Phase) {
-        let is_road = self.running().is_some_and(|run| {
+        let is_pipeline = self.running().is_some_and(|run| {
             matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract")
         });
-        if !self.follow || !is_road || self.overlay != Overlay::Nothing {
+        if !self.follow || !is_pipeline || self.overlay != Overlay::Nothing {
             return;
         }
         match phase {
@@ -396,12 +396,12 @@ impl State {
     fn answer(&mut self, answer: Answer) {
         match answer {
             Answer::Folder(folder) => self.start.list(folder),
-            Answer::Bases(bases) => {
-                let present = bases
+            Answer::Backbones(backbones) => {
+                let present = backbones
                     .iter()
                     .position(|b| b.card.name == self.config.backbone.model);
-                self.start.base.at = present.unwrap_or(0);
-                self.start.bases = bases;
+                self.start.backbone.at = present.unwrap_or(0);
+                self.start.backbones = backbones;
             }
             Answer::Overview(found) => self.data.answer(found),
             Answer::Finding(finding) => self.data.finding(&finding),
@@ -432,7 +432,7 @@ impl State {
     }
 
     fn tick(&mut self, now: Duration) {
-        // Times are shown in whole seconds or tenths; a job that runs shows more.
+        // Only a running job shows times; redraw them four times a second.
         let shown = |time: Duration| time.as_millis() / 250;
         self.changed |= self.running().is_some() && shown(now) != shown(self.now);
         self.now = now;

@@ -1,4 +1,4 @@
-//! The base's layers, and where it is cut. Pure.
+//! The layers of the backbone, and the feature layer. Pure.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use super::cursor::Cursor;
 use crate::backbone::BackboneParams;
 use crate::job::BaseLayers;
 
-/// The layers of the base of the next run.
+/// The layers of the backbone for the next run.
 #[derive(Default)]
 pub struct Model {
-    /// The base that they are of.
+    /// The backbone.
     pub params: BackboneParams,
-    /// The layers, or why they cannot be listed; none while they are looked for.
+    /// Its layers, or why they cannot be listed; none while the backbone is loading.
     pub layers: Option<Result<Arc<BaseLayers>, String>>,
     /// The line that is selected.
     pub cursor: Cursor,
 }
 
 impl Model {
-    /// Takes the layers of `params`; the cursor goes to the cut if the base is another one.
+    /// Stores the layers of `params`; for a new backbone, the cursor moves to the feature layer.
     pub fn answer(&mut self, params: BackboneParams, layers: Result<Arc<BaseLayers>, String>) {
         let is_other = self.params.model != params.model || self.layers.is_none();
         if let (true, Ok(layers)) = (is_other, &layers) {
@@ -28,7 +28,7 @@ impl Model {
         self.layers = Some(layers);
     }
 
-    /// The layers, if they are known.
+    /// The layers, if they are loaded.
     pub fn known(&self) -> Option<&BaseLayers> {
         match &self.layers {
             Some(Ok(layers)) => Some(layers),
@@ -36,8 +36,8 @@ impl Model {
         }
     }
 
-    /// The tensor of the selected layer, if the base can be cut there.
-    pub fn selected_cut(&self) -> Option<String> {
+    /// The tensor of the selected layer, if it can be the feature layer.
+    pub fn selected_feature_layer(&self) -> Option<String> {
         let layers = self.known()?;
         (*layers.feature_len.get(self.cursor.at)?)?;
         Some(layers.summary.layers.get(self.cursor.at)?.tensor.clone())

@@ -1,4 +1,4 @@
-//! What the mouse does: a click is for what was drawn under it. Pure.
+//! Mouse input: a click goes to whatever is drawn under it. Pure.
 
 use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
@@ -54,7 +54,7 @@ impl State {
                     _ => &mut self.verify.cursor,
                 };
                 let before = std::mem::replace(&mut cursor.at, line);
-                // A second click on a folder opens it, as a double click does elsewhere.
+                // A second click on a folder opens it, like a double click.
                 if before == line && self.screen == Screen::Start {
                     self.act(Action::Enter);
                 }
@@ -62,8 +62,8 @@ impl State {
             }
             Target::SideRow(line) => {
                 if self.screen == Screen::Start {
-                    self.start.side = super::start::Side::Bases;
-                    self.start.base.at = line;
+                    self.start.side = super::start::Side::Backbones;
+                    self.start.backbone.at = line;
                 } else {
                     self.data.picture = line;
                 }

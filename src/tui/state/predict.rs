@@ -1,4 +1,4 @@
-//! Pictures with what the models say of them, the worst mistakes first. Pure.
+//! Images and their predictions, worst mistakes first. Pure.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,55 +8,55 @@ use crate::job::Labels;
 use crate::progress::Event;
 use crate::tui::keys::Action;
 
-/// Pictures that were asked about and whose answers are kept.
+/// Maximum number of answers kept.
 const ANSWERS: usize = 256;
 
-/// What the model says of a labelled picture.
+/// An image and its prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
-    /// The picture, relative to the data set.
+    /// The file, relative to the dataset.
     pub path: PathBuf,
-    /// Index of its true class; none for a picture that the user named.
+    /// Index of its true class; none for an image that the user opened.
     pub class: Option<usize>,
     /// −ln of the probability of the true class.
     pub loss: f32,
-    /// First classes and their probabilities.
+    /// The most probable classes and their probabilities.
     pub top: Vec<(usize, f32)>,
 }
 
 impl Scored {
-    /// The class that came first.
+    /// The most probable class.
     pub fn prediction(&self) -> Option<usize> {
         self.top.first().map(|(class, _)| *class)
     }
 }
 
-/// The pictures of a split.
+/// The images of a split.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct SplitPictures {
     split: String,
     pictures: Vec<Scored>,
 }
 
-/// The pictures and the reader's place in them.
+/// State of the predict screen.
 #[derive(Default)]
 pub struct Predict {
     splits: Vec<SplitPictures>,
     split: usize,
-    /// Pictures that the user named, the latest first.
-    named: Vec<Scored>,
-    /// Only pictures of this truth taken for this class.
+    /// Images that the user opened, latest first.
+    opened: Vec<Scored>,
+    /// If set, only images of this (true, predicted) pair are listed.
     pub cell: Option<(usize, usize)>,
-    /// Indices into the split's pictures, in the order of the list.
+    /// Indices into the images of the split, in the order of the list.
     order: Vec<usize>,
-    /// The line that is selected, named pictures first.
+    /// The selected line; opened images come first.
     pub cursor: Cursor,
     answers: HashMap<PathBuf, Result<Labels, String>>,
     asked: Vec<PathBuf>,
 }
 
 impl Predict {
-    /// Takes an event.
+    /// Handles an event.
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Started { job, .. } if matches!(job.as_str(), "fit" | "train" | "finetune") => {
@@ -93,7 +93,7 @@ impl Predict {
                     self.sort();
                 }
             }
-            // What the models said may have changed with the model.
+            // A new model may predict something else.
             Event::Saved { .. } => {
                 self.answers.clear();
                 self.asked.clear();
@@ -102,12 +102,12 @@ impl Predict {
         }
     }
 
-    /// The name of the split that is shown.
+    /// The name of the current split.
     pub fn split(&self) -> Option<&str> {
         self.splits.get(self.split).map(|s| s.split.as_str())
     }
 
-    /// Shows the pictures of the split `split` behind a cell of its confusion matrix.
+    /// Shows the images of a cell of the confusion matrix of `split`.
     pub fn open_cell(&mut self, split: &str, cell: (usize, usize)) {
         if let Some(place) = self.splits.iter().position(|s| s.split == split) {
             self.split = place;
@@ -116,12 +116,12 @@ impl Predict {
         }
     }
 
-    /// Tells whether the pictures of the split `split` are known.
+    /// Whether the images of `split` are known.
     pub fn has(&self, split: &str) -> bool {
         self.splits.iter().any(|s| s.split == split)
     }
 
-    /// Puts the worst first.
+    /// Sorts by loss, highest first.
     fn sort(&mut self) {
         let pictures = self.splits.get(self.split).map_or(&[][..], |s| &s.pictures);
         self.order = (0..pictures.len())
@@ -136,29 +136,29 @@ impl Predict {
         self.cursor = Cursor::default();
     }
 
-    /// Number of lines of the list.
+    /// Number of lines in the list.
     pub fn len(&self) -> usize {
-        self.named.len() + self.order.len()
+        self.opened.len() + self.order.len()
     }
 
-    /// The picture of a line of the list.
+    /// The image on a line of the list.
     pub fn get(&self, line: usize) -> Option<&Scored> {
-        if let Some(named) = self.named.get(line) {
-            return Some(named);
+        if let Some(opened) = self.opened.get(line) {
+            return Some(opened);
         }
-        let place = *self.order.get(line - self.named.len())?;
+        let place = *self.order.get(line - self.opened.len())?;
         self.splits.get(self.split)?.pictures.get(place)
     }
 
-    /// The picture that is selected.
+    /// The selected image.
     pub fn selected(&self) -> Option<&Scored> {
         self.get(self.cursor.at)
     }
 
-    /// Puts a picture that the user named first, and selects it.
-    pub fn name(&mut self, path: PathBuf) {
-        self.named.retain(|named| named.path != path);
-        self.named.insert(
+    /// Adds an image that the user opened to the top of the list and selects it.
+    pub fn open(&mut self, path: PathBuf) {
+        self.opened.retain(|opened| opened.path != path);
+        self.opened.insert(
             0,
             Scored {
                 path,
@@ -170,7 +170,7 @@ impl Predict {
         self.cursor = Cursor::default();
     }
 
-    /// Moves, or changes what is shown.
+    /// Moves or changes what is listed.
     pub fn act(&mut self, action: Action, page: u16) {
         match action {
             Action::NextSplit if !self.splits.is_empty() => {
@@ -188,7 +188,7 @@ impl Predict {
         }
     }
 
-    /// Tells whether the models have to be asked about `path`, and takes note that they are.
+    /// Whether `path` still has to be classified; if so, notes that the query was sent.
     pub fn ask(&mut self, path: &Path) -> bool {
         let new = !self.answers.contains_key(path) && self.asked.last().is_none_or(|p| p != path);
         if new {
@@ -197,7 +197,7 @@ impl Predict {
         new
     }
 
-    /// Takes what the models say.
+    /// Stores the predictions.
     pub fn answer(&mut self, path: PathBuf, labels: Result<Labels, String>) {
         if self.answers.len() >= ANSWERS {
             self.answers.clear();
@@ -206,7 +206,7 @@ impl Predict {
         self.answers.insert(path, labels);
     }
 
-    /// What the models say of the file `path`; none while they have not answered.
+    /// The predictions for the file `path`; none if there is no answer yet.
     pub fn labels(&self, path: &Path) -> Option<&Result<Labels, String>> {
         self.answers.get(path)
     }
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(paths(&predict), ["bad"]);
         predict.act(Action::Back, 10);
         assert_eq!(predict.len(), 3);
-        predict.name("mine".into());
+        predict.open("mine".into());
         assert_eq!(paths(&predict), ["mine", "worst", "bad", "good"]);
         assert_eq!(predict.selected().unwrap().class, None);
     }
@@ -272,6 +272,9 @@ mod tests {
             path: "m.onnx".into(),
             bytes: 1,
         });
-        assert!(predict.ask(path), "another model says something else");
+        assert!(
+            predict.ask(path),
+            "another model may predict something else"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The runs of this session, one line each. Pure.
+//! The runs of this session. Pure.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::cursor::Cursor;
 use crate::job::FitConfig;
 use crate::progress::{Event, Phase};
 
-/// How a run stands.
+/// Status of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended well, after this many seconds.
+    /// It finished after this many seconds.
     Finished(f64),
-    /// It ended with this error.
+    /// It failed with this error.
     Failed(String),
-    /// Its user stopped it; how to go on.
+    /// The user stopped it; contains how to resume it.
     Stopped(String),
 }
 
@@ -25,30 +25,30 @@ pub enum Status {
 pub struct SplitScore {
     /// The split's name.
     pub split: String,
-    /// Pictures in it.
+    /// Number of images in it.
     pub images: usize,
-    /// Share of pictures whose class came first.
+    /// Accuracy, 0 to 1.
     pub accuracy: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
 }
 
-/// One job as its events tell it.
+/// A job and its results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The job's name, such as `fit`.
     pub job: String,
-    /// Its configuration, where it is one of a whole road.
+    /// Its configuration, if it is a fit.
     pub config: Option<FitConfig>,
     /// Its output.
     pub out: Option<PathBuf>,
-    /// When it began, since the dashboard began.
+    /// Time from the start of the dashboard to the start of the job.
     pub began: Duration,
-    /// The phase that it is in, or was in last.
+    /// The current or last phase.
     pub phase: Option<Phase>,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
-    /// Epochs that ran.
+    /// Number of epochs so far.
     pub epochs: usize,
     /// The best epoch.
     pub best_epoch: usize,
@@ -56,12 +56,12 @@ pub struct Run {
     pub scores: Vec<SplitScore>,
     /// Accuracies of the folds of a cross-validation.
     pub folds: Vec<f32>,
-    /// What the verification found.
+    /// The result of the verification.
     pub same_results: Option<bool>,
 }
 
 impl Run {
-    /// The score that counts: of the test pictures, else of those held out, else of the training pictures.
+    /// The most relevant score: on the test split, else on the validation split, else on the training split.
     pub fn score(&self) -> Option<&SplitScore> {
         self.scores.last()
     }
@@ -76,7 +76,7 @@ impl Run {
                 self.best_epoch = stats.best_epoch;
             }
             Event::FoldDone { accuracy, .. } => self.folds.push(*accuracy),
-            // The folds that follow are another recipe's.
+            // The next folds belong to another recipe.
             Event::RecipeTried { .. } => self.folds.clear(),
             Event::Evaluated {
                 split,
@@ -99,17 +99,17 @@ impl Run {
     }
 }
 
-/// All runs, the latest last.
+/// All runs, latest last.
 #[derive(Default)]
 pub struct Runs {
     /// The runs.
     pub all: Vec<Run>,
-    /// The line that is selected.
+    /// The selected line.
     pub cursor: Cursor,
 }
 
 impl Runs {
-    /// Takes an event of the latest run, or the beginning of another one.
+    /// Handles an event of the latest run, or the start of a new one.
     pub fn event(&mut self, now: Duration, event: &Event) {
         if let Event::Started {
             job, out, config, ..
@@ -142,7 +142,7 @@ impl Runs {
         self.all.last()
     }
 
-    /// The run that runs.
+    /// The running job.
     pub fn running(&self) -> Option<&Run> {
         self.latest().filter(|run| run.status == Status::Running)
     }

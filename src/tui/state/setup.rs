@@ -1,4 +1,4 @@
-//! The settings of the next run: how the choices of the screens change them. Pure.
+//! How choices on the screens change the settings for the next run. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::dataset::Layout;
 use crate::job::FitConfig;
 
 impl State {
-    pub(super) fn take_data_set(&mut self, path: PathBuf) {
+    pub(super) fn take_dataset(&mut self, path: PathBuf) {
         if self.is_busy() {
             return;
         }
-        // A name that was made from the last data set follows the new one.
+        // An output named after the previous dataset is renamed after the new one.
         let made = default_output(&self.config.dataset);
         if self.config.output == made || self.config.output.as_os_str().is_empty() {
             self.config.output = default_output(&path);
@@ -22,21 +22,24 @@ impl State {
         self.config.dataset = path;
         self.config.labels = None;
         self.config.layout = Layout::default();
-        self.open_data_set();
+        self.open_dataset();
         self.go(Screen::Data);
     }
 
-    pub(super) fn take_base(&mut self, model: String) {
+    pub(super) fn take_backbone(&mut self, model: String) {
         if self.is_busy() {
             return;
         }
-        let is_missing =
-            |base: &&KnownModel| base.card.name == model && base.weights == Weights::Missing;
-        if let Some(base) = self.start.bases.iter().find(is_missing) {
-            let name = &base.card.name;
-            self.notify(match base.card.urls.is_empty() {
-                false => format!("{name} is not on this machine; get it with `tl-batch models fetch {name}`"),
-                true => format!("{name} is not on this machine; `tl-batch models show {name}` says how to make it"),
+        let is_missing = |backbone: &&KnownModel| {
+            backbone.card.name == model && backbone.weights == Weights::Missing
+        };
+        if let Some(backbone) = self.start.backbones.iter().find(is_missing) {
+            let name = &backbone.card.name;
+            self.notify(match backbone.card.urls.is_empty() {
+                false => {
+                    format!("{name} is not on this machine; run `tl-batch models fetch {name}`")
+                }
+                true => format!("{name} is not on this machine; see `tl-batch models show {name}`"),
             });
             return;
         }
@@ -55,28 +58,30 @@ impl State {
         self.go(next);
     }
 
-    /// Cuts the base at the selected layer from the next run on.
-    pub(super) fn cut(&mut self) {
+    /// Uses the selected layer as the feature layer from the next run on.
+    pub(super) fn set_feature_layer(&mut self) {
         if self.is_busy() {
             return;
         }
-        match self.model.selected_cut() {
+        match self.model.selected_feature_layer() {
             Some(cut) => {
                 let mut config = self.config.clone();
                 config.backbone.cut = Some(cut.into());
                 self.take_config(config);
-                self.notify("the next run cuts the base here");
+                self.notify("feature layer set for the next run");
             }
-            None => self.notify("the base cannot be cut here: the output is no vector and no maps"),
+            None => self.notify(
+                "cannot use this layer: its output is not a vector, tokens or feature maps",
+            ),
         }
     }
 
-    /// Takes settings for the next run.
+    /// Uses these settings for the next run.
     pub(super) fn take_config(&mut self, mut config: FitConfig) {
         if config.backbone != self.config.backbone && config.features == self.config.features {
             config.features = self.store_for(&config);
         }
-        let data_set_changed = (
+        let dataset_changed = (
             &config.dataset,
             &config.labels,
             config.layout,
@@ -89,18 +94,18 @@ impl State {
             &self.config.split,
             self.config.head.seed,
         );
-        let base_changed = config.backbone != self.config.backbone;
+        let backbone_changed = config.backbone != self.config.backbone;
         self.config = config;
-        if data_set_changed {
-            self.open_data_set();
+        if dataset_changed {
+            self.open_dataset();
         }
-        if base_changed {
+        if backbone_changed {
             self.list_layers();
         }
     }
 
-    /// The feature store for a base that was not used before on this output: features of different bases,
-    /// cuts and sizes cannot be in one store. None for the default place.
+    /// A feature store that fits a changed backbone: features of different backbones, feature layers or input sizes
+    /// cannot share one. None for the default store.
     fn store_for(&self, config: &FitConfig) -> Option<PathBuf> {
         let used = |config: &FitConfig| (config.backbone.clone(), config.dataset.clone());
         let same = self.runs.all.iter().rev().find_map(|run| {
@@ -136,14 +141,14 @@ impl State {
         match run.and_then(|run| run.config.clone()) {
             Some(config) => {
                 self.take_config(config);
-                self.notify("the next run has the settings of this one");
+                self.notify("the next run will use these settings");
             }
-            None => self.notify("this run has no settings of a whole road"),
+            None => self.notify("only the settings of a fit can be reused"),
         }
     }
 }
 
-/// The saved model's name where the user gives none: the data set's, in the working folder.
+/// Default output: named after the dataset, in the current folder.
 pub fn default_output(dataset: &Path) -> PathBuf {
     match dataset.file_name() {
         Some(name) => {

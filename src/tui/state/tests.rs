@@ -1,4 +1,4 @@
-//! Sequences of events, and what comes of them.
+//! Sequences of events and their effects.
 
 use ratatui::crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 
@@ -7,7 +7,7 @@ use crate::backbone::Weights;
 use crate::job::VerifyConfig;
 use crate::progress::Event as JobEvent;
 use crate::tui::event::{Event, Folder, FolderEntry, Target};
-use crate::tui::tests::{Player, bases};
+use crate::tui::tests::{Player, backbones};
 use crate::tui::theme::{Background, Depth, Font};
 
 const FIT: &str = include_str!("../../../tests/events/fit.jsonl");
@@ -44,7 +44,7 @@ fn fit_of(commands: &[Command]) -> &FitConfig {
 }
 
 #[test]
-fn leaving_asks_only_while_a_job_runs_and_waits_for_it() {
+fn quitting_asks_only_while_a_job_is_running_and_waits_for_it() {
     assert_eq!(finished().press('q'), [Command::Quit]);
     let mut player = extracting();
     assert_eq!(player.press('q'), []);
@@ -60,7 +60,7 @@ fn leaving_asks_only_while_a_job_runs_and_waits_for_it() {
 }
 
 #[test]
-fn a_signal_stops_the_job_and_leaves_without_a_question() {
+fn a_signal_stops_the_job_and_quits_without_a_question() {
     let mut player = extracting();
     assert_eq!(update(&mut player.state, Event::Stop), [Command::Cancel]);
     let failed = JobEvent::Failed {
@@ -73,7 +73,7 @@ fn a_signal_stops_the_job_and_leaves_without_a_question() {
 }
 
 #[test]
-fn a_job_is_held_let_go_and_stopped() {
+fn a_job_is_paused_resumed_and_stopped() {
     let mut player = extracting();
     assert_eq!(player.press('p'), [Command::Pause(true)]);
     assert_eq!(player.press('p'), [Command::Pause(false)]);
@@ -87,7 +87,7 @@ fn a_job_is_held_let_go_and_stopped() {
         },
     );
     assert!(!player.state.stopping && player.state.running().is_none());
-    assert_eq!(player.press('p'), [], "there is nothing to hold");
+    assert_eq!(player.press('p'), [], "there is nothing to pause");
     assert!(player.state.notice.is_some());
 }
 
@@ -95,13 +95,20 @@ fn a_job_is_held_let_go_and_stopped() {
 fn a_second_job_is_not_started_beside_the_first() {
     let mut player = extracting();
     assert_eq!(player.press('r'), []);
-    assert!(player.state.notice.as_ref().unwrap().contains("a job runs"));
+    assert!(
+        player
+            .state
+            .notice
+            .as_ref()
+            .unwrap()
+            .contains("a job is running")
+    );
     player.press('5');
     assert_eq!(player.press('v'), []);
 }
 
 #[test]
-fn an_output_that_is_there_is_renamed_or_replaced_as_the_user_says() {
+fn an_existing_output_is_renamed_or_replaced_as_the_user_says() {
     let mut player = finished();
     let commands = player.press('r');
     assert!(!fit_of(&commands).force);
@@ -121,7 +128,7 @@ fn an_output_that_is_there_is_renamed_or_replaced_as_the_user_says() {
 }
 
 #[test]
-fn the_screen_follows_the_job_until_the_user_goes_elsewhere() {
+fn the_screen_follows_the_job_until_the_user_switches_screens() {
     let player = extracting();
     assert_eq!(player.state.screen, Screen::Extract);
     let mut player = finished();
@@ -136,7 +143,7 @@ fn the_screen_follows_the_job_until_the_user_goes_elsewhere() {
 }
 
 #[test]
-fn the_pictures_behind_a_cell_are_opened() {
+fn the_images_of_a_cell_are_opened() {
     let mut player = finished();
     player.press('3');
     assert_eq!(player.state.train.cell, (0, 1), "the worst mistake");
@@ -155,9 +162,9 @@ fn the_pictures_behind_a_cell_are_opened() {
 }
 
 #[test]
-fn a_cut_is_used_by_the_next_run_with_a_store_of_its_own() {
+fn a_feature_layer_is_used_by_the_next_run_with_its_own_store() {
     let mut player = finished();
-    // The recorded run names its own data set.
+    // The recorded run names its own dataset.
     player.state.config = player.state.runs.all[0].config.clone().unwrap();
     player.press('6');
     player.key(KeyCode::Up);
@@ -202,7 +209,7 @@ fn settings_are_changed_in_place() {
     }
     player.press('q');
     player.key(KeyCode::Enter);
-    assert_eq!(player.state.config.head.epochs, 100, "q is no number");
+    assert_eq!(player.state.config.head.epochs, 100, "q is not a number");
     player.key(KeyCode::Enter);
     for _ in 0..3 {
         player.key(KeyCode::Backspace);
@@ -215,7 +222,7 @@ fn settings_are_changed_in_place() {
 }
 
 #[test]
-fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
+fn a_dataset_and_a_backbone_are_chosen_on_the_start_screen() {
     let mut player = Player::new(THEME);
     assert_eq!(player.state.screen, Screen::Start);
     assert_eq!(player.press('r'), []);
@@ -229,8 +236,8 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
         entries: vec![entry("a", 0), entry("b", 3)],
         problem: None,
     }));
-    let mut bases = bases();
-    player.tell(Answer::Bases(bases.clone()));
+    let mut backbones = backbones();
+    player.tell(Answer::Backbones(backbones.clone()));
     player.key(KeyCode::Up);
     assert_eq!(
         player.key(KeyCode::Enter),
@@ -239,10 +246,10 @@ fn a_data_set_and_a_base_are_chosen_on_the_start_screen() {
     assert_eq!(player.key(KeyCode::Left), [Command::ListFolder("/".into())]);
     player.key(KeyCode::Tab);
     player.key(KeyCode::Down);
-    assert_eq!(bases[1].weights, Weights::Missing);
+    assert_eq!(backbones[1].weights, Weights::Missing);
     assert_eq!(player.key(KeyCode::Enter), [], "its weights are not here");
-    bases[1].weights = Weights::File("/models/vgg16.onnx".into());
-    player.tell(Answer::Bases(bases));
+    backbones[1].weights = Weights::File("/models/vgg16.onnx".into());
+    player.tell(Answer::Backbones(backbones));
     player.key(KeyCode::Down);
     let commands = player.key(KeyCode::Enter);
     assert!(matches!(&commands[..], [Command::Layers(params)] if params.model == "vgg16"));
@@ -285,7 +292,7 @@ fn the_saved_model_is_verified_again() {
 }
 
 #[test]
-fn what_is_followed_can_be_looked_at_but_not_touched() {
+fn an_attached_run_is_read_only() {
     let mut player = Player {
         state: State::new(THEME, FitConfig::default(), Some("photos.features".into())),
         ..Player::new(THEME)
@@ -305,7 +312,7 @@ fn what_is_followed_can_be_looked_at_but_not_touched() {
         assert_eq!(player.press(key), [], "{key}");
         assert!(player.state.notice.is_some(), "{key}");
     }
-    assert_eq!(player.press('q'), [Command::Quit], "leaving stops nothing");
+    assert_eq!(player.press('q'), [Command::Quit], "quitting stops nothing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The head's training, as the events tell it. Pure.
+//! Progress of the training. Pure.
 
 use crate::progress::{EpochStats, Event, Phase};
 use crate::tui::keys::Action;
@@ -6,11 +6,11 @@ use crate::tui::keys::Action;
 /// A confusion matrix and its scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confusion {
-    /// Which pictures: `training`, `validation`, `test` or `all`.
+    /// The split: `training`, `validation`, `test` or `all`.
     pub split: String,
-    /// Pictures in it.
+    /// Number of images in it.
     pub images: usize,
-    /// Share of pictures whose class came first.
+    /// Accuracy, 0 to 1.
     pub accuracy: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
@@ -21,7 +21,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Share of the class's pictures that were taken for it; none without pictures.
+    /// Fraction of the images of the class that were predicted correctly; none without images.
     pub fn recall(&self, class: usize) -> Option<f64> {
         let row = self.counts.get(class)?;
         let all: u64 = row.iter().sum();
@@ -29,35 +29,35 @@ impl Confusion {
     }
 }
 
-/// The training.
+/// State of the training.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Train {
-    /// What each epoch of the present fit measured.
+    /// The measurements of each epoch of the current fit.
     pub epochs: Vec<EpochStats>,
     /// For each class, its validation accuracy after each epoch.
     pub class_history: Vec<Vec<f32>>,
-    /// The fold of a cross-validation that the epochs are of, 0-based; none for the fit itself.
+    /// The current fold of a cross-validation, 0-based; none for the fit itself.
     pub fold: Option<usize>,
-    /// Accuracies of the folds that are done, and how many there will be.
+    /// Accuracies of the finished folds.
     pub folds: Vec<f32>,
-    /// Folds in all.
+    /// Total number of folds.
     pub fold_count: usize,
-    /// Whether the phase is on.
+    /// Whether training is running.
     pub running: bool,
-    /// Confusion matrices by split, in the order in which they came.
+    /// Confusion matrices, one per split, in the order of arrival.
     pub confusions: Vec<Confusion>,
-    /// Index of the matrix that is shown.
+    /// Index of the current matrix.
     pub shown: usize,
-    /// The cell that is selected: truth, prediction.
+    /// The selected cell: true class, predicted class.
     pub cell: (usize, usize),
-    /// Losses on a logarithmic scale.
+    /// Whether the loss is on a logarithmic scale.
     pub log_scale: bool,
-    /// Class names, as the scan gave them.
+    /// Class names.
     pub classes: Vec<String>,
 }
 
 impl Train {
-    /// Takes an event.
+    /// Handles an event.
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Started { job, .. } if matches!(job.as_str(), "fit" | "train" | "finetune") => {
@@ -130,12 +130,12 @@ impl Train {
         self.fold = fold;
     }
 
-    /// The matrix that is shown.
+    /// The current matrix.
     pub fn confusion(&self) -> Option<&Confusion> {
         self.confusions.get(self.shown)
     }
 
-    /// The cell off the diagonal with the most pictures; the first cell if there is no mistake.
+    /// The cell off the diagonal with the most images; the first cell if there are no mistakes.
     fn first_mistake(&self) -> (usize, usize) {
         let Some(confusion) = self.confusion() else {
             return (0, 0);
@@ -158,7 +158,7 @@ impl Train {
             .1
     }
 
-    /// Moves in the matrix, or changes what is shown; tells whether it was such an action.
+    /// Moves in the matrix or changes what is shown; returns whether the action was handled.
     pub fn act(&mut self, action: Action) -> bool {
         let classes = self.confusion().map_or(0, |c| c.counts.len());
         let last = classes.saturating_sub(1);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fold_has_curves_of_its_own() {
+    fn each_fold_has_its_own_curves() {
         let epoch = |fold, epoch| Event::Epoch {
             fold,
             stats: EpochStats {

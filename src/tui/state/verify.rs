@@ -1,35 +1,35 @@
-//! The saved model's checklist. Pure.
+//! Verification of the saved model. Pure.
 
 use std::path::PathBuf;
 
 use super::cursor::Cursor;
 use crate::progress::{Check, Event, Phase};
 
-/// What a verification found so far.
+/// State of a verification.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verify {
     /// The model.
     pub model: Option<PathBuf>,
-    /// Its size, as far as it was saved in this session.
+    /// Its size in bytes, if it was saved in this session.
     pub bytes: Option<u64>,
-    /// The items.
+    /// The finished checks.
     pub checks: Vec<Check>,
-    /// Whether it runs.
+    /// Whether it is running.
     pub running: bool,
-    /// Whether all was the same, and the largest difference; none before the end.
+    /// Whether the results are the same, and the largest difference; none before the end.
     pub verdict: Option<(bool, f32)>,
-    /// Why it came to no verdict.
+    /// Why it did not finish.
     pub problem: Option<String>,
-    /// The line that is selected.
+    /// The selected line.
     pub cursor: Cursor,
 }
 
 impl Verify {
-    /// Takes an event.
+    /// Handles an event.
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Started { job, config, .. } => {
-                // A verification by itself names its model; other jobs save one first.
+                // `verify` names its model; other jobs save it first.
                 let model = config.get("model").and_then(serde_json::Value::as_str);
                 *self = Verify {
                     model: model.filter(|_| job == "verify").map(PathBuf::from),
@@ -42,7 +42,7 @@ impl Verify {
                 self.bytes = Some(*bytes);
             }
             Event::Check(check) => {
-                // Of all items the file's hash is the one to compare with other places.
+                // Select the hash of the file, which the user may want to compare.
                 if check.name == "file" {
                     self.cursor.at = self.checks.len();
                 }
@@ -66,7 +66,7 @@ impl Verify {
             Event::Cancelled { .. } => {
                 self.running = false;
                 if self.verdict.is_none() {
-                    self.problem = Some("stopped before the end".into());
+                    self.problem = Some("the job was stopped".into());
                 }
             }
             Event::Finished { .. } => self.running = false,

@@ -1,4 +1,4 @@
-//! What every screen is drawn with: panels, lists, bars, pictures; and the note of what was drawn where.
+//! Drawing tools for all screens: panels, lists, bars, images. Records what is drawn where.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::tui::state::cursor::Cursor;
 use crate::tui::text::{cells, fit, path_text, wrap};
 use crate::tui::theme::{Font, Mark, Theme};
 
-/// A terminal from this size on has room for frames around panels.
+/// Minimum terminal size (width, height) for frames around panels.
 const ROOMY: (u16, u16) = (100, 30);
 
-/// A frame that is drawn on.
+/// A frame to draw on.
 pub(super) struct Canvas<'a, 'f> {
     pub frame: &'a mut Frame<'f>,
     pub state: &'a State,
@@ -28,7 +28,7 @@ pub(super) struct Canvas<'a, 'f> {
 }
 
 impl Canvas<'_, '_> {
-    /// Writes one line from the left, as [`printable`] text; what does not fit is cut.
+    /// Writes a line, aligned left, as [`printable`] text; the end is cut if it does not fit.
     pub fn line<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
         if row < area.height {
             let mut line = line.into();
@@ -42,7 +42,7 @@ impl Canvas<'_, '_> {
         }
     }
 
-    /// Writes one line that ends at the right edge.
+    /// Writes a line, aligned right.
     pub fn line_right<'l>(&mut self, area: Rect, row: u16, line: impl Into<Line<'l>>) {
         let line = line.into();
         let width = length(line.width()).min(area.width);
@@ -54,7 +54,7 @@ impl Canvas<'_, '_> {
         self.line(place, row, line);
     }
 
-    /// Writes text over several lines, wrapped at words. Returns the number of lines.
+    /// Writes text with word wrap. Returns the number of lines.
     pub fn wrapped(&mut self, area: Rect, text: &str, style: Style) -> u16 {
         let lines = wrap(text, area.width.into());
         for (row, line) in lines.iter().enumerate().take(area.height.into()) {
@@ -63,13 +63,13 @@ impl Canvas<'_, '_> {
         length(lines.len()).min(area.height)
     }
 
-    /// Draws a panel with a title, and something on its right; returns the inside.
+    /// Draws a panel with a title on the left and text on the right; returns its inner area.
     pub fn panel(&mut self, area: Rect, title: &str, right: &str) -> Rect {
         let roomy = self.state.size.0 >= ROOMY.0 && self.state.size.1 >= ROOMY.1;
         self.framed(area, title, right, roomy)
     }
 
-    /// Draws a panel with a frame all around, or with a line above alone; returns the inside.
+    /// Draws a panel with a full frame if `roomy`, else only with a line at the top; returns its inner area.
     pub fn framed(&mut self, area: Rect, title: &str, right: &str, roomy: bool) -> Rect {
         let rule = self.theme.rule();
         let [tl, tr, bl, br] = match self.theme.font {
@@ -124,8 +124,8 @@ impl Canvas<'_, '_> {
         }
     }
 
-    /// Draws the lines of a list of `len` around the cursor, each made by `row` for its number and width;
-    /// the lines react to clicks. `active` tells whether the keys move in it.
+    /// Draws the part of a list of `len` lines around the cursor. `row` makes a line from its number and width; lines
+    /// react to clicks. `active` is true if the list has the focus.
     pub fn list(
         &mut self,
         area: Rect,
@@ -193,7 +193,7 @@ impl Canvas<'_, '_> {
         }
     }
 
-    /// A bar of `width` cells as two spans.
+    /// A bar of `width` cells as two spans: the filled part and the rest.
     pub fn bar(&self, share: f64, width: usize, style: Style) -> [Span<'static>; 2] {
         let (full, rest) = self.theme.bar(share, width);
         [
@@ -202,12 +202,12 @@ impl Canvas<'_, '_> {
         ]
     }
 
-    /// Draws the picture of the file `path` into `area`, or says in words what is there.
+    /// Draws the image file `path` into `area`, or a text if there is no image.
     pub fn picture(&mut self, area: Rect, path: &Path) {
         self.picture_of(area, PictureSource::File(path.to_owned()));
     }
 
-    /// Draws a picture of a row or page of such, with a line under it.
+    /// Draws an image with a caption.
     pub fn thumbnail(&mut self, area: Rect, source: PictureSource, caption: &str, selected: bool) {
         let image = Rect {
             height: area.height.saturating_sub(1),
@@ -223,7 +223,7 @@ impl Canvas<'_, '_> {
         self.line(area, image.height, line);
     }
 
-    /// Draws the picture of `source` into `area`, or says in words what is there.
+    /// Draws the image `source` into `area`, or a text if there is no image.
     pub fn picture_of(&mut self, area: Rect, source: PictureSource) {
         if area.width < 4 || area.height < 2 {
             return;
@@ -257,7 +257,7 @@ impl Canvas<'_, '_> {
         self.seen.pictures.push(key);
     }
 
-    /// A faint word in the middle of `area`.
+    /// Writes a faint text in the middle of `area`.
     pub fn say(&mut self, area: Rect, text: &str) {
         let width = usize::from(area.width).saturating_sub(2);
         let lines = wrap(text, width);
@@ -274,7 +274,7 @@ impl Canvas<'_, '_> {
         }
     }
 
-    /// Puts a style over what is drawn.
+    /// Changes the style of `area`.
     pub fn restyle(&mut self, area: Rect, style: Style) {
         self.frame.buffer_mut().set_style(area, style);
     }
@@ -285,17 +285,17 @@ impl Canvas<'_, '_> {
     }
 }
 
-/// Lines that `text` takes at `width` cells.
+/// Number of lines of `text` when wrapped at `width` cells.
 pub(super) fn wrapped_lines(text: &str, width: u16) -> u16 {
     length(wrap(text, width.into()).len())
 }
 
-/// A number of cells or lines as the terminal counts them; what is longer than any terminal is cut anyway.
+/// A number of cells or lines in the type that the terminal uses, with saturation.
 pub(super) fn length(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
-/// Columns of `area` from the left with these widths, one cell apart; the last gets the rest.
+/// Splits `area` into columns of these widths, one cell apart; the last gets the rest.
 pub(super) fn columns<const N: usize>(area: Rect, widths: [u16; N]) -> [Rect; N] {
     let mut x = area.x;
     std::array::from_fn(|i| {
@@ -311,7 +311,7 @@ pub(super) fn columns<const N: usize>(area: Rect, widths: [u16; N]) -> [Rect; N]
     })
 }
 
-/// Rows of `area` from the top with these heights; the last gets the rest.
+/// Splits `area` into rows of these heights; the last gets the rest.
 pub(super) fn rows<const N: usize>(area: Rect, heights: [u16; N]) -> [Rect; N] {
     let mut y = area.y;
     std::array::from_fn(|i| {

@@ -1,4 +1,4 @@
-//! Curves of the loss and the accuracy over the epochs.
+//! Learning curves: loss and accuracy over the epochs.
 
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -8,10 +8,10 @@ use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 use super::canvas::{Canvas, length};
 use crate::progress::EpochStats;
 
-/// More points than this are thinned out: no terminal has as many columns of dots.
+/// Maximum number of points to draw; no terminal has more columns of dots.
 const POINTS: usize = 1_000;
 
-/// Which measure.
+/// The measure to draw.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
     Loss,
@@ -20,7 +20,7 @@ pub(super) enum Measure {
 
 type Points = Vec<(f64, f64)>;
 
-/// A measure on the training rows, and on the validation rows where there are some.
+/// A measure on the training split, and on the validation split if there is one.
 type Pick = fn(&EpochStats) -> (f32, Option<f32>);
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
@@ -31,7 +31,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
         Measure::Loss => ("Loss", |s| (s.loss, s.val_loss)),
         Measure::Accuracy => ("Accuracy", |s| (s.accuracy, s.val_accuracy)),
     };
-    let title = if log { "Loss, logarithmic" } else { title };
+    let title = if log { "Loss (log scale)" } else { title };
     let figures = train.epochs.last().map_or(String::new(), |stats| {
         let (training, validation) = pick(stats);
         match validation {
@@ -61,7 +61,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
     let training = points(&|s| Some(pick(s).0));
     let validation = points(&|s| pick(s).1);
     let bounds = bounds(&training, &validation, measure, log);
-    // While it runs there is room for the epochs to come; early stopping may leave some out.
+    // While training runs, leave room for the remaining epochs; early stopping may skip some.
     let stats = &train.epochs[last];
     let epochs = if train.running {
         stats.epochs
@@ -70,7 +70,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
     }
     .max(2) as f64;
     let best = train.epochs[last].best_epoch as f64;
-    // The best epoch as a dotted line: two dots for each line of cells.
+    // The best epoch as a dotted line with two dots per row of cells.
     let dots = usize::from(inner.height) * 2;
     let best_line: Points = (0..=dots)
         .map(|i| {
@@ -120,7 +120,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect, measure: Measure) {
     legend(canvas, inner, !validation.is_empty());
 }
 
-/// Least and greatest value, with some room.
+/// Lower and upper bound of the axis, with some margin.
 fn bounds(training: &Points, validation: &Points, measure: Measure, log: bool) -> [f64; 2] {
     let values = training.iter().chain(validation).map(|(_, y)| *y);
     let least = values.clone().fold(f64::INFINITY, f64::min);
@@ -142,7 +142,7 @@ fn label(value: f64) -> String {
     }
 }
 
-/// Which curve is which, in the corner that both leave free.
+/// Legend of the curves, below the chart.
 fn legend(canvas: &mut Canvas, area: Rect, validation: bool) {
     let theme = canvas.theme;
     let mut spans = vec![Span::styled("─ train", theme.training())];

@@ -1,10 +1,10 @@
-//! The data set: classes as bars on the left, warnings under them, the class's pictures on the right.
+//! The dataset: classes as bars on the left, warnings below them, images of the selected class on the right.
 //!
 //! ```text
-//! ─ photos ─────────────── 24 pictures in 3 classes ─ fish 1–6 of 8 ──────────
+//! ─ photos ──────────────── 24 images, 3 classes ─ fish ─────────── 1 of 8 ──
 //! ▸ fish     ████████████████   8   6 / 2 / 0        ▀▀▀▀▀▀▀▀ ▀▀▀▀▀▀▀▀
 //!   hammer   ████████████████   8   6 / 2 / 0        fish1.jpg  fish25.jpg
-//! ─ Warnings ──────────────────────────── 0 ─
+//! ─ Warnings ─────────────────────────────────
 //! ```
 
 use ratatui::layout::Rect;
@@ -12,8 +12,9 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::{Canvas, columns, length, rows};
 use super::status::name;
+use crate::counts::{count, grouped};
 use crate::job::Overview;
-use crate::report::{grouped, printable};
+use crate::report::printable;
 use crate::tui::event::{PictureSource, Target};
 use crate::tui::state::data::Data;
 use crate::tui::text::{fit, left, right};
@@ -35,15 +36,15 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
             let inner = canvas.panel(area, &name(&state.config.dataset), "");
             canvas.say(
                 inner,
-                &format!("{problem}\n\npress o to choose another folder"),
+                &format!("{problem}\n\nPress o to choose another folder."),
             );
         }
         None => {
             let inner = canvas.panel(area, "Data", "");
             let text = match (state.data.scanning, &state.attached) {
-                (true, _) => "looking for pictures…",
-                (false, Some(_)) => "the data set is shown when the run that is followed names it",
-                (false, None) => "no data set yet: press o to choose a folder of pictures",
+                (true, _) => "Scanning for images…",
+                (false, Some(_)) => "The dataset is shown once the attached run names it.",
+                (false, None) => "No dataset yet. Press o to choose a folder of images.",
             };
             canvas.say(inner, text);
         }
@@ -53,13 +54,13 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
 fn draw_classes(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     let state = canvas.state;
     let right_text = format!(
-        "{} pictures, {} classes",
-        grouped(overview.pictures.len() as u64),
-        overview.classes.len()
+        "{}, {}",
+        count(overview.pictures.len(), "image"),
+        count(overview.classes.len(), "class")
     );
     let inner = canvas.panel(area, &name(&overview.root), &right_text);
     if overview.classes.is_empty() {
-        canvas.say(inner, "the pictures have no classes");
+        canvas.say(inner, "The images have no classes.");
         return;
     }
     let [head, list] = rows(inner, [1, inner.height]);
@@ -99,13 +100,15 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     let data = &canvas.state.data;
     let warnings = data.warnings();
     let right_text = if data.auditing {
-        "looking into the files…".to_owned()
+        "checking files…".to_owned()
     } else if warnings.is_empty() {
         String::new()
     } else {
         format!(
-            "{} unreadable, {} small, {} twice",
-            data.unreadable, data.small, data.duplicates
+            "{} unreadable, {} small, {}",
+            grouped(data.unreadable as u64),
+            grouped(data.small as u64),
+            count(data.duplicates, "duplicate")
         )
     };
     let inner = canvas.panel(area, "Warnings", &right_text);
@@ -114,7 +117,7 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     if warnings.is_empty() {
         let text = match data.auditing {
             true => "none so far",
-            false => "none: every file looks like a picture, none is there twice",
+            false => "none; all files checked",
         };
         let mark = Span::styled(format!("{} ", theme.mark(Mark::Good)), theme.good());
         canvas.line(
@@ -135,14 +138,14 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
         canvas.line(inner, row as u16, Line::from(vec![mark, text]));
     }
     if more && room > 0 {
-        let text = format!("and {} more", warnings.len() - (room - 1));
+        let text = format!("and {} more", grouped((warnings.len() - (room - 1)) as u64));
         canvas.line(
             inner,
             inner.height.saturating_sub(1),
             Span::styled(text, theme.faint()),
         );
     } else if !overview.skipped.is_empty() && warnings.len() < room {
-        let text = format!("{} other files passed over", overview.skipped.len());
+        let text = format!("{} ignored", count(overview.skipped.len(), "other file"));
         canvas.line(
             inner,
             inner.height.saturating_sub(1),
@@ -151,12 +154,12 @@ fn draw_warnings(canvas: &mut Canvas, area: Rect, overview: &Overview) {
     }
 }
 
-/// The selected class, and which of its pictures is selected.
+/// The selected class, and the position of the selected image in it.
 pub(super) fn class_and_place(data: &Data) -> [String; 2] {
     let class = data
         .known()
         .and_then(|o| o.classes.get(data.cursor.at))
-        .map_or("pictures", String::as_str);
+        .map_or("images", String::as_str);
     let len = data.pictures();
     let place = format!(
         "{} of {}",
@@ -173,7 +176,7 @@ fn draw_pictures(canvas: &mut Canvas, area: Rect) {
     if inner.height < 4 || data.pictures() == 0 {
         return;
     }
-    // Thumbnails of about 16 by 7 cells, with a name under each.
+    // Thumbnails of about 16×7 cells, each with its name.
     let across = (inner.width / 17).max(1);
     let down = (inner.height / 8).max(1);
     let (width, height) = (inner.width / across, inner.height / down);

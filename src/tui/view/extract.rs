@@ -1,14 +1,14 @@
-//! Pictures through the base.
+//! Feature extraction.
 //!
 //! ```text
-//! ─ Extract ─────────────────────────────── efficientnet-lite0, 2 workers ─
+//! ─ Extract ──────────────────────────────────────────── efficientnet-lite0 ─
 //!  ████████████████████████████▌                          412 of 1,000  41 %
-//!  8.4 images/s now   8.1 on average   1 min 12 s left   51 s so far
-//! ─ Images/s over time ────────────────────── ─ In work ────────────
+//!  8.4 images/s now   8.1 images/s on average   1 min 12 s left   51 s so far
+//! ─ Images/s over time ─────────────────── ─ fish/fish1.jpg ─────────
 //!  ▂▃▅▆▇▇▇▆▇▇▇▆▇▇▇▇▇▆▇▇▇▇                      ▀▀▀▀▀▀▀▀▀▀
-//! ─ Workers ───────────────────────────────── fish/fish1.jpg
+//! ─ Workers ───────────────────────────────── ▀▀▀▀▀▀▀▀▀▀
 //!  0 fish/fish1.jpg                   0.1 s
-//! ─ Time ────────── ─ Skipped ───────── 2 ──
+//! ─ Time per stage ────────────────────── ─ Skipped ───────────── 2 ─
 //! ```
 
 use ratatui::layout::Rect;
@@ -60,17 +60,17 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let text = match (canvas.state.runs.latest(), &canvas.state.attached) {
         (Some(run), _) => match &run.status {
             Status::Failed(message) => {
-                format!("it failed before the first picture:\n{}", printable(message))
+                format!("The run failed before the first image:\n{}", printable(message))
             },
-            Status::Stopped(_) => "it was stopped before the first picture".into(),
-            _ => "getting ready: the data set is scanned and the base is loaded…".to_owned(),
+            Status::Stopped(_) => "The run was stopped before the first image.".into(),
+            _ => "Scanning the dataset and loading the backbone…".to_owned(),
         },
         (None, Some(dir)) => format!(
-            "waiting for a run to write its events into\n{}",
+            "Waiting for a run in\n{}",
             path_text(dir)
         ),
         (None, None) => {
-            "nothing yet: press r to send the pictures through the base; each goes once, then its features stay on disk"
+            "No features yet. Press r to run: the backbone computes the features of each image once and stores them on disk."
                 .to_owned()
         }
     };
@@ -81,12 +81,16 @@ fn draw_head(canvas: &mut Canvas, area: Rect) {
     let state = canvas.state;
     let extract = &state.extract;
     let theme = canvas.theme;
-    let base = &state.config.backbone;
-    let cut = base
+    let backbone = &state.config.backbone;
+    let cut = backbone
         .cut
         .as_ref()
-        .map_or(String::new(), |cut| format!(" cut at {cut}"));
-    let inner = canvas.panel(area, "Extract", &printable(&format!("{}{cut}", base.model)));
+        .map_or(String::new(), |cut| format!(", feature layer {cut}"));
+    let inner = canvas.panel(
+        area,
+        "Extract",
+        &printable(&format!("{}{cut}", backbone.model)),
+    );
     let share = match extract.total {
         0 => 1.0,
         total => extract.done as f64 / total as f64,
@@ -122,13 +126,19 @@ fn draw_head(canvas: &mut Canvas, area: Rect) {
     }
     if !state.catching_up && state.attached.is_none() || extract.ended.is_none() {
         let spent = extract.worked(state.now).as_secs_f64();
-        facts.push((duration(spent), "so far"));
+        facts.push((
+            duration(spent),
+            match extract.ended {
+                Some(_) => "in total",
+                None => "so far",
+            },
+        ));
     }
     if extract.resumed > 0 && state.attached.is_none() {
-        facts.push((grouped(extract.resumed), "done by an earlier run"));
+        facts.push((grouped(extract.resumed), "already stored"));
     }
     if state.paused {
-        facts.insert(0, ("paused:".into(), "p goes on"));
+        facts.insert(0, ("paused".into(), "(p to resume)"));
     }
     let spans: Vec<Span> = facts
         .iter()
@@ -146,10 +156,10 @@ fn draw_speed(canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
     let rates = &canvas.state.extract.rates;
     let most = rates.iter().copied().max().unwrap_or(0);
-    let inner = canvas.panel(area, "Images/s over time", &format!("at most {most}"));
+    let inner = canvas.panel(area, "Images/s over time", &format!("peak {most}"));
     let width = usize::from(inner.width);
     let skip = rates.len().saturating_sub(width);
-    // While there are few seconds, each gets more than a column.
+    // At first, each second gets several columns.
     let columns = (width / rates.len().max(1)).clamp(1, 8);
     let shown: Vec<u64> = rates
         .iter()
@@ -178,7 +188,7 @@ fn draw_workers(canvas: &mut Canvas, area: Rect) {
                 path_text(path),
                 right(&format!("{seconds:.1} s"), 8),
             ),
-            None => (Mark::Waiting, "waits".into(), right("", 8)),
+            None => (Mark::Waiting, "idle".into(), right("", 8)),
         };
         let done = right(&format!("{} done", grouped(worker.done)), 13);
         let text = left(
@@ -201,7 +211,7 @@ fn draw_workers(canvas: &mut Canvas, area: Rect) {
 
 fn draw_time(canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
-    let inner = canvas.panel(area, "Where the time goes", "");
+    let inner = canvas.panel(area, "Time per stage", "");
     let Some(shares) = canvas.state.extract.shares() else {
         return;
     };
@@ -228,7 +238,7 @@ fn draw_time(canvas: &mut Canvas, area: Rect) {
 fn draw_picture(canvas: &mut Canvas, area: Rect) {
     let state = canvas.state;
     let Some((path, _)) = &state.extract.shown else {
-        canvas.panel(area, "In work", "");
+        canvas.panel(area, "Current image", "");
         return;
     };
     let title = fit_end(&path_text(path), usize::from(area.width).saturating_sub(6));

@@ -1,10 +1,10 @@
-//! All that was said, the last line at the bottom.
+//! The log, latest line at the bottom.
 
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::canvas::Canvas;
-use crate::report::grouped;
+use crate::counts::count;
 use crate::tui::event::Target;
 use crate::tui::state::log::Severity;
 use crate::tui::text::fit;
@@ -15,18 +15,18 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
     let lines: Vec<_> = log.shown().collect();
     let title = if log.warnings_only {
-        "Log, warnings only"
+        "Log (warnings only)"
     } else {
         "Log"
     };
     let right = format!(
-        "{} lines, {} warnings",
-        grouped(lines.len() as u64),
-        grouped(log.count(Severity::Warning) as u64)
+        "{}, {}",
+        count(lines.len(), "line"),
+        count(log.count(Severity::Warning), "warning")
     );
     let inner = canvas.panel(area, title, &right);
     if lines.is_empty() {
-        canvas.say(inner, "nothing was said yet");
+        canvas.say(inner, "No messages yet.");
         return;
     }
     canvas.list(
@@ -51,7 +51,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
             ])
         },
     );
-    // A click in the log has nowhere to go.
+    // Clicks in the log do nothing.
     let inside = |place: &Rect| inner.contains(place.as_position());
     canvas.seen.targets.retain(|(place, _)| !inside(place));
 }

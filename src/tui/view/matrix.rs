@@ -1,9 +1,10 @@
-//! The confusion matrix as a heat map that can be walked.
+//! The confusion matrix as a heat map with a cursor.
 
 use ratatui::layout::Rect;
 use ratatui::text::Span;
 
 use super::canvas::{Canvas, length, rows};
+use crate::counts::grouped;
 use crate::report::printable;
 use crate::tui::event::Target;
 use crate::tui::state::cursor::Cursor;
@@ -15,7 +16,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let train = &canvas.state.train;
     let Some(confusion) = train.confusion() else {
         let inner = canvas.panel(area, "Confusion matrix", "");
-        canvas.say(inner, "shown when the training has ended");
+        canvas.say(inner, "Shown when training ends.");
         return;
     };
     let title = format!("Confusion matrix, {}", confusion.split);
@@ -110,7 +111,7 @@ fn draw_grid(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     }
 }
 
-/// Brackets around the selected cell: seen without colours, too.
+/// Brackets around the selected cell, which are visible without colours as well.
 fn select(canvas: &mut Canvas, cell: Rect) {
     let style = canvas.theme.title();
     let buffer = canvas.frame.buffer_mut();
@@ -121,7 +122,7 @@ fn select(canvas: &mut Canvas, cell: Rect) {
 fn draw_cell(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     let theme = canvas.theme;
     let (truth, prediction) = canvas.state.train.cell;
-    let (Some(row), Some(name), Some(taken)) = (
+    let (Some(row), Some(name), Some(predicted)) = (
         confusion.counts.get(truth),
         confusion.classes.get(truth),
         confusion.classes.get(prediction),
@@ -131,11 +132,16 @@ fn draw_cell(canvas: &mut Canvas, area: Rect, confusion: &Confusion) {
     let count = row[prediction];
     let all: u64 = row.iter().sum();
     let share = count as f64 / all.max(1) as f64;
+    let verdict = match truth == prediction {
+        true => "predicted correctly".to_owned(),
+        false => format!("predicted as {}", printable(predicted)),
+    };
     let text = format!(
-        "{count} of {all}, {}: {} taken for {}",
-        percent(share),
+        "{} of {} {} ({}) {verdict}",
+        grouped(count),
+        grouped(all),
         printable(name),
-        printable(taken),
+        percent(share),
     );
     canvas.line(area, 0, Span::styled(text, theme.strong()));
 }

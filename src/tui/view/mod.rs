@@ -1,9 +1,9 @@
-//! How the state looks. [`view`] draws it and says what was drawn where. Pure: it changes nothing.
+//! Draws the state. [`view`] returns what is drawn where. Pure: it changes nothing.
 //!
 //! ```text
 //!  1 Data ✓  2 Extract ▶  3 Train  4 Predict  5 Verify  6 Model  7 Runs  8 Log      tabs
 //!
-//!   one file a screen                                                               body
+//!   one file per screen                                                             body
 //!
 //! ▶ fit photos → photos.onnx  extract ████████▌     412/1,000  8.1 images/s  1 min  status
 //! r run  s settings  p pause  x stop  ? help  q quit                                 hints
@@ -37,10 +37,10 @@ use super::state::{Overlay, Screen, State};
 use super::theme::Mark;
 use crate::progress::Phase;
 
-/// The smallest terminal in which everything can be used.
+/// Minimum size of the terminal: width, height.
 pub const LEAST: (u16, u16) = (60, 20);
 
-/// Draws `state`; returns what was drawn where.
+/// Draws `state` and returns what is drawn where.
 pub fn view(state: &State, frame: &mut Frame) -> Seen {
     let area = frame.area();
     let mut canvas = Canvas {
@@ -51,7 +51,7 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
     };
     if area.width < LEAST.0 || area.height < LEAST.1 {
         let text = format!(
-            "too small: {}×{}; the dashboard wants {}×{} or more",
+            "terminal too small: {}×{}, needs at least {}×{}",
             area.width, area.height, LEAST.0, LEAST.1
         );
         canvas.say(area, &text);
@@ -75,7 +75,7 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
     }
     status::draw(&mut canvas, status);
     if state.overlay != Overlay::Nothing {
-        // Pictures of some protocols would shine through what lies over them.
+        // With some protocols, images would show through the overlay.
         canvas.seen = Seen::default();
         overlay::draw(&mut canvas, body);
     }
@@ -83,7 +83,7 @@ pub fn view(state: &State, frame: &mut Frame) -> Seen {
     canvas.seen
 }
 
-/// How a screen's part of the road stands.
+/// The status of a screen's part of the pipeline.
 fn mark(state: &State, screen: Screen) -> Option<Mark> {
     let run = state.runs.latest()?;
     let place = |phase| match phase {
@@ -104,7 +104,7 @@ fn mark(state: &State, screen: Screen) -> Option<Mark> {
         Screen::Verify => 4,
         _ => return None,
     };
-    let is_road = matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract");
+    let is_pipeline = matches!(run.job.as_str(), "fit" | "train" | "finetune" | "extract");
     let at = run.phase.map_or(0, place);
     let only = match run.job.as_str() {
         "extract" => own == 1,
@@ -118,7 +118,7 @@ fn mark(state: &State, screen: Screen) -> Option<Mark> {
     }
     let finished = matches!(run.status, Status::Finished(_));
     Some(match &run.status {
-        _ if finished || (is_road && own < at) => Mark::Good,
+        _ if finished || (is_pipeline && own < at) => Mark::Good,
         Status::Running if own == at => match state.paused {
             true => Mark::Paused,
             false => Mark::Running,
@@ -180,7 +180,7 @@ fn style_of(canvas: &Canvas, mark: Mark) -> ratatui::style::Style {
     }
 }
 
-/// The keys that do something here, as many as fit; help and the way out always do.
+/// Hints for keys that do something here, as many as fit; those for help and quitting are always shown.
 fn draw_hints(canvas: &mut Canvas, area: Rect) {
     let theme = canvas.theme;
     let place = canvas.state.place();
@@ -224,7 +224,7 @@ fn draw_hints(canvas: &mut Canvas, area: Rect) {
 
 fn hint_of(state: &State, binding: &keys::Binding) -> &'static str {
     match binding.action {
-        Action::Pause if state.paused => "go on",
+        Action::Pause if state.paused => "resume",
         _ => binding.hint,
     }
 }

@@ -1,8 +1,8 @@
-//! The base's layers; the one at which it is cut is marked, and another can be chosen.
+//! The layers of the backbone; the feature layer is marked, and another one can be chosen.
 //!
 //! ```text
 //! ─ efficientnet-lite0, 224 px ──────────── 4,652,008 parameters, avg pooling ─
-//!   layer (type)                      output shape    parameters    up to here  features
+//!   layer (type)                      output shape    parameters    cumulative  features
 //!   top_conv (Conv2D)                 7×7×1280           409,600     3,366,168     1,280
 //! ▸ avgpool (GlobalAveragePooling2D)  1280                     0     3,371,288     1,280 ◆
 //! ```
@@ -13,35 +13,35 @@ use ratatui::text::{Line, Span};
 use super::canvas::{Canvas, rows};
 use crate::report::{grouped, printable};
 use crate::tui::event::Target;
-use crate::tui::text::{left, right};
+use crate::tui::text::{cells, left, right};
 use crate::tui::theme::Mark;
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let model = &canvas.state.model;
-    let base = printable(&canvas.state.config.backbone.model);
+    let backbone = printable(&canvas.state.config.backbone.model);
     let layers = match &model.layers {
         Some(Ok(layers)) => layers,
         Some(Err(problem)) => {
-            let inner = canvas.panel(area, &base, "");
+            let inner = canvas.panel(area, &backbone, "");
             canvas.say(
                 inner,
-                &format!("{problem}\n\npress b to choose another base"),
+                &format!("{problem}\n\nPress b to choose another backbone."),
             );
             return;
         }
         None => {
-            let inner = canvas.panel(area, &base, "");
+            let inner = canvas.panel(area, &backbone, "");
             let text = match canvas.state.attached {
-                Some(_) => "the base is shown when the run that is followed names it",
-                None => "loading the base…",
+                Some(_) => "The backbone is shown once the attached run names it.",
+                None => "Loading the backbone…",
             };
             canvas.say(inner, text);
             return;
         }
     };
-    let title = format!("{base}, {} px", layers.input_size);
+    let title = format!("{backbone}, {} px", layers.input_size);
     let facts = format!(
-        "{} parameters, pooling {}",
+        "{} parameters, {} pooling",
         grouped(layers.summary.parameters()),
         layers.pool.name()
     );
@@ -53,7 +53,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         "layer (type)",
         "output shape",
         "parameters",
-        "up to here",
+        "cumulative",
         "features",
     );
     let head = Rect {
@@ -71,7 +71,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         |canvas, number, _| {
             let layer = &layers.summary.layers[number];
             let is_cut = layers.cuts.contains(&number);
-            let behind = layers.cuts.iter().max().is_some_and(|cut| number > *cut);
+            let is_dropped = layers.cuts.iter().max().is_some_and(|cut| number > *cut);
             let shape = layer.output_shape.as_ref().map_or("?".to_owned(), |dims| {
                 let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
                 dims.join("×")
@@ -85,7 +85,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
                 &grouped(layers.parameters[number]),
                 &features,
             );
-            let style = match (is_cut, behind) {
+            let style = match (is_cut, is_dropped) {
                 (true, _) => canvas.theme.accent(),
                 (_, true) => canvas.theme.faint(),
                 _ => Default::default(),
@@ -114,14 +114,19 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
                 .iter()
                 .filter_map(|&cut| layers.feature_len[cut])
                 .sum();
-            format!(
-                "{mark} cut at {}: {} features a picture, {} parameters frozen; what is behind is left out",
+            let text = format!(
+                "{mark} feature layer {}: {} features per image, {} parameters",
                 printable(&names.join(" + ")),
                 grouped(features as u64),
                 grouped(layers.parameters[last])
-            )
+            );
+            let more = "; later layers are dropped";
+            match cells(&text) + cells(more) <= foot.width.into() {
+                true => text + more,
+                false => text,
+            }
         }
-        None => "the cut lies inside a layer of this list".to_owned(),
+        None => "the feature layer is inside one of these layers".to_owned(),
     };
     canvas.line(foot, 0, Span::styled(text, canvas.theme.strong()));
 }

@@ -1,4 +1,4 @@
-//! What lies over a screen: keys, settings, questions.
+//! Windows over a screen: help, settings, questions.
 
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -20,26 +20,26 @@ pub(super) fn draw(canvas: &mut Canvas, body: Rect) {
         Overlay::Settings(form) => draw_settings(canvas, body, form),
         Overlay::Path(text) => {
             let what = match canvas.state.screen {
-                Screen::Start => "Path of a folder of pictures",
-                _ => "Path of a picture",
+                Screen::Start => "Path of a folder",
+                _ => "Path of an image",
             };
             draw_line(canvas, body, what, text);
         }
         Overlay::AskQuit => ask(
             canvas,
             body,
-            "Leave?",
-            "A job runs. Leaving stops it; what is done is kept, and the next run goes on from there.",
+            "Quit?",
+            "A job is running. Quitting stops it; finished work is kept, and the next run resumes from there.",
         ),
         Overlay::AskCancel => ask(
             canvas,
             body,
             "Stop the job?",
-            "What is done is kept, and the next run goes on from there.",
+            "Finished work is kept, and the next run resumes from there.",
         ),
         Overlay::AskReplace(free) => {
             let text = format!(
-                "{} is there already. Save as {}, or replace it?",
+                "{} already exists. Save as {} or replace it?",
                 path_text(&canvas.state.config.output),
                 path_text(free)
             );
@@ -48,7 +48,7 @@ pub(super) fn draw(canvas: &mut Canvas, body: Rect) {
     }
 }
 
-/// An empty panel in the middle.
+/// An empty panel in the middle of the screen.
 fn window(canvas: &mut Canvas, body: Rect, width: u16, height: u16, title: &str) -> Rect {
     let width = width.min(body.width);
     let height = height.min(body.height);
@@ -108,7 +108,7 @@ fn draw_help(canvas: &mut Canvas, body: Rect, top: usize) {
     lines.push(title(canvas.state.screen.name()));
     lines.extend(keys::own_bindings(here).map(entry));
     lines.push(Line::default());
-    lines.push(title("Every screen"));
+    lines.push(title("All screens"));
     lines.extend(keys::common_bindings().map(entry));
     let width = 80.min(body.width);
     let inner = window(canvas, body, width, lines.len() as u16 + 2, "Keys");
@@ -138,7 +138,7 @@ fn draw_settings(canvas: &mut Canvas, body: Rect, form: &Form) {
         body,
         body.width.min(96),
         height,
-        "Settings of the next run",
+        "Settings for the next run",
     );
     let [list, about] = rows(inner, [inner.height.saturating_sub(3), 3]);
     let values = usize::from(list.width).saturating_sub(2 + 18 + 16);
@@ -194,7 +194,7 @@ fn draw_settings(canvas: &mut Canvas, body: Rect, form: &Form) {
     }
 }
 
-/// The selected field's row on the screen.
+/// The row of the selected field on the screen.
 fn row_of(form: &Form, height: u16) -> Option<u16> {
     let window = form.cursor.window(form.fields.len(), height.into());
     Some(form.cursor.at.checked_sub(window.start)? as u16)

@@ -1,4 +1,4 @@
-//! Pictures, the worst mistakes first, with what the models say of the selected one.
+//! Images, worst mistakes first, with the predictions for the selected one.
 //!
 //! ```text
 //! ─ validation, worst first ─ 6 ─ ─ fish/fish1.jpg ─ 640×480 ────────────
@@ -24,10 +24,10 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     if canvas.state.predict.len() == 0 {
         let inner = canvas.panel(area, "Predict", "");
         let text = match canvas.state.running() {
-            Some(_) => "the pictures that were held out are listed here when the head is trained",
+            Some(_) => "The held-out images are listed here once the head is trained.",
             None => {
-                "nothing yet: r trains a model and lists its held-out pictures, e labels the data set with the saved \
-                 model, / asks about any picture"
+                "No predictions yet. Press r to train a model and list its held-out images, e to evaluate the saved \
+                 model on the dataset, or / to open any image."
             }
         };
         canvas.say(inner, text);
@@ -52,18 +52,18 @@ fn draw_list(canvas: &mut Canvas, area: Rect) {
     let predict = &canvas.state.predict;
     let title = match (predict.cell, predict.split()) {
         (Some((truth, prediction)), _) => format!(
-            "{} taken for {}",
+            "{} → {}",
             class_name(canvas, truth),
             class_name(canvas, prediction)
         ),
         (None, Some(split)) => format!("{split}, worst first"),
-        (None, None) => "Pictures".to_owned(),
+        (None, None) => "Images".to_owned(),
     };
     let count = grouped(predict.len() as u64);
     let inner = canvas.panel(area, &printable(&title), &count);
     let [head, list] = rows(inner, [1, 0]);
     let faint = canvas.theme.faint();
-    canvas.line(head, 0, Span::styled("   loss   is, taken for", faint));
+    canvas.line(head, 0, Span::styled("   loss   true → predicted", faint));
     canvas.list(
         list,
         predict.len(),
@@ -148,11 +148,11 @@ fn draw_own(canvas: &mut Canvas, area: Rect) {
     match (from_run.is_empty(), answer) {
         (false, _) => bars(canvas, inner, &from_run, truth.as_deref()),
         (true, Some(Ok(labels))) if labels.own.is_empty() => {
-            canvas.say(inner, "no saved model yet");
+            canvas.say(inner, "No saved model yet.");
         }
         (true, Some(Ok(labels))) => bars(canvas, inner, &shares(&labels.own), None),
         (true, Some(Err(problem))) => canvas.say(inner, problem),
-        (true, None) => canvas.say(inner, "asked…"),
+        (true, None) => canvas.say(inner, "predicting…"),
     }
 }
 
@@ -162,7 +162,7 @@ fn draw_imagenet(canvas: &mut Canvas, area: Rect) {
     match asked.and_then(|path| canvas.state.predict.labels(&path)) {
         Some(Ok(labels)) => bars(canvas, inner, &shares(&labels.imagenet), None),
         Some(Err(problem)) => canvas.say(inner, problem),
-        None => canvas.say(inner, "asked…"),
+        None => canvas.say(inner, "predicting…"),
     }
 }
 
@@ -173,12 +173,12 @@ fn shares(predictions: &[Prediction]) -> Vec<(String, f32)> {
         .collect()
 }
 
-/// ImageNet's labels list synonyms; the first is enough here.
+/// The first of the synonyms in an ImageNet label.
 fn first_name(label: &str) -> &str {
     label.split(',').next().unwrap_or(label)
 }
 
-/// A line for each class; the true one is marked.
+/// One line per class; the true class is marked.
 fn bars(canvas: &mut Canvas, area: Rect, classes: &[(String, f32)], truth: Option<&str>) {
     let theme = canvas.theme;
     let width = usize::from(area.width);

@@ -1,9 +1,9 @@
-//! All runs of this session side by side.
+//! All runs of this session in one table.
 //!
 //! ```text
 //! ─ Runs ──────────────────────────────────────────────────────────── 2 ─
-//!    #  job     base                head    epochs  split       accuracy  loss    time   same
-//! ▸  1  ✓ fit   efficientnet-lite0  linear  100/98  validation   1.0000  0.0213   3.2 s  TRUE
+//!    #  job     backbone            head    epochs  split       accuracy    loss    time  same
+//! ▸  1  ✓ fit   efficientnet-lite0  linear      98  validation   1.0000  0.0213   3.2 s  TRUE
 //! ─ Run 1 ───────────────────────────────────────────────────────────────
 //!  photos → photos.onnx, …
 //! ```
@@ -13,6 +13,7 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::{Canvas, rows};
 use super::status::name;
+use crate::counts::count;
 use crate::report::{duration, printable};
 use crate::tui::event::Target;
 use crate::tui::state::runs::{Run, Status};
@@ -25,7 +26,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         let inner = canvas.panel(area, "Runs", "");
         canvas.say(
             inner,
-            "nothing yet: each run of this session gets a line here, to compare settings and results",
+            "No runs yet. Each run of this session is listed here, to compare settings and results.",
         );
         return;
     }
@@ -40,7 +41,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     };
     let wide = usize::from(inner.width).saturating_sub(4);
     let titles = [
-        "#", "job", "base", "head", "epochs", "split", "accuracy", "loss", "time", "same",
+        "#", "job", "backbone", "head", "epochs", "split", "accuracy", "loss", "time", "same",
     ];
     let faint = canvas.theme.faint();
     canvas.line(
@@ -73,7 +74,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     }
 }
 
-/// The run with the highest accuracy, if several have one.
+/// The run with the highest accuracy, if there is more than one run and no tie.
 fn best(runs: &[Run]) -> Option<usize> {
     let scored: Vec<(usize, f32)> = runs
         .iter()
@@ -135,14 +136,14 @@ fn cells(canvas: &Canvas, number: usize, run: &Run) -> [String; 10] {
 }
 
 fn columns(width: usize, cells: &[String; 10]) -> String {
-    // Where it is narrow, the split is left out: the panel below names it.
+    // On a narrow screen, leave out the split, which the panel below shows.
     let split = if width >= 100 { 11 } else { 0 };
-    let base = width
+    let backbone = width
         .saturating_sub(2 + 11 + 8 + 7 + split + 9 + 8 + 10 + 6)
         .clamp(6, 40);
     left(&cells[0], 2)
         + &left(&cells[1], 11)
-        + &left(&cells[2], base)
+        + &left(&cells[2], backbone)
         + &right(&cells[3], 8)
         + &right(&cells[4], 7)
         + &right(&cells[5], split)
@@ -162,15 +163,15 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
         _ => {}
     }
     if let Some(config) = &run.config {
-        lines.push(("data set", path_text(&config.dataset)));
-        let cut = match &config.backbone.cut {
-            Some(cut) => cut.to_string(),
-            None => "the card's cut".to_owned(),
+        lines.push(("dataset", path_text(&config.dataset)));
+        let layer = match &config.backbone.cut {
+            Some(cut) => format!("feature layer {cut}"),
+            None => "default feature layer".to_owned(),
         };
         lines.push((
-            "base",
+            "backbone",
             printable(&format!(
-                "{} at {cut}, features in {}",
+                "{}, {layer}, stored in {}",
                 config.backbone.model,
                 name(&config.store())
             )),
@@ -179,7 +180,7 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
         lines.push((
             "head",
             format!(
-                "rate {}, l2 {}, batch {}, dropout {}, best epoch {}",
+                "learning rate {:?}, L2 {}, batch size {}, dropout {}, best epoch {}",
                 head.learning_rate, head.l2, head.batch_size, head.dropout, run.best_epoch
             ),
         ));
@@ -188,8 +189,11 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
         lines.push((
             "score",
             format!(
-                "{}: accuracy {:.4}, loss {:.4} on {} pictures",
-                score.split, score.accuracy, score.loss, score.images
+                "{}: accuracy {:.4}, loss {:.4} on {}",
+                score.split,
+                score.accuracy,
+                score.loss,
+                count(score.images, "image")
             ),
         ));
     }
@@ -197,7 +201,10 @@ fn draw_detail(canvas: &mut Canvas, area: Rect, number: usize, run: &Run) {
         let mean = run.folds.iter().sum::<f32>() / run.folds.len() as f32;
         lines.push((
             "folds",
-            format!("{} folds, mean accuracy {mean:.4}", run.folds.len()),
+            format!(
+                "{}, mean accuracy {mean:.4}",
+                count(run.folds.len(), "fold")
+            ),
         ));
     }
     if let Some(out) = &run.out {

@@ -1,10 +1,10 @@
-//! The start screen: a folder of pictures on the left, a base on the right.
+//! The start screen: a folder of images on the left, a backbone on the right.
 //!
 //! ```text
-//!  Transfer learning on a folder of pictures: choose the folder, then press r.
-//! ─ /home/me/photos ──────────────────────── 12 folders ─ Base ─────────────────────
-//! ▸ animals       3 classes, 120 pictures                ▸ efficientnet-lite0      ◆
-//!   holidays      40 pictures                              EfficientNet-Lite0 …
+//!  Transfer learning on a folder of images. Choose a dataset …
+//! ─ /home/me/photos ──────────────────────── 12 folders ─ Backbone ─────────────────
+//! ▸ animals       3 classes, 120 images                ▸ efficientnet-lite0      ◆
+//!   holidays      40 images                              EfficientNet-Lite0 …
 //!   letters                                                vgg16
 //! ```
 
@@ -13,15 +13,16 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::{Canvas, columns, rows, wrapped_lines};
 use crate::backbone::Weights;
-use crate::report::{grouped, printable};
+use crate::counts::count;
+use crate::report::printable;
 use crate::tui::event::{FolderEntry, Target};
 use crate::tui::state::start::Side;
 use crate::tui::text::{fit, fit_end, left, path_text};
 use crate::tui::theme::Mark;
 
-const WELCOME: &str = "Transfer learning on a folder of pictures. Choose the folder (a folder in it for each \
-    class), then press r: a pretrained base turns each picture into features, a small head learns your classes \
-    from them, and both are saved as one ONNX file that is verified.";
+const WELCOME: &str = "Transfer learning on a folder of images. Choose a dataset (a folder with one subfolder per \
+    class), then press r: a pretrained backbone computes the features of each image, a small head learns your \
+    classes from them, and both are saved and verified as one ONNX file.";
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let inset = Rect {
@@ -39,33 +40,30 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         width: area.width,
         ..lists
     };
-    let [folders, bases] = columns(lists, [area.width * 3 / 5, 0]);
+    let [folders, backbones] = columns(lists, [area.width * 3 / 5, 0]);
     draw_folders(canvas, folders);
-    draw_bases(canvas, bases);
+    draw_backbones(canvas, backbones);
 }
 
 fn draw_folders(canvas: &mut Canvas, area: Rect) {
     let start = &canvas.state.start;
     let Some(folder) = &start.folder else {
         let inner = canvas.panel(area, "Folders", "");
-        canvas.say(inner, "reading…");
+        canvas.say(inner, "Reading…");
         return;
     };
     let title = fit_end(
         &path_text(&folder.path),
         usize::from(area.width).saturating_sub(20),
     );
-    let count = match folder.entries.len() {
-        1 => "1 folder".to_owned(),
-        len => format!("{len} folders"),
-    };
-    let inner = canvas.panel(area, &title, &count);
+    let folders = count(folder.entries.len(), "folder");
+    let inner = canvas.panel(area, &title, &folders);
     if let Some(problem) = &folder.problem {
         canvas.say(inner, problem);
         return;
     }
     if folder.entries.is_empty() {
-        canvas.say(inner, "no folders in here; ← goes up");
+        canvas.say(inner, "No subfolders. Press ← to go to the parent folder.");
         return;
     }
     let active = start.side == Side::Folders;
@@ -85,7 +83,7 @@ fn draw_folders(canvas: &mut Canvas, area: Rect) {
                 canvas.theme.faint()
             };
             Line::from(vec![
-                Span::raw(left(&crate::report::printable(&entry.name), name_width)),
+                Span::raw(left(&printable(&entry.name), name_width)),
                 Span::styled(format!(" {}", describe(entry)), style),
             ])
         },
@@ -93,27 +91,27 @@ fn draw_folders(canvas: &mut Canvas, area: Rect) {
 }
 
 fn describe(entry: &FolderEntry) -> String {
-    let pictures = grouped(entry.pictures as u64);
+    let images = count(entry.pictures, "image");
     match (entry.classes, entry.pictures) {
-        (2.., _) => format!("{} classes, {pictures} pictures", entry.classes),
-        (_, 1..) => format!("{pictures} pictures"),
+        (2.., _) => format!("{}, {images}", count(entry.classes, "class")),
+        (_, 1..) => images,
         _ => String::new(),
     }
 }
 
-fn draw_bases(canvas: &mut Canvas, area: Rect) {
+fn draw_backbones(canvas: &mut Canvas, area: Rect) {
     let start = &canvas.state.start;
-    let inner = canvas.panel(area, "Base", "");
+    let inner = canvas.panel(area, "Backbone", "");
     let [list, about] = rows(inner, [inner.height.saturating_sub(5), 5]);
-    let active = start.side == Side::Bases;
+    let active = start.side == Side::Backbones;
     canvas.list(
         list,
-        start.bases.len(),
-        start.base,
+        start.backbones.len(),
+        start.backbone,
         active,
         Target::SideRow,
         |canvas, number, width| {
-            let name = &start.bases[number].card.name;
+            let name = &start.backbones[number].card.name;
             let chosen = *name == canvas.state.config.backbone.model;
             let mark = if chosen {
                 canvas.theme.mark(Mark::Here)
@@ -126,12 +124,12 @@ fn draw_bases(canvas: &mut Canvas, area: Rect) {
             ])
         },
     );
-    if let Some(base) = start.bases.get(start.base.at) {
-        let card = &base.card;
-        let (text, style) = match base.weights {
+    if let Some(backbone) = start.backbones.get(start.backbone.at) {
+        let card = &backbone.card;
+        let (text, style) = match backbone.weights {
             Weights::Missing => (
                 format!(
-                    "{}: not on this machine; get it with `tl-batch models fetch {}`",
+                    "{}: not on this machine; run `tl-batch models fetch {}`",
                     card.title, card.name
                 ),
                 canvas.theme.warn(),

@@ -1,4 +1,4 @@
-//! The line that says how the job stands, on every screen.
+//! The status line, on every screen.
 
 use std::path::Path;
 
@@ -42,12 +42,12 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
 
 fn idle(state: &State) -> String {
     match &state.attached {
-        Some(dir) => format!(" waits for the events of a run in {}", path_text(dir)),
+        Some(dir) => format!(" waiting for a run in {}", path_text(dir)),
         None if state.config.dataset.as_os_str().is_empty() => {
-            " choose a folder of pictures".to_owned()
+            " choose a folder of images".to_owned()
         }
         None => format!(
-            " press r: {} → {}",
+            " press r to run: {} → {}",
             name(&state.config.dataset),
             path_text(&state.config.output)
         ),
@@ -74,11 +74,11 @@ fn run_line(canvas: &Canvas, run: &Run) -> Line<'static> {
         Status::Stopped(_) => (
             Mark::Stopped,
             theme.warn(),
-            "stopped; r goes on with what is done".into(),
+            "stopped; press r to resume".into(),
         ),
     };
     let what = match (&run.out, canvas.state.attached.is_some()) {
-        (Some(out), true) => format!("{} (followed) → {}", run.job, name(out)),
+        (Some(out), true) => format!("{} (attached) → {}", run.job, name(out)),
         (Some(out), false) => format!("{} → {}", run.job, name(out)),
         (None, _) => run.job.clone(),
     };
@@ -107,7 +107,7 @@ fn right_text(state: &State, run: &Run) -> String {
     if state.stopping {
         return "stopping…".to_owned();
     }
-    let phase = run.phase.map_or("begins", Phase::name);
+    let phase = run.phase.map_or("starting", Phase::name);
     match run.phase {
         Some(Phase::Extract) => {
             let extract = &state.extract;

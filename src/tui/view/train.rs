@@ -1,12 +1,12 @@
-//! The head: curves above, classes and confusion matrix below.
+//! Training of the head: learning curves above, classes and confusion matrix below.
 //!
 //! ```text
 //! ─ Loss ────────── train 0.012  val 0.043 ─ ─ Accuracy ──── train 1.000  val 1.000 ─
 //!  1.1│⡀                                      1.0│      ⢀⡠⠤⠔⠒⠒⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉
 //!     │⠱⡀                                        │   ⡠⠊
 //!  0.0│  ⠑⠢⠤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀                       0.3│⡠⠊
-//!  epoch 57 of 100   rate 0.00042   best 55   8 more without improvement
-//! ─ Classes ──────────────────────── ─ Confusion matrix, validation ─ accuracy 0.98 ─
+//!  epoch 57 of 100   learning rate 4.20e-4   best epoch 55   early stopping in 8 epochs
+//! ─ Accuracy per class ───────────── ─ Confusion matrix, validation ─ accuracy 0.98 ─
 //!  fish     ▁▃▅▇█ ████████████ 100 %  true      fish  hammer
 //!  hammer   ▁▂▅▇█ ██████████▌   92 %  fish     [  2]       ·
 //! ```
@@ -18,6 +18,7 @@ use ratatui::widgets::{Sparkline, Widget};
 use super::canvas::{Canvas, columns, length, rows};
 use super::curves::{self, Measure};
 use super::matrix;
+use crate::counts::count;
 use crate::report::printable;
 use crate::tui::state::cursor::Cursor;
 use crate::tui::state::runs::Status;
@@ -46,18 +47,18 @@ fn draw_empty(canvas: &mut Canvas, area: Rect) {
     let text = match canvas.state.runs.latest().map(|run| &run.status) {
         Some(Status::Failed(message)) => {
             format!(
-                "the run failed before the first epoch:\n{}",
+                "The run failed before the first epoch:\n{}",
                 printable(message)
             )
         }
         Some(Status::Stopped(_)) => {
-            "the run was stopped before the first epoch; r goes on with what is done".to_owned()
+            "The run was stopped before the first epoch. Press r to resume.".to_owned()
         }
         Some(Status::Running) => {
-            "the training begins when the last picture has gone through the base".to_owned()
+            "Training starts once the features of all images are computed.".to_owned()
         }
-        Some(Status::Finished(_)) => "the last job did not train".to_owned(),
-        None => "nothing yet: press r to run".to_owned(),
+        Some(Status::Finished(_)) => "The last job did not train a head.".to_owned(),
+        None => "No training yet. Press r to run.".to_owned(),
     };
     canvas.say(inner, &text);
 }
@@ -76,19 +77,22 @@ fn draw_facts(canvas: &mut Canvas, area: Rect) {
         "epoch".into(),
         format!("{} of {}", stats.epoch, stats.epochs),
     ));
-    facts.push(("rate".into(), format!("{:.2e}", stats.learning_rate)));
+    facts.push((
+        "learning rate".into(),
+        format!("{:.2e}", stats.learning_rate),
+    ));
     facts.push(("best epoch".into(), stats.best_epoch.to_string()));
     match stats.patience_left {
         Some(0) => facts.push(("stopped".into(), "early".into())),
-        Some(left) => facts.push(("early stop in".into(), left.to_string())),
+        Some(left) => facts.push(("early stopping in".into(), count(left, "epoch"))),
         None => {}
     }
     if !train.folds.is_empty() {
         let mean = train.folds.iter().sum::<f32>() / train.folds.len() as f32;
         let text = format!(
-            "{mean:.3} ({} of {} folds)",
+            "{mean:.3} ({} of {})",
             train.folds.len(),
-            train.fold_count
+            count(train.fold_count, "fold")
         );
         facts.push(("cross-validation".into(), text));
     }
@@ -109,7 +113,7 @@ fn draw_classes(canvas: &mut Canvas, area: Rect) {
         (None, true) => "validation".to_owned(),
         (None, false) => String::new(),
     };
-    let inner = canvas.panel(area, "Accuracy by class", &of);
+    let inner = canvas.panel(area, "Accuracy per class", &of);
     let len = train.classes.len();
     let width = usize::from(inner.width);
     let names = (width / 3).clamp(6, 20);

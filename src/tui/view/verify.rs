@@ -1,4 +1,4 @@
-//! The saved model's checklist, and the verdict.
+//! Verification of the saved model: checks and verdict.
 //!
 //! ```text
 //! ─ Verify ──────────────────────────────────────────── tiny.onnx, 13.5 MB ─
@@ -6,7 +6,7 @@
 //!   ✓ operators  241 nodes: Conv 49, BatchNormalization 49, Clip 33, …
 //!   ✓ probe      largest difference 0.0e0 over 3 probabilities
 //! ─ Verdict ─────────────────────────────────────────────────────────────────
-//!  ✓ same results: TRUE    largest difference 0.0e0 over 12 items
+//!  ✓ same results: TRUE   identical in 12 comparisons
 //! ```
 
 use ratatui::layout::Rect;
@@ -14,6 +14,7 @@ use ratatui::text::{Line, Span};
 
 use super::canvas::{Canvas, rows};
 use super::status::name;
+use crate::counts::count;
 use crate::report::printable;
 use crate::tui::event::Target;
 use crate::tui::text::{fit, left, megabytes};
@@ -25,12 +26,13 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
         let inner = canvas.panel(area, "Verify", "");
         let model = canvas.state.saved_model();
         let text = if canvas.state.running().is_some() {
-            "the saved model is reloaded and compared at the end of the run".to_owned()
+            "The saved model is reloaded and verified at the end of the run.".to_owned()
         } else if model.as_os_str().is_empty() {
-            "nothing yet: run first, then the saved model is reloaded and compared".to_owned()
+            "No saved model yet. Press r to run; the saved model is then reloaded and verified."
+                .to_owned()
         } else {
             format!(
-                "press v to reload {} and see that it gives the same results as when it was saved",
+                "Press v to reload {} and check that its predictions have not changed since it was saved.",
                 name(&model)
             )
         };
@@ -84,7 +86,7 @@ fn draw_list(canvas: &mut Canvas, area: Rect) {
     );
 }
 
-/// The selected item in full: hash, classes and operators are longer than a line.
+/// The full text of the selected check: hash, classes and operators are longer than a line.
 fn draw_detail(canvas: &mut Canvas, area: Rect) {
     let verify = &canvas.state.verify;
     let Some(check) = verify.checks.get(verify.cursor.at) else {
@@ -105,7 +107,11 @@ fn draw_verdict(canvas: &mut Canvas, area: Rect) {
         .filter_map(|c| c.max_abs_diff)
         .collect();
     let largest = differences.iter().copied().fold(0.0, f32::max);
-    let numbers = differences.len();
+    let comparisons = count(differences.len(), "comparison");
+    let found = match largest == 0.0 {
+        true => format!("identical in {comparisons}"),
+        false => format!("largest difference {largest:.1e} in {comparisons}"),
+    };
     let line = match (&verify.verdict, &verify.problem) {
         (Some((same, _)), _) => {
             let (mark, word, style) = if *same {
@@ -115,15 +121,12 @@ fn draw_verdict(canvas: &mut Canvas, area: Rect) {
             };
             vec![
                 Span::styled(format!("{} same results: {word}", theme.mark(mark)), style),
-                Span::styled(
-                    format!("   largest difference {largest:.1e} in {numbers} comparisons"),
-                    theme.faint(),
-                ),
+                Span::styled(format!("   {found}"), theme.faint()),
             ]
         }
         (None, Some(problem)) => vec![Span::styled(
             format!(
-                "{} no verdict: {}",
+                "{} not verified: {}",
                 theme.mark(Mark::Bad),
                 printable(problem)
             ),

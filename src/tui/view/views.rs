@@ -1,7 +1,7 @@
-//! A contact sheet of what augmentation makes of the pictures: a row for each, first as the base gets it.
+//! A contact sheet of augmented views: one row per image, first the unaugmented input of the backbone.
 //!
 //! ```text
-//! ─ fish, augmented ──────────────────────────────────────── 1 of 8 ─
+//! ─ fish: augmented views ────────────────────────────────── 1 of 8 ─
 //! ▀▀▀▀▀▀▀▀  ▀▀▀▀▀▀▀▀  ▀▀▀▀▀▀▀▀  ▀▀▀▀▀▀▀▀
 //! ▸fish1.jpg view 1    view 2    view 3
 //! RandomFlip=horizontal,RandomRotation=0.05,…
@@ -21,14 +21,14 @@ use crate::tui::event::{PictureSource, Target};
 use crate::tui::state::gallery::KEPT;
 use crate::tui::text::fit;
 
-/// Least columns and lines of a picture, with what separates it from the next.
+/// Minimum width and height of an image in cells, with the gap to the next one.
 const CELL: (u16, u16) = (18, 9);
 
 pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     let state = canvas.state;
     let (data, config) = (&state.data, &state.config);
     let [class, place] = class_and_place(data);
-    let inner = canvas.panel(area, &format!("{class}, augmented"), &place);
+    let inner = canvas.panel(area, &format!("{class}: augmented views"), &place);
     let [sheet, foot] = rows(inner, [inner.height.saturating_sub(1), 1]);
     let settings = Arc::new(ViewSettings {
         root: state.root(),
@@ -38,7 +38,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
     });
     let text = match config.augment.augment == Augment::default() {
         true => format!(
-            "not used in training, as augment is none; default is {}",
+            "not used in training (augment is none); shown: {}",
             settings.augment
         ),
         false => settings.augment.to_string(),

@@ -68,7 +68,7 @@ fn what_is_made_of_constants_is_bounded() {
     assert!(
         doubled(40)
             .unwrap()
-            .contains("makes from constants a tensor")
+            .contains("creates from constants a tensor")
     );
     // Each with each.
     let outer = |n: i64| {
