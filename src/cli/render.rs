@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::json_line;
 use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{duration, printable, recipe_line};
+use crate::report::{duration, pictures_in, printable, recipe_line};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,9 +78,9 @@ impl Renderer {
 
     fn show(&mut self, event: &Event) {
         if self.manner.json {
-            if let Ok(line) = serde_json::to_string(event) {
+            if let Ok(line) = json_line(event) {
                 // A reader that went away is no reason to stop the job.
-                let _ = writeln!(std::io::stdout().lock(), "{line}");
+                let _ = std::io::stdout().lock().write_all(line.as_bytes());
             }
             return;
         }
@@ -352,8 +353,8 @@ fn scanned(images: usize, classes: &[(String, usize)]) -> String {
         names.push(format!("and {} more", classes.len() - SHOWN));
     }
     format!(
-        "{images} pictures in {} classes: {}",
-        classes.len(),
+        "{}: {}",
+        pictures_in(images, classes.len()),
         names.join(", ")
     )
 }

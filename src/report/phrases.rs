@@ -1,4 +1,11 @@
-//! Times and differences as people say them.
+//! Times, numbers and differences as people say them.
+
+/// "27 pictures in 3 classes".
+pub fn pictures_in(pictures: usize, classes: usize) -> String {
+    let pictures_end = if pictures == 1 { "" } else { "s" };
+    let classes_end = if classes == 1 { "" } else { "es" };
+    format!("{pictures} picture{pictures_end} in {classes} class{classes_end}")
+}
 
 /// Seconds as `4.2 s`, `3 min 05 s` or `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use crate::progress::{Event, Phase};
-use crate::report::recipe_line;
+use crate::report::{pictures_in, recipe_line};
 use crate::tui::keys::Action;
 use crate::tui::text::path_text;
 
@@ -72,10 +72,9 @@ impl Log {
             ),
             Event::Info { message } => (Weight::Info, message.clone()),
             Event::Warning { message } => (Weight::Warning, message.clone()),
-            Event::Scanned { images, classes } => (
-                Weight::Info,
-                format!("{images} pictures in {} classes", classes.len()),
-            ),
+            Event::Scanned { images, classes } => {
+                (Weight::Info, pictures_in(*images, classes.len()))
+            }
             Event::Resumed { rows } => (Weight::Info, format!("{rows} pictures are done already")),
             Event::ImageSkipped { path, reason, .. } => (
                 Weight::Warning,
