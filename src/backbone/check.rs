@@ -139,8 +139,8 @@ fn huge_fill(graph: &pb::GraphProto) -> Option<String> {
         let values = *shapes.get(node.input.get(place)?.as_str())?;
         (values > MOST_FILLED).then(|| {
             format!(
-                "the node `{}` ({}) makes a tensor of {values} values, which no base needs",
-                node.name, node.op_type
+                "{} makes a tensor of {values} values, which no base needs",
+                said(node)
             )
         })
     })

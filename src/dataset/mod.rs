@@ -217,8 +217,8 @@ impl Dataset {
             return Err(Error::Dataset {
                 path: self.root.clone(),
                 problem: format!(
-                    "it has pictures for {} and none for training; put training pictures into a folder `train`, or, \
-                     if these folders are classes, give --layout classes",
+                    "it has pictures for {} and none for training; put training pictures into a folder `train` (in a \
+                     list, write `train` behind their labels), or, if these folders are classes, give --layout classes",
                     given.join(" and ")
                 ),
             });
