@@ -77,6 +77,9 @@ fn a_saved_model_prepares_pictures_as_its_record_says() {
     assert!(!said.stderr.contains("guess"), "{}", said.stderr);
     let features = |store: &str| fs::read(work.path(store).join("features.npy")).unwrap();
     assert!(features("a") == features("b"));
+    let said = work.run("summary m.onnx");
+    done(&said);
+    assert!(said.stdout.contains("(None, 32, 32, 3)"), "{}", said.stdout);
 }
 
 #[test]
