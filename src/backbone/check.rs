@@ -189,8 +189,8 @@ pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, Stri
     match (0..waits.len()).find(|&i| waits[i] > 0) {
         None => Ok(order),
         Some(i) => Err(format!(
-            "its nodes form a circle: `{}` ({}) waits for its own result",
-            graph.node[i].name, graph.node[i].op_type
+            "its nodes form a circle: {} waits for its own result",
+            said(&graph.node[i])
         )),
     }
 }
