@@ -43,10 +43,25 @@ impl Source {
     /// The place of the file `name` in `base`: below an address, or in a folder.
     pub fn within(base: &str, name: &str) -> Source {
         match base.starts_with("http://") || base.starts_with("https://") {
-            true => Source::Url(format!("{}/{name}", base.trim_end_matches('/'))),
+            true => {
+                let name = percent_encoded(name);
+                Source::Url(format!("{}/{name}", base.trim_end_matches('/')))
+            }
             false => Source::File(Path::new(base).join(name)),
         }
     }
+}
+
+/// A file's name as a part of an address (RFC 3986, 2.1).
+fn percent_encoded(name: &str) -> String {
+    name.bytes()
+        .map(
+            |b| match b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+                true => char::from(b).to_string(),
+                false => format!("%{b:02X}"),
+            },
+        )
+        .collect()
 }
 
 impl std::fmt::Display for Source {

@@ -11,7 +11,9 @@ fn modules() -> Vec<String> {
     let lib = fs::read_to_string(repository("src/lib.rs")).unwrap();
     lib.lines()
         .filter_map(|line| {
-            let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+            let line = line
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub ");
             line.strip_prefix("mod ")?.strip_suffix(';')
         })
         .map(str::to_owned)

@@ -77,6 +77,9 @@ fn a_saved_model_prepares_pictures_as_its_record_says() {
     assert!(!said.stderr.contains("guess"), "{}", said.stderr);
     let features = |store: &str| fs::read(work.path(store).join("features.npy")).unwrap();
     assert!(features("a") == features("b"));
+    let said = work.run("summary m.onnx");
+    done(&said);
+    assert!(said.stdout.contains("(None, 32, 32, 3)"), "{}", said.stdout);
 }
 
 #[test]
@@ -136,4 +139,20 @@ fn a_model_of_before_paths_were_kept_is_read() {
     );
     done(&work.run("install head.onnx fresh.onnx --base bases/small.onnx"));
     done(&work.run("install head.onnx again.onnx --base ./m.onnx"));
+}
+
+#[test]
+fn the_base_in_a_model_of_another_version_is_not_taken() {
+    let Some(work) = workplace() else { return };
+    let model = SavedModel::open(&work.path("m.onnx")).unwrap();
+    let mut record = model.record().clone();
+    record.record_version += 1;
+    let newer = SavedModel::new(model.graph().clone(), record).unwrap();
+    newer.write(&work.path("newer.onnx")).unwrap();
+    let extract = format!("extract {} --out f --model ./newer.onnx", tiny());
+    for said in [finetune(&work, "newer.onnx"), work.run(&extract)] {
+        assert_eq!(said.code, Some(4), "{}", said.stderr);
+        let sentence = "its record has version 2, this program reads version 1";
+        assert!(said.stderr.contains(sentence), "{}", said.stderr);
+    }
 }

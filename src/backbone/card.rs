@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::input_size::InputSize;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_unsafe};
 use crate::pixels::Preprocess;
 
 /// Pooling of feature maps or tokens into features.
@@ -58,16 +58,42 @@ const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 /// Returns whether `name` is safe as part of a file name in any folder, on any system.
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();
-    let device = stem.strip_prefix("com").or(stem.strip_prefix("lpt"));
-    let is_device = device.is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
     !name.is_empty()
         && name.len() <= MAX_NAME
         && name.chars().all(plain)
         && !name.starts_with(['.', '-'])
         && !name.ends_with('.')
-        && !is_device
-        && !RESERVED.contains(&stem.as_str())
+        && !names_device(name)
+}
+
+/// Tells whether Windows takes `name` for a device.
+fn names_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or("").to_ascii_lowercase();
+    let numbered = stem.strip_prefix("com").or(stem.strip_prefix("lpt"));
+    numbered.is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()))
+        || RESERVED.contains(&stem.as_str())
+}
+
+/// Tells whether `name` can be that of a file beside the card, and of nothing else: it has no separator of any system, and
+/// no character that means something in an address.
+fn is_file_name(name: &str) -> bool {
+    let apart = |c: char| is_unsafe(c) || "/\\:*?\"<>|#%".contains(c);
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && !name.contains(apart)
+        && !name.starts_with(['.', '-', ' '])
+        && !name.ends_with(['.', ' '])
+        && !names_device(name)
+}
+
+fn check_file(what: &str, name: &str) -> std::result::Result<(), String> {
+    match is_file_name(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "its {what} {name:?} is no plain name of a file beside it: at most {MAX_NAME} bytes, without / \\ : * ? \" < > | \
+             # % and without . or - at the beginning"
+        )),
+    }
 }
 
 fn check_name(what: &str, name: &str) -> std::result::Result<(), String> {
@@ -179,7 +205,7 @@ impl ModelCard {
     /// from anywhere.
     fn check_names(&self) -> std::result::Result<(), String> {
         check_name("name", &self.name)?;
-        check_name("file", &self.file)?;
+        check_file("file", &self.file)?;
         if !self.file.to_ascii_lowercase().ends_with(".onnx") {
             return Err(format!(
                 "its file {:?} does not end in .onnx; it must be the ONNX file next to the card",
@@ -187,7 +213,7 @@ impl ModelCard {
             ));
         }
         if let Some(labels) = &self.labels {
-            check_name("labels", labels)?;
+            check_file("labels", labels)?;
         }
         let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
         if !self.sha256.is_empty() && !is_hash {
@@ -272,6 +298,15 @@ mod tests {
     #[test]
     fn no_entry_of_a_card_leads_out_of_its_folder() {
         assert!(ModelCard::parse(CARD, "x.toml").is_ok());
+        for file in [
+            "bias_2^-20.onnx",
+            "mein Netz (2).onnx",
+            "réseau.onnx",
+            "a..b.onnx",
+        ] {
+            let card = with("file =", &format!("file = \"{file}\"")).unwrap();
+            assert_eq!(card.file, file);
+        }
         for (key, line) in [
             ("name =", "name = \"../victim/Cargo\""),
             ("name =", "name = \"/tmp/x\""),
@@ -279,6 +314,12 @@ mod tests {
             ("file =", "file = \"..\\\\x.onnx\""),
             ("file =", "file = \"vgg16.toml\""),
             ("file =", "file = \".profile\""),
+            ("file =", "file = \"..\""),
+            ("file =", "file = \"a/b.onnx\""),
+            ("file =", "file = \"C:x.onnx\""),
+            ("file =", "file = \"con.onnx\""),
+            ("file =", "file = \"x%2f..%2fy.onnx\""),
+            ("file =", "file = \"x\\ny.onnx\""),
             ("title =", "title = \"x\"\nlabels = \"../../labels.txt\""),
             ("title =", "title = \"x\"\nurls = [\"file:///etc/passwd\"]"),
             ("sha256 =", "sha256 = \"../x\""),

@@ -137,8 +137,8 @@ fn huge_fill(graph: &pb::GraphProto) -> Option<String> {
         let values = *shapes.get(node.input.get(place)?.as_str())?;
         (values > MOST_FILLED).then(|| {
             format!(
-                "the node `{}` ({}) creates a tensor of {values} values, too large for a backbone",
-                node.name, node.op_type
+                "{} creates a tensor of {values} values, too large for a backbone",
+                said(node)
             )
         })
     })
@@ -187,8 +187,8 @@ pub(super) fn execution_order(graph: &pb::GraphProto) -> Result<Vec<usize>, Stri
     match (0..waits.len()).find(|&i| waits[i] > 0) {
         None => Ok(order),
         Some(i) => Err(format!(
-            "its graph has a cycle: `{}` ({}) depends on its own output",
-            graph.node[i].name, graph.node[i].op_type
+            "its graph has a cycle: {} depends on its own output",
+            said(&graph.node[i])
         )),
     }
 }

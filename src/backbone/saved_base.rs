@@ -13,6 +13,32 @@ use crate::error::Result;
 /// Key of the metadata in which a saved model has its record, as JSON.
 pub(crate) const RECORD_KEY: &str = "tl.record";
 
+/// Version of the record that this program writes and reads; a file of another version is refused.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The record in `graph`; `None` if it is not a saved model.
+///
+/// # Errors
+/// [`crate::Error::Model`] if it is no JSON, or of another version.
+pub(crate) fn record_in(graph: &OnnxGraph) -> Result<Option<serde_json::Value>> {
+    let Some(text) = graph.metadata(RECORD_KEY) else {
+        return Ok(None);
+    };
+    let record: serde_json::Value = serde_json::from_str(text)
+        .map_err(|e| graph.fail(format!("its record is damaged: {e}")))?;
+    let version = record
+        .get("record-version")
+        .and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(RECORD_VERSION)) {
+        return Err(graph.fail(format!(
+            "its record has version {}, this program reads version {RECORD_VERSION}; use the program version that \
+             saved it",
+            version.map_or("unknown".to_owned(), |v| v.to_string())
+        )));
+    }
+    Ok(Some(record))
+}
+
 /// The backbone in the saved model `path`, whose file has the SHA-256 `sha256`; `None` if `graph` is not a saved model.
 ///
 /// It is the backbone that the model was trained on, by its name and SHA-256, unless its weights were changed
@@ -25,12 +51,10 @@ pub(super) fn base_inside(
     path: &Path,
     sha256: &str,
 ) -> Result<Option<FoundModel>> {
-    let Some(text) = graph.metadata(RECORD_KEY) else {
+    let Some(record) = record_in(graph)? else {
         return Ok(None);
     };
     let damaged = |problem: String| graph.fail(format!("its record is damaged: {problem}"));
-    let record: serde_json::Value =
-        serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
     let id: BackboneId =
         serde_json::from_value(record["backbone"].clone()).map_err(|e| damaged(e.to_string()))?;
     id.preprocess

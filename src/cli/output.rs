@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::render::{Verbosity, check_line};
 use crate::backbone::{Prediction, top_k};
 use crate::counts::count;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_unsafe};
 use crate::features::{name_field, path_field};
 use crate::job::PictureResult;
 use crate::pixels::{DecodeLimits, Picture};
@@ -41,11 +41,24 @@ impl Out {
 
     /// One line of JSON.
     pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
-        let mut line =
-            serde_json::to_vec(value).map_err(|e| Error::io("write", STDOUT)(e.into()))?;
-        line.push(b'\n');
-        self.bytes(&line)
+        let line = json_line(value).map_err(|e| Error::io("write", STDOUT)(e.into()))?;
+        self.bytes(line.as_bytes())
     }
+}
+
+/// A value as a line of JSON. What could do something to a terminal is escaped; to a reader of JSON it is the same text.
+pub(super) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    let json = serde_json::to_string(value)?;
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        // Characters of this kind are in strings only, and have four hexadecimal digits at most.
+        match is_unsafe(c) {
+            true => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => line.push(c),
+        }
+    }
+    line.push('\n');
+    Ok(line)
 }
 
 const STDOUT: &str = "standard output";

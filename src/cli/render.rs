@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::json_line;
 use crate::counts::{count, grouped};
 use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{duration, printable, recipe_line};
+use crate::report::{duration, pictures_in, printable, recipe_line};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,9 +79,9 @@ impl Renderer {
 
     fn show(&mut self, event: &Event) {
         if self.manner.json {
-            if let Ok(line) = serde_json::to_string(event) {
+            if let Ok(line) = json_line(event) {
                 // A reader that went away is no reason to stop the job.
-                let _ = writeln!(std::io::stdout().lock(), "{line}");
+                let _ = std::io::stdout().lock().write_all(line.as_bytes());
             }
             return;
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::FrontEnd;
 use super::args::PipelineArgs;
-use super::output::Out;
+use super::output::{Out, json_line};
 use crate::backbone::top_k;
 use crate::disk::RotatingFile;
 use crate::error::{Error, Result, in_range};
@@ -218,9 +218,8 @@ pub(super) fn run(front_end: &FrontEnd, args: &WatchArgs) -> Result<()> {
                 return out.json(&line);
             };
             let write = Error::io("write", args.output.clone().unwrap_or_default());
-            let mut bytes = serde_json::to_vec(&line).map_err(|e| write(e.into()))?;
-            bytes.push(b'\n');
-            file.add(&bytes)
+            let line = json_line(&line).map_err(|e| write(e.into()))?;
+            file.add(line.as_bytes())
         })
     })?;
     front_end.say(&format!(

@@ -222,7 +222,8 @@ impl Dataset {
             return Err(Error::Dataset {
                 path: self.root.clone(),
                 problem: format!(
-                    "it has {} images, but no training images; put training images in a folder `train`, or, if these folders are classes, use --layout classes",
+                    "it has {} images, but no training images; put training images in a folder `train` (in a list, write `train` \
+                     after their labels), or, if these folders are classes, use --layout classes",
                     given.join(" and ")
                 ),
             });

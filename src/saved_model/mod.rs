@@ -26,7 +26,7 @@ pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{
     LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256,
-    picture_shape, run_batch,
+    picture_shape, record_in, run_batch,
 };
 use crate::disk::{self, write_atomic};
 use crate::error::{Error, PathRole, Result};
@@ -283,20 +283,10 @@ fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
 }
 
 fn read_record(graph: &OnnxGraph) -> Result<Record> {
-    let text = graph.metadata(RECORD_KEY).ok_or_else(|| {
+    let value = record_in(graph)?.ok_or_else(|| {
         graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no record of classes and preprocessing")
     })?;
     let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
-    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
-    let version = value
-        .get("record-version")
-        .and_then(serde_json::Value::as_u64);
-    if version != Some(u64::from(RECORD_VERSION)) {
-        return Err(graph.fail(format!(
-            "its record has version {}, this program reads version {RECORD_VERSION}; use the program version that saved it",
-            version.map_or("unknown".to_owned(), |v| v.to_string())
-        )));
-    }
     let record: Record = serde_json::from_value(value).map_err(damaged)?;
     let size = record.backbone.input_size;
     if size.least() < 1 || size.most() > LARGEST_INPUT {

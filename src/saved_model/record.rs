@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 use crate::progress::EpochStats;
 use crate::train::{FinetuneParams, HeadParams};
 
-/// Version of [`Record`]; a file of another version is refused.
-pub const RECORD_VERSION: u32 = 1;
+pub use crate::backbone::RECORD_VERSION;
 
 /// The metadata of a saved model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -66,7 +66,7 @@ const LINES: [(Kind, &str); 39] = [
     ),
     (
         Base,
-        "finetune FILE photos --unfreeze-from 1 -o out.onnx --epochs 1 --tune-epochs 1 --input-size 32",
+        "finetune FILE photos --unfreeze-from 1 -o out.onnx --epochs 1 --tune-epochs 1 --tune-warmup-epochs 0 --input-size 32",
     ),
     (
         Base,
@@ -89,7 +89,7 @@ const LINES: [(Kind, &str); 39] = [
     (Saved, "quantize FILE photos -o out.onnx -j 1"),
     (
         Saved,
-        "finetune FILE photos --unfreeze-from 1 -o out.onnx --epochs 1 --tune-epochs 1",
+        "finetune FILE photos --unfreeze-from 1 -o out.onnx --epochs 1 --tune-epochs 1 --tune-warmup-epochs 0",
     ),
     (Saved, "watch gone FILE"),
     (Head, "install FILE good.onnx"),

@@ -179,6 +179,14 @@ fn windows() -> Vec<Front> {
             vec![("dilations", Ints(vec![(1 << 60) + 1; 2]))],
         ),
         conv("conv-padding", vec![("pads", Ints(vec![1 << 30; 4]))]),
+        conv("conv-padding-8000", vec![("pads", Ints(vec![8_000; 4]))]),
+        conv(
+            "conv-stride-30-million",
+            vec![
+                ("strides", Ints(vec![30_000_000, 1])),
+                ("pads", Ints(vec![0, 0, 30_000_000, 0])),
+            ],
+        ),
         conv("conv-group-0", vec![("group", Int(0))]),
         conv("conv-group-negative", vec![("group", Int(-3))]),
         conv("conv-group-huge", vec![("group", Int(HUGE))]),
@@ -207,6 +215,21 @@ fn windows() -> Vec<Front> {
             "SpaceToDepth",
             vec![],
             vec![("blocksize", Int(HUGE))],
+        ),
+    ]
+}
+
+/// Operators that the engine has for itself.
+fn of_the_engine() -> Vec<Front> {
+    let kernel = |dims: [i64; 4]| vec![("kernel", Ints(dims.to_vec()))];
+    vec![
+        one("engine-quantize", "TlQuantize", vec![], vec![]),
+        one("engine-pool", "TlMaxPool", vec![], kernel([1, 1, 160, 160])),
+        one(
+            "engine-convolution",
+            "TlConvolution",
+            vec![],
+            kernel([4, 3, 0, 0]),
         ),
     ]
 }
@@ -369,6 +392,14 @@ fn constants() -> Vec<Front> {
             vec![ints("hp", &[0, 0, -WRAPS, 0, 0, 0, 0, 0])],
         ),
         with("pad-odd", "Pad", vec![ints("hp", &[0, 0, 1])]),
+        with(
+            "pad-100000",
+            "Pad",
+            vec![ints(
+                "hp",
+                &[0, 0, 100_000, 100_000, 0, 0, 100_000, 100_000],
+            )],
+        ),
         with("tile-2^40", "Tile", vec![ints("ht", &[1, 1, HUGE, 1])]),
         with(
             "tile-2^60",
@@ -575,7 +606,7 @@ fn numbers() -> Vec<Front> {
 
 /// All of them, with names that are all different.
 pub fn fronts() -> Vec<Front> {
-    [windows(), axes(), constants(), numbers()]
+    [windows(), of_the_engine(), axes(), constants(), numbers()]
         .into_iter()
         .flatten()
         .collect()

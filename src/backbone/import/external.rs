@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use tract_onnx::pb;
@@ -175,8 +175,12 @@ fn below(folder: &Path, location: &str) -> std::result::Result<PathBuf, String> 
     if location.is_empty() || !stays_below(relative) {
         return Err(outside());
     }
-    let missing =
-        |e| format!("{location:?}, which is not next to it ({e}); put both in one folder");
+    let missing = |e: io::Error| match e.kind() {
+        ErrorKind::NotFound => {
+            format!("{location:?}, which is not next to it; put both in one folder")
+        }
+        _ => format!("{location:?}, which cannot be read ({e})"),
+    };
     let path = fs::canonicalize(folder.join(relative)).map_err(missing)?;
     let folder = fs::canonicalize(folder).map_err(missing)?;
     match path.starts_with(folder) && path.is_file() {
