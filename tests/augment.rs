@@ -98,7 +98,7 @@ fn a_sheet_shows_the_views() {
     ));
     assert_eq!(said.code, Some(2));
     assert!(
-        said.stderr.contains("there is no RandomShear"),
+        said.stderr.contains("unknown layer RandomShear"),
         "{}",
         said.stderr
     );

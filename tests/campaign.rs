@@ -237,7 +237,7 @@ fn whatever_step_of_writing_fails_the_same_command_again_ends_with_the_same_byte
             let ended = match kind {
                 "full" | "quota" => {
                     said.code == Some(0)
-                        || said.code == Some(1) && said.stderr.contains("make room")
+                        || said.code == Some(1) && said.stderr.contains("free some space")
                 }
                 "io" => said.code == Some(1) && said.stderr.contains("error: cannot "),
                 _ => said.code.is_none(),

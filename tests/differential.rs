@@ -99,7 +99,7 @@ fn problem(
         Err(error) => {
             let reason = error.to_string();
             let reason = reason.split(&case.file).last().unwrap().to_owned();
-            let named = reason.contains("not supported") || case.width == 0;
+            let named = reason.contains("is an unsupported kind of") || case.width == 0;
             *refused.entry(reason.clone()).or_default() += 1;
             return (!named).then_some(reason);
         }

@@ -302,7 +302,7 @@ fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
         ),
         (
             "circle",
-            "its graph has a cycle: `a` (Add) depends on its own output",
+            "its graph has a cycle: the node `a` (Add) depends on its own output",
         ),
         (
             "fill",

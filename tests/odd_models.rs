@@ -24,9 +24,9 @@ fn refuses(line: &str, name: &str, words: &[&str]) {
         |(before, last)| (last, before),
     );
     assert!(last.starts_with("error: "), "{name}: {}", said.stderr);
-    // How many pictures there are, and what is used of a model, may be said before; nothing else.
+    // How many images there are, and what is used of a model, may be said before; nothing else.
     let is_known =
-        |l: &str| l.starts_with("24 pictures in 3 classes: ") || l.starts_with("features: ");
+        |l: &str| l.starts_with("24 images in 3 classes: ") || l.starts_with("features: ");
     assert!(before.lines().all(is_known), "{name}: {}", said.stderr);
 }
 

@@ -41,7 +41,11 @@ fn fit_ends_with_a_verified_model_that_all_commands_take() {
 
     let said = work.run("verify tiny.onnx");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(said.stdout.contains("ok    probe"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("ok    synthetic image"),
+        "{}",
+        said.stdout
+    );
 
     let said = work.run(&format!("evaluate tiny.onnx {}", tiny()));
     assert!(said.stdout.contains("accuracy 1.0000"), "{}", said.stdout);
@@ -295,7 +299,7 @@ fn mistakes_get_one_clear_sentence_and_their_exit_code() {
         (
             "classify nowhere.jpg".to_owned(),
             3,
-            "picture nowhere.jpg does not exist",
+            "image nowhere.jpg does not exist",
         ),
     ];
     let mut wrong = Vec::new();

@@ -345,7 +345,12 @@ fn the_card_of_a_stick_writes_nothing_outside_and_brings_no_other_base() {
         ("/tmp/tl-net", "net.onnx", 4, "is not a plain name"),
         ("..", "net.onnx", 4, "is not a plain name"),
         ("other", "net.onnx", 4, "is for `other`, not `net`"),
-        ("net", "../victim/Cargo.toml", 4, "is not a plain name"),
+        (
+            "net",
+            "../victim/Cargo.toml",
+            4,
+            "is not a plain file name next to it",
+        ),
         ("net", "net.toml", 4, "does not end in .onnx"),
         ("net", "link.onnx", 1, "outside the --from folder"),
     ] {

@@ -55,7 +55,7 @@ fn a_limit_of_memory_changes_no_bytes_and_is_refused_where_it_is_too_little() {
     assert!(contents(&work.path("free")) == contents(&work.path("held")));
     let refused = work.run("extract photos --out refused --memory 20M");
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-    let (said, advice) = ("--memory = 20M: ", "give ");
+    let (said, advice) = ("for --memory: ", "use at least ");
     let has = |text| refused.stderr.contains(text);
     assert!(has(said) && has(advice), "{}", refused.stderr);
 }
@@ -230,9 +230,8 @@ fn a_store_of_another_preprocessing_or_byte_order_is_refused_with_the_difference
     let said = work.run("extract photos --out store --model ./other.onnx");
     assert_eq!(said.code, Some(4), "{}", said.stderr);
     assert!(
-        said.stderr.contains(
-            "preprocessing of the feature store store: expected std [127.0,127.0,127.0], found std [128.0,128.0,128.0]"
-        ),
+        said.stderr
+            .contains("preprocessing is std [128.0,128.0,128.0], not std [127.0,127.0,127.0]"),
         "{}",
         said.stderr
     );

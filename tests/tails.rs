@@ -308,7 +308,7 @@ fn what_other_programs_put_beside_a_file_says_how_pictures_are_prepared() {
         assert_eq!(backbone.id().preprocess.filter, Filter::Bicubic);
         let note = &backbone.notes()[0];
         assert!(
-            note.contains("preprocessor_config.json says: 40 px, stretched"),
+            note.contains("preprocessor_config.json: 40 px, stretched"),
             "{note}"
         );
     }

@@ -226,7 +226,7 @@ fn the_list_says_what_there_is_and_where() {
     };
     assert_eq!(
         line("efficientnet-lite0"),
-        "efficientnet-lite0 4.7 M 18.8 224 1280 - inside Apache-2.0"
+        "efficientnet-lite0 4.7 M 18.8 224 1280 - built in Apache-2.0"
     );
     assert_eq!(
         line("mobilenetv2"),

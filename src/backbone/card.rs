@@ -90,7 +90,7 @@ fn check_file(what: &str, name: &str) -> std::result::Result<(), String> {
     match is_file_name(name) {
         true => Ok(()),
         false => Err(format!(
-            "its {what} {name:?} is no plain name of a file beside it: at most {MAX_NAME} bytes, without / \\ : * ? \" < > | \
+            "its {what} {name:?} is not a plain file name next to it: at most {MAX_NAME} bytes, without / \\ : * ? \" < > | \
              # % and without . or - at the beginning"
         )),
     }

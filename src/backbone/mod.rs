@@ -56,7 +56,7 @@ pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use operators::TailWeight;
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
 pub use saved_base::RECORD_VERSION;
-pub(crate) use saved_base::{RECORD_KEY, record_in};
+pub(crate) use saved_base::{RECORD_KEY, record_json};
 pub use summary::{Layer, Summary};
 pub use tail::{Tail, find_tail};
 pub use trainable::TrainableTail;

@@ -20,7 +20,7 @@ pub const RECORD_VERSION: u32 = 1;
 ///
 /// # Errors
 /// [`crate::Error::Model`] if it is no JSON, or of another version.
-pub(crate) fn record_in(graph: &OnnxGraph) -> Result<Option<serde_json::Value>> {
+pub(crate) fn record_json(graph: &OnnxGraph) -> Result<Option<serde_json::Value>> {
     let Some(text) = graph.metadata(RECORD_KEY) else {
         return Ok(None);
     };
@@ -51,7 +51,7 @@ pub(super) fn base_inside(
     path: &Path,
     sha256: &str,
 ) -> Result<Option<FoundModel>> {
-    let Some(record) = record_in(graph)? else {
+    let Some(record) = record_json(graph)? else {
         return Ok(None);
     };
     let damaged = |problem: String| graph.fail(format!("its record is damaged: {problem}"));

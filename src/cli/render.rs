@@ -11,7 +11,7 @@ use super::output::json_line;
 use crate::counts::{count, grouped};
 use crate::error::shown;
 use crate::progress::{Check, EpochStats, Event, Phase};
-use crate::report::{duration, pictures_in, printable, recipe_line};
+use crate::report::{duration, printable, recipe_line};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -52,8 +52,8 @@ pub(super) fn share(
     let known = base + session.run_bytes() + LEAST_PICTURE * BYTES_PER_PIXEL;
     if known > most {
         return Err(refuse(format!(
-            "one worker needs {} for this backbone; use at least {}M, a smaller --input-size or another backbone",
-            gigabytes(session.run_bytes()),
+            "the program and one worker need {0} MB with this backbone; use at least {0}M, a smaller --input-size or \
+             another backbone",
             megabytes(known)
         )));
     }

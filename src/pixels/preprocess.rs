@@ -316,21 +316,21 @@ mod tests {
                     scale: 0.0,
                     ..torch()
                 },
-                "scale = 0",
+                "invalid value `0` for scale: ",
             ),
             (
                 Preprocess {
                     mean: [0.0, f32::NAN, 0.0],
                     ..torch()
                 },
-                "mean = ",
+                "invalid value `[0.0, NaN, 0.0]` for mean: ",
             ),
             (
                 Preprocess {
                     std: [1.0, 0.0, 1.0],
                     ..torch()
                 },
-                "std = [1.0, 0.0, 1.0]",
+                "invalid value `[1.0, 0.0, 1.0]` for std: ",
             ),
         ] {
             let error = wrong.validate().unwrap_err().to_string();

@@ -240,7 +240,7 @@ mod tests {
         };
         let said = bench_text(&report(300.0, 150.0)).to_string();
         assert!(
-            said.contains("int8 pays off on this machine: 2.00 times"),
+            said.contains("int8 pays off on this machine: 2.00x the speed"),
             "{said}"
         );
         let said = bench_text(&report(100.0, 120.0)).to_string();

@@ -16,7 +16,7 @@ pub(crate) use crate::counts::grouped;
 pub use crate::error::printable;
 pub use bench::{BenchHeat, BenchLayer, BenchRate, BenchReport, bench_text};
 pub use metrics::{confusion_table, metrics_table, scores_table};
-pub use phrases::{difference, duration, pictures_in, recipe_line};
+pub use phrases::{difference, duration, recipe_line};
 pub use quantize::{QuantizeSummary, quantize_text};
 pub use sheet::save_sheet;
 pub use summary::{Columns, summary_table};

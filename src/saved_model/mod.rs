@@ -26,7 +26,7 @@ pub use verify::{Verification, verify, verify_bytes};
 
 use crate::backbone::{
     LARGEST_INPUT, MAX_ONNX_BYTES, Network, OnnxGraph, PictureSession, RECORD_KEY, hex_sha256,
-    picture_shape, record_in, run_batch,
+    picture_shape, record_json, run_batch,
 };
 use crate::disk::{self, write_atomic};
 use crate::error::{Error, PathRole, Result};
@@ -283,7 +283,7 @@ fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
 }
 
 fn read_record(graph: &OnnxGraph) -> Result<Record> {
-    let value = record_in(graph)?.ok_or_else(|| {
+    let value = record_json(graph)?.ok_or_else(|| {
         graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no record of classes and preprocessing")
     })?;
     let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));

@@ -235,7 +235,7 @@ fn rare_kinds(table: &mut Table) {
             "two-thirds.jpg",
             11,
             0x32,
-            "not supported (sampling factors",
+            "is an unsupported kind of JPEG (sampling factors",
         ),
     ] {
         let mut bytes = jpeg.clone();

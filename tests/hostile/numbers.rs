@@ -102,7 +102,10 @@ fn numbers_that_nobody_means_are_refused_with_their_range() {
             format!("{fit} --recipe best --budget 99999999999h"),
             "budget",
         ),
-        (format!("extract photos --out o {base} --memory 1"), "give "),
+        (
+            format!("extract photos --out o {base} --memory 1"),
+            "use at least ",
+        ),
         (
             format!("{finetune} --tune-epochs 99999999999"),
             "invalid value `99999999999` for --tune-epochs: must be from",

@@ -334,7 +334,7 @@ impl OnnxGraph {
 
     /// Puts this program's name on a file that it is about to write.
     pub(crate) fn sign(&mut self, graph_name: &str) {
-        self.proto.producer_name = env!("CARGO_PKG_NAME").to_owned();
+        self.proto.producer_name = "tl".to_owned();
         self.proto.producer_version = env!("CARGO_PKG_VERSION").to_owned();
         // Version 4 is the first in which weights need not be listed among the inputs.
         self.proto.ir_version = self.proto.ir_version.max(4);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cursor::Cursor;
 use crate::counts::count;
 use crate::progress::{Event, Phase};
-use crate::report::{pictures_in, recipe_line};
+use crate::report::recipe_line;
 use crate::tui::keys::Action;
 use crate::tui::text::{megabytes, path_text};
 
