@@ -115,7 +115,7 @@ pub(super) fn draw(canvas: &mut Canvas, area: Rect) {
                 .filter_map(|&cut| layers.feature_len[cut])
                 .sum();
             let text = format!(
-                "{mark} feature layer {}: {} features per image, {} parameters",
+                "{mark} feature layer: {} ({} features per image, {} parameters)",
                 printable(&names.join(" + ")),
                 grouped(features as u64),
                 grouped(layers.parameters[last])

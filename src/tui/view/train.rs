@@ -5,7 +5,7 @@
 //!  1.1│⡀                                      1.0│      ⢀⡠⠤⠔⠒⠒⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉
 //!     │⠱⡀                                        │   ⡠⠊
 //!  0.0│  ⠑⠢⠤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀                       0.3│⡠⠊
-//!  epoch 57 of 100   learning rate 4.20e-4   best epoch 55   early stopping in 8 epochs
+//!  epoch 57 of 100   learning rate 4.20e-4   best epoch 55   patience left 8
 //! ─ Accuracy per class ───────────── ─ Confusion matrix, validation ─ accuracy 0.98 ─
 //!  fish     ▁▃▅▇█ ████████████ 100 %  true      fish  hammer
 //!  hammer   ▁▂▅▇█ ██████████▌   92 %  fish     [  2]       ·
@@ -84,7 +84,7 @@ fn draw_facts(canvas: &mut Canvas, area: Rect) {
     facts.push(("best epoch".into(), stats.best_epoch.to_string()));
     match stats.patience_left {
         Some(0) => facts.push(("stopped".into(), "early".into())),
-        Some(left) => facts.push(("early stopping in".into(), count(left, "epoch"))),
+        Some(left) => facts.push(("patience left".into(), left.to_string())),
         None => {}
     }
     if !train.folds.is_empty() {
