@@ -41,7 +41,7 @@ pub struct SummaryConfig {
 /// # Errors
 /// Those of [`Backbone::open`]; [`crate::Error::Parameter`].
 pub fn summary(config: &SummaryConfig) -> Result<Summary> {
-    check_hidden("hidden", &config.hidden)?;
+    check_hidden(&config.hidden)?;
     in_range("--head", config.head, 0..=MOST_CLASSES)?;
     let detail = match config.nodes {
         true => Detail::Nodes,

@@ -216,7 +216,7 @@ impl HeadParams {
         in_range("--batch-size", self.batch_size, 1..=MOST_BATCH)?;
         in_range("--step-epochs", self.step_epochs, 1..=MOST_EPOCHS)?;
         in_range("--early-stopping", self.early_stopping, 0..=MOST_EPOCHS)?;
-        check_hidden("--hidden", &self.hidden)?;
+        check_hidden(&self.hidden)?;
         let rate = self.learning_rate;
         ensure("--learning-rate", rate, rate > 0.0, "must be above 0")?;
         let factor = self.step_factor;
@@ -265,21 +265,21 @@ impl HeadParams {
     }
 }
 
-/// Checks the widths of hidden layers against their range; `name` is the flag's.
+/// Checks the number and widths of hidden layers against their ranges.
 ///
 /// # Errors
 /// [`Error::Parameter`].
-pub fn check_hidden(name: &'static str, hidden: &[usize]) -> Result<()> {
+pub fn check_hidden(hidden: &[usize]) -> Result<()> {
     if hidden.len() > MOST_HIDDEN {
         return Err(Error::Parameter {
-            name,
+            name: "--hidden",
             value: format!("{} layers", hidden.len()),
             problem: format!("a head has at most {MOST_HIDDEN} hidden layers"),
         });
     }
     hidden
         .iter()
-        .try_for_each(|&width| in_range(name, width, 1..=MOST_UNITS))
+        .try_for_each(|&width| in_range("--hidden", width, 1..=MOST_UNITS))
 }
 
 /// Checks a number against its range; NaN and infinity are never in range.
