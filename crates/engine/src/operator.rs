@@ -12,7 +12,7 @@ use super::geometry::{Sliding, Window, product};
 use super::integer::{IntegerWeights, Steps};
 use crate::proto::Attributes;
 
-/// Names of the operators in a graph that [`in_integers`](super::quantized::in_integers) made; no file has them.
+/// Names of the operators in a graph that [`in_integers`](crate::in_integers) made; no file has them.
 pub(super) const CONVOLUTION: &str = "TlConvolution";
 pub(super) const SUM: &str = "TlSum";
 pub(super) const MAX_POOL: &str = "TlMaxPool";
@@ -21,7 +21,7 @@ pub(super) const DEQUANTIZE: &str = "TlDequantize";
 
 const NAMES: [&str; 5] = [CONVOLUTION, SUM, MAX_POOL, QUANTIZE, DEQUANTIZE];
 
-/// What tract reads graphs with that [`in_integers`](super::quantized::in_integers) made: our operators among its own.
+/// What tract reads graphs with that [`in_integers`](crate::in_integers) made: our operators among its own.
 pub fn framework() -> Onnx {
     let mut onnx = tract_onnx::onnx();
     for name in NAMES {
