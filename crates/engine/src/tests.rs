@@ -14,19 +14,24 @@ use super::{Engine, Region, replace};
 /// Largest difference, relative to the largest value of the reference.
 const TOLERANCE: f32 = 1e-4;
 
-/// Marsaglia's 32-bit xorshift, for values and for the choice of cases.
-struct Random(u32);
+/// Marsaglia's 32-bit xorshift, for values and for the choice of cases; its seed is not 0.
+pub(super) struct Random(pub u32);
 
 impl Random {
-    fn next(&mut self) -> u32 {
+    pub fn next(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
         self.0
     }
 
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.next() as usize % choices.len()]
+    /// A number less than `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.next() as usize % bound
+    }
+
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
     }
 
     fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {

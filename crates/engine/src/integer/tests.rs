@@ -7,22 +7,12 @@ use crate::geometry::{Sliding, Window};
 use crate::map::{Element, Map, Shape};
 use crate::simd::{DotSet, InstructionSet};
 use crate::step::{Scratch, Step};
-use crate::tests::cases;
-
-/// Marsaglia's 32-bit xorshift.
-struct Random(u32);
+use crate::tests::{Random, cases};
 
 impl Random {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0 as usize
-    }
-
     fn bytes(&mut self, count: usize) -> Vec<u8> {
         // The ends come often: they are where sums could overflow.
-        let byte = |r: usize| match r % 8 {
+        let byte = |r: u32| match r % 8 {
             0 => 255,
             1 => 0,
             _ => (r >> 8) as u8,
@@ -31,7 +21,7 @@ impl Random {
     }
 
     fn weights(&mut self, count: usize) -> Vec<i8> {
-        let weight = |r: usize| match r % 8 {
+        let weight = |r: u32| match r % 8 {
             0 => 127,
             1 => -127,
             _ => ((r >> 8) % 255) as i32 as i8,
@@ -131,7 +121,7 @@ fn check(case: &Case, seed: u32) {
         },
         output: Some(Steps {
             scale: random.scale(),
-            zero: [0, 255, 128, 3][random.next() % 4],
+            zero: random.of(&[0, 255, 128, 3]),
         }),
     };
     let values = random.bytes(rows.input * columns.input * case.inputs);
@@ -253,13 +243,13 @@ fn convolutions_of_odd_shapes_give_the_bytes_of_their_definition() {
     let mut choice = Random(11);
     for seed in 0..cases(60) {
         let mut axis = || {
-            let size = [1, 1, 2, 3, 3, 5, 7][choice.next() % 7];
-            let (before, after) = (choice.next() % size, choice.next() % size);
-            let input = choice.next() % 17 + size.saturating_sub(before + after).max(1);
-            window(size, choice.next() % 3 + 1, before, after, input)
+            let size = choice.of(&[1, 1, 2, 3, 3, 5, 7]);
+            let (before, after) = (choice.below(size), choice.below(size));
+            let input = choice.below(17) + size.saturating_sub(before + after).max(1);
+            window(size, choice.below(3) + 1, before, after, input)
         };
         let (rows, columns) = (axis(), axis());
-        let inputs = choice.next() % 67 + 1;
+        let inputs = choice.below(67) + 1;
         let depthwise = choice.next().is_multiple_of(2);
         let case = Case {
             rows,
@@ -268,7 +258,7 @@ fn convolutions_of_odd_shapes_give_the_bytes_of_their_definition() {
             outputs: if depthwise {
                 inputs
             } else {
-                choice.next() % 67 + 1
+                choice.below(67) + 1
             },
             depthwise,
         };
