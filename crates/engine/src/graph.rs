@@ -206,7 +206,7 @@ impl Graph {
         self.nodes[id].shape
     }
 
-    /// The map of which a node's output is every so manieth row and column, if it is that.
+    /// The map of which a node's output is every n-th row and column, if it is that; the windows say which.
     pub(super) fn subsampled(&self, id: NodeId) -> Option<(NodeId, Window, Window)> {
         let node = &self.nodes[id];
         let single = |window: &Window| window.size == 1 && !window.reaches_outside();

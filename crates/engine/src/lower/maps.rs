@@ -13,7 +13,7 @@ use crate::graph::Operation;
 use crate::pool::Pooling;
 
 impl Lowering<'_> {
-    /// Every so manieth row or column.
+    /// Every n-th row or column.
     pub(super) fn downsampling(&mut self, node: &TypedNode, op: &Downsample) -> Option<Lowered> {
         let from = self.known(node.inputs[0])?;
         let stride = usize::try_from(op.stride).ok().filter(|&s| s > 0)?;
