@@ -85,7 +85,8 @@ struct Current {
     /// The file when it was opened.
     facts: Option<Facts>,
     labels: Vec<(u64, Arc<Vec<String>>)>,
-    news: Vec<ModelNews>,
+    /// With the number of the model that is used from then on, rising.
+    news: Vec<(u64, ModelNews)>,
 }
 
 impl<'a> LiveModel<'a> {
@@ -156,9 +157,12 @@ impl<'a> LiveModel<'a> {
         found.map_or_else(Arc::default, |(_, labels)| labels.clone())
     }
 
-    /// Replacements since the last call.
-    pub fn news(&self) -> Vec<ModelNews> {
-        std::mem::take(&mut self.current().news)
+    /// Replacements not yet returned, up to the model with the number `version`: for an image that it processed. A later model
+    /// is reported with its own first image.
+    pub fn news(&self, version: u64) -> Vec<ModelNews> {
+        let news = &mut self.current().news;
+        let due = news.partition_point(|(number, _)| *number <= version);
+        news.drain(..due).map(|(_, news)| news).collect()
     }
 
     /// Checks the file while `goes_on` returns true, and switches to its model when it changes.
@@ -187,37 +191,35 @@ impl<'a> LiveModel<'a> {
 
     /// Switches to the model in the file, if it has changed and can be used.
     fn renew(&self, progress: &Progress) {
-        let (outcome, line) = match self.load() {
-            Ok(None) => return,
-            Ok(Some(sha256)) => {
-                let line = format!(
-                    "{} was replaced and verified; using it from the next image on",
-                    shown(self.path)
-                );
-                progress.info(line);
-                (Ok(sha256), None)
-            }
+        match self.load() {
+            Ok(false) => {}
+            Ok(true) => progress.info(format!(
+                "{} was replaced and verified; using it from the next image on",
+                shown(self.path)
+            )),
             Err(error) => {
                 let line = format!("keeping the old model, the new one cannot be used: {error}");
-                (Err(line.clone()), Some(line))
+                progress.warn(line.clone());
+                let version = self.version.load(Ordering::Acquire);
+                self.current().news.push((version, self.told(Err(line))));
             }
-        };
-        if let Some(line) = line {
-            progress.warn(line);
         }
-        self.current().news.push(ModelNews {
+    }
+
+    fn told(&self, outcome: std::result::Result<String, String>) -> ModelNews {
+        ModelNews {
             time: SystemTime::now(),
             path: self.path.to_owned(),
             outcome,
-        });
+        }
     }
 
-    /// The SHA-256 of the new model; `None` if it is the one in use.
-    fn load(&self) -> Result<Option<String>> {
+    /// Switches to the model in the file; whether it is another than the one in use.
+    fn load(&self) -> Result<bool> {
         let bytes = read(self.path, MAX_ONNX_BYTES)?;
         let sha256 = hex_sha256(&bytes);
         if self.current().sha256.as_ref() == Some(&sha256) {
-            return Ok(None);
+            return Ok(false);
         }
         verify_bytes(&bytes, self.path, None, &Progress::silent())?.require_same(self.path)?;
         let model = Model::Saved(Box::new(SavedModel::parse(&bytes, self.path)?));
@@ -236,8 +238,10 @@ impl<'a> LiveModel<'a> {
         if current.labels.len() > KEPT_LABELS {
             current.labels.remove(0);
         }
+        // Before the first image of this model can be done.
+        current.news.push((version, self.told(Ok(sha256))));
         self.version.store(version, Ordering::Release);
-        Ok(Some(sha256))
+        Ok(true)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -255,4 +259,35 @@ fn facts_of(path: &Path) -> Option<Facts> {
         facts.ctime_nsec(),
     ];
     Some((facts.dev(), facts.ino(), facts.len(), times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_reported_with_its_first_image_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.onnx");
+        let bytes = include_bytes!("../../tests/fuzz/seeds/saved_model/m.onnx");
+        fs::write(&path, bytes).unwrap();
+        let model = LiveModel::open(&path, &[]).unwrap();
+        // The same network with a comment of one letter, field 6 of ONNX's ModelProto.
+        let other = [&bytes[..], &[0x32, 1, b'x']].concat();
+        fs::write(&path, &other).unwrap();
+        model.renew(&Progress::silent());
+        assert_eq!(model.version().load(Ordering::Acquire), 1);
+        // An image that was in progress with the model of before.
+        assert_eq!(model.news(0), []);
+        let [news] = &model.news(1)[..] else {
+            panic!("it is not reported")
+        };
+        assert_eq!(news.outcome, Ok(hex_sha256(&other)));
+
+        // One that cannot be used concerns the model that stays.
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        model.renew(&Progress::silent());
+        assert!(matches!(&model.news(1)[..], [news] if news.outcome.is_err()));
+        assert_eq!(model.news(1), []);
+    }
 }

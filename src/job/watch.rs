@@ -173,7 +173,7 @@ pub fn watch(
         };
         (fed, streamed)
     });
-    let told = desk.tell_of_model();
+    let told = desk.tell_of_model(u64::MAX);
     desk.runner.finish();
     match streamed.and(fed).and(told) {
         Ok(()) | Err(Error::Cancelled) => Ok(WatchReport {
@@ -257,14 +257,14 @@ struct Desk<'a, S> {
 }
 
 impl<S: FnMut(WatchLine) -> Result<()>> Desk<'_, S> {
-    /// Reports the replacement of the model's file, in order with the images.
-    fn tell_of_model(&mut self) -> Result<()> {
-        let mut news = self.model.news().into_iter();
+    /// Reports replacements of the model's file before the first image of the model `version`.
+    fn tell_of_model(&mut self, version: u64) -> Result<()> {
+        let mut news = self.model.news(version).into_iter();
         news.try_for_each(|news| (self.sink)(WatchLine::Model(&news)))
     }
 
     fn take(&mut self, outcome: Outcome) -> Result<()> {
-        self.tell_of_model()?;
+        self.tell_of_model(outcome.version)?;
         let labels = self.model.labels(outcome.version);
         let path = self.config.folder.join(&outcome.path);
         let values = outcome.values.map(|(_, values)| values);
