@@ -11,6 +11,7 @@ totals differ, or if a network is not built.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 TOLERANCE = 1e-4
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 FIXTURES = Path(__file__).parent.parent / "crates/families/tests/data"
 # Values of each tensor that a fixture keeps.
 KEPT = 12
@@ -185,6 +188,35 @@ def of_transformers(kind, args, folder):
     return model, tensors, run
 
 
+def inner_blocks(model, onnx_model):
+    """Modules of two blocks, the second and the last but one where there are as many, by the names of their tensors."""
+    tensors = {output for node in onnx_model.graph.node for output in node.output}
+    modules = {}
+    for path, module in model.named_modules():
+        name = path
+        for pattern, replacement in TENSORS:
+            name = re.sub(pattern, replacement, name)
+        if model.config.model_type == "resnet" if hasattr(model, "config") else False:
+            name = re.sub(r"^stages\.(\d+)\.blocks", lambda found: f"layer{int(found[1]) + 1}", name)
+        if name in tensors and re.fullmatch(BLOCK, name):
+            modules[name] = module
+    names = list(modules)
+    if len(names) < 2:
+        raise ValueError(f"it has no blocks of the names of modules: {names}")
+    return {name: modules[name] for name in dict.fromkeys([names[min(1, len(names) - 2)], names[-2]])} | (
+        {names[-1]: modules[names[-1]]} if len(names) == 2 else {}
+    )
+
+
+# From names of modules of transformers to those of tensors; names of blocks.
+TENSORS = [
+    (r"^(vit|deit|dinov2|siglip|convnext|convnextv2|resnet|vision_model)\.", ""),
+    (r"^encoder\.stages\.(\d+)\.layers\.(\d+)$", r"stages.\1.blocks.\2"),
+    (r"^(encoder\.)?layers?\.(\d+)$", r"blocks.\2"),
+]
+BLOCK = r"(blocks\.\d+(\.\d+)?|stages\.\d+\.blocks\.\d+|layer\d+\.\d+)"
+
+
 def check(name, architecture, args, size, program, fixtures):
     """Compares one network; returns the row of the table, and whether it is right."""
     is_timm = not name.startswith("hf-")
@@ -200,17 +232,28 @@ def check(name, architecture, args, size, program, fixtures):
             return f"| {name} | {architecture} | {done.stderr.strip()} |", False
         facts = json.loads(done.stdout)
         onnx_model = onnx.load(folder / "m.onnx")
-        outputs = [facts["features"]] + ([facts["head"]] if facts["head"] else [])
-        del onnx_model.graph.output[:]
-        onnx_model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(o) for o in outputs)
         onnx.checker.check_model(onnx_model)
+        outputs = [facts["features"]] + ([facts["head"]] if facts["head"] else [])
+        inner = inner_blocks(model, onnx_model)
+        outputs += inner
+        del onnx_model.graph.output[:]
+        onnx_model.graph.output.extend(onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(onnx_model.SerializeToString(), options)
     side = facts["size"]
     picture = ((noise("image", 3 * side * side) - np.float32(0.5)) * np.float32(4)).reshape(1, 3, side, side)
+    seen = {}
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: seen.update({name: output}))
+        for name, module in inner.items()
+    ]
     with torch.no_grad():
         theirs = [t.numpy() for t in run(torch.from_numpy(picture)) if t is not None]
+    for hook in hooks:
+        hook.remove()
+    blocks = [seen[name][0] if isinstance(seen[name], tuple) else seen[name] for name in inner]
+    theirs += [block.numpy() for block in blocks]
     ours = session.run(outputs, {"image": picture})
     differences = []
     for a, b in zip(ours, theirs):
@@ -226,10 +269,15 @@ def check(name, architecture, args, size, program, fixtures):
     ours_pair = session.run(outputs[:1], {"image": pair})[0]
     differences.append(float(np.abs(ours_pair - theirs_pair).max() / max(np.abs(theirs_pair).max(), 1e-6)))
     is_right = max(differences) <= TOLERANCE and len(ours) == len(theirs)
+    # Positions of another input size are more, or fewer.
     unread = 0
+    positions = [t for t in onnx_model.graph.initializer if t.name == "pos_embed"]
+    if size and positions:
+        learnt = next(t for key, t in tensors.items() if re.search("pos_embed|position_embedding", key))
+        expected += int(np.prod(positions[0].dims)) - learnt.numel()
     if not is_timm:
         # The token of masked patches.
-        unread = sum(tensor.numel() for key, tensor in tensors.items() if "mask_token" in key)
+        unread += sum(tensor.numel() for key, tensor in tensors.items() if "mask_token" in key)
     is_right &= facts["parameters"] + unread == expected
     if fixtures:
         fixture = {
@@ -237,7 +285,7 @@ def check(name, architecture, args, size, program, fixtures):
             "size": size,
             "parameters": facts["parameters"],
             "features": [float(f"{v:.7g}") for v in theirs[0].ravel()[:KEPT]],
-            "head": [float(f"{v:.7g}") for v in theirs[1].ravel()[:KEPT]] if len(theirs) > 1 else [],
+            "head": [float(f"{v:.7g}") for v in theirs[1].ravel()[:KEPT]] if facts["head"] else [],
             "weights": {k: list(t.shape) for k, t in tensors.items()},
         }
         FIXTURES.mkdir(parents=True, exist_ok=True)
@@ -264,7 +312,10 @@ def main():
     for case in cases:
         if args.cases and case[0] not in args.cases:
             continue
-        row, is_right = check(*case, args.program, args.fixtures)
+        try:
+            row, is_right = check(*case, args.program, args.fixtures)
+        except Exception as error:
+            row, is_right = f"| {case[0]} | {case[1]} | {type(error).__name__}: {error} |", False
         failed |= not is_right
         print(row + ("" if is_right else " wrong"), flush=True)
     sys.exit(failed)

@@ -324,9 +324,11 @@ fn block(
         let gamma = graph.put_weight(&scale, gamma);
         x = graph.node("Mul", &[&x, &gamma], &format!("{name}.layer_scale"), &[]);
     }
-    if out == width && stride == 1 && (!is_plain || net.adds_plain) {
-        x = graph.add(&x, input, name);
-    }
+    // Every block's result has its name.
+    x = match out == width && stride == 1 && (!is_plain || net.adds_plain) {
+        true => graph.add(&x, input, name),
+        false => graph.renamed(&x, name),
+    };
     Ok((x, out))
 }
 

@@ -70,6 +70,16 @@ impl<'a> Graph<'a> {
         name.to_owned()
     }
 
+    /// Gives the tensor `old`, which the last node makes, and that node the name `new`; returns it.
+    pub fn renamed(&mut self, old: &str, new: &str) -> String {
+        if let Some(node) = self.nodes.last_mut().filter(|node| node.output == [old]) {
+            node.name = new.to_owned();
+            node.output = vec![new.to_owned()];
+            return new.to_owned();
+        }
+        old.to_owned()
+    }
+
     /// Adds a node that cuts `input` into pieces of these lengths along `axis`, named `names`.
     pub fn split(&mut self, input: &str, lengths: &[usize], axis: i64, names: &[String]) {
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
