@@ -30,6 +30,7 @@ struct Expected {
 struct Resized {
     resize: ResizeRule,
     filter: Filter,
+    crop_pct: Option<f64>,
     #[serde(flatten)]
     expected: Expected,
 }
@@ -122,6 +123,7 @@ fn resized_pixels_are_those_of_pillow() {
         let picture = Picture::open(&path, &DecodeLimits::default(), BACKGROUND).unwrap();
         let preprocess = Preprocess {
             resize: case.resize,
+            crop_pct: case.crop_pct,
             filter: case.filter,
             background: BACKGROUND,
             ..Preprocess::torch()
@@ -133,8 +135,8 @@ fn resized_pixels_are_those_of_pillow() {
         let tolerance = Tolerance { mean: 0.5, max: 2 };
         if let Some(problem) = difference(&found, &case.expected, folder.path(), &tolerance) {
             wrong.push(format!(
-                "{} {:?} {:?} to {width} x {height}: {problem}",
-                case.expected.file, case.resize, case.filter
+                "{} {:?} {:?} {:?} to {width} x {height}: {problem}",
+                case.expected.file, case.resize, case.crop_pct, case.filter
             ));
         }
     }

@@ -113,17 +113,23 @@ pub struct ModelCard {
     pub name: String,
     /// The display name.
     pub title: String,
-    /// The ONNX file, beside the card.
+    /// The ONNX file beside the card; with `hub`, the folder with the repository's files.
     pub file: String,
-    /// SHA-256 of the ONNX file in lower-case hexadecimal; empty if not known.
+    /// SHA-256 of the ONNX file in lower-case hexadecimal, with `hub` that of the file of weights; empty if not known.
     #[serde(default)]
     pub sha256: String,
-    /// Size of the ONNX file; 0 if not known.
+    /// Size of that file in bytes; 0 if not known.
     #[serde(default)]
     pub bytes: u64,
     /// Addresses from which the ONNX file can be fetched, the first that answers is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// The repository on the Hugging Face Hub, `OWNER/NAME`, from which the files are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// The commit of that repository; by default the newest of its main branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Source of the weights.
     #[serde(default)]
     pub source: String,
@@ -206,7 +212,22 @@ impl ModelCard {
     fn check_names(&self) -> std::result::Result<(), String> {
         check_name("name", &self.name)?;
         check_file("file", &self.file)?;
-        if !self.file.to_ascii_lowercase().ends_with(".onnx") {
+        if let Some(hub) = &self.hub {
+            let mut parts = hub.split('/');
+            let is_right = parts
+                .by_ref()
+                .take(2)
+                .filter(|part| is_plain_name(part))
+                .count()
+                == 2;
+            if !is_right || parts.next().is_some() {
+                return Err(format!("its hub {hub:?} is not of the form OWNER/NAME"));
+            }
+            let is_plain = self.revision.as_deref().is_none_or(is_plain_name);
+            if !is_plain {
+                return Err("its revision is not the name of a commit".into());
+            }
+        } else if !self.file.to_ascii_lowercase().ends_with(".onnx") {
             return Err(format!(
                 "its file {:?} does not end in .onnx; it must be the ONNX file next to the card",
                 self.file

@@ -39,7 +39,7 @@ impl Classifier {
     /// # Errors
     /// [`crate::Error::Model`] if it has no classifier.
     pub fn open(model: &str, size: Option<InputSize>) -> Result<Classifier> {
-        let found = find(model)?;
+        let found = find(model, None)?;
         let mut graph = found.graph;
         let Some(logits) = found.tail.logits.clone() else {
             return Err(graph.fail(

@@ -92,6 +92,8 @@ pub(super) fn stated_size(graph: &OnnxGraph, layout: Layout) -> Result<Option<In
 /// A card made for a model without one, and how.
 pub(super) struct GuessedCard {
     pub card: ModelCard,
+    /// Height and width in pixels that files beside the model state.
+    pub own_size: Option<u32>,
     /// Messages about files beside the model.
     pub notes: Vec<String>,
     /// Warnings about guesses and unusable files.
@@ -173,6 +175,8 @@ pub(super) fn guess_card(
         sha256: String::new(),
         bytes: 0,
         urls: Vec::new(),
+        hub: None,
+        revision: None,
         source: String::new(),
         license: String::new(),
         checked: true,
@@ -192,6 +196,7 @@ pub(super) fn guess_card(
     };
     Ok(GuessedCard {
         card,
+        own_size: size_beside,
         notes,
         warnings,
     })

@@ -25,6 +25,7 @@ mod operators;
 mod outputs;
 mod processor;
 mod quantize;
+mod repository;
 mod saved_base;
 mod summary;
 mod tail;
@@ -55,6 +56,7 @@ pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use operators::TailWeight;
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
+pub use repository::Repository;
 pub use saved_base::RECORD_VERSION;
 pub(crate) use saved_base::{RECORD_KEY, record_json};
 pub use summary::{Layer, Summary};
@@ -164,7 +166,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Model`] or [`Error::Parameter`], with what to do.
     pub fn open(params: &BackboneParams) -> Result<Backbone> {
-        Backbone::from_found(find(&params.model)?, params)
+        Backbone::from_found(find(&params.model, params.input_size)?, params)
     }
 
     /// Like [`open`](Self::open), with a backbone that was found already.

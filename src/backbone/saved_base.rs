@@ -88,6 +88,8 @@ pub(super) fn base_inside(
             sha256: String::new(),
             bytes: 0,
             urls: Vec::new(),
+            hub: None,
+            revision: None,
             source: String::new(),
             license: String::new(),
             checked: true,

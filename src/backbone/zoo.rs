@@ -12,6 +12,7 @@ use super::guess::{GuessedCard, Preparation, USUAL_INPUT_SIZE, guess_card, state
 use super::import;
 use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
+use super::repository::{self, HUB, Repository};
 use super::saved_base::base_inside;
 use super::tail::{Tail, find_tail};
 use super::tokens::default_pool;
@@ -190,7 +191,7 @@ fn own_cards() -> Vec<ModelCard> {
         .collect()
 }
 
-fn read_card(path: &Path) -> Result<ModelCard> {
+pub(super) fn read_card(path: &Path) -> Result<ModelCard> {
     let text = read_text(path, MAX_CARD_BYTES)?;
     ModelCard::parse(&text, &path.display().to_string())
 }
@@ -206,7 +207,7 @@ fn with_weights(card: ModelCard) -> KnownModel {
     let file = model_folders()
         .iter()
         .map(|folder| folder.join(&card.file))
-        .find(|path| path.is_file());
+        .find(|path| path.is_file() || card.hub.is_some() && path.is_dir());
     KnownModel {
         card,
         weights: file.map_or(Weights::Missing, Weights::File),
@@ -215,22 +216,30 @@ fn with_weights(card: ModelCard) -> KnownModel {
 
 /// Finds a backbone by the name of its card or by the path of its ONNX file.
 ///
-/// A path is what [`is_path`] says. Its card is the file of the same name with the ending `.toml`; a saved model is its
+/// `size` is the height and width that the user asks for; by default what the card says. A path is what [`is_path`] says;
+/// that of a folder finds the network of the repository whose files are in it. Its card is the file of the same name with the ending `.toml`; a saved model is its
 /// own card. Without either, what other programs put beside it (`preprocessor_config.json`, `config.json` of timm) says
 /// how images are prepared, else that is guessed, and `warnings` says so.
 ///
 /// # Errors
 /// [`Error::NotFound`] or [`Error::Model`], with what to do.
-pub fn find(model: &str) -> Result<FoundModel> {
-    if is_path(model) {
-        return from_file(Path::new(model));
+pub fn find(model: &str, size: Option<InputSize>) -> Result<FoundModel> {
+    if let Some(repository) = Repository::parse(model) {
+        return from_card(repository?.known()?, size);
     }
-    from_card(known_model(model)?)
+    if is_path(model) {
+        let path = Path::new(model);
+        return match path.is_dir() {
+            true => repository::find(path, size),
+            false => from_file(path),
+        };
+    }
+    from_card(known_model(model)?, size)
 }
 
 /// Whether `model` is a path rather than a name: it ends in `.onnx` or has a separator in it.
 pub fn is_path(model: &str) -> bool {
-    model.ends_with(".onnx") || model.contains(['/', '\\'])
+    !model.starts_with(HUB) && (model.ends_with(".onnx") || model.contains(['/', '\\']))
 }
 
 /// Reads the ONNX file `path` as [`find`] does, with another card than the one beside it, or none but a
@@ -265,6 +274,7 @@ pub fn find_file(
     let guessed = match card {
         Some(card) => GuessedCard {
             card,
+            own_size: None,
             notes: Vec::new(),
             warnings: Vec::new(),
         },
@@ -318,8 +328,11 @@ pub fn models_home() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("models"))
 }
 
-fn from_card(model: KnownModel) -> Result<FoundModel> {
+fn from_card(model: KnownModel, size: Option<InputSize>) -> Result<FoundModel> {
     let card = model.card;
+    if let (Some(_), Weights::File(path)) = (&card.hub, &model.weights) {
+        return repository::find_of_card(path, card, size);
+    }
     let mut folder = PathBuf::new();
     let (bytes, name): (Cow<[u8]>, String) = match &model.weights {
         #[cfg(feature = "embedded-model")]
@@ -350,7 +363,10 @@ fn from_card(model: KnownModel) -> Result<FoundModel> {
 }
 
 fn missing(card: &ModelCard) -> Error {
-    let way = match card.urls.is_empty() {
+    let way = match card.urls.is_empty() && card.hub.is_none() {
+        false if card.bytes == 0 => {
+            format!("download them with `tl-batch models fetch {}`", card.name)
+        }
         false => format!(
             "download them with `tl-batch models fetch {}` ({:.1} MB)",
             card.name,
@@ -393,7 +409,7 @@ fn found(card: ModelCard, graph: OnnxGraph, sha256: String) -> Result<FoundModel
     })
 }
 
-fn from_file(path: &Path) -> Result<FoundModel> {
+pub(super) fn from_file(path: &Path) -> Result<FoundModel> {
     let card_path = path.with_extension("toml");
     let card = match card_path.exists() {
         true => Some(read_card(&card_path)?),

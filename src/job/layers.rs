@@ -28,7 +28,7 @@ pub struct BaseLayers {
 /// # Errors
 /// Those of [`find`], and [`crate::Error::Parameter`] for a cut that does not exist.
 pub fn layers(params: &BackboneParams) -> Result<BaseLayers> {
-    let found = find(&params.model)?;
+    let found = find(&params.model, params.input_size)?;
     let layout = found.card.preprocess.layout;
     let input_size = input_size(&found.card, params.input_size)?;
     let shape = input_shape(&found.graph, layout, input_size)?;

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{
     Backbone, BackboneParams, Detail, FoundModel, InputSize, KnownModel, MAX_CARD_BYTES,
-    MAX_ONNX_BYTES, ModelCard, Preparation, Summary, Weights, find, find_cut, find_file,
-    hex_sha256, input_shape, input_size, is_plain_name, known_model, known_models, models_home,
+    MAX_ONNX_BYTES, ModelCard, Preparation, Repository, Summary, Weights, find, find_cut,
+    find_file, hex_sha256, input_shape, input_size, is_path, is_plain_name, known_model,
+    known_models, models_home,
 };
 use crate::disk::{create_folder, is_there, read, read_text, write_atomic};
 use crate::download::{Source, Wanted, download};
@@ -56,10 +57,13 @@ pub struct GraphFacts {
 /// # Errors
 /// Those of [`find`], except that a backbone whose file is not on this machine is not an error.
 pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
-    let is_path = model.ends_with(".onnx") || model.contains(['/', '\\']);
-    let path = match is_path {
+    let name = match Repository::parse(model) {
+        Some(repository) => repository?.name,
+        None => model,
+    };
+    let path = match is_path(model) {
         true => Some(PathBuf::from(model)),
-        false => match known_model(model)? {
+        false => match known_model(name)? {
             KnownModel {
                 card,
                 weights: Weights::Missing,
@@ -77,7 +81,7 @@ pub fn show_model(model: &str, progress: &Progress) -> Result<ModelFacts> {
             KnownModel { .. } => None,
         },
     };
-    let found = find(model)?;
+    let found = find(model, None)?;
     tell(&found, progress, "");
     facts(found, path, progress)
 }

@@ -246,7 +246,7 @@ fn layers_to_try(config: &ProbeConfig) -> Result<Cuts> {
     if let Some(cuts) = &config.backbone.cut {
         return Ok(cuts.clone());
     }
-    let found = find(&config.backbone.model)?;
+    let found = find(&config.backbone.model, config.backbone.input_size)?;
     let layers = candidate_layers(&found, config.backbone.input_size, config.layers)?;
     let tensors = layers.into_iter().map(|layer| layer.tensor).collect();
     Cuts::several(tensors).ok_or_else(|| Error::Model {

@@ -50,7 +50,7 @@ pub fn summary(config: &SummaryConfig) -> Result<Summary> {
     let is_whole =
         config.head == 0 && config.backbone.cut.is_none() && config.backbone.pool.is_none();
     if is_whole {
-        let found = find(&config.backbone.model)?;
+        let found = find(&config.backbone.model, config.backbone.input_size)?;
         let layout = found.card.preprocess.layout;
         let size = input_size(&found.card, config.backbone.input_size)?;
         let shape = input_shape(&found.graph, layout, size)?;

@@ -38,6 +38,10 @@ const REDUCING_GAP: f32 = 3.0;
 pub struct Preprocess {
     /// How the image is fitted to the network's aspect ratio.
     pub resize: ResizeRule,
+    /// With [`ResizeRule::Crop`]: the side of the cropped square as a share of the shorter side, above 0 and up to 1, in
+    /// whole pixels as torchvision rounds them. By default the whole shorter side is kept, and nothing is rounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_pct: Option<f64>,
     /// The resampling filter.
     pub filter: Filter,
     /// The channel order.
@@ -74,6 +78,7 @@ impl Preprocess {
     pub fn torch() -> Self {
         Preprocess {
             resize: ResizeRule::Stretch,
+            crop_pct: None,
             filter: Filter::Bilinear,
             order: ChannelOrder::Rgb,
             layout: Layout::Nchw,
@@ -122,6 +127,15 @@ impl Preprocess {
                 problem: problem.to_string(),
             })
         };
+        if let Some(share) = self.crop_pct
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return fail(
+                "crop-pct",
+                share.to_string(),
+                "must be above 0 and at most 1",
+            );
+        }
         if !self.scale.is_finite() || self.scale == 0.0 {
             return fail(
                 "scale",
@@ -155,7 +169,10 @@ impl Preprocess {
             background: self.background,
             least_side: match self.reducing_gap {
                 0.0 => None,
-                gap => Some((gap * width.max(height) as f32).ceil() as u32),
+                gap => {
+                    let most = width.max(height) as f32 / self.crop_pct.unwrap_or(1.0) as f32;
+                    Some((gap * most).ceil() as u32)
+                }
             },
         }
     }
@@ -183,7 +200,8 @@ impl Preprocessor {
     /// For a network whose input is `width` x `height` pixels.
     pub fn new(preprocess: &Preprocess, width: u32, height: u32) -> Self {
         Preprocessor {
-            resampler: Resampler::new(preprocess.resize, preprocess.filter, preprocess.background),
+            resampler: Resampler::new(preprocess.resize, preprocess.filter, preprocess.background)
+                .crop_pct(preprocess.crop_pct),
             order: preprocess.order,
             layout: preprocess.layout,
             levels: Box::new(preprocess.levels()),
@@ -342,6 +360,13 @@ mod tests {
         };
         assert!(gap(0.5).validate().is_err() && gap(f32::NAN).validate().is_err());
         gap(0.0).validate().unwrap();
+        let share = |crop_pct| Preprocess {
+            crop_pct: Some(crop_pct),
+            ..torch()
+        };
+        assert!(share(0.0).validate().is_err() && share(1.01).validate().is_err());
+        assert!(share(f64::NAN).validate().is_err());
+        share(0.875).validate().unwrap();
         torch().validate().unwrap();
     }
 

@@ -53,6 +53,33 @@ impl Part {
         }
     }
 
+    /// What remains of `picture` when its shorter side is resized to `width / share`, and the centre is cropped to
+    /// `width` x `height`, with torchvision's rounding to whole pixels. None for a crop that is larger than the picture.
+    fn cropped(picture: &Picture, share: f64, width: u32, height: u32) -> Option<Part> {
+        // The side that a share was computed from is found again: 224 / (224 / 257).
+        let scaled = |side: u32| (f64::from(side) / share + 1e-6).floor();
+        let (from_width, from_height) = (f64::from(picture.width), f64::from(picture.height));
+        let (wide, high) = (scaled(width), scaled(height));
+        let (wide, high) = match wide / from_width < high / from_height {
+            // The height decides.
+            true => ((from_width * high / from_height).floor(), high),
+            false => (wide, (from_height * wide / from_width).floor()),
+        };
+        let (width, height) = (f64::from(width), f64::from(height));
+        if width > wide || height > high {
+            return None;
+        }
+        let left = ((wide - width) / 2.0).round_ties_even();
+        let top = ((high - height) / 2.0).round_ties_even();
+        let (across, down) = (from_width / wide, from_height / high);
+        Some(Part {
+            left: (left * across) as f32,
+            top: (top * down) as f32,
+            right: ((left + width) * across).min(from_width) as f32,
+            bottom: ((top + height) * down).min(from_height) as f32,
+        })
+    }
+
     /// The largest centred part of `picture` with the proportions of `width` x `height`.
     fn centred(picture: &Picture, width: u32, height: u32) -> Part {
         let (from_width, from_height) = (f64::from(picture.width), f64::from(picture.height));
@@ -73,6 +100,7 @@ impl Part {
 /// Resizes images by one rule; keeps its buffers between calls.
 pub(crate) struct Resampler {
     rule: ResizeRule,
+    crop_pct: Option<f64>,
     filter: Filter,
     background: [u8; 3],
     resizer: Resizer,
@@ -82,10 +110,16 @@ impl Resampler {
     pub(crate) fn new(rule: ResizeRule, filter: Filter, background: [u8; 3]) -> Resampler {
         Resampler {
             rule,
+            crop_pct: None,
             filter,
             background,
             resizer: Resizer::new(),
         }
+    }
+
+    /// With this share of the shorter side, as [`Preprocess`](super::Preprocess) has it.
+    pub(crate) fn crop_pct(self, crop_pct: Option<f64>) -> Resampler {
+        Resampler { crop_pct, ..self }
     }
 
     /// `picture` at exactly `width` x `height` pixels.
@@ -101,7 +135,10 @@ impl Resampler {
         let rgb = match self.rule {
             ResizeRule::Stretch => self.resample(picture, &Part::whole(picture), width, height)?,
             ResizeRule::Crop => {
-                let part = Part::centred(picture, width, height);
+                let part = self
+                    .crop_pct
+                    .and_then(|share| Part::cropped(picture, share, width, height))
+                    .unwrap_or_else(|| Part::centred(picture, width, height));
                 self.resample(picture, &part, width, height)?
             }
             ResizeRule::Pad => self.pad(picture, width, height)?,

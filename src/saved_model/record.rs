@@ -67,14 +67,14 @@ impl Record {
             given.to_owned(),
         ];
         let mut other = None;
-        for place in places.iter().filter(|place| place.is_file()) {
+        for place in places.iter().filter(|place| place.exists()) {
             let name = place.display().to_string();
             let name = if is_path(&name) {
                 name
             } else {
                 format!("./{name}")
             };
-            match find(&name) {
+            match find(&name, Some(id.input_size)) {
                 Ok(found) if found.sha256 == id.sha256 => return Ok(name),
                 Ok(found) => other = Some((name, found.sha256)),
                 Err(error) => return Err(error),

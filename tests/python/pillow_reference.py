@@ -122,7 +122,11 @@ def resize_cases(folder, photo):
         for resampling in FILTERS:
             for source in [drawn, tall, small, line, photo]:
                 for width, height in [(224, 224), (97, 61), (32, 75), (301, 233), (5, 4)]:
-                    yield source, rule, resampling, width, height
+                    yield source, rule, resampling, width, height, None
+    for resampling in ["bilinear", "bicubic", "lanczos"]:
+        for source in [drawn, tall, small, photo]:
+            for side, share in [(224, 224 / 257), (224, 0.9), (96, 0.875), (61, 0.95), (32, 1.0)]:
+                yield source, "crop", resampling, side, side, share
 
 
 def record(folder, number, picture, **facts):
@@ -138,9 +142,11 @@ def main():
         for number, name in enumerate(write_pictures(folder))
     ]
     scaled = []
-    for number, (name, rule, resampling, width, height) in enumerate(resize_cases(folder, sys.argv[2])):
-        picture = resize(open_rgb(folder / name, BACKGROUND), rule, FILTERS[resampling], width, height, BACKGROUND)
-        scaled.append(record(folder, f"resize-{number}", picture, file=name, resize=rule, filter=resampling))
+    for number, (name, rule, resampling, width, height, share) in enumerate(resize_cases(folder, sys.argv[2])):
+        picture = open_rgb(folder / name, BACKGROUND)
+        picture = resize(picture, rule, FILTERS[resampling], width, height, BACKGROUND, share)
+        facts = {"file": name, "resize": rule, "filter": resampling, "crop_pct": share}
+        scaled.append(record(folder, f"resize-{number}", picture, **facts))
     (folder / "cases.json").write_text(json.dumps({"decode": decode, "resize": scaled}))
 
 

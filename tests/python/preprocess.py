@@ -1,5 +1,7 @@
 """Turns picture files into input tensors by the [preprocess] table of a model card, with Pillow and numpy."""
 
+import math
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -24,14 +26,21 @@ def open_rgb(path, background):
     return picture.convert("RGB")
 
 
-def resize(picture, rule, resampling, width, height, background):
+def resize(picture, rule, resampling, width, height, background, crop_pct=None):
     """Brings a picture to `width` x `height` pixels.
 
-    `stretch` changes the proportions; `crop` takes the largest centred part that has the right proportions;
+    `stretch` changes the proportions; `crop` takes the largest centred part that has the right proportions, or, with
+    `crop_pct`, resizes the shorter side to that much more and crops whole pixels, as torchvision does;
     `pad` fits the whole picture in and centres it on `background`.
     """
     if rule == "stretch":
         return picture.resize((width, height), resampling)
+    if rule == "crop" and crop_pct is not None:
+        short, long = math.floor(width / crop_pct + 1e-6), max(picture.size)
+        long = int(short * long / min(picture.size))
+        resized = (long, short) if picture.width > picture.height else (short, long)
+        left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
+        return picture.resize(resized, resampling).crop((left, top, left + width, top + height))
     if rule == "crop":
         factor = min(picture.width / width, picture.height / height)
         part_width, part_height = width * factor, height * factor
@@ -54,7 +63,8 @@ def input_tensor(path, preprocess, width, height):
     background = tuple(preprocess.get("background", (255, 255, 255)))
     picture = open_rgb(path, background)
     resampling = FILTERS[preprocess["filter"]]
-    picture = resize(picture, preprocess["resize"], resampling, width, height, background)
+    crop_pct = preprocess.get("crop-pct")
+    picture = resize(picture, preprocess["resize"], resampling, width, height, background, crop_pct)
     values = np.asarray(picture, np.float32)
     if preprocess["order"] == "bgr":
         values = values[:, :, ::-1]

@@ -107,6 +107,12 @@ pub(super) fn hugging_face(map: &Map<String, Value>) -> Said<Processor> {
             let share = crop.square().map(|c| f64::from(c) / f64::from(short));
             (ResizeRule::Crop, crop.square(), share)
         }
+        // ConvNeXt's, which does not crop large inputs.
+        (Some(Size::Number(side) | Size::Shortest(side)), None)
+            if crop_pct.is_some() && side >= 384 =>
+        {
+            (ResizeRule::Stretch, Some(side), None)
+        }
         (Some(Size::Shortest(side)), None) => (ResizeRule::Crop, Some(side), crop_pct),
         (Some(Size::Number(side)), None) if crop_pct.is_some() => {
             (ResizeRule::Crop, Some(side), crop_pct)
@@ -117,8 +123,13 @@ pub(super) fn hugging_face(map: &Map<String, Value>) -> Said<Processor> {
         (None, crop) => (ResizeRule::Stretch, crop.and_then(Size::square), None),
     };
     let (filter, filter_remark) = filter(get(map, "resample"), "resample", Filter::Bilinear)?;
+    let (crop_pct, share) = match resize {
+        ResizeRule::Crop => (share.filter(|share| *share <= 1.0), None),
+        _ => (None, share),
+    };
     let preprocess = Preprocess {
         resize,
+        crop_pct,
         filter,
         order,
         scale: scale as f32,

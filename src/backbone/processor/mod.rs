@@ -36,6 +36,7 @@ impl Processor {
     pub fn sentence(&self) -> String {
         let Preprocess {
             resize,
+            crop_pct,
             filter,
             order,
             scale,
@@ -48,6 +49,7 @@ impl Processor {
             ResizeRule::Crop => "centre crop",
             ResizeRule::Pad => "padded",
         };
+        let share = crop_pct.map_or(String::new(), |share| format!(" of {:.1} %", share * 100.0));
         let numbers = match (mean, std) {
             ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]) => format!("{order:?} x {scale}"),
             _ => format!("({order:?} x {scale} - {mean:?}) / {std:?}"),
@@ -58,7 +60,7 @@ impl Processor {
             .input_size
             .map_or(String::new(), |n| format!("{n} px, "));
         format!(
-            "preprocessing from {}: {size}{way}, {filter:?}, {numbers}{remark}",
+            "preprocessing from {}: {size}{way}{share}, {filter:?}, {numbers}{remark}",
             self.path.display()
         )
         .replace("Rgb", "RGB")
@@ -185,11 +187,12 @@ mod tests {
         assert_eq!(dino.input_size, Some(224));
         let expected = Preprocess {
             resize: ResizeRule::Crop,
+            crop_pct: Some(0.875),
             filter: Filter::Bicubic,
             ..Preprocess::torch()
         };
         assert_eq!(dino.preprocess, expected);
-        assert!(dino.remark.unwrap().contains("87.5 %"));
+        assert_eq!(dino.remark, None);
         // apple/mobilevit-small: BGR, 0 to 1, not normalised.
         let mobilevit = processor(
             r#"{"crop_size": {"height": 256, "width": 256}, "do_center_crop": true,
@@ -205,7 +208,13 @@ mod tests {
                 "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": 224}"#,
         );
         assert_eq!(convnext.preprocess.resize, ResizeRule::Crop);
+        assert_eq!(convnext.preprocess.crop_pct, Some(0.875));
         assert_eq!(convnext.input_size, Some(224));
+        // facebook/convnext-tiny-384-224: not cropped.
+        let large = processor(
+            r#"{"crop_pct": 0.875, "do_resize": true, "do_normalize": false, "size": 384}"#,
+        );
+        assert_eq!(large.preprocess.resize, ResizeRule::Stretch);
         // A network that does its own preprocessing.
         let raw = processor(r#"{"do_rescale": false, "do_normalize": false, "size": [96, 96]}"#);
         assert_eq!(raw.preprocess.scale, 1.0);
@@ -239,12 +248,13 @@ mod tests {
         assert_eq!(found.input_size, Some(288));
         let expected = Preprocess {
             resize: ResizeRule::Crop,
+            crop_pct: Some(0.95),
             filter: Filter::Bicubic,
             ..Preprocess::torch()
         };
         assert_eq!(found.preprocess, expected);
         assert!(
-            found.sentence().contains("crops to 95.0 %"),
+            found.sentence().contains("centre crop of 95.0 %"),
             "{}",
             found.sentence()
         );

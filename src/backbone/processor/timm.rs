@@ -38,14 +38,19 @@ pub(super) fn timm(map: &Map<String, Value>) -> Said<Processor> {
     };
     let name = get(map, "interpolation");
     let (filter, filter_remark) = filter(name, "interpolation", Filter::Bicubic)?;
+    // What timm takes where its file does not say.
+    let share = share.or((resize == ResizeRule::Crop).then_some(0.875));
     let preprocess = Preprocess {
         resize,
+        crop_pct: share.filter(|_| resize == ResizeRule::Crop),
         filter,
         order: ChannelOrder::Rgb,
         mean,
         std,
         ..Preprocess::torch()
     };
-    let share = share.filter(|_| crops).and_then(margin);
+    let share = share
+        .filter(|_| crops && resize == ResizeRule::Stretch)
+        .and_then(margin);
     finished(preprocess, input_size, [share, filter_remark])
 }

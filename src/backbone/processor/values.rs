@@ -84,7 +84,7 @@ pub(super) fn filter(
 pub(super) fn margin(share: f64) -> Option<String> {
     (share < 0.999).then(|| {
         format!(
-            "the file crops to {:.1} % of the shorter side, this program to the whole shorter side",
+            "the file crops to {:.1} % of each side, this program does not crop",
             share * 100.0
         )
     })
