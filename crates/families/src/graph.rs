@@ -179,6 +179,11 @@ impl<'a> Graph<'a> {
         self.node("Slice", &[input, &begin, &end, &axis], name, &[])
     }
 
+    /// Counts parameters that are part of a constant.
+    pub fn count(&mut self, parameters: usize) {
+        self.parameters += parameters as u64;
+    }
+
     /// All parameters so far.
     pub fn parameters(&self) -> u64 {
         self.parameters

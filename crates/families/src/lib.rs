@@ -30,6 +30,29 @@ pub use self::config::Preprocess;
 pub use self::error::{Error, Result};
 pub use self::network::{Base, Head, Last, Pool};
 
+/// Checks that the network that `config`, the text of `config.json`, describes is one of those that are built; its
+/// weights may still hold a surprise.
+///
+/// # Errors
+/// [`Error::Unknown`] or [`Error::Config`].
+pub fn check(config: &str) -> Result<()> {
+    let config = config::Config::parse(config)?;
+    match names(&config)? {
+        (Some(architecture), _) => timm::check(&config, architecture),
+        (None, kind) => transformers::check(kind.unwrap_or_default()),
+    }
+}
+
+/// The architecture of timm, the model type of transformers: one of them.
+fn names(config: &config::Config) -> Result<(Option<&str>, Option<&str>)> {
+    match (config.text("architecture")?, config.text("model_type")?) {
+        (None, None) => Err(Error::Config(
+            "it names no `architecture` and no `model_type`".into(),
+        )),
+        names => Ok(names),
+    }
+}
+
 /// Builds the network that `config`, the text of `config.json`, describes, with the weights of the safetensors file
 /// `weights`. `size` is the height and width in pixels that are asked for; without it those that the weights are made
 /// for, or at which DINOv2 is mostly trained.
@@ -45,11 +68,8 @@ pub fn build(config: &str, weights: &Path, size: Option<usize>) -> Result<Base> 
             problem: "it takes 1 to 16384 pixels".into(),
         });
     }
-    match (config.text("architecture")?, config.text("model_type")?) {
+    match names(&config)? {
         (Some(architecture), _) => timm::build(&config, architecture, weights, size),
-        (None, Some(kind)) => transformers::build(&config, kind, weights, size),
-        (None, None) => Err(Error::Config(
-            "it names no `architecture` and no `model_type`".into(),
-        )),
+        (None, kind) => transformers::build(&config, kind.unwrap_or_default(), weights, size),
     }
 }

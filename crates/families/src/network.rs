@@ -79,7 +79,7 @@ pub struct Base {
     pub size: usize,
     /// Whether the graph takes other sizes, too.
     pub is_size_free: bool,
-    /// Least height and width in pixels.
+    /// Least height and width in pixels, at which the network can be built.
     pub least_size: usize,
     /// From a picture to the input, where the configuration says so.
     pub preprocess: Option<Preprocess>,
@@ -150,7 +150,7 @@ impl Network {
             parameters,
             size: self.fixed_size.unwrap_or(self.size),
             is_size_free: self.fixed_size.is_none(),
-            least_size: self.fixed_size.unwrap_or(self.least_size),
+            least_size: self.least_size,
             preprocess: None,
             features: self.features,
             feature_width: self.width,

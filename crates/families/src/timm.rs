@@ -11,8 +11,41 @@ use crate::network::Base;
 use crate::weights::Weights;
 use crate::{efficientnet, resnet, vit};
 
+/// Features of a token where no weights say how many.
+const DEFAULT_WIDTH: usize = 768;
+
 /// Height and width in pixels of networks whose configuration gives none.
 const DEFAULT_SIZE: usize = 224;
+
+fn is_vit(name: &str) -> bool {
+    let first = name.split('_').next().unwrap_or(name);
+    name.starts_with("test_vit") || matches!(first, "vit" | "deit" | "deit3" | "flexivit")
+}
+
+/// Checks that `architecture` is one that is built.
+pub(crate) fn check(config: &Config, architecture: &str) -> Result<()> {
+    let config = Timm::of(config, architecture)?;
+    let name = config.architecture.as_str();
+    if vit::is_eva(name) {
+        return vit::eva(&config, DEFAULT_WIDTH, None).map(drop);
+    }
+    if is_vit(name) {
+        return vit::timm(&config, DEFAULT_WIDTH, None).map(drop);
+    }
+    let is_known = efficientnet::timm(name, DEFAULT_SIZE).is_some()
+        || convnext::is_known(name)
+        || resnet::is_known(name);
+    match is_known {
+        true => Ok(()),
+        false => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Unknown {
+        what: format!("timm's {name}"),
+    }
+}
 
 /// Builds the network `architecture` of timm.
 pub(crate) fn build(
@@ -25,12 +58,13 @@ pub(crate) fn build(
     let name = config.architecture.as_str();
     let weights = Weights::open(path, name)?;
     let mut graph = Graph::new(&weights);
-    let first = name.split('_').next().unwrap_or(name);
-    let is_vit =
-        name.starts_with("test_vit") || matches!(first, "vit" | "deit" | "deit3" | "flexivit");
     let own_size = size.or(config.size()?).unwrap_or(DEFAULT_SIZE);
     let mut is_embedding = false;
-    let network = if is_vit {
+    let network = if vit::is_eva(name) {
+        let [width, ..] = weights.shape::<4>("patch_embed.proj.weight")?;
+        is_embedding = name.contains("_clip_") || name.contains("_pe_core_");
+        vit::build(&mut graph, &vit::eva(&config, width, size)?)?
+    } else if is_vit(name) {
         let [width, ..] = weights.shape::<4>("patch_embed.proj.weight")?;
         // The projection into the space that pictures share with texts has no bias.
         is_embedding = name.contains("_clip_") && !weights.has("head.bias");
@@ -56,9 +90,7 @@ pub(crate) fn build(
         config.only(&["layers", "channels"])?;
         resnet::build(&mut graph, own_size)?
     } else {
-        return Err(Error::Unknown {
-            what: format!("timm's {name}"),
-        });
+        return Err(unknown(name));
     };
     let base = network.finish(graph, is_embedding)?;
     Ok(Base {

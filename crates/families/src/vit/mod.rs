@@ -3,6 +3,8 @@
 //! Dosovitskiy et al., "An image is worth 16x16 words", 2020; DeiT, AugReg, DINO, DINOv2, CLIP and SigLIP are trained
 //! in other ways and differ in details that their weights tell.
 
+mod eva;
+mod rotary;
 mod timm;
 mod transformers;
 
@@ -14,6 +16,8 @@ use crate::network::{Last, Network, Pool};
 use crate::resample;
 use crate::safetensors::Tensor;
 
+pub(crate) use self::eva::{eva, is_eva};
+pub(crate) use self::rotary::{Rotary, Turning};
 pub(crate) use self::timm::timm;
 pub(crate) use self::transformers::transformers;
 
@@ -26,6 +30,8 @@ pub(crate) enum Positions {
     ClassAndPatches,
     /// Patches.
     Patches,
+    /// None: their places turn queries and keys.
+    None,
 }
 
 /// What the weights do not tell.
@@ -38,6 +44,10 @@ pub(crate) struct Vit {
     /// Whether the mean, or the attention of the pooling, is over the class token and the registers, too.
     pub pools_prefix: bool,
     pub positions: Positions,
+    /// How queries and keys are turned by places.
+    pub rotary: Option<Rotary>,
+    /// Heads of the attention that pools, where they are others.
+    pub pool_heads: Option<usize>,
     /// How positions are resampled.
     pub antialias: bool,
     /// Height and width for which the positions are wanted; none for those that were learnt.
@@ -59,8 +69,16 @@ pub(crate) fn build(graph: &mut Graph, vit: &Vit) -> Result<Network> {
     if weights.has_module("norm_pre") {
         x = graph.layer_norm(&x, vit.epsilon, "norm_pre")?;
     }
+    let per_head = width / vit.heads;
+    let turning = match vit.rotary {
+        None => None,
+        Some(_) if per_head % 4 != 0 => {
+            return Err(weights.mismatch(format!("heads of {per_head} features cannot be turned")));
+        }
+        Some(rotary) => Some(rotary.tables(graph, prefix, side, per_head)),
+    };
     for i in 0..weights.count("blocks") {
-        x = block(graph, &x, vit, &format!("blocks.{i}"))?;
+        x = block(graph, &x, vit, turning.as_ref(), &format!("blocks.{i}"))?;
     }
     if weights.has_module("norm") {
         x = graph.layer_norm(&x, vit.epsilon, "norm")?;
@@ -116,6 +134,11 @@ fn embed(
             .filter(|(name, _)| *name == "cls_token")
             .count(),
         Positions::Patches => 0,
+        Positions::None => {
+            let x = in_front(graph, &prefix, &x, "tokens");
+            let size = vit.size.unwrap_or(14 * patch);
+            return Ok((x, before, patches_in_a_row(graph, size, patch)?));
+        }
     };
     let side = positions(graph, vit, width, patch, with_positions)?;
     if vit.positions == Positions::All {
@@ -195,16 +218,7 @@ fn positions(
     }
     let new = match vit.size {
         None => side,
-        Some(size) if size >= patch && size % patch == 0 => size / patch,
-        Some(size) => {
-            return Err(Error::InputSize {
-                size,
-                problem: format!(
-                    "{} takes multiples of its patches' {patch} pixels",
-                    weights.architecture()
-                ),
-            });
-        }
+        Some(size) => patches_in_a_row(graph, size, patch)?,
     };
     if new != side {
         let own = learnt.values.split_off(before * width);
@@ -221,19 +235,39 @@ fn positions(
     Ok(new)
 }
 
+fn patches_in_a_row(graph: &Graph, size: usize, patch: usize) -> Result<usize> {
+    if size >= patch && size % patch == 0 {
+        return Ok(size / patch);
+    }
+    Err(Error::InputSize {
+        size,
+        problem: format!(
+            "{} takes multiples of its patches' {patch} pixels",
+            graph.weights.architecture()
+        ),
+    })
+}
+
 /// x + attention(norm(x)), then x + perceptron(norm(x)), each scaled where the block has LayerScale.
-fn block(graph: &mut Graph, x: &str, vit: &Vit, name: &str) -> Result<String> {
+fn block(
+    graph: &mut Graph,
+    x: &str,
+    vit: &Vit,
+    turning: Option<&Turning>,
+    name: &str,
+) -> Result<String> {
     let heads = Heads {
         count: vit.heads,
         epsilon: vit.epsilon,
+        turning,
     };
     let normed = graph.layer_norm(x, vit.epsilon, &format!("{name}.norm1"))?;
     let attended = graph.self_attention(&normed, heads, &format!("{name}.attn"))?;
-    let attended = graph.layer_scale(&attended, &format!("{name}.ls1"))?;
+    let attended = graph.layer_scale(&attended, name, 1)?;
     let x = graph.add(x, &attended, &format!("{name}.add1"));
     let normed = graph.layer_norm(&x, vit.epsilon, &format!("{name}.norm2"))?;
-    let thought = graph.perceptron(&normed, vit.activation, &format!("{name}.mlp"))?;
-    let thought = graph.layer_scale(&thought, &format!("{name}.ls2"))?;
+    let thought = graph.perceptron(&normed, vit, &format!("{name}.mlp"))?;
+    let thought = graph.layer_scale(&thought, name, 2)?;
     Ok(graph.add(&x, &thought, name))
 }
 
@@ -278,37 +312,57 @@ fn attention_pool(graph: &mut Graph, x: &str, vit: &Vit, width: usize) -> Result
     let kv = graph.linear(x, "attn_pool.kv")?;
     let parts = ["attn_pool.k".to_owned(), "attn_pool.v".to_owned()];
     graph.split(&kv, &[width; 2], -1, &parts);
-    let q = graph.heads_first(&q, vit.heads, width);
-    let k = graph.heads_first(&parts[0], vit.heads, width);
-    let v = graph.heads_first(&parts[1], vit.heads, width);
-    let mixed = graph.mixed(&q, &k, &v, width, vit.heads, name);
+    let heads = vit.pool_heads.unwrap_or(vit.heads);
+    if width % heads != 0 {
+        return Err(graph
+            .weights
+            .mismatch(format!("{width} features are not those of {heads} heads")));
+    }
+    let q = graph.heads_first(&q, heads, width);
+    let k = graph.heads_first(&parts[0], heads, width);
+    let v = graph.heads_first(&parts[1], heads, width);
+    let mixed = graph.mixed(&q, &k, &v, width, heads, name);
     let x = graph.linear(&mixed, "attn_pool.proj")?;
     let normed = graph.layer_norm(&x, vit.epsilon, "attn_pool.norm")?;
-    let thought = graph.perceptron(&normed, vit.activation, "attn_pool.mlp")?;
+    let thought = graph.perceptron(&normed, vit, "attn_pool.mlp")?;
     let x = graph.add(&x, &thought, "attn_pool.add");
     Ok(graph.reshape(&x, &[0, width as i64], "pool"))
 }
 
 impl Graph<'_> {
-    /// Features times one learnt number each; `x` itself where the module has none.
-    pub fn layer_scale(&mut self, x: &str, name: &str) -> Result<String> {
-        let gamma = format!("{name}.gamma");
-        if !self.weights.has(&gamma) {
-            return Ok(x.to_owned());
+    /// Features times one learnt number each, the first or second such of `block`; `x` itself where it has none.
+    fn layer_scale(&mut self, x: &str, block: &str, number: usize) -> Result<String> {
+        let name = format!("{block}.ls{number}");
+        let names = [format!("{name}.gamma"), format!("{block}.gamma_{number}")];
+        match names.iter().find(|gamma| self.weights.has(gamma)) {
+            None => Ok(x.to_owned()),
+            Some(gamma) => {
+                let gamma = self.weight(gamma)?;
+                Ok(self.node("Mul", &[x, &gamma], &name, &[]))
+            }
         }
-        let gamma = self.weight(&gamma)?;
-        Ok(self.node("Mul", &[x, &gamma], name, &[]))
     }
 
     /// Two dense layers with an activation between them, or with a gate (SwiGLU): then the first layer makes both.
-    pub fn perceptron(&mut self, x: &str, activation: Activation, name: &str) -> Result<String> {
+    fn perceptron(&mut self, x: &str, vit: &Vit, name: &str) -> Result<String> {
         let (first, second) = (format!("{name}.fc1"), format!("{name}.fc2"));
+        let act = format!("{name}.act");
+        let norm = format!("{name}.norm");
+        if self.weights.has(&format!("{first}_g.weight")) {
+            let gate = self.linear(x, &format!("{first}_g"))?;
+            let value = self.linear(x, &format!("{first}_x"))?;
+            let gate = self.activation(&gate, Activation::Silu, &act);
+            let mut hidden = self.node("Mul", &[&gate, &value], &format!("{name}.gated"), &[]);
+            if self.weights.has_module(&norm) {
+                hidden = self.layer_norm(&hidden, vit.epsilon, &norm)?;
+            }
+            return self.linear(&hidden, &second);
+        }
         let [made, _] = self.weights.shape(&format!("{first}.weight"))?;
         let [_, read] = self.weights.shape(&format!("{second}.weight"))?;
         let hidden = self.linear(x, &first)?;
-        let act = format!("{name}.act");
         let mut hidden = match made == 2 * read {
-            false => self.activation(&hidden, activation, &act),
+            false => self.activation(&hidden, vit.activation, &act),
             true => {
                 let parts = ["gate", "value"].map(|part| format!("{name}.{part}"));
                 self.split(&hidden, &[read; 2], -1, &parts);
@@ -316,9 +370,8 @@ impl Graph<'_> {
                 self.node("Mul", &[&gate, &parts[1]], &format!("{name}.gated"), &[])
             }
         };
-        let norm = format!("{name}.norm");
         if self.weights.has_module(&norm) {
-            hidden = self.layer_norm(&hidden, 1e-6, &norm)?;
+            hidden = self.layer_norm(&hidden, vit.epsilon, &norm)?;
         }
         self.linear(&hidden, &second)
     }

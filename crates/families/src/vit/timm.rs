@@ -139,6 +139,8 @@ pub(crate) fn timm(config: &Timm, width: usize, size: Option<usize>) -> Result<V
         pool,
         pools_prefix: false,
         positions,
+        rotary: None,
+        pool_heads: None,
         antialias: true,
         size,
     })

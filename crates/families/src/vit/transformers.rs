@@ -1,6 +1,6 @@
 //! Vision transformers as transformers names their parts.
 
-use super::{Positions, Vit};
+use super::{Positions, Rotary, Vit};
 use crate::config::Config;
 use crate::error::Result;
 use crate::layers::Activation;
@@ -8,7 +8,21 @@ use crate::network::Pool;
 use crate::weights::{Part, Weights};
 
 /// Names of parts, theirs and timm's. Longer ones stand before what they contain.
-const NAMES: [(&str, &str); 36] = [
+const NAMES: [(&str, &str); 46] = [
+    // DINOv3's.
+    (
+        "embeddings.patch_embeddings.weight",
+        "patch_embed.proj.weight",
+    ),
+    ("embeddings.patch_embeddings.bias", "patch_embed.proj.bias"),
+    (".attention.q_proj.", ".attn.q_proj."),
+    (".attention.k_proj.", ".attn.k_proj."),
+    (".attention.v_proj.", ".attn.v_proj."),
+    (".attention.o_proj.", ".attn.proj."),
+    (".mlp.gate_proj.", ".mlp.fc1_g."),
+    (".mlp.down_proj.", ".mlp.fc2."),
+    ("model.layer.", "blocks."),
+    ("layer.", "blocks."),
     (
         "embeddings.patch_embeddings.projection.",
         "patch_embed.proj.",
@@ -62,7 +76,7 @@ const NOT_READ: [&str; 6] = [
 ];
 
 /// The name that timm has for the weight `name` of the model type `kind`; none for what is not read.
-fn rename(kind: &str, name: &str) -> Option<String> {
+fn rename(kind: &str, is_gated: bool, name: &str) -> Option<String> {
     if NOT_READ.iter().any(|start| name.starts_with(start)) {
         return None;
     }
@@ -92,7 +106,16 @@ fn rename(kind: &str, name: &str) -> Option<String> {
     }
     let mut renamed = name.to_owned();
     for (theirs, ours) in NAMES {
+        // Only the newest networks number their blocks at the top.
+        if theirs == "layer." && !renamed.starts_with(theirs) {
+            continue;
+        }
         renamed = renamed.replacen(theirs, ours, 1);
+    }
+    if kind == "dinov3_vit" {
+        // The values of a gate, or the only layer.
+        let up = if is_gated { ".mlp.fc1_x." } else { ".mlp.fc1." };
+        renamed = renamed.replacen(".mlp.up_proj.", up, 1);
     }
     if let Some(rest) = renamed.strip_prefix("layernorm.") {
         renamed = format!("norm.{rest}");
@@ -110,8 +133,9 @@ pub(crate) fn transformers(
     weights: Weights,
     size: Option<usize>,
 ) -> Result<(Weights, Vit)> {
+    let is_gated = config.flag("use_gated_mlp")?.unwrap_or(false);
     let weights = weights
-        .renamed(|name| rename(kind, name))
+        .renamed(|name| rename(kind, is_gated, name))
         .joined([".attn.q.", ".attn.k.", ".attn.v."], ".attn.qkv.")
         .parted(
             "attn_pool.qkv.",
@@ -136,11 +160,12 @@ pub(crate) fn transformers(
     let epsilon = match kind {
         "clip" => 1e-5,
         "vit" | "deit" => 1e-12,
+        "dinov3_vit" => 1e-5,
         _ => 1e-6,
     };
     let epsilon = own.number("layer_norm_eps")?.unwrap_or(epsilon) as f32;
     let side = own.side("image_size")?;
-    let size = size.or(match kind.starts_with("dinov2") {
+    let size = size.or(match kind.starts_with("dino") {
         true => side.map(|side| side.min(224)),
         false => None,
     });
@@ -158,8 +183,16 @@ pub(crate) fn transformers(
             pools_prefix: false,
             positions: match kind {
                 "dinov2_with_registers" => Positions::ClassAndPatches,
+                "dinov3_vit" => Positions::None,
                 _ => Positions::All,
             },
+            rotary: match kind {
+                "dinov3_vit" => Some(Rotary::Centred {
+                    temperature: own.number("rope_theta")?.unwrap_or(100.0),
+                }),
+                _ => None,
+            },
+            pool_heads: None,
             antialias: kind == "dinov2_with_registers",
             size,
         },
