@@ -7,6 +7,7 @@
 
 #[cfg_attr(not(feature = "download"), path = "download/offline.rs")]
 mod http;
+mod hub;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::disk::{DataFile, create_folder, open_to_read, parent, remove_file, re
 use crate::error::{Error, PathRole, Result};
 use crate::progress::{Event, Phase, Progress};
 
+pub use hub::{Hub, HubFile, HubListing};
+
 /// Minimum time between two events about the bytes that came.
 const EVENT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -28,6 +31,8 @@ pub struct Wanted<'a> {
     pub sha256: &'a str,
     /// Size in bytes.
     pub bytes: u64,
+    /// Who says so, for error messages: `the card`.
+    pub said_by: &'a str,
 }
 
 /// Where a file comes from.
@@ -35,8 +40,20 @@ pub struct Wanted<'a> {
 pub enum Source {
     /// An `http://` or `https://` address. Proxies are those of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
     Url(String),
+    /// Such an address, for those who know a secret.
+    Private(String, Token),
     /// A file on this machine, such as on a memory stick.
     File(PathBuf),
+}
+
+/// A secret that goes to one server only and into no message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 impl Source {
@@ -67,7 +84,7 @@ fn percent_encoded(name: &str) -> String {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Url(url) => f.write_str(url),
+            Source::Url(url) | Source::Private(url, _) => f.write_str(url),
             Source::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -89,14 +106,14 @@ pub fn download(source: &Source, wanted: Wanted, to: &Path, progress: &Progress)
     }
     match source {
         Source::File(path) => copy(path, &mut part, progress)?,
-        Source::Url(url) => {
+        Source::Url(_) | Source::Private(..) => {
             let resumed = part.length > 0;
-            http::transfer(url, &mut part, progress)?;
+            http::transfer(source, &mut part, progress)?;
             // The partial file may belong to another file: then restart from the beginning.
             if resumed && !part.is_right(progress)? {
                 progress.warn("the partial download does not match; restarting");
                 part.truncate(0)?;
-                http::transfer(url, &mut part, progress)?;
+                http::transfer(source, &mut part, progress)?;
             }
         }
     }
@@ -190,8 +207,8 @@ impl<'a> Part<'a> {
             return Err(fail(
                 source,
                 format!(
-                    "the file ({} bytes, SHA-256 {found}) is not the one that the card describes ({} bytes, {})",
-                    self.length, self.wanted.bytes, self.wanted.sha256
+                    "the file ({} bytes, SHA-256 {found}) is not the one that {} describes ({} bytes, {})",
+                    self.length, self.wanted.said_by, self.wanted.bytes, self.wanted.sha256
                 ),
             ));
         }

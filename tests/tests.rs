@@ -39,6 +39,9 @@ mod gradients;
 /// The head against scikit-learn.
 mod head;
 
+/// Backbones from a server that speaks as the Hugging Face Hub does.
+mod hub;
+
 /// Bad pictures and odd names.
 mod hostile;
 
@@ -68,6 +71,9 @@ mod quantize_forms;
 
 /// Features, saved models and summaries against ONNX Runtime, Pillow and Keras.
 mod reference;
+
+/// Tokens as features.
+mod tokens;
 
 /// Tests that cannot run here.
 mod skipped;

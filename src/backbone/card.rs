@@ -10,14 +10,19 @@ use crate::pixels::Preprocess;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
-    /// Mean over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
+    /// Mean over height and width, or over the tokens of patches: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     #[default]
+    #[serde(alias = "mean")]
     Avg,
-    /// Maximum over height and width, or over all tokens: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
+    /// Maximum over height and width, or over the tokens of patches: `[H, W, C]` → `[C]`, `[T, D]` → `[D]`.
     Max,
     /// The class token, the first of all: `[T, D]` → `[D]`.
     Cls,
-    /// The maps as they are, channels last: `[H, W, C]`; the tokens as they are: `[T, D]`.
+    /// The class token, then the mean over the tokens of patches: `[T, D]` → `[2 D]`.
+    #[serde(rename = "cls+mean")]
+    ClsMean,
+    /// The maps as they are, channels last: `[H, W, C]`; the tokens as they are, `[T, D]`, or, where the tokens before
+    /// those of patches are known, the patches as maps `[h, w, D]`.
     None,
     /// The maps as one vector, channels last: `[H·W·C]`; the tokens as one vector: `[T·D]`.
     Flatten,
@@ -30,6 +35,7 @@ impl Pool {
             Pool::Avg => "avg",
             Pool::Max => "max",
             Pool::Cls => "cls",
+            Pool::ClsMean => "cls+mean",
             Pool::None => "none",
             Pool::Flatten => "flatten",
         }
@@ -42,7 +48,8 @@ impl Pool {
             ([features], _) => Some(*features),
             ([_, width], Pool::Avg | Pool::Max | Pool::Cls) => Some(*width),
             ([_, _, channels], Pool::Avg | Pool::Max) => Some(*channels),
-            ([_, _, _], Pool::Cls) => None,
+            ([_, width], Pool::ClsMean) => Some(2 * width),
+            ([_, _, _], Pool::Cls | Pool::ClsMean) => None,
             ([_, _] | [_, _, _], Pool::None | Pool::Flatten) => Some(shape.iter().product()),
             _ => None,
         }
@@ -160,6 +167,9 @@ pub struct ModelCard {
     /// Pooling of feature maps at the default feature layer.
     #[serde(default)]
     pub pool: Pool,
+    /// Number of tokens before those of patches: class token and registers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<u32>,
     /// The tensor that holds the ImageNet logits; `None` if the model has no classifier, or no `cut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logits: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::card::Pool;
 use super::layers::{Detail, group, pick};
-use super::onnx::{Attribute, OnnxGraph};
+use super::onnx::{Attribute, OnnxGraph, OnnxNode};
 use crate::error::{Error, Result};
 use crate::pixels::Layout;
 
@@ -25,6 +25,9 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
     if let Some(node) = nodes.iter().find(|n| n.name == cut) {
         return Ok(node.outputs.first().cloned().unwrap_or_default());
     }
+    if let Some(tensor) = block(&nodes, cut) {
+        return Ok(tensor);
+    }
     let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
     let place = pick(&names, cut, "--feature-layer", graph.name())?;
     if place == 0 {
@@ -35,6 +38,36 @@ pub fn find_cut(graph: &OnnxGraph, cut: &str) -> Result<String> {
         });
     }
     Ok(layers[place].tensor.clone())
+}
+
+/// Words that exporters have for the blocks of a transformer.
+const BLOCKS: [&str; 5] = ["blocks", "layer", "layers", "block", "resblocks"];
+
+/// The result of the transformer block that `cut` numbers, as `block8` or `blocks.8`, counted from 0 as in the network's own
+/// names; `None` for other names, or if there is not one such block.
+fn block(nodes: &[OnnxNode], cut: &str) -> Option<String> {
+    let number = cut.strip_prefix("blocks").or(cut.strip_prefix("block"))?;
+    let number = number.strip_prefix(['.', '_']).unwrap_or(number);
+    let number: usize = number.parse().ok()?;
+    // In `/encoder/layer.8/output/Add` and `blocks.8.add1`, what stands before the number, and the number.
+    let place = |name: &str| -> Option<String> {
+        BLOCKS.iter().find_map(|word| {
+            let part = format!("{word}.{number}");
+            let at = name.find(&part)?;
+            let (before, after) = (&name[..at], &name[at + part.len()..]);
+            let is_whole = before.is_empty() || before.ends_with(['/', '.']);
+            let is_end = after.is_empty() || after.starts_with(['/', '.']);
+            (is_whole && is_end).then(|| format!("{before}{word}"))
+        })
+    };
+    let inside: Vec<(String, &OnnxNode)> = nodes
+        .iter()
+        .filter_map(|node| Some((place(&node.name)?, node)))
+        .collect();
+    let (first, _) = inside.first()?;
+    let is_one = inside.iter().all(|(place, _)| place == first);
+    let (_, last) = inside.last().filter(|_| is_one)?;
+    last.outputs.first().cloned()
 }
 
 /// Which four-dimensional tensors of a graph have their channels second, and which last.
@@ -88,7 +121,8 @@ impl Layouts {
 }
 
 /// Appends `pool` to `tensor`, whose shape without the batch is `shape`. Returns the name of the result
-/// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[T·D]` or `[T, D]`.
+/// and its shape without the batch: `[C]`, `[H·W·C]` or `[H, W, C]`; of tokens `[D]`, `[2 D]`, `[T·D]`, `[T, D]` or
+/// `[h, w, D]`. `prefix` is the number of tokens before those of patches, where it is known.
 ///
 /// # Errors
 /// [`Error::Model`] if the tensor has another rank than 2, 3 or 4; [`Error::Parameter`] for the class token of maps.
@@ -98,27 +132,44 @@ pub fn pooled(
     shape: &[usize],
     layout: Layout,
     pool: Pool,
+    prefix: Option<usize>,
 ) -> Result<(String, Vec<usize>)> {
     match *shape {
         [features] => Ok((tensor.to_owned(), vec![features])),
+        [tokens, _] if prefix.is_some_and(|prefix| prefix >= tokens) => Err(Error::Parameter {
+            name: "--prefix-tokens",
+            value: prefix.unwrap_or_default().to_string(),
+            problem: format!("`{tensor}` has {tokens} tokens in all"),
+        }),
         [tokens, width] => Ok(match pool {
             Pool::Avg | Pool::Max => {
-                // Tokens last they are maps of one dimension.
-                let maps = permuted(graph, tensor, &[0, 2, 1]);
-                (pooled_maps(graph, &maps, pool), vec![width])
+                let patches = patches(graph, tensor, tokens, prefix.unwrap_or(0));
+                (pooled_tokens(graph, &patches, pool), vec![width])
             }
-            Pool::Cls => {
-                let place = graph.fresh_name("class_token/place");
-                graph.add_number(&place, 0);
-                let token = graph.fresh_name("class_token");
+            Pool::Cls => (class_token(graph, tensor), vec![width]),
+            Pool::ClsMean => {
+                let class = class_token(graph, tensor);
+                let patches = patches(graph, tensor, tokens, prefix.unwrap_or(1));
+                let mean = pooled_tokens(graph, &patches, Pool::Avg);
+                let both = graph.fresh_name("class_and_mean");
                 let axis = ("axis", Attribute::Int(1));
-                graph.add_node("Gather", &token, &[tensor, &place], &[axis]);
-                (token, vec![width])
+                graph.add_node("Concat", &both, &[&class, &mean], &[axis]);
+                (both, vec![2 * width])
             }
-            Pool::None => (tensor.to_owned(), vec![tokens, width]),
+            Pool::None => match prefix.map(|prefix| (prefix, (tokens - prefix).isqrt())) {
+                Some((prefix, side)) if side * side == tokens - prefix => {
+                    let patches = patches(graph, tensor, tokens, prefix);
+                    let shape = graph.fresh_name("patch_maps/shape");
+                    graph.add_numbers(&shape, &[0, side as i64, side as i64, width as i64]);
+                    let maps = graph.fresh_name("patch_maps");
+                    graph.add_node("Reshape", &maps, &[&patches, &shape], &[]);
+                    (maps, vec![side, side, width])
+                }
+                _ => (tensor.to_owned(), vec![tokens, width]),
+            },
             Pool::Flatten => (flattened(graph, tensor), vec![tokens * width]),
         }),
-        [_, _, _] if pool == Pool::Cls => Err(Error::Parameter {
+        [_, _, _] if matches!(pool, Pool::Cls | Pool::ClsMean) => Err(Error::Parameter {
             name: "--pool",
             value: pool.name().to_owned(),
             problem: format!(
@@ -131,7 +182,7 @@ pub fn pooled(
                 Layout::Nhwc => [a, b, c],
             };
             Ok(match pool {
-                Pool::Avg | Pool::Max | Pool::Cls => {
+                Pool::Avg | Pool::Max | Pool::Cls | Pool::ClsMean => {
                     let maps = transposed(graph, tensor, layout, Layout::Nchw);
                     (pooled_maps(graph, &maps, pool), vec![channels])
                 }
@@ -150,6 +201,37 @@ pub fn pooled(
             shape.len() + 1
         ))),
     }
+}
+
+/// The first of the tokens `[N, T, D]`: `[N, D]`.
+fn class_token(graph: &mut OnnxGraph, tokens: &str) -> String {
+    let place = graph.fresh_name("class_token/place");
+    graph.add_number(&place, 0);
+    let token = graph.fresh_name("class_token");
+    let axis = ("axis", Attribute::Int(1));
+    graph.add_node("Gather", &token, &[tokens, &place], &[axis]);
+    token
+}
+
+/// The tokens `[N, count, D]` without the first `prefix`.
+fn patches(graph: &mut OnnxGraph, tokens: &str, count: usize, prefix: usize) -> String {
+    if prefix == 0 || prefix >= count {
+        return tokens.to_owned();
+    }
+    let places = graph.fresh_name("patch_tokens/places");
+    let all: Vec<i64> = (prefix as i64..count as i64).collect();
+    graph.add_numbers(&places, &all);
+    let patches = graph.fresh_name("patch_tokens");
+    let axis = ("axis", Attribute::Int(1));
+    graph.add_node("Gather", &patches, &[tokens, &places], &[axis]);
+    patches
+}
+
+/// One vector `[N, D]` of tokens `[N, T, D]`.
+fn pooled_tokens(graph: &mut OnnxGraph, tokens: &str, pool: Pool) -> String {
+    // Tokens last they are maps of one dimension.
+    let maps = permuted(graph, tokens, &[0, 2, 1]);
+    pooled_maps(graph, &maps, pool)
 }
 
 /// Concatenates several features, each with its shape without the batch: `[ΣD]`.

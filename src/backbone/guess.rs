@@ -190,6 +190,7 @@ pub(super) fn guess_card(
         min_size: 1,
         cut: None,
         pool: Pool::Avg,
+        prefix_tokens: None,
         logits: None,
         labels: None,
         preprocess,

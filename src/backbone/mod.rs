@@ -56,7 +56,7 @@ pub(crate) use onnx::Attribute;
 pub use onnx::{DeclaredOutput, OnnxGraph, OnnxNode};
 pub use operators::TailWeight;
 pub use quantize::{Calibration, Quantizer, with_float16_weights};
-pub use repository::Repository;
+pub use repository::{CONFIG_FILE, ONNX_FILES, Repository, WEIGHTS_FILE, check_architecture};
 pub use saved_base::RECORD_VERSION;
 pub(crate) use saved_base::{RECORD_KEY, record_json};
 pub use summary::{Layer, Summary};
@@ -90,6 +90,9 @@ pub struct BackboneParams {
     /// by it and everything else by the mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// Number of tokens before those of patches, class token and registers; by default what the model card says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<u32>,
 }
 
 fn default_model() -> String {
@@ -103,6 +106,7 @@ impl Default for BackboneParams {
             input_size: None,
             cut: None,
             pool: None,
+            prefix_tokens: None,
         }
     }
 }
@@ -119,6 +123,9 @@ pub struct BackboneId {
     pub cut: Cuts,
     /// Its pooling.
     pub pool: Pool,
+    /// Number of tokens that are left out where those of patches are pooled, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<u32>,
     /// Height and width of its input in pixels.
     pub input_size: InputSize,
     /// Preprocessing.
@@ -198,7 +205,12 @@ impl Backbone {
             Some(cuts) => cuts.resolve(&found.graph)?,
             None => {
                 warnings.append(&mut found.tail.notes);
-                Cuts::from(found.tail.features.as_str())
+                // What the network pools itself can be pooled in another way before that.
+                let tensor = match (&found.unpooled, params.pool) {
+                    (Some(unpooled), Some(_)) => unpooled,
+                    _ => &found.tail.features,
+                };
+                Cuts::from(tensor.as_str())
             }
         };
         let doubts: Vec<Option<Doubt>> = cuts
@@ -214,7 +226,11 @@ impl Backbone {
         let FoundModel {
             card, mut graph, ..
         } = found;
-        let features = pooled_features(&mut graph, &cuts, &shapes, layout, pool)?;
+        let prefix_tokens = params.prefix_tokens.or(card.prefix_tokens);
+        let pooling = (pool, prefix_tokens.map(|count| count as usize));
+        let features = pooled_features(&mut graph, &cuts, &shapes, layout, pooling)?;
+        // Of vectors and maps, nothing is left out.
+        let prefix_tokens = prefix_tokens.filter(|_| shapes.iter().any(|shape| shape.len() == 2));
         for (doubt, (_, shape)) in doubts.iter().zip(&features) {
             let values = shape.iter().product();
             warnings.extend(doubt.as_ref().and_then(|doubt| doubt.sentence(values)));
@@ -252,6 +268,7 @@ impl Backbone {
                 sha256: found.sha256,
                 cut: cuts,
                 pool,
+                prefix_tokens,
                 input_size: size,
                 preprocess: card.preprocess,
             },
@@ -382,11 +399,11 @@ fn pooled_features(
     cuts: &Cuts,
     shapes: &[Vec<usize>],
     layout: Layout,
-    pool: Pool,
+    (pool, prefix): (Pool, Option<usize>),
 ) -> Result<Vec<(String, Vec<usize>)>> {
     let layouts = Layouts::of(graph, layout);
     let cuts = cuts.as_slice().iter().zip(shapes);
-    cuts.map(|(cut, shape)| cut::pooled(graph, cut, shape, layouts.at(cut), pool))
+    cuts.map(|(cut, shape)| cut::pooled(graph, cut, shape, layouts.at(cut), pool, prefix))
         .collect()
 }
 

@@ -112,6 +112,14 @@ impl<'a> Repository<'a> {
     }
 }
 
+/// Checks that the network of `config`, the text of `config.json`, can be built.
+///
+/// # Errors
+/// A clause that says why not.
+pub fn check_architecture(config: &str) -> std::result::Result<(), String> {
+    tl_families::check(config).map_err(|error| error.to_string())
+}
+
 /// The ONNX file in the folder `path`; `None` if it has none.
 fn onnx_in(path: &Path) -> Option<PathBuf> {
     ONNX_FILES
@@ -120,8 +128,8 @@ fn onnx_in(path: &Path) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The network of the folder `path`, for images of `size` if one is given. Its card is `card.toml` in the folder of an
-/// ONNX file, else what the configuration says.
+/// The network of the folder `path`, for images of `size` if one is given. Its card is the one
+/// beside an ONNX file, else what the configuration says.
 ///
 /// # Errors
 /// [`Error::Model`] if the folder has no network, or one that cannot be built; [`Error::Parameter`] for a size that it
@@ -221,6 +229,8 @@ fn build(path: &Path, name: &str, size: Option<InputSize>) -> Result<FoundModel>
     card.min_size = built.least_size as u32;
     card.parameters = built.parameters;
     card.features = built.feature_width as u64;
+    let is_tokens = built.last.prefix_tokens > 0 || !built.is_size_free;
+    card.prefix_tokens = is_tokens.then_some(built.last.prefix_tokens as u32);
     card.license = built.license.unwrap_or_default();
     card.source = built.source.unwrap_or_default();
     if !built.is_size_free {
@@ -251,6 +261,7 @@ fn build(path: &Path, name: &str, size: Option<InputSize>) -> Result<FoundModel>
             ..Tail::default()
         },
         card,
+        unpooled: Some(built.last.tensor),
         graph,
         sha256,
         size_is_guess: false,

@@ -100,6 +100,7 @@ pub(super) fn base_inside(
             min_size: 1,
             cut: None,
             pool,
+            prefix_tokens: id.prefix_tokens,
             logits: None,
             labels: None,
             preprocess: id.preprocess,
@@ -109,6 +110,7 @@ pub(super) fn base_inside(
             logits: found.logits,
             ..Tail::default()
         },
+        unpooled: None,
         graph: graph.clone(),
         sha256,
         has_card: true,

@@ -61,6 +61,8 @@ pub struct FoundModel {
     pub card: ModelCard,
     /// Its features and logits: as the card says, else found in the graph.
     pub tail: Tail,
+    /// The tensor before the network's own pooling, with a place for each part of the image, where it is known.
+    pub unpooled: Option<String>,
     /// The whole graph, uncut.
     pub graph: OnnxGraph,
     /// SHA-256 of the ONNX file with its weights put into it, lower-case hexadecimal.
@@ -400,6 +402,7 @@ fn found(card: ModelCard, graph: OnnxGraph, sha256: String) -> Result<FoundModel
     Ok(FoundModel {
         card,
         tail,
+        unpooled: None,
         graph,
         sha256,
         size_is_guess: false,

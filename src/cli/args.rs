@@ -186,7 +186,7 @@ pub struct ClassifyArgs {
     #[serde(skip)]
     pub format: Format,
 
-    /// Backbone with a classifier: its name or the path of an ONNX file [default: efficientnet-lite0].
+    /// Backbone with a classifier: its name, or the path of an ONNX file or a folder [default: efficientnet-lite0].
     #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -213,7 +213,7 @@ Examples:
   tl-batch summary vgg16 --macs --activations --unfreeze-from block5_conv1
   tl-batch summary photos.onnx")]
 pub struct SummaryArgs {
-    /// Name of a backbone, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file or of a folder with config.json and model.safetensors.
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 
@@ -286,7 +286,7 @@ Examples:
   tl-batch bench vgg16 --threads 1,2,4 --profile
   TL_ENGINE=tract tl-batch bench efficientnet-lite0")]
 pub struct BenchArgs {
-    /// Name of a backbone, or path of an ONNX file.
+    /// Name of a backbone, or path of an ONNX file or of a folder with config.json and model.safetensors.
     #[arg(value_name = "MODEL", default_value = "efficientnet-lite0")]
     pub model: String,
 

@@ -9,7 +9,7 @@ use super::FrontEnd;
 use super::config::from_flags;
 use super::output::Out;
 use super::values::values_of;
-use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Weights};
+use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Repository, Weights};
 use crate::error::Result;
 use crate::job::{
     AddConfig, FetchConfig, JobInfo, JobKind, ModelFacts, add_model, fetch_model, list_models,
@@ -27,6 +27,7 @@ Examples:
   tl-batch models show vgg16
   tl-batch models fetch mobilenetv2
   tl-batch models fetch mobilenetv2 --from /media/stick
+  tl-batch models fetch hf:timm/vit_small_patch14_dinov2.lvd142m
   tl-batch models add my-network.onnx --preprocess torch")]
 pub struct ModelsArgs {
     #[command(subcommand)]
@@ -45,7 +46,7 @@ pub enum ModelsCommand {
 /// Print a backbone's model card, with facts from its file if it is on this machine.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Name of a backbone, or path of an ONNX file.
+    /// Name of a backbone, path of an ONNX file or of a folder with config.json and model.safetensors.
     #[arg(value_name = "MODEL")]
     pub model: String,
 }
@@ -54,20 +55,26 @@ pub struct ShowArgs {
 ///
 /// An interrupted download resumes where it stopped. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. The file goes
 /// to the folder in TL_MODELS, or to tl/models in the user's data folder.
+///
+/// hf:OWNER/NAME fetches from the Hugging Face Hub: a network of timm or transformers, which is built from config.json
+/// and model.safetensors without Python, or an ONNX file. Afterwards NAME is the name of the backbone. HF_TOKEN,
+/// HF_ENDPOINT and HF_HOME are honoured; the licence is printed before the download.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_long_help = "\
 Examples:
   tl-batch models fetch mobilenetv2
+  tl-batch models fetch hf:timm/vit_small_patch14_dinov2.lvd142m
   tl-batch models fetch resnet50 --from https://mirror.example.org/models
   tl-batch models fetch resnet50 --to /media/stick      then, on the board:
   tl-batch models fetch resnet50 --from /media/stick")]
 pub struct FetchArgs {
-    /// Name of the backbone, as listed by `tl-batch models`.
+    /// Name of the backbone, as listed by `tl-batch models`, or hf:OWNER/NAME, or hf:OWNER/NAME@COMMIT.
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// Folder or http(s) URL to get the file from, instead of the URLs in its card.
+    /// Folder or http(s) URL to get the file from, instead of the URLs in its card; for hf:OWNER/NAME a folder with the
+    /// repository's files, or the URL of another hub.
     #[arg(long, value_name = "DIR-OR-URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -350,9 +357,13 @@ fn run_fetch(front_end: &FrontEnd, args: &FetchArgs) -> Result<()> {
         (None, _) => format!("{name} is built into this program"),
         (Some(path), true) => format!("{name} is already on this machine: {}", path.display()),
         (Some(path), false) => format!(
-            "{}: {} bytes, SHA-256 matches the card",
+            "{}: {} bytes, SHA-256 matches the {}",
             path.display(),
-            grouped(fetched.bytes)
+            grouped(fetched.bytes),
+            match Repository::parse(name) {
+                Some(Ok(repository)) => format!("hub's; use it with --model {}", repository.name),
+                _ => "card".to_owned(),
+            }
         ),
     })
 }

@@ -55,7 +55,10 @@ mod tests {
 
     #[test]
     fn an_enum_says_its_names() {
-        assert_eq!(names::<Pool>(), ["avg", "max", "cls", "none", "flatten"]);
+        assert_eq!(
+            names::<Pool>(),
+            ["avg", "mean", "max", "cls", "cls+mean", "none", "flatten"]
+        );
         assert_eq!(
             names::<Preparation>(),
             ["torch", "tf", "caffe", "raw", "unit"]

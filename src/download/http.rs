@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::{Part, Source, fail};
+use super::{Part, Source, Token, fail};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -48,12 +48,11 @@ impl From<Error> for Broken {
 }
 
 /// Retries until the file is complete, or until several attempts in a row receive nothing.
-pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Result<()> {
-    let source = Source::Url(url.to_owned());
+pub(super) fn transfer(source: &Source, part: &mut Part, progress: &Progress) -> Result<()> {
     let mut waits = RETRY_WAITS.iter();
     while part.length < part.wanted.bytes {
         let before = part.length;
-        let reason = match attempt(url, part, progress) {
+        let reason = match attempt(source, part, progress) {
             Ok(()) => continue,
             Err(Broken::ForGood(error)) => return Err(error),
             Err(Broken::Connection(reason)) => reason,
@@ -71,7 +70,7 @@ pub(super) fn transfer(url: &str, part: &mut Part, progress: &Progress) -> Resul
                     part.wanted.bytes
                 ),
             };
-            return Err(fail(&source, problem));
+            return Err(fail(source, problem));
         };
         progress.info(format!("{reason}; retrying"));
         pause(wait, progress)?;
@@ -89,9 +88,12 @@ fn pause(wait: Duration, progress: &Progress) -> Result<()> {
 }
 
 /// One request for the missing bytes. Returns when the file is complete or the connection ends.
-fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Result<(), Broken> {
-    let pieces = request(url, part.length)?;
-    let source = Source::Url(url.to_owned());
+fn attempt(
+    source: &Source,
+    part: &mut Part,
+    progress: &Progress,
+) -> std::result::Result<(), Broken> {
+    let pieces = request(source, part.length)?;
     let mut since = Instant::now();
     let mut pace = Pace::from(since);
     loop {
@@ -107,12 +109,12 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
         };
         since = Instant::now();
         match message {
-            Message::Head(head) => begin(&head, part, &source)?,
+            Message::Head(head) => begin(&head, part, source)?,
             Message::Piece(bytes) => {
                 part.append(&bytes, progress)?;
                 if !pace.goes_on(bytes.len(), since) && part.length < part.wanted.bytes {
                     return Err(Broken::ForGood(fail(
-                        &source,
+                        source,
                         format!(
                             "the server sends less than 1 kB/s; {} of {} bytes are kept, run the same command again to resume, or use --from with another URL",
                             part.length, part.wanted.bytes
@@ -123,10 +125,10 @@ fn attempt(url: &str, part: &mut Part, progress: &Progress) -> std::result::Resu
                     let sent = part.length;
                     part.truncate(0)?;
                     return Err(Broken::ForGood(fail(
-                        &source,
+                        source,
                         format!(
-                            "the server sends more ({sent} bytes or more) than the {} bytes in the card",
-                            part.wanted.bytes
+                            "the server sends more ({sent} bytes or more) than the {} bytes that {} states",
+                            part.wanted.bytes, part.wanted.said_by
                         ),
                     )));
                 }
@@ -211,8 +213,8 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
         return Err(Broken::ForGood(fail(
             source,
             format!(
-                "the server's file has {total} bytes, the card says {}",
-                part.wanted.bytes
+                "the server's file has {total} bytes, {} says {}",
+                part.wanted.said_by, part.wanted.bytes
             ),
         )));
     }
@@ -226,30 +228,39 @@ fn begin(head: &Head, part: &mut Part, source: &Source) -> std::result::Result<(
     Ok(())
 }
 
-/// Asks for `url` from byte `start` on; a thread of its own waits for the server, so that a stop or a stall
+/// Asks for `source` from byte `start` on; a thread of its own waits for the server, so that a stop or a stall
 /// is seen while nothing comes.
-fn request(url: &str, start: u64) -> std::result::Result<Receiver<Message>, Broken> {
+fn request(source: &Source, start: u64) -> std::result::Result<Receiver<Message>, Broken> {
     let (sender, receiver) = bounded(PIECES);
-    let address = url.to_owned();
+    let (address, token) = match source {
+        Source::Private(url, token) => (url.clone(), Some(token.clone())),
+        other => (other.to_string(), None),
+    };
     std::thread::Builder::new()
         .name("tl-download".into())
         .spawn(move || {
             // Whoever waits for the messages may have given up: then this thread ends, too.
-            let _ = answer(&address, start, |message| sender.send(message).is_ok());
+            let _ = answer(&address, token.as_ref(), start, |message| {
+                sender.send(message).is_ok()
+            });
         })
-        .map_err(|e| Broken::ForGood(Error::io("start a thread for", url)(e)))?;
+        .map_err(|e| Broken::ForGood(Error::io("start a thread for", source.to_string())(e)))?;
     Ok(receiver)
 }
 
 /// Sends the request and hands the answer on, piece by piece; `None` if nobody listens any more.
-fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Option<()> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(STALL))
-        .user_agent(concat!("tl/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
+fn answer(
+    url: &str,
+    token: Option<&Token>,
+    start: u64,
+    mut send: impl FnMut(Message) -> bool,
+) -> Option<()> {
+    let agent = agent(MOST_REDIRECTS);
     let mut asked = agent.get(url);
+    if let Some(Token(secret)) = token {
+        // Not sent on to where the server redirects.
+        asked = asked.header("Authorization", format!("Bearer {secret}"));
+    }
     if start > 0 {
         asked = asked.header("Range", format!("bytes={start}-"));
     }
@@ -276,6 +287,135 @@ fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Optio
             }
         }
     }
+}
+
+/// Most redirections of one request.
+const MOST_REDIRECTS: u32 = 10;
+
+fn agent(redirects: u32) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(redirects)
+        .max_redirects_will_error(redirects > 0)
+        .timeout_connect(Some(STALL))
+        .user_agent(concat!("tl/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Method {
+    /// All of it; redirections are followed.
+    Get,
+    /// The headers alone; redirections are not followed.
+    Head,
+}
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Maximum bytes of an answer that is kept in memory.
+const MOST_ANSWER: u64 = 16 << 20;
+
+/// Asks a server for something small, again where the connection breaks or the server is busy.
+///
+/// # Errors
+/// [`Error::Download`] if no answer comes, or a longer one than 16 MiB; [`Error::Cancelled`].
+pub(super) fn ask(
+    method: Method,
+    url: &str,
+    token: Option<&Token>,
+    progress: &Progress,
+) -> Result<Answer> {
+    let source = Source::Url(url.to_owned());
+    let mut waits = RETRY_WAITS.iter();
+    loop {
+        let (sender, receiver) = bounded(1);
+        let (address, token) = (url.to_owned(), token.cloned());
+        std::thread::Builder::new()
+            .name("tl-ask".into())
+            // Whoever waits for the answer may have given up.
+            .spawn(move || drop(sender.send(ask_once(method, &address, token.as_ref()))))
+            .map_err(Error::io("start a thread for", url))?;
+        let since = Instant::now();
+        let answer = loop {
+            progress.checkpoint()?;
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(answer) => break answer,
+                Err(_) if since.elapsed() < STALL => {}
+                Err(_) => break Err("the server sends no data".to_owned()),
+            }
+        };
+        let reason = match answer {
+            Ok(answer) if answer.status == 429 || answer.status >= 500 => {
+                format!("the server returned status {}", answer.status)
+            }
+            Ok(answer) => return Ok(answer),
+            Err(reason) => reason,
+        };
+        let Some(&wait) = waits.next() else {
+            return Err(fail(
+                &source,
+                format!("{reason}; without a network, use --from with a folder that has the files"),
+            ));
+        };
+        progress.info(format!("{reason}; retrying"));
+        pause(wait, progress)?;
+    }
+}
+
+fn ask_once(
+    method: Method,
+    url: &str,
+    token: Option<&Token>,
+) -> std::result::Result<Answer, String> {
+    let redirects = if method == Method::Head {
+        0
+    } else {
+        MOST_REDIRECTS
+    };
+    let agent = agent(redirects);
+    let mut asked = match method {
+        Method::Get => agent.get(url),
+        Method::Head => agent.head(url),
+    };
+    if let Some(Token(secret)) = token {
+        asked = asked.header("Authorization", format!("Bearer {secret}"));
+    }
+    let response = asked.call().map_err(|e| format!("no response ({e})"))?;
+    let status = response.status().as_u16();
+    let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let headers = response.headers().iter();
+    let headers = headers
+        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .collect();
+    let mut body = Vec::new();
+    if method == Method::Get {
+        let reader = response.into_body().into_reader();
+        let read = reader.take(MOST_ANSWER + 1).read_to_end(&mut body);
+        read.map_err(|e| format!("the connection broke ({e})"))?;
+        if body.len() as u64 > MOST_ANSWER {
+            return Err(format!("the answer is longer than {MOST_ANSWER} bytes"));
+        }
+    }
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
 }
 
 fn read_head<T>(response: &ureq::http::Response<T>, asked_start: u64) -> Head {

@@ -189,6 +189,13 @@ fn refuse_other(
             wanted.pool.name().to_owned(),
             id.pool.name().to_owned(),
         )
+    } else if id.prefix_tokens != wanted.prefix_tokens {
+        let count = |count: Option<u32>| count.map_or("unknown".to_owned(), |n| n.to_string());
+        (
+            "number of tokens before the patches",
+            count(wanted.prefix_tokens),
+            count(id.prefix_tokens),
+        )
     } else if *view != plan.view {
         let name = |view: &Option<View>| match view {
             None => "the original images".to_owned(),

@@ -315,6 +315,7 @@ fn base_of(
         input_size: params.input_size.or(Some(id.input_size)),
         cut: Some(cut),
         pool: params.pool.or(Some(id.pool)),
+        prefix_tokens: params.prefix_tokens.or(id.prefix_tokens),
     };
     Ok((found, (!is_inside).then(|| id.sha256.clone())))
 }
@@ -334,6 +335,7 @@ fn run_prefix(
             input_size: Some(backbone.id().input_size),
             cut: Some(tail.cut.clone().into()),
             pool: Some(Pool::None),
+            prefix_tokens: None,
         },
         ..extract_config.clone()
     };

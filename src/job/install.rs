@@ -95,6 +95,7 @@ fn base_of(head: &DetachedHead, config: &InstallConfig) -> Result<Backbone> {
         input_size: Some(wanted.input_size),
         cut: Some(wanted.cut.clone()),
         pool: Some(wanted.pool),
+        prefix_tokens: wanted.prefix_tokens,
     })
 }
 

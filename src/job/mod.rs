@@ -23,6 +23,8 @@ pub mod finetune;
 
 pub mod fit;
 
+mod hub;
+
 pub mod install;
 
 pub mod labeller;

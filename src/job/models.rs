@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::hub::fetch_repository;
 use crate::backbone::{
     Backbone, BackboneParams, Detail, FoundModel, InputSize, KnownModel, MAX_CARD_BYTES,
     MAX_ONNX_BYTES, ModelCard, Preparation, Repository, Summary, Weights, find, find_cut,
@@ -134,9 +135,9 @@ fn facts(mut found: FoundModel, path: Option<PathBuf>, progress: &Progress) -> R
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FetchConfig {
-    /// Name of the backbone.
+    /// Name of the backbone, or a repository on the Hugging Face Hub as `hf:OWNER/NAME`.
     pub name: String,
-    /// A folder or `http(s)://` address with the file, instead of the card's addresses.
+    /// A folder or `http(s)://` address with the file, of a repository a folder with its files or another hub, instead of the card's addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// The destination folder; by default the models folder.
@@ -162,8 +163,22 @@ pub struct Fetched {
 /// [`Error::Model`] if the backbone is unknown or its card has no size or SHA-256 to check the file against; those of
 /// [`download`].
 pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched> {
+    if let Some(repository) = Repository::parse(&config.name) {
+        let repository = repository?;
+        let known = known_model(repository.name).ok();
+        return fetch_repository(&repository, known, config, progress);
+    }
     let folder = config.to.clone().unwrap_or_else(models_home);
     let (card, has_own_card) = card_to_fetch(config)?;
+    if let Some(path) = &card.hub {
+        let repository = Repository {
+            path,
+            name: &card.name,
+            revision: card.revision.as_deref(),
+        };
+        let known = known_model(&card.name).ok();
+        return fetch_repository(&repository, known, config, progress);
+    }
     if config.to.is_none() && known_model(&card.name).is_ok_and(|m| m.weights == Weights::Embedded)
     {
         return Ok(Fetched {
@@ -181,6 +196,7 @@ pub fn fetch_model(config: &FetchConfig, progress: &Progress) -> Result<Fetched>
     let wanted = Wanted {
         sha256: &card.sha256,
         bytes: card.bytes,
+        said_by: "the card",
     };
     let path = folder.join(&card.file);
     let fetched = |was_there| Fetched {
@@ -276,7 +292,7 @@ fn is_right(path: &Path, wanted: Wanted) -> Result<bool> {
     Ok(bytes.len() as u64 == wanted.bytes && hex_sha256(&bytes) == wanted.sha256)
 }
 
-fn write_card(folder: &Path, card: &ModelCard) -> Result<()> {
+pub(super) fn write_card(folder: &Path, card: &ModelCard) -> Result<()> {
     let path = folder.join(format!("{}.toml", card.name));
     write_atomic(&path, card.to_toml().as_bytes())
 }

@@ -122,6 +122,7 @@ pub fn train(config: &TrainConfig, progress: &Progress) -> Result<TrainReport> {
         input_size: Some(id.input_size),
         cut: Some(id.cut.clone()),
         pool: Some(id.pool),
+        prefix_tokens: id.prefix_tokens,
     };
     let backbone = open_backbone(&params, progress)?;
     if backbone.id().sha256 != id.sha256 {

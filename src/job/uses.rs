@@ -31,14 +31,20 @@ fn tell(progress: &Progress, warnings: &[String], notes: &[String]) {
 pub(super) fn of_backbone(backbone: &Backbone) -> String {
     let parts = backbone.parts().iter();
     let parts: Vec<String> = parts.map(|p| one(&p.cut, &p.shape)).collect();
-    let pool = match backbone.id().pool {
-        Pool::Cls => ", class token",
-        _ => "",
-    };
+    let pool = pooling(backbone.id().pool);
     line(
         &format!("{}{pool}", parts.join(" + ")),
         backbone.logits().unwrap_or("none"),
     )
+}
+
+/// What is said of the tokens that become features.
+fn pooling(pool: Pool) -> &'static str {
+    match pool {
+        Pool::Cls => ", class token",
+        Pool::ClsMean => ", class token and mean",
+        _ => "",
+    }
 }
 
 /// The features that a backbone's classifier reads, and the classifier.
@@ -54,10 +60,7 @@ pub(super) fn of_classifier(classifier: &Classifier) -> String {
 /// The features that a saved model's head reads, and the head.
 pub(super) fn of_saved(record: &Record) -> String {
     let cut = &record.backbone.cut;
-    let pool = match record.backbone.pool {
-        Pool::Cls => ", class token",
-        _ => "",
-    };
+    let pool = pooling(record.backbone.pool);
     let classes = count(record.classes.len(), "class");
     line(
         &format!("{}{pool}", one(&cut.to_string(), &record.feature_shape)),

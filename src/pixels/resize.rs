@@ -41,6 +41,8 @@ struct Part {
     top: f32,
     right: f32,
     bottom: f32,
+    /// Width and height of the whole image if it were resized as the part is; by default those of the part.
+    whole: Option<(u32, u32)>,
 }
 
 impl Part {
@@ -50,6 +52,7 @@ impl Part {
             top: 0.0,
             right: picture.width as f32,
             bottom: picture.height as f32,
+            whole: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Part {
             top: (top * down) as f32,
             right: ((left + width) * across).min(from_width) as f32,
             bottom: ((top + height) * down).min(from_height) as f32,
+            whole: Some((wide as u32, high as u32)),
         })
     }
 
@@ -93,6 +97,7 @@ impl Part {
             top: top as f32,
             right: (left + part_width).min(from_width) as f32,
             bottom: (top + part_height).min(from_height) as f32,
+            whole: None,
         }
     }
 }
@@ -195,7 +200,9 @@ impl Resampler {
         let mut target = Image::new(width, height, PixelType::U8x3);
         let source = ImageRef::new(from_width, from_height, &picture.rgb, PixelType::U8x3)
             .map_err(|_| mismatch(picture, width, height))?;
-        let (mut between, first, second) = if columns_first(picture, width, height) {
+        let (whole_width, whole_height) = part.whole.unwrap_or((width, height));
+        let is_columns_first = columns_first(picture, whole_width, whole_height);
+        let (mut between, first, second) = if is_columns_first {
             (
                 Image::new(from_width, height, PixelType::U8x3),
                 options.crop(0.0, top, f64::from(from_width), bottom - top),

@@ -289,6 +289,17 @@ impl OnnxGraph {
         });
     }
 
+    /// Adds an int64 constant of one dimension.
+    pub(crate) fn add_numbers(&mut self, name: &str, values: &[i64]) {
+        self.graph_mut().initializer.push(pb::TensorProto {
+            name: name.to_owned(),
+            dims: vec![values.len() as i64],
+            data_type: DataType::Int64 as i32,
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+    }
+
     /// Gives the float32 weight `name`, or what the `Constant` node of this output makes, other values, in row-major order.
     pub(crate) fn set_weight(&mut self, name: &str, values: &[f32]) {
         let graph = self.graph_mut();

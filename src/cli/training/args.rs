@@ -180,11 +180,17 @@ pub struct FinetuneArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
 
-    /// Pooling of feature maps or tokens: avg (mean), max, cls (class token), none, flatten (one vector) [default:
-    /// from the model card, else the class token if there is one, else the mean].
+    /// Pooling of feature maps or tokens: avg (or mean), max, cls (class token), cls+mean, none, flatten (one vector)
+    /// [default: from the model card, else the class token if there is one, else the mean].
     #[arg(long, value_name = "POOL", help_heading = "Backbone", value_parser = values_of::<Pool>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+
+    /// Number of tokens before those of patches, class token and registers, which avg, max and none leave out
+    /// [default: from the model card, else 0].
+    #[arg(long, value_name = "N", help_heading = "Backbone")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<u32>,
 
     #[command(flatten)]
     #[serde(flatten)]

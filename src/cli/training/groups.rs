@@ -42,7 +42,8 @@ pub struct DatasetArgs {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Backbone")]
 pub struct BackboneArgs {
-    /// Pretrained backbone: a name from `tl-batch models`, or the path of an ONNX file [default: efficientnet-lite0].
+    /// Pretrained backbone: a name from `tl-batch models`, hf:OWNER/NAME after `models fetch`, or the path of an ONNX
+    /// file or of a folder with config.json and model.safetensors [default: efficientnet-lite0].
     #[arg(short, long, visible_alias = "backbone", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -63,11 +64,17 @@ pub struct BackboneArgs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
 
-    /// Pooling of feature maps or tokens: avg (mean), max, cls (class token), none, flatten (one vector) [default:
-    /// from the model card, else the class token if there is one, else the mean].
+    /// Pooling of feature maps or tokens: avg (or mean), max, cls (class token), cls+mean, none, flatten (one vector)
+    /// [default: from the model card, else the class token if there is one, else the mean].
     #[arg(long, value_name = "POOL", value_parser = values_of::<Pool>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+
+    /// Number of tokens before those of patches, class token and registers, which avg, max and none leave out
+    /// [default: from the model card, else 0].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<u32>,
 }
 
 /// The head and its training.
