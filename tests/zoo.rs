@@ -226,11 +226,11 @@ fn the_list_says_what_there_is_and_where() {
     };
     assert_eq!(
         line("efficientnet-lite0"),
-        "efficientnet-lite0 4.7 M 18.8 224 1280 - built in Apache-2.0"
+        "efficientnet-lite0 4.7 M 18.8 224 0.4 1280 - built in Apache-2.0"
     );
     assert_eq!(
         line("mobilenetv2"),
-        "mobilenetv2 ~3.5 M 14.0 224 1280 69.5 % no Apache-2.0"
+        "mobilenetv2 ~3.5 M 14.0 224 ? 1280 69.5 % no Apache-2.0"
     );
     assert!(line("net").contains(" no "), "{}", said.stdout);
     let shown = run(&work, "models show mobilenetv2");

@@ -155,6 +155,12 @@ pub struct ModelCard {
     /// ImageNet top-1 accuracy in percent, as stated by the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top1: Option<f64>,
+    /// Multiply-adds for an image of the default size, in billions, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gmacs: Option<f64>,
+    /// What the backbone is good for, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_for: Option<String>,
     /// Default height and width of the input in pixels: one number, or `[height, width]`.
     pub input_size: InputSize,
     /// Minimum height and width of the input.

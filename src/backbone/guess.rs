@@ -183,6 +183,8 @@ pub(super) fn guess_card(
         parameters: 0,
         features: 0,
         top1: None,
+        gmacs: None,
+        good_for: None,
         input_size: stated
             .or(size_beside.map(InputSize::from))
             .or_else(|| picture_side(graph).map(InputSize::from))

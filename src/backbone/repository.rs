@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::card::{ModelCard, is_plain_name};
+use super::card::{ModelCard, Pool, is_plain_name};
 use super::guess::guess_card;
 use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
@@ -229,6 +229,10 @@ fn build(path: &Path, name: &str, size: Option<InputSize>) -> Result<FoundModel>
     card.min_size = built.least_size as u32;
     card.parameters = built.parameters;
     card.features = built.feature_width as u64;
+    card.pool = match built.last.pool {
+        tl_families::Pool::Class => Pool::Cls,
+        _ => Pool::Avg,
+    };
     let is_tokens = built.last.prefix_tokens > 0 || !built.is_size_free;
     card.prefix_tokens = is_tokens.then_some(built.last.prefix_tokens as u32);
     card.license = built.license.unwrap_or_default();

@@ -96,6 +96,8 @@ pub(super) fn base_inside(
             parameters: 0,
             features: 0,
             top1: None,
+            gmacs: None,
+            good_for: None,
             input_size: id.input_size,
             min_size: 1,
             cut: None,

@@ -24,7 +24,7 @@ use crate::error::{Error, PathRole, Result};
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
 /// Cards of the named backbones, the default first; they are kept in `models/`.
-const CARDS: [&str; 13] = [
+const CARDS: [&str; 22] = [
     include_str!("../../models/efficientnet-lite0.toml"),
     include_str!("../../models/efficientnet-lite4.toml"),
     include_str!("../../models/inceptionv3.toml"),
@@ -38,6 +38,15 @@ const CARDS: [&str; 13] = [
     include_str!("../../models/vgg19.toml"),
     include_str!("../../models/xception.toml"),
     include_str!("../../models/xception65.toml"),
+    include_str!("../../models/convnext_tiny.in12k_ft_in1k.toml"),
+    include_str!("../../models/mobilenetv4_conv_medium.e500_r256_in1k.toml"),
+    include_str!("../../models/mobilenetv4_conv_small.e2400_r224_in1k.toml"),
+    include_str!("../../models/vit_base_patch14_dinov2.lvd142m.toml"),
+    include_str!("../../models/vit_base_patch16_siglip_224.v2_webli.toml"),
+    include_str!("../../models/vit_base_patch32_clip_224.datacompxl.toml"),
+    include_str!("../../models/vit_pe_core_small_patch16_384.fb.toml"),
+    include_str!("../../models/vit_small_patch14_dinov2.lvd142m.toml"),
+    include_str!("../../models/vit_small_patch16_dinov3.lvd1689m.toml"),
 ];
 
 #[cfg(feature = "embedded-model")]

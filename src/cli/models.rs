@@ -12,8 +12,8 @@ use super::values::values_of;
 use crate::backbone::{InputSize, KnownModel, ModelCard, Preparation, Repository, Weights};
 use crate::error::Result;
 use crate::job::{
-    AddConfig, FetchConfig, JobInfo, JobKind, ModelFacts, add_model, fetch_model, list_models,
-    show_model,
+    AddConfig, FetchConfig, JobInfo, JobKind, ModelFacts, ModelOrder, add_model, fetch_model,
+    list_models, show_model,
 };
 use crate::report::{Table, Text, grouped};
 
@@ -24,12 +24,18 @@ use crate::report::{Table, Text, grouped};
 #[command(after_long_help = "\
 Examples:
   tl-batch models
+  tl-batch models --sort value
   tl-batch models show vgg16
   tl-batch models fetch mobilenetv2
   tl-batch models fetch mobilenetv2 --from /media/stick
   tl-batch models fetch hf:timm/vit_small_patch14_dinov2.lvd142m
   tl-batch models add my-network.onnx --preprocess torch")]
 pub struct ModelsArgs {
+    /// Order of the list: name; fastest (fewest multiply-adds); value (best for its time: no other is more accurate with
+    /// fewer); best (highest ImageNet accuracy, as published).
+    #[arg(long, value_name = "ORDER", default_value = "name", value_parser = values_of::<ModelOrder>())]
+    pub sort: String,
+
     #[command(subcommand)]
     pub command: Option<ModelsCommand>,
 }
@@ -156,16 +162,18 @@ pub struct AddArgs {
 /// Runs `tl-batch models`.
 pub(super) fn run(front_end: &FrontEnd, args: ModelsArgs) -> Result<()> {
     match args.command.unwrap_or(ModelsCommand::List) {
-        ModelsCommand::List => run_list(front_end),
+        ModelsCommand::List => run_list(front_end, &args.sort),
         ModelsCommand::Show(args) => run_show(front_end, &args),
         ModelsCommand::Fetch(args) => run_fetch(front_end, &args),
         ModelsCommand::Add(args) => run_add(front_end, &args),
     }
 }
 
-fn run_list(front_end: &FrontEnd) -> Result<()> {
+fn run_list(front_end: &FrontEnd, sort: &str) -> Result<()> {
+    // One of the names of the orders: the parser takes no other.
+    let order = serde_json::from_value(sort.into()).unwrap_or_default();
     let models = front_end.show(&JobInfo::new(JobKind::ListModels, &()), false, |progress| {
-        Ok(list_models(progress))
+        Ok(list_models(order, progress))
     })?;
     let mut out = Out::new();
     if front_end.json {
@@ -202,6 +210,7 @@ fn models_table(models: &[KnownModel]) -> Text {
         "parameters",
         "MB",
         "input",
+        "GMACs",
         "features",
         "top-1",
         "here",
@@ -222,6 +231,8 @@ fn models_table(models: &[KnownModel]) -> Text {
             unknown_or(parameters),
             unknown_or(megabytes),
             card.input_size.to_string(),
+            card.gmacs
+                .map_or("?".to_owned(), |gmacs| format!("{gmacs:.1}")),
             unknown_or(features),
             card.top1
                 .map_or("-".to_owned(), |top1| format!("{top1:.1} %")),
@@ -292,6 +303,12 @@ fn facts_text(facts: &ModelFacts) -> Text {
             card.min_size
         ),
     ));
+    if let Some(good_for) = &card.good_for {
+        lines.push(("good for", good_for.clone()));
+    }
+    if let Some(gmacs) = card.gmacs {
+        lines.push(("GMACs", format!("{gmacs:.2} billion multiply-adds")));
+    }
     if let Some(top1) = card.top1 {
         lines.push((
             "ImageNet",

@@ -233,7 +233,7 @@ pub(super) fn fetch_repository(
     for file in weights_of(repository, &listing, built)? {
         last = fetch(&file)?;
     }
-    let card = card_of(
+    let mut card = card_of(
         &folder,
         repository,
         &listing,
@@ -241,6 +241,15 @@ pub(super) fn fetch_repository(
         &folder_name,
         progress,
     )?;
+    // What is known of it beyond what its files say.
+    if let Some(known) = known.map(|known| known.card)
+        && known.hub == card.hub
+    {
+        card.title = known.title;
+        card.top1 = known.top1;
+        card.gmacs = known.gmacs;
+        card.good_for = known.good_for;
+    }
     write_card(&home, &card)?;
     progress.emit(Event::Saved {
         path: folder.clone(),

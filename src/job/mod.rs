@@ -91,7 +91,8 @@ pub use layers::{BaseLayers, layers};
 #[cfg(target_os = "linux")]
 pub use live_model::ModelNews;
 pub use models::{
-    AddConfig, FetchConfig, Fetched, ModelFacts, add_model, fetch_model, list_models, show_model,
+    AddConfig, FetchConfig, Fetched, ModelFacts, ModelOrder, add_model, fetch_model, list_models,
+    show_model,
 };
 pub use overview::{DatasetImage, Finding, Overview, audit, overview};
 pub use predict::{PictureResult, PredictConfig, predict};

@@ -16,14 +16,52 @@ use crate::download::{Source, Wanted, download};
 use crate::error::{Error, Result, shown};
 use crate::progress::{Event, Progress};
 
-/// Lists the named backbones, the default first.
-pub fn list_models(progress: &Progress) -> Vec<KnownModel> {
+/// Order of a list of backbones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelOrder {
+    /// By name, the default backbone first.
+    #[default]
+    Name,
+    /// The fewest multiply-adds first, those without a figure last.
+    Fastest,
+    /// First those that no other beats in ImageNet accuracy with fewer multiply-adds, the fastest first.
+    Value,
+    /// The highest ImageNet accuracy first, those without a figure last.
+    Best,
+}
+
+/// Lists the named backbones.
+pub fn list_models(order: ModelOrder, progress: &Progress) -> Vec<KnownModel> {
     let mut warnings = Vec::new();
-    let models = known_models(&mut warnings);
+    let mut models = known_models(&mut warnings);
     for warning in warnings {
         progress.warn(warning);
     }
+    sort_models(&mut models, order);
     models
+}
+
+fn sort_models(models: &mut [KnownModel], order: ModelOrder) {
+    let cost = |model: &KnownModel| model.card.gmacs.unwrap_or(f64::INFINITY);
+    let accuracy = |model: &KnownModel| model.card.top1.unwrap_or(f64::NEG_INFINITY);
+    match order {
+        ModelOrder::Name => {}
+        ModelOrder::Fastest => models.sort_by(|a, b| cost(a).total_cmp(&cost(b))),
+        ModelOrder::Best => models.sort_by(|a, b| accuracy(b).total_cmp(&accuracy(a))),
+        ModelOrder::Value => {
+            let figures: Vec<(f64, f64)> = models.iter().map(|m| (cost(m), accuracy(m))).collect();
+            let is_beaten = |model: &KnownModel| {
+                let (cost, accuracy) = (cost(model), accuracy(model));
+                let is_known = cost.is_finite() && accuracy.is_finite();
+                !is_known || figures.iter().any(|&(c, a)| c <= cost && a > accuracy)
+            };
+            models.sort_by(|a, b| {
+                let beaten = is_beaten(a).cmp(&is_beaten(b));
+                beaten.then(cost(a).total_cmp(&cost(b)))
+            });
+        }
+    }
 }
 
 /// Facts about a backbone: its card, and its graph if the file is on this machine.
@@ -425,4 +463,52 @@ fn complete_card(found: &mut FoundModel, config: &AddConfig, bytes: u64) -> Resu
     card.cut = Some(found.tail.features.clone());
     card.logits = found.tail.logits.clone();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backbones_are_sorted_by_speed_accuracy_and_both() {
+        let model = |name: &str, gmacs, top1| {
+            let card = ModelCard {
+                name: name.into(),
+                gmacs,
+                top1,
+                ..find("efficientnet-lite0", None).unwrap().card
+            };
+            KnownModel {
+                card,
+                weights: Weights::Missing,
+            }
+        };
+        let sorted = |order| {
+            let mut models = [
+                model("slow", Some(9.0), Some(80.0)),
+                model("beaten", Some(5.0), Some(60.0)),
+                model("fast", Some(1.0), Some(70.0)),
+                model("unknown", None, Some(90.0)),
+                model("unlabelled", Some(2.0), None),
+            ];
+            sort_models(&mut models, order);
+            models.map(|model| model.card.name).join(" ")
+        };
+        assert_eq!(
+            sorted(ModelOrder::Name),
+            "slow beaten fast unknown unlabelled"
+        );
+        assert_eq!(
+            sorted(ModelOrder::Fastest),
+            "fast unlabelled beaten slow unknown"
+        );
+        assert_eq!(
+            sorted(ModelOrder::Best),
+            "unknown slow fast beaten unlabelled"
+        );
+        assert_eq!(
+            sorted(ModelOrder::Value),
+            "fast slow unlabelled beaten unknown"
+        );
+    }
 }

@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(warnings, Vec::<String>::new());
         let found = found.unwrap();
-        assert_eq!(found.input_size, Some(288));
+        assert_eq!(found.input_size, Some(224));
         let expected = Preprocess {
             resize: ResizeRule::Crop,
             crop_pct: Some(0.95),

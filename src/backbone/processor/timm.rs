@@ -11,7 +11,7 @@ pub(super) fn timm(map: &Map<String, Value>) -> Said<Processor> {
     let (Some(mean), Some(std)) = (colours(map, "mean")?, colours(map, "std")?) else {
         return Err("its `pretrained_cfg` has no `mean` and `std`".into());
     };
-    let size = get(map, "test_input_size").or(get(map, "input_size"));
+    let size = get(map, "input_size").or(get(map, "test_input_size"));
     let input_size = match size.and_then(Value::as_array).map(Vec::as_slice) {
         None => None,
         Some([channels, height, width]) if channels.as_u64() == Some(3) => {

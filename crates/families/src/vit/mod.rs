@@ -61,7 +61,7 @@ pub(crate) fn build(graph: &mut Graph, vit: &Vit) -> Result<Network> {
     if colours != 3 || patch != patch_width {
         return Err(weights.unknown(format!("patches of {colours} x {patch} x {patch_width}")));
     }
-    if vit.heads == 0 || width % vit.heads != 0 {
+    if vit.heads == 0 || !width.is_multiple_of(vit.heads) {
         let problem = format!("{width} features are not those of {} heads", vit.heads);
         return Err(weights.mismatch(problem));
     }
@@ -72,7 +72,7 @@ pub(crate) fn build(graph: &mut Graph, vit: &Vit) -> Result<Network> {
     let per_head = width / vit.heads;
     let turning = match vit.rotary {
         None => None,
-        Some(_) if per_head % 4 != 0 => {
+        Some(_) if !per_head.is_multiple_of(4) => {
             return Err(weights.mismatch(format!("heads of {per_head} features cannot be turned")));
         }
         Some(rotary) => Some(rotary.tables(graph, prefix, side, per_head)),
@@ -236,7 +236,7 @@ fn positions(
 }
 
 fn patches_in_a_row(graph: &Graph, size: usize, patch: usize) -> Result<usize> {
-    if size >= patch && size % patch == 0 {
+    if size >= patch && size.is_multiple_of(patch) {
         return Ok(size / patch);
     }
     Err(Error::InputSize {
@@ -313,7 +313,7 @@ fn attention_pool(graph: &mut Graph, x: &str, vit: &Vit, width: usize) -> Result
     let parts = ["attn_pool.k".to_owned(), "attn_pool.v".to_owned()];
     graph.split(&kv, &[width; 2], -1, &parts);
     let heads = vit.pool_heads.unwrap_or(vit.heads);
-    if width % heads != 0 {
+    if !width.is_multiple_of(heads) {
         return Err(graph
             .weights
             .mismatch(format!("{width} features are not those of {heads} heads")));

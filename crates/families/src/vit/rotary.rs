@@ -71,7 +71,7 @@ impl Rotary {
         // Where a feature's angle stands, its partner, and the partner's sign.
         let place = |feature: usize| match is_halves {
             true => (feature % half, (feature + half) % width, feature < half),
-            false => (feature / 2, feature ^ 1, feature % 2 == 0),
+            false => (feature / 2, feature ^ 1, feature.is_multiple_of(2)),
         };
         let mut cos = vec![1.0; prefix * width];
         let mut sin = vec![0.0; prefix * width];
