@@ -263,10 +263,13 @@ fn a_network_of_the_hub_is_fetched_and_fitted_by_two_commands() {
     assert!(
         missing
             .stderr
-            .contains(&format!("download it with `tl-batch models fetch {DINO}`")),
+            .contains(&format!("`tl-batch models fetch {NAME}`")),
         "{}",
         missing.stderr
     );
+    let missing = hub.run(&work, "fit photos --model hf:timm/other -o m.onnx");
+    let way = "download it with `tl-batch models fetch hf:timm/other`";
+    assert!(missing.stderr.contains(way), "{}", missing.stderr);
     let mut fetch = hub.command(&work, &format!("models fetch {DINO}"));
     let said = Said::from(fetch.env("HF_TOKEN", "hf_secret").output().unwrap());
     assert_eq!(said.code, Some(0), "{}", said.stderr);

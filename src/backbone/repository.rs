@@ -12,7 +12,7 @@ use super::guess::guess_card;
 use super::input_size::InputSize;
 use super::onnx::OnnxGraph;
 use super::tail::Tail;
-use super::zoo::{FoundModel, KnownModel, from_file, hex_sha256, known_model};
+use super::zoo::{FoundModel, KnownModel, Weights, from_file, hex_sha256, known_model};
 use crate::disk::read_text;
 use crate::error::{Error, Result};
 
@@ -95,7 +95,10 @@ impl<'a> Repository<'a> {
                 "the backbone {} on this machine is from {HUB}{hub}; fetch this one into another folder with --to, and set TL_MODELS to it",
                 self.name
             ))),
-            Some(_) if self.revision.is_some_and(|wanted| revision != Some(wanted)) => {
+            Some(_)
+                if known.weights != Weights::Missing
+                    && self.revision.is_some_and(|wanted| revision != Some(wanted)) =>
+            {
                 Err(fail(format!(
                     "on this machine is commit {}; fetch the other with `tl-batch models fetch {HUB}{}@{}`",
                     revision.unwrap_or("?"),
