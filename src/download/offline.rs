@@ -15,7 +15,6 @@ pub(super) fn transfer(source: &Source, _part: &mut Part, _progress: &Progress) 
 /// An answer, which never comes.
 pub(super) struct Answer {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
