@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::{Part, Source, fail};
 use crate::error::{Error, Result};
+use crate::foreign::system_error;
 use crate::progress::Progress;
 
 /// A server that sends nothing for this long counts as gone.
@@ -256,7 +257,10 @@ fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Optio
     let response = match asked.call() {
         Ok(response) => response,
         Err(error) => {
-            send(Message::Broken(format!("no response ({error})")));
+            send(Message::Broken(format!(
+                "no response ({})",
+                system_error(&error)
+            )));
             return None;
         }
     };
@@ -271,7 +275,10 @@ fn answer(url: &str, start: u64, mut send: impl FnMut(Message) -> bool) -> Optio
                 send(Message::Piece(piece)).then_some(())?;
             }
             Err(error) => {
-                send(Message::Broken(format!("the connection broke ({error})")));
+                send(Message::Broken(format!(
+                    "the connection broke ({})",
+                    system_error(&error)
+                )));
                 return None;
             }
         }
