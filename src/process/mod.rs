@@ -57,6 +57,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
+    #[allow(dead_code)]
     struct Args {
         #[arg(long)]
         epochs: Option<usize>,

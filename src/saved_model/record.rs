@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn what_cannot_be_right_in_a_record_is_found() {
         assert_eq!(record().damage(), None);
-        let cases: [(fn(&mut Record), &str); 9] = [
+        type Change = fn(&mut Record);
+        let cases: [(Change, &str); 9] = [
             (
                 |r| r.classes[1] = r.classes[0].clone(),
                 "two classes are named",
