@@ -12,6 +12,12 @@ pub(crate) fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// A fraction as a user may have written it: very large and very small ones with an exponent, `1e300`.
+pub(crate) fn fraction(number: impl std::fmt::Debug) -> String {
+    let text = format!("{number:?}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
 /// A number of things: `1 class`, `12 images`, `788,608 parameters`. `noun` is the singular.
 pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
@@ -39,6 +45,21 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn fractions_are_as_short_as_they_can_be() {
+        let cases = [
+            (0.5, "0.5"),
+            (30.0, "30"),
+            (1e300, "1e300"),
+            (-1e-300, "-1e-300"),
+            (f64::NAN, "NaN"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(fraction(number), text);
+        }
+        assert_eq!(fraction(0.1_f32), "0.1");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::counts::count;
+use crate::foreign::system_error;
 
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -54,7 +55,7 @@ pub fn is_unsafe(c: char) -> bool {
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}: {}{}", shown(path), printable(&source.to_string()), hint(source))]
+    #[error("cannot {action} {}: {}{}", shown(path), printable(&system_error(source)), hint(source))]
     Io {
         /// The operation, as a verb: `read`, `write`, `create`.
         action: &'static str,

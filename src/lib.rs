@@ -22,6 +22,9 @@
 /// Numbers and counts as text.
 pub(crate) mod counts;
 
+/// What the system and other libraries say is wrong, in words for a person.
+pub(crate) mod foreign;
+
 /// The error type: a variant for each mistake, an exit code for each kind of mistake.
 pub mod error;
 

@@ -54,6 +54,9 @@ mod program;
 /// Models whose numbers no map is made for.
 mod odd_models;
 
+/// What operators compute, against ONNX Runtime.
+mod operators;
+
 /// Decoding and resizing against Pillow.
 mod pixels;
 

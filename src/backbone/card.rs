@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input_size::InputSize;
 use crate::error::{Error, Result, is_unsafe};
+use crate::foreign::data_fault;
 use crate::pixels::Preprocess;
 
 /// Pooling of feature maps or tokens into features.
@@ -212,8 +213,8 @@ impl ModelCard {
             model: name.to_owned(),
             problem,
         };
-        let card: ModelCard =
-            toml::from_str(text).map_err(|e| fail(format!("its card cannot be read: {e}")))?;
+        let card: ModelCard = toml::from_str(text)
+            .map_err(|e| fail(format!("its card cannot be read: {}", data_fault(&e))))?;
         card.preprocess
             .validate()
             .map_err(|e| fail(format!("its card cannot be used: {e}")))?;

@@ -83,17 +83,13 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
     // Types of fewer bits and texts are left to the engine.
     let size = value_bytes(tensor.data_type)?;
     let found = match tensor.raw_data.len() {
-        0 => [
-            tensor.float_data.len(),
-            tensor.int32_data.len(),
-            tensor.int64_data.len(),
-            tensor.double_data.len(),
-            tensor.uint64_data.len(),
-        ]
-        .into_iter()
-        .max()
-        .unwrap_or(0),
-        bytes => bytes / size,
+        0 => typed_values(tensor),
+        bytes if bytes % size == 0 => bytes / size,
+        bytes => {
+            return Some(format!(
+                "the tensor `{name}` has {bytes} bytes, which are no whole values of {size}; the file is damaged"
+            ));
+        }
     };
     match claimed {
         Some(values) if u64::try_from(values) == Ok(found as u64) => None,
@@ -101,6 +97,17 @@ fn tensor_damage(name: &str, tensor: &pb::TensorProto) -> Option<String> {
             "the tensor `{name}` has the shape {:?} but {found} values; the file is damaged",
             tensor.dims
         )),
+    }
+}
+
+/// Number of the values that a tensor has in the field of its type, as `onnx.proto` assigns them.
+fn typed_values(tensor: &pb::TensorProto) -> usize {
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => tensor.float_data.len(),
+        Ok(DataType::Double) => tensor.double_data.len(),
+        Ok(DataType::Int64) => tensor.int64_data.len(),
+        Ok(DataType::Uint32 | DataType::Uint64) => tensor.uint64_data.len(),
+        _ => tensor.int32_data.len(),
     }
 }
 

@@ -15,7 +15,10 @@ use crate::error::{Error, Result};
 pub struct Cuts(Vec<String>);
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it must be the name of a layer, or a list of names"
+)]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),

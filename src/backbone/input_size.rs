@@ -22,7 +22,10 @@ pub struct InputSize {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "an input size must be a number of pixels such as 224, or height and width such as \"192x256\""
+)]
 enum Sides {
     Square(u32),
     Both([u32; 2]),

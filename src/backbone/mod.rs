@@ -13,6 +13,7 @@ mod classifier;
 mod cut;
 mod cuts;
 mod doubts;
+mod faults;
 mod flow;
 mod guess;
 mod import;
@@ -385,10 +386,14 @@ impl Backbone {
 fn cut_shapes(graph: &OnnxGraph, cuts: &Cuts, input_shape: [usize; 4]) -> Result<Vec<Vec<usize>>> {
     let shapes = network::tensor_shapes(graph, input_shape)?;
     let shape_of = |cut: &String| {
-        let shape = shapes.get(cut).filter(|shape| !shape.is_empty());
-        shape
-            .map(|shape| shape[1..].to_vec())
-            .ok_or_else(|| network::shape_problem(graph, input_shape, cut))
+        match shapes.get(cut).map(Vec::as_slice) {
+        Some([batch, shape @ ..]) if *batch == input_shape[0] => Ok(shape.to_vec()),
+        // Of several, all but the first would be lost.
+        Some([rows, ..]) => Err(graph.fail(format!(
+            "the tensor `{cut}` has {rows} rows for an image, not one; choose another --feature-layer"
+        ))),
+        _ => Err(network::shape_problem(graph, input_shape, cut)),
+    }
     };
     cuts.as_slice().iter().map(shape_of).collect()
 }

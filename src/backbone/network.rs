@@ -12,6 +12,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceModelExt};
 
 use super::check;
+use super::faults::{mend_model, mend_nodes};
 use super::import::{NEWEST_KNOWN, unsupported};
 use super::memory;
 use super::onnx::OnnxGraph;
@@ -43,7 +44,7 @@ impl Network {
                 let model = analysed(framework, proto, input_shape)?.into_typed()?;
                 check_tensors(&model)?;
                 cnn_engine::check_windows(&model)?;
-                let model = model.into_decluttered()?;
+                let model = mend_model(model)?.into_decluttered()?;
                 check_tensors(&model)?;
                 cnn_engine::optimize(model, memory::free_bytes().unwrap_or(u64::MAX))
             })?;
@@ -55,7 +56,7 @@ impl Network {
             let plan = guarded(graph, || model.into_optimized()?.into_runnable())?;
             Ok((plan, run_bytes))
         };
-        let proto = canonical(graph.proto());
+        let proto = mend_nodes(canonical(graph.proto()));
         // What cannot be computed with integers is computed in floats, as any runtime may.
         let integers = guarded(graph, || Ok(cnn_engine::in_integers(&proto)));
         let integers = integers.ok().flatten();
@@ -479,7 +480,7 @@ pub(super) fn tensor_shapes(
 ) -> Result<HashMap<String, Vec<usize>>> {
     require_sizes(graph, input_shape)?;
     let shapes: HashMap<String, Vec<usize>> = guarded(graph, || {
-        let parsed = tract_onnx::onnx().parse(&canonical(graph.proto()), None)?;
+        let parsed = tract_onnx::onnx().parse(&mend_nodes(canonical(graph.proto())), None)?;
         let mut model = parsed.model;
         model.set_input_fact(0, f32::fact(input_shape).into())?;
         check_constants(&mut model)?;

@@ -9,6 +9,7 @@ use super::tail::{Tail, find_tail};
 use super::zoo::FoundModel;
 use super::{BackboneId, LARGEST_INPUT, input_shape};
 use crate::error::Result;
+use crate::foreign::data_fault;
 
 /// Key of the metadata in which a saved model has its record, as JSON.
 pub(crate) const RECORD_KEY: &str = "tl.record";
@@ -25,7 +26,7 @@ pub(crate) fn record_json(graph: &OnnxGraph) -> Result<Option<serde_json::Value>
         return Ok(None);
     };
     let record: serde_json::Value = serde_json::from_str(text)
-        .map_err(|e| graph.fail(format!("its record is damaged: {e}")))?;
+        .map_err(|e| graph.fail(format!("its record is damaged: {}", data_fault(&e))))?;
     let version = record
         .get("record-version")
         .and_then(serde_json::Value::as_u64);
@@ -56,7 +57,7 @@ pub(super) fn base_inside(
     };
     let damaged = |problem: String| graph.fail(format!("its record is damaged: {problem}"));
     let id: BackboneId =
-        serde_json::from_value(record["backbone"].clone()).map_err(|e| damaged(e.to_string()))?;
+        serde_json::from_value(record["backbone"].clone()).map_err(|e| damaged(data_fault(&e)))?;
     id.preprocess
         .validate()
         .map_err(|e| damaged(e.to_string()))?;

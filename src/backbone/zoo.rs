@@ -184,6 +184,12 @@ pub fn known_model(name: &str) -> Result<KnownModel> {
     if let Some(card) = own.iter().find(|card| card.name == name) {
         return Ok(with_weights(card.clone()));
     }
+    if Path::new(name).exists() {
+        return Err(Error::Model {
+            model: name.to_owned(),
+            problem: format!("unknown backbone; for the file of this name, write ./{name}"),
+        });
+    }
     let known: Vec<&str> = own.iter().map(|card| card.name.as_str()).collect();
     Err(Error::Model {
         model: name.to_owned(),

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 use super::args::Cli;
 use crate::disk::read_given_text;
 use crate::error::{Error, Result};
+use crate::foreign::data_fault;
 use crate::job::Recipe;
 
 /// Most bytes of a configuration.
@@ -34,19 +35,17 @@ pub(crate) fn configuration<T: DeserializeOwned>(
         Some(path) => read(path, command)?,
         None => Table::new(),
     };
-    let flags = Value::try_from(flags).map_err(|e| fail(e.to_string()))?;
+    let flags = Value::try_from(flags).map_err(|e| fail(data_fault(&e)))?;
     if let Value::Table(flags) = flags {
         table.extend(flags);
     }
     if let Some(recipe) = table.get("recipe").cloned() {
-        let recipe: Recipe = recipe
-            .try_into()
-            .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))?;
-        recipe.fill(&mut table).map_err(|e| fail(e.to_string()))?;
+        let recipe: Recipe = recipe.try_into().map_err(|e| fail(data_fault(&e)))?;
+        recipe.fill(&mut table).map_err(|e| fail(data_fault(&e)))?;
     }
     Value::Table(table)
         .try_into()
-        .map_err(|e| fail(e.to_string().trim().replace('\n', " ")))
+        .map_err(|e| fail(data_fault(&e)))
 }
 
 /// The configuration of a command that has no `--config`: its flags over the defaults.
@@ -65,7 +64,7 @@ fn read(path: &Path, command: &str) -> Result<Table> {
     let text = read_given_text(path, MAX_CONFIG_BYTES)?;
     let table: Table = text
         .parse()
-        .map_err(|e: toml::de::Error| fail(e.to_string().trim().replace('\n', " ")))?;
+        .map_err(|e: toml::de::Error| fail(data_fault(&e)))?;
     let names = names_of(command);
     let mut settings = Table::new();
     for (key, value) in table {

@@ -286,3 +286,33 @@ impl ResultWriter {
 fn open(path: &Path) -> Result<Picture> {
     Picture::open(path, &DecodeLimits::default(), [255; 3])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::json_line;
+
+    #[test]
+    fn a_line_of_json_has_nothing_that_moves_a_terminal_and_reads_back_the_same() {
+        let cases = [
+            ("a\u{9b}b\u{202e}", r#""a\u009bb\u202e""#),
+            ("\u{1b}[2J\u{7}\u{7f}", r#""\u001b[2J\u0007\u007f""#),
+            (
+                "x\nsame results: TRUE\r\t",
+                r#""x\nsame results: TRUE\r\t""#,
+            ),
+            (
+                "\u{2028}\u{2029}\u{61c}\u{2066}",
+                r#""\u2028\u2029\u061c\u2066""#,
+            ),
+            ("é 写真 \u{1f600} \" \\", "\"é 写真 \u{1f600} \\\" \\\\\""),
+        ];
+        for (text, expected) in cases {
+            let line = json_line(&text).unwrap();
+            assert_eq!(line, format!("{expected}\n"));
+            assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+        // Names of fields come from files, too.
+        let named = std::collections::BTreeMap::from([("\u{202e}k", 1)]);
+        assert_eq!(json_line(&named).unwrap(), "{\"\\u202ek\":1}\n");
+    }
+}

@@ -93,6 +93,13 @@ impl<'a> Below<'a> {
         }
     }
 
+    /// The only folder in it but for those that hold something else than labelled images.
+    fn main_folder(&self) -> Option<&'a OsStr> {
+        let folders = self.folders().into_iter();
+        let mut counted = folders.filter(|name| !is_one_of(name, &BESIDES));
+        counted.next().filter(|_| counted.next().is_none())
+    }
+
     /// The only folder in it, if there are no files beside that.
     fn only_folder(&self) -> Option<&'a OsStr> {
         let folders = self.folders();
@@ -135,13 +142,12 @@ fn arrange_by_names(all: &Below, depth: usize) -> Result<Arranged, String> {
         return as_splits(all, splits, false);
     }
     let folders = all.folders();
-    let mut counted = folders.iter().filter(|name| !is_one_of(name, &BESIDES));
-    if let (Some(only), None) = (counted.next(), counted.next()) {
+    if let Some(only) = all.main_folder() {
         let inside = all.descend(only);
         // One folder that holds everything, such as `images/train/…`: what counts is in it.
         if depth < DEEPEST && leads_to_splits(&inside, depth + 1) {
             let mut arranged = arrange_by_names(&inside, depth + 1)?;
-            let others = folders.iter().filter(|name| name != &only);
+            let others = folders.iter().filter(|name| **name != only);
             arranged
                 .warnings
                 .extend(others.map(|name| passed_over(all, name)));
@@ -155,7 +161,7 @@ fn leads_to_splits(below: &Below, depth: usize) -> bool {
     if !named_splits(below, false).is_empty() {
         return true;
     }
-    let only = below.only_folder();
+    let only = below.main_folder();
     depth < DEEPEST && only.is_some_and(|name| leads_to_splits(&below.descend(name), depth + 1))
 }
 
@@ -171,7 +177,7 @@ fn by_class(all: &Below) -> Arranged {
     if !found.contains(&None) && distinct.contains(&Split::Training) && distinct.len() > 1 {
         return Arrangement::ClassesThenSplits.into();
     }
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = repeated_folders(all).into_iter().collect();
     let example = labelled().find(|file| split_within(file).is_some());
     if let Some(folder) = example.and_then(|file| file.parent()) {
         warnings.push(format!(
@@ -183,6 +189,33 @@ fn by_class(all: &Below) -> Arranged {
         arrangement: Arrangement::Classes,
         warnings,
     }
+}
+
+/// A warning where folders that are read as classes have the same folders in them: these may be the classes, and the
+/// outer ones splits or folds whose names nobody foresaw.
+fn repeated_folders(all: &Below) -> Option<String> {
+    let folders = all.folders();
+    let (first, last) = (folders.first()?, folders.last()?);
+    let inside: Vec<BTreeSet<&OsStr>> = folders
+        .iter()
+        .map(|name| all.descend(name).folders())
+        .collect();
+    let fewest = inside.iter().map(BTreeSet::len).min()?;
+    let in_all = |name: &&&OsStr| inside.iter().all(|folders| folders.contains(**name));
+    let shared: Vec<&&OsStr> = inside.first()?.iter().filter(in_all).collect();
+    let are_splits = shared.iter().any(|name| split_named(name).is_some());
+    if folders.len() < 2 || shared.len() < 2 || 2 * shared.len() < fewest || are_splits {
+        return None;
+    }
+    let named = |name: &OsStr| format!("`{}`", shown(&all.folder.join(name)));
+    Some(format!(
+        "{} and {} are read as classes, but have the same folders in them ({}, {}{}); if those are the classes, name the outer folders train, validation or test, or give a list with --labels",
+        named(first),
+        named(last),
+        shown(Path::new(shared[0])),
+        shown(Path::new(shared[1])),
+        if shared.len() > 2 { ", …" } else { "" }
+    ))
 }
 
 /// The folders whose names say a split: those that say nothing else, or, if there are none, those of at least two
@@ -365,6 +398,10 @@ mod tests {
                 &["images/train=training", "images/val=validation"],
             ),
             (
+                &["data/pets/train/a/1", "data/pets/val/a/1", "data/masks/1"],
+                &["data/pets/train=training", "data/pets/val=validation"],
+            ),
+            (
                 &["photos/photos/train/a/1", "photos/photos/test/a/1"],
                 &["photos/photos/test=test", "photos/photos/train=training"],
             ),
@@ -443,6 +480,32 @@ mod tests {
             let found = arranged(files, Layout::Auto).unwrap();
             assert_eq!(found.arrangement, Arrangement::Classes, "{files:?}");
             assert_eq!(found.warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn folders_that_repeat_each_other_are_classes_with_a_word_about_it() {
+        for files in [
+            &["fold1/a/1", "fold1/b/1", "fold2/a/1", "fold2/b/1"][..],
+            &["tr/a/1", "tr/b/1", "te/a/1", "te/b/1", "te/c/1"],
+        ] {
+            let found = arranged(files, Layout::Auto).unwrap();
+            assert_eq!(found.arrangement, Arrangement::Classes, "{files:?}");
+            let warning = found.warnings.first().unwrap();
+            assert!(
+                warning.contains("have the same folders in them (a, b)"),
+                "{warning}"
+            );
+            assert_eq!(arranged(files, Layout::Classes).unwrap().warnings.len(), 0);
+        }
+        // Groups of classes that share little.
+        for files in [
+            &["cat/a/1", "dog/a/1"][..],
+            &["cat/a/1", "cat/b/1", "dog/1"],
+            &["cat/a/1", "cat/b/1", "dog/c/1", "dog/d/1"],
+        ] {
+            let found = arranged(files, Layout::Auto).unwrap();
+            assert_eq!(found.warnings, Vec::<String>::new(), "{files:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::counts::count;
 use crate::error::shown;
@@ -84,7 +84,10 @@ impl Leftovers {
             return;
         }
         let files = WalkDir::new(path).into_iter().take(MOST_COUNTED).flatten();
-        let pictures = files.filter(|e| e.file_type().is_file() && is_picture(e.path()));
+        // Links to folders are not followed, so that a loop of them is no matter.
+        let is_file =
+            |e: &DirEntry| e.file_type().is_file() || e.path_is_symlink() && e.path().is_file();
+        let pictures = files.filter(|e| is_picture(e.path()) && is_file(e));
         let pictures = pictures.count();
         if pictures > 0 || is_known(name, &FOLDERS) {
             let name = shown(Path::new(name)).to_string();
@@ -126,6 +129,27 @@ fn is_picture(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn images_in_a_skipped_folder_are_counted_be_they_links() {
+        use std::os::unix::fs::symlink;
+
+        let dir = tempfile::tempdir().unwrap();
+        let skipped = dir.path().join("@eaDir");
+        std::fs::create_dir(&skipped).unwrap();
+        std::fs::write(skipped.join("a.jpg"), b"x").unwrap();
+        symlink(skipped.join("a.jpg"), skipped.join("b.JPG")).unwrap();
+        symlink("a.jpg", skipped.join("c.txt")).unwrap();
+        symlink("nowhere", skipped.join("d.png")).unwrap();
+        symlink(".", skipped.join("loop")).unwrap();
+        let mut leftovers = Leftovers::default();
+        leftovers.count(&skipped, true);
+        assert_eq!(
+            leftovers.warnings(),
+            ["ignored the folder @eaDir: it is not a class (2 images in it)"]
+        );
+    }
 
     #[test]
     fn leftovers_of_the_usual_systems_are_known() {

@@ -6,6 +6,7 @@ use super::encoding::decode;
 use super::names::{path_of_bytes, with_bytes_shown};
 use crate::counts::count;
 use crate::error::shown;
+use crate::foreign::table_fault;
 
 /// Names of the column of paths, the surest first; in lower case, with `_` between words.
 const PATH_COLUMNS: [&str; 22] = [
@@ -131,12 +132,25 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
             .push(format!("the list's columns are separated by {name}"));
     }
     let header = header_of(&records, &is_file).then(|| records.remove(0));
+    let unnamed = |h: &&Record| {
+        let known = [&PATH_COLUMNS[..], &LABEL_COLUMNS].map(|names| place_of(&h.fields, names));
+        known == [None, None]
+    };
+    if let Some(header) = header.as_ref().filter(unnamed) {
+        let names = header.fields.iter();
+        let names = names.map(|f| shown(Path::new(&*String::from_utf8_lossy(f))).to_string());
+        list.notes.push(format!(
+            "reading line {} of the list as the names of its columns: {}",
+            header.number,
+            names.collect::<Vec<_>>().join(", ")
+        ));
+    }
     if records.is_empty() {
         let problem = "the list has only a header; add lines of path,label";
         return Err((None, problem.into()));
     }
     let columns = match &header {
-        Some(header) => named_columns(header, &mut list),
+        Some(header) => named_columns(header, &records, &mut list)?,
         None => places(&records, &is_file, &mut list),
     };
     for record in records {
@@ -148,6 +162,14 @@ pub(super) fn read_list(bytes: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result
             continue;
         }
         list.lines.push(line(record, &columns, separator)?);
+    }
+    let missing = ["nan", "null", "n/a", "#n/a", "<na>"];
+    let is_missing = |line: &&Line| missing.contains(&line.label.to_lowercase().as_str());
+    if let Some(line) = list.lines.iter().find(is_missing) {
+        list.warnings.push(format!(
+            "the label `{}` in line {} of the list looks like a missing value; it is read as a class",
+            line.label, line.number
+        ));
     }
     let broken: Vec<usize> = list
         .lines
@@ -216,7 +238,7 @@ fn records(
         .from_reader(text);
     let mut found = Vec::new();
     for (i, record) in reader.byte_records().enumerate() {
-        let record = record.map_err(|e| (Some(i + 1), e.to_string()))?;
+        let record = record.map_err(|e| (Some(i + 1), table_fault(&e)))?;
         let number = record.position().map_or(i + 1, |p| p.line() as usize) + first_line;
         let mut fields: Vec<Vec<u8>> = record.iter().map(|f| trimmed(f).to_vec()).collect();
         // Spreadsheets end every line with as many separators as the longest has.
@@ -279,7 +301,7 @@ fn header_of(records: &[Record], is_file: &impl Fn(&[u8]) -> bool) -> bool {
     }
 }
 
-fn named_columns(header: &Record, list: &mut List) -> Columns {
+fn named_columns(header: &Record, records: &[Record], list: &mut List) -> Result<Columns, Problem> {
     let fields = &header.fields;
     let path = place_of(fields, &PATH_COLUMNS);
     let label = place_of(fields, &LABEL_COLUMNS).filter(|place| Some(*place) != path);
@@ -288,16 +310,37 @@ fn named_columns(header: &Record, list: &mut List) -> Columns {
         Some(0) => 1,
         _ => 0,
     });
-    let other = (0..fields.len()).find(|&i| i != path && Some(i) != split);
+    let others: Vec<usize> = (0..fields.len())
+        .filter(|&i| i != path && Some(i) != split)
+        .collect();
     let columns = Columns {
         path,
-        label: label.or(other).unwrap_or(1),
+        label: label.or(others.first().copied()).unwrap_or(1),
         split,
     };
     let name = |place: usize| {
         let field = fields.get(place).map_or(&[][..], Vec::as_slice);
-        shown(Path::new(&*String::from_utf8_lossy(field))).to_string()
+        match field {
+            [] => format!("column {}", place + 1),
+            field => shown(Path::new(&*String::from_utf8_lossy(field))).to_string(),
+        }
     };
+    if label.is_none() && others.len() > 1 {
+        if is_one_hot(records, &others) {
+            let names: Vec<String> = others.iter().take(3).map(|&i| name(i)).collect();
+            let problem = format!(
+                "it has a column of 0 and 1 for each class ({}{}); give one column with the name of the class",
+                names.join(", "),
+                if others.len() > 3 { ", …" } else { "" }
+            );
+            return Err((Some(header.number), problem));
+        }
+        list.warnings.push(format!(
+            "no column of the list is named label or class; reading column {} ({}) as the class",
+            columns.label + 1,
+            name(columns.label)
+        ));
+    }
     if columns.path > columns.label {
         list.notes.push(format!(
             "the list's columns are swapped: the label is in column {} ({}), the path in column {} ({})",
@@ -317,7 +360,20 @@ fn named_columns(header: &Record, list: &mut List) -> Columns {
         list.notes
             .push(format!("ignored columns of the list: {unused}"));
     }
-    columns
+    Ok(columns)
+}
+
+/// Returns whether the columns `places` say with 1 and 0 which class an image has.
+fn is_one_hot(records: &[Record], places: &[usize]) -> bool {
+    let is_digit = |record: &Record, place: usize| {
+        let field = record.fields.get(place).map_or(&b""[..], Vec::as_slice);
+        matches!(
+            &field.to_ascii_lowercase()[..],
+            b"0" | b"1" | b"0.0" | b"1.0" | b"true" | b"false" | b""
+        )
+    };
+    let mut looked_at = records.iter().take(LOOKED_AT);
+    looked_at.all(|record| places.iter().all(|&place| is_digit(record, place)))
 }
 
 /// The places of columns without names: path, label, split, unless the second column alone has paths.
@@ -488,6 +544,20 @@ mod tests {
         assert!(
             notes(b"file,label\na.jpg,cat\nfile,label\n").contains("ignored line 3 of the list")
         );
+        assert!(
+            notes(b"file,old,new\na.jpg,cat,puma\n")
+                .contains("reading column 2 (old) as the class")
+        );
+        assert!(
+            notes(b",file,label\n0,a.jpg,cat\n").contains("ignored columns of the list: column 1")
+        );
+        assert!(
+            notes(b"Foto,Art\na.jpg,cat\nb.jpg,dog\n")
+                .contains("reading line 1 of the list as the names of its columns: Foto, Art")
+        );
+        assert!(
+            notes(b"a.jpg,NaN\nb.jpg,cat\n").contains("`NaN` in line 1 of the list looks like")
+        );
         assert!(notes(b"a.jpg,\"c\nat\"\n").contains("1 label in the list has a line break in it"));
     }
 
@@ -502,6 +572,14 @@ mod tests {
             (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text"),
             (b"a.jpg\n", "a path and a label, separated by a comma"),
             (b"a.jpg,\n", "a path and a label"),
+            (
+                b"file,cat,dog,cow,pig\na.jpg,1,0,0,0\nb.jpg,0,0,1,0\n",
+                "a column of 0 and 1 for each class (cat, dog, cow, …)",
+            ),
+            (
+                b"file,cat,dog\na.jpg,1.0,0.0\nb.jpg,False,True\n",
+                "(cat, dog)",
+            ),
             (b"a.jpg,K\xe4fer\n", "the label `K\\xE4fer` is not UTF-8"),
         ] {
             let (_, problem) = read(bytes).err().unwrap();

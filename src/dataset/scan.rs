@@ -12,6 +12,7 @@ use super::leftovers::{Leftovers, is_leftover};
 use super::names::{names_shown, with_bytes_shown};
 use super::{Dataset, Split, assemble};
 use crate::error::{Error, Result, shown};
+use crate::foreign::system_error;
 
 /// Endings of files that are plainly something else, so that a note beside the images is not taken for
 /// a damaged image. Whatever else is there is looked into when it is decoded.
@@ -136,7 +137,7 @@ fn why_unreadable(error: &walkdir::Error) -> String {
     }
     match error.io_error() {
         Some(e) if e.kind() == std::io::ErrorKind::NotFound => "is a broken link".to_owned(),
-        Some(e) => format!("cannot be read: {e}"),
+        Some(e) => format!("cannot be read: {}", system_error(e)),
         None => "cannot be read".to_owned(),
     }
 }

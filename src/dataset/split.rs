@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
+use crate::counts::fraction;
 use crate::error::{Error, Result};
 
 /// What a sample is used for.
@@ -59,7 +60,7 @@ pub fn stratified_split(
         if !(0.0..1.0).contains(&share) {
             return Err(Error::Parameter {
                 name,
-                value: share.to_string(),
+                value: fraction(share),
                 problem: "must be from 0 to below 1".into(),
             });
         }
@@ -67,7 +68,7 @@ pub fn stratified_split(
     if validation + test >= 1.0 {
         return Err(Error::Parameter {
             name: "--validation-split",
-            value: validation.to_string(),
+            value: fraction(validation),
             problem: format!("with a test split of {test}, nothing is left to train on"),
         });
     }

@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::{Part, Source, Token, fail};
 use crate::error::{Error, Result};
+use crate::foreign::system_error;
 use crate::progress::Progress;
 
 /// A server that sends nothing for this long counts as gone.
@@ -267,7 +268,10 @@ fn answer(
     let response = match asked.call() {
         Ok(response) => response,
         Err(error) => {
-            send(Message::Broken(format!("no response ({error})")));
+            send(Message::Broken(format!(
+                "no response ({})",
+                system_error(&error)
+            )));
             return None;
         }
     };
@@ -282,7 +286,10 @@ fn answer(
                 send(Message::Piece(piece)).then_some(())?;
             }
             Err(error) => {
-                send(Message::Broken(format!("the connection broke ({error})")));
+                send(Message::Broken(format!(
+                    "the connection broke ({})",
+                    system_error(&error)
+                )));
                 return None;
             }
         }

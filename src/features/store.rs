@@ -27,6 +27,7 @@ use crate::backbone::{BackboneId, CutFeatures, Cuts};
 use crate::dataset::Split;
 use crate::disk::{is_there, open_own_to_read, read_exact_at, read_own};
 use crate::error::{Error, PathRole, Result, shown};
+use crate::foreign::data_fault;
 
 /// Maximum bytes of `meta.json`; most of them are class names.
 const MAX_META_BYTES: u64 = 64 << 20;
@@ -389,8 +390,12 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
         problem,
     };
     let text = read_own(&path, MAX_META_BYTES)?;
-    let value: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
+        fail(format!(
+            "its meta.json is damaged: {}; extract again to a new folder",
+            data_fault(&e)
+        ))
+    })?;
     let version = value
         .get("format-version")
         .and_then(serde_json::Value::as_u64);
@@ -400,8 +405,12 @@ pub(super) fn read_meta(dir: &Path) -> Result<StoreMeta> {
             version.map_or("unknown".to_owned(), |v| v.to_string())
         )));
     }
-    let meta: StoreMeta = serde_json::from_value(value)
-        .map_err(|e| fail(format!("its meta.json is damaged: {e}")))?;
+    let meta: StoreMeta = serde_json::from_value(value).map_err(|e| {
+        fail(format!(
+            "its meta.json is damaged: {}; extract again to a new folder",
+            data_fault(&e)
+        ))
+    })?;
     match meta.is_sound() {
         true => Ok(meta),
         false => Err(fail(

@@ -4,6 +4,7 @@
 //! `./`, which names the same file, and such a class name the prefix `'`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
@@ -12,6 +13,7 @@ use super::store::{IndexRow, SourceFacts};
 use crate::dataset::{Split, path_of_bytes};
 use crate::disk::{BoundedLines, open_own_to_read, stays_below};
 use crate::error::{Error, Result};
+use crate::foreign::table_fault;
 
 /// Maximum bytes of a line: a path has at most 4,096 on Linux, and a reason is a sentence.
 const MAX_LINE_BYTES: usize = 1 << 20;
@@ -113,16 +115,23 @@ fn csv_bytes<T, const COLUMNS: usize>(
     writer.into_inner().unwrap_or_default()
 }
 
-/// Reads `index.csv`.
+/// Reads `index.csv`, whose lines must be in the order of the rows: a table that somebody sorted would give each row
+/// another image.
 pub(super) fn read_index(path: &Path, classes: &[String]) -> Result<Vec<IndexRow>> {
-    read_records(path, INDEX_COLUMNS.len(), |record| {
-        parse_row(record, classes)
-    })
+    let rows = read_records(path, &INDEX_COLUMNS, |row, record| {
+        let number: usize = std::str::from_utf8(&record[0]).ok()?.parse().ok()?;
+        parse_row(record, classes).filter(|_| number == row)
+    })?;
+    let mut known = HashSet::new();
+    match rows.iter().position(|row| !known.insert(&row.path)) {
+        Some(row) => Err(damaged(path, row + 2)),
+        None => Ok(rows),
+    }
 }
 
 /// Reads `errors.csv`.
 pub(super) fn read_errors(path: &Path) -> Result<Vec<(PathBuf, String)>> {
-    read_records(path, ERROR_COLUMNS.len(), |r| {
+    read_records(path, &ERROR_COLUMNS, |_, r| {
         Some((path_of(&r[0]), String::from_utf8_lossy(&r[1]).into_owned()))
     })
 }
@@ -167,21 +176,36 @@ fn path_of(field: &[u8]) -> PathBuf {
     path_of_bytes(bytes)
 }
 
-/// Reads a table line by line; `parse` gives none for a damaged line.
+/// Reads a table with these columns line by line; `parse` gets the number of each line after the first, from 0 on, and
+/// gives none for a damaged one.
 fn read_records<T>(
     path: &Path,
-    columns: usize,
-    parse: impl Fn(&ByteRecord) -> Option<T>,
+    columns: &[&str],
+    parse: impl Fn(usize, &ByteRecord) -> Option<T>,
 ) -> Result<Vec<T>> {
     let file = open_own_to_read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::Reader::from_reader(BoundedLines::new(file, MAX_LINE_BYTES));
+    let fault = |e: csv::Error| Error::Store {
+        path: path.to_owned(),
+        problem: format!(
+            "it is damaged: {}; extract again to a new folder",
+            table_fault(&e)
+        ),
+    };
+    if reader
+        .byte_headers()
+        .map_err(fault)?
+        .iter()
+        .ne(columns.iter().map(|c| c.as_bytes()))
+    {
+        return Err(damaged(path, 1));
+    }
     let mut rows = Vec::new();
     for (i, record) in reader.byte_records().enumerate() {
-        let record = record.map_err(|e| Error::Store {
-            path: path.to_owned(),
-            problem: format!("it is damaged: {e}; extract again to a new folder"),
-        })?;
-        let row = (record.len() == columns).then(|| parse(&record)).flatten();
+        let record = record.map_err(fault)?;
+        let row = (record.len() == columns.len())
+            .then(|| parse(i, &record))
+            .flatten();
         rows.push(row.ok_or_else(|| damaged(path, i + 2))?);
     }
     Ok(rows)
@@ -210,6 +234,51 @@ mod tests {
             let field = path_field(path);
             assert!(!is_formula(&field), "{name}");
             assert_eq!(path_of(&field), path);
+        }
+    }
+
+    #[test]
+    fn a_table_whose_lines_are_not_in_the_order_of_the_rows_is_damaged() {
+        let classes = ["cat".to_owned(), "dog".to_owned()];
+        let row = |path: &str, class| IndexRow {
+            path: PathBuf::from(path),
+            class: Some(class),
+            split: None,
+            source: SourceFacts {
+                width: 1,
+                height: 1,
+                bytes: 1,
+                modified_ns: 0,
+                sha256: String::new(),
+            },
+        };
+        let rows = [row("a", 0), row("b", 1), row("c", 0)];
+        let whole = String::from_utf8(index_csv(&rows, &classes)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.csv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_index(&path, &classes).map_err(|e| e.to_string())
+        };
+        let lines: Vec<&str> = whole.lines().collect();
+        let joined = |order: &[usize]| {
+            let chosen: Vec<&str> = order.iter().map(|&i| lines[i]).collect();
+            chosen.join("\n")
+        };
+        assert_eq!(read(&whole).unwrap().len(), 3);
+        assert_eq!(read(&format!("\u{feff}{whole}")).unwrap().len(), 3);
+        for (text, line) in [
+            (joined(&[0, 3, 2, 1]), 2),
+            (joined(&[0, 1, 1, 3]), 3),
+            (joined(&[0, 2, 3]), 2),
+            (whole.replacen("\n1,", "\nx,", 1), 3),
+            (whole.replacen("\n2,c", "\n2,a", 1), 4),
+            (whole.replacen("row,path", "path,row", 1), 1),
+            (whole.replacen("dog", "cow", 1), 3),
+        ] {
+            let error = read(&text).unwrap_err();
+            let expected = format!("its line {line} is damaged");
+            assert!(error.contains(&expected), "{text}: {error}");
         }
     }
 }

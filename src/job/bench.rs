@@ -11,6 +11,7 @@ use super::uses;
 use crate::backbone::{
     Backbone, BackboneParams, PictureSession, free_bytes, gigabytes, kernels, peak_flops,
 };
+use crate::counts::fraction;
 use crate::error::{Error, Result, in_range};
 use crate::features::{MOST_WORKERS, peak_memory_bytes};
 use crate::report::{BenchHeat, BenchLayer, BenchRate, BenchReport};
@@ -66,7 +67,7 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         in_range("--threads", number, 1..=MOST_WORKERS)?;
     }
     if !(config.seconds > 0.0 && config.seconds <= 3600.0) {
-        let value = config.seconds.to_string();
+        let value = fraction(config.seconds);
         return Err(wrong("seconds", value, "must be above 0 and at most 3600"));
     }
     let (model, load) = Measured::open(&config.backbone)?;

@@ -24,6 +24,7 @@ use crate::dataset::{self, Layout};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::features::{FeatureMatrix, FeatureStore, PipelineParams};
+use crate::foreign::data_fault;
 use crate::progress::{Phase, Progress};
 use crate::saved_model::{FinetuneRecord, SavedModel, TrainingRecord, compose_tuned};
 use crate::train::{
@@ -92,11 +93,11 @@ impl FinetuneConfig {
             path: PathBuf::from("of the recipe finetune"),
             problem,
         };
-        let mut table = toml::Table::try_from(config).map_err(|e| fail(e.to_string()))?;
+        let mut table = toml::Table::try_from(config).map_err(|e| fail(data_fault(&e)))?;
         Recipe::Finetune
             .fill(&mut table)
-            .map_err(|e| fail(e.to_string()))?;
-        let mut taken: FinetuneConfig = table.try_into().map_err(|e| fail(e.to_string()))?;
+            .map_err(|e| fail(data_fault(&e)))?;
+        let mut taken: FinetuneConfig = table.try_into().map_err(|e| fail(data_fault(&e)))?;
         taken.force = config.force;
         Ok(taken)
     }

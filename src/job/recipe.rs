@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fit::FitConfig;
 use crate::error::{Error, Result};
+use crate::foreign::data_fault;
 
 /// A training preset, from the simplest to the one that trains most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,19 +55,19 @@ impl Recipe {
             problem,
         };
         let table = |config: &FitConfig| toml::Table::try_from(config);
-        let mut taken = table(config).map_err(|e| fail(e.to_string()))?;
-        let defaults = table(&FitConfig::default()).map_err(|e| fail(e.to_string()))?;
+        let mut taken = table(config).map_err(|e| fail(data_fault(&e)))?;
+        let defaults = table(&FitConfig::default()).map_err(|e| fail(data_fault(&e)))?;
         let settings: toml::Table = self
             .settings()
             .parse()
-            .map_err(|e: toml::de::Error| fail(e.to_string()))?;
+            .map_err(|e: toml::de::Error| fail(data_fault(&e)))?;
         // `FinetuneConfig::of_recipe` adds the settings that `fit` does not have.
         for (name, value) in settings {
             if taken.get(&name) == defaults.get(&name) {
                 taken.insert(name, value);
             }
         }
-        let taken: FitConfig = taken.try_into().map_err(|e| fail(e.to_string()))?;
+        let taken: FitConfig = taken.try_into().map_err(|e| fail(data_fault(&e)))?;
         Ok(FitConfig {
             recipe: self,
             force: config.force,

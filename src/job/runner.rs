@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::record::recorded;
 use crate::disk::write_atomic;
 use crate::error::{Error, Result};
+use crate::foreign::data_fault;
 use crate::progress::{Event, Progress};
 
 /// Every job, named as its command.
@@ -182,7 +183,7 @@ fn run<T>(
 pub(super) fn write_config(path: &Path, config: &impl Serialize) -> Result<()> {
     let text = toml::to_string(config).map_err(|e| Error::Config {
         path: path.to_owned(),
-        problem: format!("it cannot be written: {e}"),
+        problem: format!("it cannot be written: {}", data_fault(&e)),
     })?;
     write_atomic(path, text.as_bytes())
 }

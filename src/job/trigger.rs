@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::count;
 use crate::error::{Error, Result};
+use crate::foreign::system_error;
 use crate::progress::{Cancel, Progress};
 
 /// Number of commands that may wait for the running one.
@@ -223,7 +224,7 @@ fn run(command: &str, task: &Task, progress: &Progress, clock: &mut Clock) {
     let problem = match ran {
         Ok(status) if status.success() => None,
         Ok(status) => Some(format!("ended with {status}")),
-        Err(error) => Some(format!("cannot be started: {error}")),
+        Err(error) => Some(format!("cannot be started: {}", system_error(&error))),
     };
     if let Some(problem) = problem {
         progress.warn(format!("the --run command {problem}"));

@@ -51,7 +51,10 @@ impl Views {
 
 /// A value of [`Views`] in a configuration.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it must be a number of views, or a word in quotes"
+)]
 enum NumberOrWord {
     Number(usize),
     Word(String),

@@ -16,6 +16,7 @@ use super::trigger::{Trigger, TriggerRunner};
 use crate::dataset::{Arrivals, FolderNews};
 use crate::error::{Error, Result, in_range, shown};
 use crate::features::{Outcome, PipelineParams, Stream, stream};
+use crate::foreign::system_error;
 use crate::progress::{Event, Phase, Progress};
 use crate::report::grouped;
 
@@ -239,7 +240,11 @@ fn remove(path: &Path, progress: &Progress) {
     match fs::remove_file(path) {
         // The file may have been removed or overwritten.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            progress.warn(format!("cannot delete {}: {error}", shown(path)));
+            progress.warn(format!(
+                "cannot delete {}: {}",
+                shown(path),
+                system_error(&error)
+            ));
         }
         _ => {}
     }

@@ -278,9 +278,12 @@ fn describe(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> St
     match error {
         ImageError::Limits(_) => too_much_memory(limits),
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => cut_off(format),
-        ImageError::Unsupported(e) => {
-            format!("is an unsupported kind of {name} ({e}); save it again")
-        }
+        ImageError::Unsupported(e) => match e.kind() {
+            UnsupportedErrorKind::GenericFeature(kind) => {
+                format!("is an unsupported kind of {name} ({kind}); save it again")
+            }
+            _ => format!("is an unsupported kind of {name}; save it again"),
+        },
         error => {
             let mut cause: &dyn std::error::Error = &error;
             while let Some(source) = cause.source() {
@@ -305,7 +308,11 @@ fn describe_text(text: &str, format: ImageFormat) -> String {
         return cut_off(format);
     }
     let text = text.trim().trim_end_matches('.').replace('\n', " ");
-    format!("is broken {} ({text})", format_name(format))
+    match text.contains('{') {
+        // The names and fields of a decoder's types.
+        true => format!("is broken {}; save it again", format_name(format)),
+        false => format!("is broken {} ({text})", format_name(format)),
+    }
 }
 
 /// An error of the `tiff` crate as one of `image`.

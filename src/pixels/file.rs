@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::disk::open_to_read;
 use crate::error::{Error, Result};
+use crate::foreign::system_error;
 
 /// Maximum size of an image file.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -15,7 +16,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// # Errors
 /// [`Error::Image`] if it cannot be read, or is a FIFO, a device or the like.
 fn open_file(path: &Path) -> Result<(File, Metadata)> {
-    open_to_read(path).map_err(|e| bad(path, format!("cannot be read: {e}")))
+    open_to_read(path).map_err(|e| bad(path, format!("cannot be read: {}", system_error(&e))))
 }
 
 /// The bytes of the regular file `path`, and its metadata from before reading.
@@ -32,7 +33,7 @@ pub(crate) fn read_file(path: &Path) -> Result<(Vec<u8>, Metadata)> {
     // Some files have more in them than they say.
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| bad(path, format!("cannot be read: {e}")))?;
+        .map_err(|e| bad(path, format!("cannot be read: {}", system_error(&e))))?;
     match bytes.len() as u64 > MAX_FILE_BYTES {
         true => Err(too_large()),
         false => Ok((bytes, facts)),

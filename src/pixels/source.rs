@@ -39,6 +39,7 @@ impl<'a> Source<'a> {
             ImageFormat::Png => source.read_png(),
             ImageFormat::WebP => source.mend_webp(),
             ImageFormat::Gif => _ = source.mend_gif(),
+            ImageFormat::Bmp => _ = source.mend_bmp(),
             _ => {}
         }
         source
@@ -86,13 +87,15 @@ impl<'a> Source<'a> {
             match &head[4..] {
                 b"eXIf" => self.exif = Some(data.to_vec()),
                 b"tEXt" | b"zTXt" => {
-                    let profile = data.strip_prefix(b"Raw profile type exif\0");
-                    raw_profile = profile
-                        .and_then(|text| match &head[4..] {
+                    let text_of = |keyword: &[u8]| {
+                        let text = data.strip_prefix(keyword)?;
+                        match &head[4..] {
                             b"zTXt" => inflate(text.strip_prefix(b"\0")?),
                             _ => Some(text.to_vec()),
-                        })
-                        .or(raw_profile);
+                        }
+                    };
+                    raw_profile = text_of(b"Raw profile type exif\0").or(raw_profile);
+                    self.xmp = text_of(b"XML:com.adobe.xmp\0").or(self.xmp.take());
                 }
                 b"iTXt" => {
                     if let Some(text) = data.strip_prefix(b"XML:com.adobe.xmp\0") {
@@ -109,8 +112,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Metadata of a WebP, and its header made to tell what is there: the decoder refuses a file that announces
-    /// alpha, EXIF or XMP which it does not have.
+    /// Metadata of a WebP that its header announces, and its header made to tell what is there: the decoder refuses a
+    /// file that announces alpha, EXIF or XMP which it does not have.
     fn mend_webp(&mut self) {
         const ALPHA: u8 = 1 << 4;
         const EXIF: u8 = 1 << 3;
@@ -133,8 +136,8 @@ impl<'a> Source<'a> {
             match &head[..4] {
                 b"ALPH" => has_alpha = true,
                 b"VP8 " => is_lossy = true,
-                b"EXIF" if self.exif.is_none() => self.exif = data(),
-                b"XMP " if self.xmp.is_none() => self.xmp = data(),
+                b"EXIF" if flags & EXIF != 0 && self.exif.is_none() => self.exif = data(),
+                b"XMP " if flags & XMP != 0 && self.xmp.is_none() => self.xmp = data(),
                 _ => {}
             }
             // A chunk of odd length has a byte after it.
@@ -189,9 +192,15 @@ impl<'a> Source<'a> {
         }
         let (left, top) = (number(at + 1)?, number(at + 3)?);
         let (right, bottom) = (left + number(at + 5)?, top + number(at + 7)?);
-        if palette_bytes(*bytes.get(at + 9)?) > 0 {
+        let own = palette_bytes(*bytes.get(at + 9)?);
+        let (flags_at, colours) = match own {
+            0 => (10, palette_bytes(bytes[10])),
+            _ => (at + 9, own),
+        };
+        if own > 0 {
             palette = at + 10;
         }
+        let code_bits = bytes.get(at + 10 + own).copied().unwrap_or(0);
         let screen = (width.max(right), height.max(bottom));
         let colour = bytes.get(palette..palette.checked_add(3)?);
         let colour = colour.and_then(|colour| colour.try_into().ok());
@@ -206,6 +215,63 @@ impl<'a> Source<'a> {
             let bytes = self.bytes.to_mut();
             bytes[6..8].copy_from_slice(&w.to_le_bytes());
             bytes[8..10].copy_from_slice(&h.to_le_bytes());
+        }
+        // Where pixels can name colours after the end of the palette, these are black.
+        if colours > 0 && code_bits <= 8 && colours < 3 << code_bits {
+            let bytes = self.bytes.to_mut();
+            bytes[flags_at] |= 7;
+            let end = palette + colours;
+            bytes.splice(end..end, std::iter::repeat_n(0, 3 * 256 - colours));
+        }
+        Some(())
+    }
+
+    /// A BMP with a header that the decoder knows: of OS/2's longer one, what Windows has, too; with one plane; with
+    /// pixels behind the palette where it does not say where they are. All this is as Pillow has it.
+    fn mend_bmp(&mut self) -> Option<()> {
+        const FILE_HEADER: usize = 14;
+        const CORE: u32 = 12;
+        const INFO: usize = 40;
+        const OS2: u32 = 64;
+        let number = |bytes: &[u8], at: usize| -> Option<u32> {
+            Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        };
+        let size = number(&self.bytes, FILE_HEADER)?;
+        let offset = number(&self.bytes, 10)?;
+        if size == OS2 && number(&self.bytes, 30)? <= 2 && self.bytes.len() > 14 + OS2 as usize {
+            let bytes = self.bytes.to_mut();
+            bytes.drain(FILE_HEADER + INFO..FILE_HEADER + OS2 as usize);
+            bytes[FILE_HEADER] = INFO as u8;
+            let offset = offset.saturating_sub(OS2 - INFO as u32);
+            bytes[10..14].copy_from_slice(&offset.to_le_bytes());
+        }
+        let size = number(&self.bytes, FILE_HEADER)?;
+        let (planes, bits) = match size {
+            CORE => (22, 24),
+            _ => (26, 28),
+        };
+        if self.bytes.get(planes..planes + 2)? != [1, 0] {
+            self.bytes.to_mut()[planes..planes + 2].copy_from_slice(&[1, 0]);
+        }
+        if offset == 0 {
+            let bits = u32::from(*self.bytes.get(bits)?);
+            let (compression, used) = match size {
+                CORE => (0, 0),
+                _ => (number(&self.bytes, 30)?, number(&self.bytes, 46)?),
+            };
+            let masks = match (size as usize, compression) {
+                (INFO, 3) => 12,
+                (INFO, 6) => 16,
+                _ => 0,
+            };
+            let colours = match (bits, used) {
+                (1..=8, 0) => 1 << bits,
+                (1..=8, used) => used.min(256),
+                _ => 0,
+            };
+            let palette = colours * if size == CORE { 3 } else { 4 };
+            let pixels = FILE_HEADER as u32 + size + masks + palette;
+            self.bytes.to_mut()[10..14].copy_from_slice(&pixels.to_le_bytes());
         }
         Some(())
     }

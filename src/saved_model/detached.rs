@@ -8,6 +8,7 @@ use super::compose::LEAST;
 use super::{Record, SavedModel, read, read_record};
 use crate::backbone::{Backbone, OnnxGraph, OnnxNode, flattened, hex_sha256};
 use crate::error::{Error, Result};
+use crate::foreign::data_fault;
 
 /// Key of the metadata of a head's file.
 const HEAD_KEY: &str = "tl.head";
@@ -42,7 +43,7 @@ impl DetachedHead {
             model_sha256: hex_sha256(&model.graph.to_bytes()),
         };
         let mut graph = model.graph.behind(&features, &dims);
-        let text = serde_json::to_string(&origin).map_err(|e| graph.fail(e.to_string()))?;
+        let text = serde_json::to_string(&origin).map_err(|e| graph.fail(data_fault(&e)))?;
         graph.set_metadata(HEAD_KEY, text);
         Ok(DetachedHead {
             graph,
@@ -60,8 +61,12 @@ impl DetachedHead {
         let Some(text) = graph.metadata(HEAD_KEY) else {
             return Ok(None);
         };
-        let origin = serde_json::from_str(text)
-            .map_err(|e| graph.fail(format!("its description of the backbone is damaged: {e}")))?;
+        let origin = serde_json::from_str(text).map_err(|e| {
+            graph.fail(format!(
+                "its description of the backbone is damaged: {}",
+                data_fault(&e)
+            ))
+        })?;
         let record = read_record(&graph)?;
         Ok(Some(DetachedHead {
             graph,

@@ -30,6 +30,7 @@ use crate::backbone::{
 };
 use crate::disk::{self, write_atomic};
 use crate::error::{Error, PathRole, Result};
+use crate::foreign::data_fault;
 use crate::pixels::Picture;
 
 /// Key of the file's metadata that other programs may read.
@@ -278,7 +279,7 @@ fn put_record(graph: &mut OnnxGraph, record: &Record) -> Result<()> {
 fn graph_fail(record: &Record, error: &serde_json::Error) -> Error {
     Error::Model {
         model: record.backbone.model.clone(),
-        problem: format!("its record cannot be written: {error}"),
+        problem: format!("its record cannot be written: {}", data_fault(error)),
     }
 }
 
@@ -286,8 +287,12 @@ fn read_record(graph: &OnnxGraph) -> Result<Record> {
     let value = record_json(graph)?.ok_or_else(|| {
         graph.fail("this ONNX file was not saved by `tl-batch fit` or `train`: it has no record of classes and preprocessing")
     })?;
-    let damaged = |e: serde_json::Error| graph.fail(format!("its record is damaged: {e}"));
+    let damaged =
+        |e: serde_json::Error| graph.fail(format!("its record is damaged: {}", data_fault(&e)));
     let record: Record = serde_json::from_value(value).map_err(damaged)?;
+    if let Some(problem) = record.damage() {
+        return Err(graph.fail(format!("its record is damaged: {problem}")));
+    }
     let size = record.backbone.input_size;
     if size.least() < 1 || size.most() > LARGEST_INPUT {
         return Err(graph.fail(format!(

@@ -1,5 +1,6 @@
 //! The record of a saved model: metadata as JSON inside the ONNX file.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,43 @@ pub struct Record {
     pub reference: Reference,
 }
 
+/// Maximum number of reference images: each costs a run of the network whenever the model is verified.
+const MOST_IMAGES: usize = 100;
+
+/// Maximum bytes of a class name.
+const MOST_NAME_BYTES: usize = 4096;
+
 impl Record {
+    /// What cannot be right in a record that somebody wrote, as a clause.
+    pub(super) fn damage(&self) -> Option<String> {
+        if let Err(problem) = self.backbone.preprocess.validate() {
+            return Some(problem.to_string());
+        }
+        let mut known = HashSet::new();
+        for (place, class) in (1..).zip(&self.classes) {
+            if class.is_empty() || class.len() > MOST_NAME_BYTES {
+                return Some(format!(
+                    "the name of class {place} has {} bytes",
+                    class.len()
+                ));
+            }
+            if !known.insert(class) {
+                return Some(format!("two classes are named `{class}`"));
+            }
+        }
+        if self.reference.images.len() > MOST_IMAGES {
+            return Some(format!(
+                "it has {} reference images, more than {MOST_IMAGES}",
+                self.reference.images.len()
+            ));
+        }
+        let tolerance = self.reference.tolerance.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&tolerance) {
+            return Some(format!("its tolerance is {tolerance}, not from 0 to 1"));
+        }
+        None
+    }
+
     /// The name or path by which the backbone can be had again, for the model or head `model`: a path is looked for
     /// beside it, then as it was given.
     ///
@@ -214,4 +251,61 @@ pub struct ReferenceImage {
     pub sha256: String,
     /// Probabilities in the order of the classes.
     pub probabilities: Vec<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saved_model::SavedModel;
+
+    fn record() -> Record {
+        let saved = include_bytes!("../../tests/fuzz/seeds/saved_model/m.onnx");
+        let saved = SavedModel::parse(saved, Path::new("m.onnx")).unwrap();
+        saved.record().clone()
+    }
+
+    #[test]
+    fn what_cannot_be_right_in_a_record_is_found() {
+        assert_eq!(record().damage(), None);
+        type Change = fn(&mut Record);
+        let cases: [(Change, &str); 9] = [
+            (
+                |r| r.classes[1] = r.classes[0].clone(),
+                "two classes are named",
+            ),
+            (|r| r.classes[2].clear(), "the name of class 3 has 0 bytes"),
+            (
+                |r| r.classes[0] = "a".repeat(4097),
+                "the name of class 1 has 4097 bytes",
+            ),
+            (|r| r.backbone.preprocess.std[1] = 0.0, "std"),
+            (|r| r.backbone.preprocess.scale = 0.0, "scale"),
+            (
+                |r| r.backbone.preprocess.reducing_gap = -1.0,
+                "reducing-gap",
+            ),
+            (|r| r.reference.tolerance = Some(-0.1), "tolerance is -0.1"),
+            (
+                |r| r.reference.tolerance = Some(1e9),
+                "tolerance is 1000000000",
+            ),
+            (
+                |r| {
+                    let image = ReferenceImage {
+                        path: "a.jpg".to_owned(),
+                        sha256: String::new(),
+                        probabilities: vec![1.0],
+                    };
+                    r.reference.images = vec![image; MOST_IMAGES + 1];
+                },
+                "101 reference images",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut record = record();
+            change(&mut record);
+            let damage = record.damage().unwrap();
+            assert!(damage.contains(expected), "{damage}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{free_bytes, gigabytes};
+use crate::counts::fraction;
 use crate::error::{Error, Result, in_range};
 
 /// Maximum number of epochs, of any kind.
@@ -289,7 +290,7 @@ pub(super) fn ensure(name: &'static str, value: f32, in_range: bool, problem: &s
     }
     Err(Error::Parameter {
         name,
-        value: value.to_string(),
+        value: fraction(value),
         problem: problem.to_string(),
     })
 }

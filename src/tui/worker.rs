@@ -24,6 +24,7 @@ use super::event::{Answer, Command, Event, Folder, FolderEntry, PictureKey};
 use super::pictures::serve_pictures;
 use crate::backbone::{BackboneParams, known_models};
 use crate::error::{Error, Result};
+use crate::foreign::system_error;
 use crate::job::{
     EventTail, FinetuneConfig, FitConfig, JobInfo, JobKind, Labeller, Recipe, audit, best,
     evaluate, finetune, fit, layers, overview, run_job, verify,
@@ -328,7 +329,7 @@ fn list_layers(params: BackboneParams) -> Answer {
 
 fn list_folder(path: &Path) -> Folder {
     let fail = |error: std::io::Error, path: PathBuf| Folder {
-        problem: Some(format!("cannot read this folder: {error}")),
+        problem: Some(format!("cannot read this folder: {}", system_error(&error))),
         path,
         ..Folder::default()
     };

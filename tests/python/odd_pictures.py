@@ -49,15 +49,18 @@ def palette(chance, count):
 
 
 def exif_block(chance, orientation):
-    """Returns a TIFF block with an orientation of one of the types that Pillow reads."""
+    """Returns a TIFF block with an orientation of one of the types that Pillow reads, at times with a second one."""
     order = chance.choice("<>")
     kind, form = chance.choice([(3, "H"), (3, "H"), (4, "L"), (6, "b"), (8, "h"), (9, "l"), (13, "L")])
     value = struct.pack(order + form, orientation).ljust(4, b"\0")
     before = struct.pack(order + "HHL4s", 0x10F, 2, 4, b"abc\0")
     field = struct.pack(order + "HHL", 0x112, kind, 1) + value
     start = chance.choice([8, 8, 12])
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", start)
-    return head.ljust(start, b"\0") + struct.pack(order + "H", 2) + before + field + b"\0" * 4
+    number = chance.choice([b"*\0", b"\0*"]) if chance.random() < 0.2 else None
+    head = (b"II" if order == "<" else b"MM") + (number or (b"*\0" if order == "<" else b"\0*"))
+    again = field[:8] + struct.pack(order + "HH", 3, 0) if chance.random() < 0.2 else b""
+    fields = struct.pack(order + "H", 2 + len(again) // 12) + before + field + again
+    return (head + struct.pack(order + "L", start)).ljust(start, b"\0") + fields + b"\0" * 4
 
 
 def xmp(orientation):
@@ -87,6 +90,8 @@ def png(chance, width, height):
                 chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(digits)),
                 chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(orientation)),
                 chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0en\0\0" + zlib.compress(xmp(orientation))),
+                chunk(b"tEXt", b"XML:com.adobe.xmp\0" + xmp(orientation)),
+                chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(xmp(orientation))),
             ]
         )
         if chance.random() < 0.5:
@@ -118,7 +123,8 @@ def run_lengths(indices, four_bits):
 
 def bmp(chance, width, height):
     bits, compression = chance.choice([(1, 0), (4, 0), (8, 0), (16, 0), (16, 3), (24, 0), (32, 0), (32, 3), (8, 1), (4, 2)])
-    size = chance.choice([40, 40, 108, 124] + ([12] if compression == 0 and bits in (1, 4, 8, 24) else []))
+    size = chance.choice([40, 40, 108, 124] + ([12, 64] if compression == 0 and bits in (1, 4, 8, 24) else []))
+    planes = chance.choice([0, 1, 1, 1])
     downward = compression in (0, 3) and size > 12 and chance.random() < 0.3
     colours = palette(chance, 2**bits) if bits <= 8 else b""
     masks = ()
@@ -137,12 +143,12 @@ def bmp(chance, width, height):
         pixels = run_lengths(indices, compression == 2)
     alpha = 0xFF000000 if masks == (0xFF, 0xFF00, 0xFF0000) else chance.choice([0, 0xFF000000])
     if size == 12:
-        header = struct.pack("<IHHHH", 12, width, height, 1, bits)
+        header = struct.pack("<IHHHH", 12, width, height, planes, bits)
         table = b"".join(bytes(c[::-1]) for c in colours)
     else:
         signed = -height if downward else height
         used = chance.choice([0, len(colours)]) if bits <= 8 else 0
-        header = struct.pack("<IiiHHIIiiII", size, width, signed, 1, bits, compression, len(pixels), 2835, 2835, used, 0)
+        header = struct.pack("<IiiHHIIiiII", size, width, signed, planes, bits, compression, len(pixels), 2835, 2835, used, 0)
         if compression == 3:
             header += struct.pack("<3I", *masks)
             if size > 52:
@@ -152,7 +158,8 @@ def bmp(chance, width, height):
     reserved = bytes(chance.randint(0, 255) for _ in range(4)) if chance.random() < 0.3 else b"\0" * 4
     gap = b"\0" * chance.choice([0, 0, 4])
     offset = 14 + len(header) + len(table) + len(gap)
-    return b"BM" + struct.pack("<I4sI", offset + len(pixels), reserved, offset) + header + table + gap + pixels
+    stated = 0 if not gap and chance.random() < 0.1 else offset
+    return b"BM" + struct.pack("<I4sI", offset + len(pixels), reserved, stated) + header + table + gap + pixels
 
 
 def lzw(indices, bits):
@@ -208,7 +215,9 @@ def gif(chance, width, height):
         screen = (0, 0)
     if kind in ("smaller frame", "beyond"):
         left, top = chance.randint(0, 20), chance.randint(0, 20)
-    flags, table = (0, b"") if own else (0x80 | (bits - 1), palette(chance, 2**bits).tobytes())
+    # Pixels may name colours after the end of the palette.
+    known = bits - 1 if chance.random() < 0.2 else bits
+    flags, table = (0, b"") if own else (0x80 | (known - 1), palette(chance, 2**known).tobytes())
     head = b"GIF89a" + struct.pack("<HHBBB", *screen, flags, chance.randint(0, 2**bits - 1), 0) + table
     extra = chance.choice([b"", b"!\xfe\5hello\0", b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0"])
     frames = frame(width, height, left, top)
@@ -249,7 +258,7 @@ def tiff(chance, width, height):
     count = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
     extra = []
     if bits == 8 and photometric in (1, 2) or bits == 16 and photometric == 2:
-        extra = chance.choice([[], [], [0], [1], [1], [2], [2]])
+        extra = chance.choice([[], [], [0], [1], [1], [2], [2], [999] if photometric == 2 and bits == 8 else [2]])
         if photometric == 2 and bits == 8 and extra and chance.random() < 0.2:
             extra = extra + [0]
     compression = chance.choice([1, 1, 8, 8, 32773, 7])
@@ -310,7 +319,8 @@ def tiff(chance, width, height):
         fields[278] = ("L", [chunk_height])
     if extra:
         fields[338] = ("H", extra)
-    if predictor == 2:
+    # A predictor counts only where it belongs to the compression.
+    if predictor == 2 or compression in (1, 32773) and chance.random() < 0.1:
         fields[317] = ("H", [2])
     if fill_order == 2:
         fields[266] = ("H", [2])
@@ -334,9 +344,18 @@ def tiff(chance, width, height):
         starts.append(at)
         at += len(data)
     fields[offsets] = ("L", starts)
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "LH", 8, len(fields))
+    entries = sorted(fields.items())
+    again = chance.choice([256, 257, 258, 262, 277]) if chance.random() < 0.1 else None
+    if again in fields:
+        # The first of two counts.
+        entries.append((again, ("H", [2])))
+        outside += 12
+        place += 12
+        fields[offsets] = ("L", [start + 12 for start in starts])
+        entries = sorted(fields.items()) + entries[-1:]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "LH", 8, len(entries))
     tail = b""
-    for number, (form, values) in sorted(fields.items()):
+    for number, (form, values) in entries:
         data = struct.pack(f"{order}{len(values)}{form}", *values)
         if len(data) > 4:
             data, tail = struct.pack(order + "L", place + len(tail)), tail + data
@@ -366,7 +385,7 @@ def webp(chance, width, height):
     if count == 3 and data[:4] == b"VP8 " and chance.random() < 0.5:
         flags |= 0x10
     orientation = chance.randint(1, 8)
-    kind = chance.choice(["exif", "named exif", "xmp", "no chunk", "nothing"])
+    kind = chance.choice(["exif", "named exif", "xmp", "no chunk", "no flag", "nothing"])
     if kind in ("exif", "named exif"):
         block = (b"Exif\0\0" if kind == "named exif" else b"") + exif_block(chance, orientation)
         data += b"EXIF" + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)
@@ -377,6 +396,9 @@ def webp(chance, width, height):
         flags |= 4
     elif kind == "no chunk":
         flags |= chance.choice([4, 8])
+    elif kind == "no flag":
+        block = exif_block(chance, orientation)
+        data += b"EXIF" + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)
     size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
     data = b"VP8X" + struct.pack("<II", 10, flags) + size + data
     return b"RIFF" + struct.pack("<I", len(data) + 4) + b"WEBP" + data

@@ -99,7 +99,7 @@ pub fn read_base(bytes: &[u8], folder: &Path, name: &str) -> Result<(OnnxGraph, 
     };
     let mut proto = decode(bytes, name)?;
     let mut extension = Extension::decode(bytes)
-        .map_err(|e| fail(format!("not an ONNX file, or a damaged one ({e})")))?;
+        .map_err(|_| fail("not an ONNX file, or a damaged one".to_owned()))?;
     if let Some(tensor) = extension.graph.iter().flat_map(|g| &g.sparse).next() {
         let tensor = tensor.values.as_ref().map_or("", |t| t.name.as_str());
         return Err(fail(format!(

@@ -6,6 +6,7 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::build::is_own_domain;
+use crate::backbone::faults::WRONG;
 use crate::backbone::onnx::OnnxGraph;
 use crate::backbone::onnx::walk::each_node;
 
@@ -74,7 +75,7 @@ pub(in crate::backbone) fn unsupported(graph: &OnnxGraph) -> Option<String> {
                 "{} works on strings, which is not supported; choose a --feature-layer before it",
                 which()
             ))
-        } else if !known.contains_key(op) || op == "Scan" {
+        } else if !known.contains_key(op) || op == "Scan" || WRONG.contains(&op) {
             Some(format!(
                 "{} is not supported; {}",
                 which(),

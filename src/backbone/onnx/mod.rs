@@ -387,8 +387,7 @@ pub(in crate::backbone) fn decode(bytes: &[u8], name: &str) -> Result<pb::ModelP
     if bytes.is_empty() {
         return Err(fail("the file is empty".into()));
     }
-    pb::ModelProto::decode(bytes)
-        .map_err(|e| fail(format!("not an ONNX file, or a damaged one ({e})")))
+    pb::ModelProto::decode(bytes).map_err(|_| fail("not an ONNX file, or a damaged one".to_owned()))
 }
 
 impl OnnxNode {

@@ -13,6 +13,7 @@ use self::hugging_face::hugging_face;
 use self::timm::timm;
 use self::values::side;
 use crate::disk::{self, parent};
+use crate::foreign::data_fault;
 use crate::pixels::{Preprocess, ResizeRule};
 
 /// Larger files than this are not read: real ones have some hundred bytes, a `config.json` with 21,000 labels 1 MB.
@@ -121,7 +122,8 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Option<Map<String, Value>> {
     }
     let bytes = disk::read(path, MOST_BYTES).map_err(|e| e.to_string());
     let value = bytes.and_then(|bytes| {
-        serde_json::from_slice::<Value>(&bytes).map_err(|e| format!("it is not valid JSON ({e})"))
+        serde_json::from_slice::<Value>(&bytes)
+            .map_err(|e| format!("it is not valid JSON ({})", data_fault(&e)))
     });
     match value {
         Ok(Value::Object(map)) => Some(map),

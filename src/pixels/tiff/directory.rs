@@ -3,6 +3,8 @@
 /// One field: what it is and where its values stand.
 #[derive(Clone, Copy, Debug)]
 struct Field {
+    /// Where the field itself stands, in bytes from the start.
+    entry: usize,
     tag: u16,
     kind: u16,
     count: u64,
@@ -65,6 +67,7 @@ impl<'a> Directory<'a> {
             };
             let kind = directory.unsigned(at + 2, 2)? as u16;
             let count = directory.unsigned(at + 4, inline)?;
+            let at_entry = at;
             let mut place = Some(at + 4 + inline);
             let size = value_bytes(kind).unwrap_or(0) as u64;
             if size.saturating_mul(count) > inline as u64 {
@@ -75,6 +78,7 @@ impl<'a> Directory<'a> {
             }
             if let Some(at) = place {
                 directory.fields.push(Field {
+                    entry: at_entry,
                     tag: tag as u16,
                     kind,
                     count,
@@ -105,7 +109,8 @@ impl<'a> Directory<'a> {
             return None;
         }
         header.big = match header.unsigned(2, 2)? {
-            42 => false,
+            // Some cameras write the number in the other byte order than the rest.
+            42 | 0x2a00 => false,
             43 => true,
             _ => return None,
         };
@@ -122,8 +127,17 @@ impl<'a> Directory<'a> {
         self.field(tag).is_some()
     }
 
-    /// The whole numbers of a field, of a type that is unsigned; of several fields of this tag, the last one's. Those
-    /// that lie outside the bytes are left out.
+    /// Where the fields stand that repeat the tag of one before them, and are not read.
+    pub fn repeated(&self) -> impl Iterator<Item = usize> {
+        let read = |field: &&Field| {
+            self.field(field.tag)
+                .is_some_and(|read| read.entry == field.entry)
+        };
+        let fields = self.fields.iter();
+        fields.filter(move |field| !read(field)).map(|f| f.entry)
+    }
+
+    /// The whole numbers of a field, of a type that is unsigned. Those that lie outside the bytes are left out.
     pub fn numbers(&self, tag: u16) -> Option<Vec<u64>> {
         let field = self.field(tag)?;
         let size = match field.kind {
@@ -180,8 +194,13 @@ impl<'a> Directory<'a> {
         Some((field.at, value_bytes(field.kind)?))
     }
 
+    /// The field of this tag; of several, the first that has a value, as libtiff and Pillow have it.
     fn field(&self, tag: u16) -> Option<&Field> {
-        self.fields.iter().rev().find(|field| field.tag == tag)
+        let mut fields = self.fields.iter().filter(|field| field.tag == tag);
+        let mut having = fields.clone();
+        having
+            .find(|field| field.count > 0 && value_bytes(field.kind).is_some())
+            .or_else(|| fields.next())
     }
 
     /// The unsigned number of so many bytes at a place.

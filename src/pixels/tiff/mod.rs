@@ -34,6 +34,7 @@ mod tag {
     pub const ROWS_PER_STRIP: u16 = 278;
     pub const STRIP_BYTES: u16 = 279;
     pub const PLANAR: u16 = 284;
+    pub const PREDICTOR: u16 = 317;
     pub const COLOUR_MAP: u16 = 320;
     pub const TILE_WIDTH: u16 = 322;
     pub const TILE_HEIGHT: u16 = 323;
@@ -184,17 +185,35 @@ impl<'a> TiffHeader<'a> {
     /// The file as one whose samples are grey and extra ones, with the highest bit of each byte first.
     fn as_grey(&self) -> Result<Vec<u8>, String> {
         const BLACK_IS_ZERO: u8 = 1;
+        const NO_PREDICTOR: u8 = 1;
+        /// In either byte order.
+        const UNKNOWN_TAG: [u8; 2] = [0xfd, 0xfd];
         let mut bytes = self.bytes.to_vec();
         let (at, size) = self
             .directory
             .place(tag::PHOTOMETRIC)
             .ok_or_else(|| unsupported("without a photometric interpretation"))?;
         // The value was read, so that it is within the file.
-        bytes[at..at + size].fill(0);
-        bytes[match self.directory.is_big_endian() {
-            true => at + size - 1,
-            false => at,
-        }] = BLACK_IS_ZERO;
+        let mut put = |at: usize, size: usize, value: u8| {
+            bytes[at..at + size].fill(0);
+            bytes[match self.directory.is_big_endian() {
+                true => at + size - 1,
+                false => at,
+            }] = value;
+        };
+        put(at, size, BLACK_IS_ZERO);
+        // The predictor belongs to these ways of compression; with others, whoever reads TIFF passes it over.
+        let predicts = matches!(self.directory.number(tag::COMPRESSION), Some(5 | 8 | 32946));
+        if let (false, Some(_), Some((at, size))) = (
+            predicts,
+            self.directory.number(tag::PREDICTOR),
+            self.directory.place(tag::PREDICTOR),
+        ) {
+            put(at, size, NO_PREDICTOR);
+        }
+        for at in self.directory.repeated() {
+            bytes[at..at + 2].copy_from_slice(&UNKNOWN_TAG);
+        }
         if self.directory.number(tag::FILL_ORDER) == Some(2) {
             for range in self.chunks()? {
                 let chunk = bytes.get_mut(range).into_iter().flatten();
@@ -406,7 +425,8 @@ fn colours(directory: &Directory, samples: u64, bits: u64) -> Result<Colours, St
     }
     let alpha = match extra.first() {
         Some(1) => Some(samples::Alpha::Multiplied),
-        Some(2) => Some(samples::Alpha::Separate),
+        // 999 is Corel Draw's.
+        Some(2 | 999) => Some(samples::Alpha::Separate),
         _ if unsaid => Some(samples::Alpha::Separate),
         _ => None,
     };

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 use super::cursor::Cursor;
 use crate::cli::{Setting, settings};
 use crate::error::{Error, Result};
+use crate::foreign::data_fault;
 use crate::job::{FitConfig, Recipe};
 use crate::tui::keys::Action;
 
@@ -157,7 +158,7 @@ impl Form {
         }
         let config: FitConfig = Value::Table(table)
             .try_into()
-            .map_err(|e| self.refuse(&e.to_string()))?;
+            .map_err(|e| self.refuse(&data_fault(&e)))?;
         config.head.clone().check()?;
         Ok(config)
     }
