@@ -500,13 +500,21 @@ impl PictureSession {
         self.run_bytes
     }
 
+    /// Lets so many threads compute each image together; results are the same to the bit.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is not enough memory.
+    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
+        let mut sessions = self.sessions.iter_mut();
+        sessions.try_for_each(|session| session.set_threads(threads))
+    }
+
     /// Starts to measure the time of each layer.
     pub fn start_profile(&mut self) {
         self.sessions.iter_mut().for_each(Session::start_profile);
     }
 
-    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
-    /// nothing for what tract runs.
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run.
     pub fn profile(&mut self) -> Vec<LayerTime> {
         self.sessions
             .iter_mut()

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
-use cnn_engine::{LayerTime, Refusal, canonical};
+use cnn_engine::{LayerTime, Profile, Refusal, canonical};
 use tract_onnx::Onnx;
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
@@ -18,6 +18,10 @@ use super::memory;
 use super::onnx::OnnxGraph;
 use super::quantize::unrounded;
 use crate::error::{Error, Result};
+
+/// Why there is no session.
+const NO_ROOM: &str =
+    "not enough memory or threads to run it; close other programs, or use fewer --workers";
 
 /// A graph prepared to run on one image at a time; its weights are shared by all sessions.
 pub struct Network {
@@ -44,7 +48,7 @@ impl Network {
                 let model = analysed(framework, proto, input_shape)?.into_typed()?;
                 check_tensors(&model)?;
                 cnn_engine::check_windows(&model)?;
-                let model = mend_model(model)?.into_decluttered()?;
+                let model = cnn_engine::declutter(mend_model(model)?)?;
                 check_tensors(&model)?;
                 cnn_engine::optimize(model, memory::free_bytes().unwrap_or(u64::MAX))
             })?;
@@ -106,11 +110,11 @@ impl Network {
     pub fn session(&self) -> Result<Session> {
         let state = self.plan.spawn().map_err(|e| Error::Engine {
             model: self.name.clone(),
-            problem: "not enough memory or threads to run it; close other programs, or use fewer --workers"
-                .to_owned(),
+            problem: NO_ROOM.to_owned(),
             detail: format!("{e:#}"),
         })?;
         Ok(Session {
+            profile: None,
             state,
             name: self.name.clone(),
             input_shape: self.input_shape,
@@ -146,6 +150,7 @@ pub(crate) fn run_batch(
 /// One worker's state of a [`Network`].
 pub struct Session {
     state: TypedSimpleState,
+    profile: Option<Profile>,
     name: String,
     input_shape: [usize; 4],
 }
@@ -159,7 +164,11 @@ impl Session {
     pub fn run(&mut self, input: &[f32], outputs: &mut Vec<Vec<f32>>) -> Result<()> {
         let mut run = || -> TractResult<Vec<Vec<f32>>> {
             let tensor = Tensor::from_shape(&self.input_shape, input)?;
-            let values = self.state.run(tvec!(tensor.into()))?;
+            let inputs = tvec!(tensor.into());
+            let values = match &mut self.profile {
+                Some(profile) => profile.run(&mut self.state, inputs)?,
+                None => self.state.run(inputs)?,
+            };
             let vectors = values.iter().map(|v| {
                 let v = v.cast_to::<f32>()?;
                 Ok(v.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
@@ -197,15 +206,28 @@ impl Session {
 }
 
 impl Session {
-    /// Starts to measure the time of each layer.
-    pub fn start_profile(&mut self) {
-        cnn_engine::start_profile(&mut self.state);
+    /// Lets so many threads compute each image together; results are the same to the bit.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is not enough memory.
+    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
+        let set = cnn_engine::set_threads(&mut self.state, threads);
+        set.map_err(|e| Error::Engine {
+            model: self.name.clone(),
+            problem: NO_ROOM.to_owned(),
+            detail: format!("{e:#}"),
+        })
     }
 
-    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run;
-    /// nothing for what tract runs.
+    /// Starts to measure the time of each layer, on one thread.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(Profile::start(&mut self.state));
+    }
+
+    /// What the layers took since [`start_profile`](Self::start_profile), in the order in which they run.
     pub fn profile(&mut self) -> Vec<LayerTime> {
-        cnn_engine::profile(&mut self.state)
+        let layers = self.profile.as_ref().map(|p| p.layers(&mut self.state));
+        layers.and_then(|layers| layers.ok()).unwrap_or_default()
     }
 }
 

@@ -187,6 +187,7 @@ pub(crate) fn stream(
     what.params.check()?;
     let most = what.pictures.count().unwrap_or(usize::MAX);
     let (mut workers, mut limits) = (what.params.worker_count().min(most), what.params.limits());
+    let asked = workers;
     let each = open_session()?.run_bytes();
     let with_room = memory::with_room(each, workers, what.params.workers != 0)?;
     if with_room < workers {
@@ -199,6 +200,12 @@ pub(crate) fn stream(
     if let Some(memory) = what.params.memory {
         (workers, limits) = memory::share(memory, workers, limits, &open_session)?;
     }
+    // With fewer images than cores, cores that have none help with those of others.
+    let cores = what.params.worker_count();
+    let few = what.pictures.count().is_none_or(|n| n < cores)
+        && what.params.memory.is_none()
+        && with_room >= asked;
+    let busy = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let odd = AtomicUsize::new(0);
     let (sender, receiver) = bounded(workers * OUTCOMES_PER_WORKER);
@@ -229,8 +236,15 @@ pub(crate) fn stream(
                 worker,
                 path: path.clone(),
             });
+            if few {
+                let busy = busy.fetch_add(1, Ordering::Relaxed) + 1;
+                session.set_threads((cores / busy).max(1))?;
+            }
             let mut outcome =
                 run_one(&mut session, &mut reader, what, (place, path), worker, &odd)?;
+            if few {
+                busy.fetch_sub(1, Ordering::Relaxed);
+            }
             outcome.version = version;
             if sender.send(outcome).is_err() {
                 break;

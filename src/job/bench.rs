@@ -82,6 +82,18 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         }
         rates.push(rate(&model, sessions, time)?);
     }
+    let together = match most {
+        1 => None,
+        most => {
+            let mut session = model.session()?;
+            session.set_threads(most)?;
+            let rate = rate(&model, vec![warm(session)?], time)?;
+            Some(BenchRate {
+                threads: most,
+                ..rate
+            })
+        }
+    };
     let end = Heat::now();
     let in_floats = match model.session_in_floats()? {
         Some(session) => Some(rate(&model, vec![warm(session)?], time)?),
@@ -99,6 +111,7 @@ pub fn bench(config: &BenchConfig) -> Result<BenchReport> {
         gflop,
         peak_gflops: peak_flops().map(|flops| flops / 1e9),
         rates,
+        together,
         in_floats,
         session_bytes: model.session_bytes(),
         peak_memory_bytes: peak_memory_bytes(),

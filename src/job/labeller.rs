@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 use crate::backbone::{Classifier, DEFAULT_MODEL, PictureSession, Prediction, top_k};
@@ -29,6 +30,15 @@ struct Loaded {
 }
 
 impl Loaded {
+    /// A network that runs on all cores, since there is one image at a time.
+    fn new(mut session: PictureSession, labels: &[String]) -> Result<Loaded> {
+        session.set_threads(available_parallelism().map_or(1, usize::from))?;
+        Ok(Loaded {
+            session,
+            labels: labels.to_vec(),
+        })
+    }
+
     fn top(&mut self, path: &Path, k: usize) -> Result<(u32, u32, Vec<Prediction>)> {
         let decode_options = self.session.decode_options();
         let picture = Picture::open(path, &DecodeLimits::default(), decode_options)?;
@@ -58,10 +68,7 @@ impl Labeller {
             Some(loaded) => loaded,
             none => {
                 let classifier = Classifier::open(DEFAULT_MODEL, None)?;
-                none.insert(Loaded {
-                    session: classifier.session()?,
-                    labels: classifier.labels().to_vec(),
-                })
+                none.insert(Loaded::new(classifier.session()?, classifier.labels())?)
             }
         };
         let (width, height, imagenet) = imagenet.top(path, k)?;
@@ -84,11 +91,7 @@ impl Labeller {
             Some(own) => own,
             None => {
                 let saved = SavedModel::open(model)?;
-                let loaded = Loaded {
-                    session: saved.session()?,
-                    labels: saved.classes().to_vec(),
-                };
-                (key, loaded)
+                (key, Loaded::new(saved.session()?, saved.classes())?)
             }
         };
         Ok(&mut self.own.insert(own).1)

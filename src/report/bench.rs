@@ -1,5 +1,7 @@
 //! Benchmark results as text.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::{Text, printable};
@@ -26,6 +28,9 @@ pub struct BenchReport {
     pub peak_gflops: Option<f64>,
     /// Speed by number of threads.
     pub rates: Vec<BenchRate>,
+    /// Speed of one image at a time that all cores compute together; none on a single core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub together: Option<BenchRate>,
     /// Speed on one thread of the same layers in float32, for a network of integers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_floats: Option<BenchRate>,
@@ -75,7 +80,7 @@ pub struct BenchLayer {
     /// Name of the layer.
     pub name: String,
     /// What it does.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Height, width and channels of its output.
     pub shape: [usize; 3],
     /// Mean time, in milliseconds.
@@ -115,6 +120,13 @@ pub fn bench_text(report: &BenchReport) -> Text {
         text.line(format!(
             "{:>7} {:>10.1} {:>9.2} {:>9.2} {:>9.2} {gflops:>9} {share:>8}",
             rate.threads, rate.images_per_second, rate.median_ms, rate.p95_ms, rate.p99_ms
+        ));
+    }
+    if let Some(rate) = &report.together {
+        text.gap();
+        text.line(format!(
+            "one image at a time on {} threads: {:.2} ms (p50), {:.2} ms (p95)",
+            rate.threads, rate.median_ms, rate.p95_ms
         ));
     }
     text.add(&integers_text(report));
@@ -233,6 +245,7 @@ mod tests {
             gflop: 0.5,
             peak_gflops: None,
             rates: vec![rate(integers)],
+            together: None,
             in_floats: Some(rate(floats)),
             session_bytes: 0,
             peak_memory_bytes: None,
@@ -271,12 +284,13 @@ mod tests {
                 throttled: Some(true),
                 ..BenchHeat::default()
             },
+            together: None,
             in_floats: None,
             session_bytes: 3 << 19,
             peak_memory_bytes: Some(64 << 20),
             layers: vec![BenchLayer {
                 name: "conv1".into(),
-                kind: "winograd",
+                kind: "winograd".into(),
                 shape: [8, 8, 16],
                 ms: 2.0,
                 gflops: 150.0,

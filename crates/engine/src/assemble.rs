@@ -3,16 +3,19 @@
 use tract_onnx::tract_core::internal::*;
 
 use super::activation::Activation;
+use super::attention::Attention;
 use super::convolution::{Convolution, Order, Weights};
+use super::copy::{Constant, Copy};
 use super::depthwise::Depthwise;
 use super::fuse::fuse;
 use super::geometry::{Window, product};
-use super::graph::{Graph, Node, NodeId, Operation, needed};
+use super::graph::{Graph, Node, NodeId, Operation, is_depthwise, needed};
 use super::integer::{
     Dequantize, IntegerConvolution, IntegerDepthwise, IntegerWeights, MaxBytes, QUAD, Quantize,
     SumBytes,
 };
 use super::map::{Element, Shape};
+use super::normalize::Normalize;
 use super::pixelwise::{Affine, Binary, Concat, Import};
 use super::plan::{PlacedStep, Plan, Value};
 use super::pool::Pool;
@@ -121,14 +124,20 @@ impl Assembly<'_> {
         Ok(value)
     }
 
+    fn shapes(&self, values: &[Value]) -> Vec<Shape> {
+        let shape = |value: &Value| match *value {
+            Value::Input(i) => self.inputs[i],
+            Value::Step(i) => self.steps[i].shape,
+        };
+        values.iter().map(shape).collect()
+    }
+
     /// The tensor from outside that `node` reads as it is, and how that lies.
     fn direct(&self, node: &Node) -> Option<(usize, Order)> {
-        let first = node.inputs[0];
+        let first = *node.inputs.first()?;
         let (number, strides) = self.outside(first)?;
         match &node.operation {
-            Operation::Convolution {
-                depthwise: false, ..
-            } => {
+            Operation::Convolution { groups: 1, .. } => {
                 let [_, width, channels] = self.nodes[first].shape;
                 match strides {
                     s if is_planar(&self.nodes[first], s) => Some((number, Order::Planar)),
@@ -186,6 +195,9 @@ impl Assembly<'_> {
     /// there is one. None if its weights, or a copy of its input with the padding, are too large.
     fn step(&self, node: &Node, direct: Option<Order>, from: &[Value]) -> Option<Box<dyn Step>> {
         let isa = self.isa;
+        if let Operation::Constant(values) = &node.operation {
+            return Some(Box::new(Constant::new(values)));
+        }
         let first = &self.nodes[*node.inputs.first()?];
         let clamp = node.clamp;
         Some(match &node.operation {
@@ -194,26 +206,24 @@ impl Assembly<'_> {
                 columns,
                 weights,
                 bias,
-                depthwise: true,
+                groups,
             } => {
-                let taps = product(&[rows.size, columns.size])?;
-                if product(&[bias.len(), taps])? != weights.len() {
-                    return None;
+                let inputs = first.shape[2];
+                if is_depthwise(*groups, inputs, bias.len()) {
+                    let taps = product(&[rows.size, columns.size])?;
+                    if product(&[bias.len(), taps])? != weights.len() {
+                        return None;
+                    }
+                    let weight =
+                        |channel, y, x| weights[(channel * rows.size + y) * columns.size + x];
+                    let step = Depthwise::new(isa, *rows, *columns, weight, bias, clamp)?;
+                    return Some(Box::new(step));
                 }
-                let weight = |channel, y, x| weights[(channel * rows.size + y) * columns.size + x];
-                Box::new(Depthwise::new(isa, *rows, *columns, weight, bias, clamp)?)
-            }
-            Operation::Convolution {
-                rows,
-                columns,
-                weights,
-                bias,
-                ..
-            } => {
                 let weights = Weights {
                     values: weights,
                     outputs: node.shape[2],
-                    inputs: first.shape[2],
+                    inputs,
+                    groups: *groups,
                     bias,
                 };
                 return self.convolution([*rows, *columns], &weights, clamp, first, direct);
@@ -260,6 +270,21 @@ impl Assembly<'_> {
             } => return self.integer_convolution([*rows, *columns], weights, first, from),
             Operation::SumBytes(steps) => Box::new(SumBytes::new(isa, *steps)),
             Operation::MaxBytes { rows, columns } => Box::new(MaxBytes::new(isa, *rows, *columns)),
+            Operation::Copy(moves) => {
+                let output = self.shape_of(node).ok()?;
+                Box::new(Copy::new(moves, &self.shapes(from), &output)?)
+            }
+            Operation::Normalize {
+                scale,
+                shift,
+                epsilon,
+                is_centred,
+            } => Box::new(Normalize::new(isa, scale, shift, *epsilon, *is_centred)),
+            Operation::Attention(heads) => {
+                let output = self.shape_of(node).ok()?;
+                Box::new(Attention::new(isa, heads, &self.shapes(from), &output)?)
+            }
+            Operation::Constant(_) => return None,
             Operation::Concat | Operation::Input { .. } => Box::new(Concat),
         })
     }
@@ -275,6 +300,7 @@ impl Assembly<'_> {
     ) -> Option<Box<dyn Step>> {
         let isa = self.isa;
         if direct.is_none()
+            && weights.groups == 1
             && Winograd::suits(&rows, &columns, weights.inputs, weights.outputs)
             && let Some(winograd) = Winograd::new(isa, rows, columns, weights, clamp)
         {

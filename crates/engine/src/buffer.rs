@@ -40,8 +40,9 @@ impl Buffer {
     /// At least `len` zeros; none if the system has not as much memory.
     pub(super) fn try_zeros(len: usize) -> Option<Buffer> {
         let bytes = len.checked_mul(size_of::<f32>())?;
+        // Not rounded up to whole huge pages: each takes the system long to find.
         if bytes >= HUGE_PAGE_BYTES
-            && let Some(whole) = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES)
+            && let Some(whole) = bytes.checked_next_multiple_of(ALIGNMENT)
             && let Ok(pages) = MmapMut::map_anon(whole)
         {
             // A system without huge pages gives small ones.

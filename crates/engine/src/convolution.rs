@@ -1,4 +1,4 @@
-//! Dense convolution as a product of patches and weights, without copying the patches: a pixel's patch is
+//! Convolution as a product of patches and weights, without copying the patches: a pixel's patch is
 //! a row of the left side whose values lie at fixed offsets in the padded input.
 
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::depthwise::padded;
 use super::gemm::{Epilogue, PackedMatrix, Rows};
-use super::geometry::{Window, floats, product};
+use super::geometry::{Window, floats, padded_to, product};
 use super::map::{Element, Map, Shape};
 use super::simd::InstructionSet;
 use super::step::{Clamp, Scratch, Step};
@@ -20,11 +20,13 @@ pub(super) enum Order {
     Planar,
 }
 
-/// Weights of a dense convolution, `[output channel][input channel][row][column]`.
+/// Weights of a convolution, `[output channel][input channel of the group][row][column]`.
 pub(super) struct Weights<'a> {
     pub values: &'a [f32],
     pub outputs: usize,
     pub inputs: usize,
+    /// Into how many groups inputs and outputs fall.
+    pub groups: usize,
     /// One for each output channel.
     pub bias: &'a [f32],
 }
@@ -35,8 +37,14 @@ pub(super) struct Convolution {
     columns: Window,
     inputs: usize,
     outputs: usize,
+    /// Inputs for each output.
+    depth: usize,
     order: Order,
-    matrix: PackedMatrix,
+    /// Those of whole blocks, then one of the groups that are left.
+    matrices: Vec<PackedMatrix>,
+    blocks: Vec<Block>,
+    /// Outputs, padded to whole vectors.
+    padded: usize,
     bias: Buffer,
     clamp: Clamp,
     /// Values of a pixel of the input.
@@ -53,6 +61,15 @@ pub(super) struct Convolution {
     scratch_len: usize,
     /// Values from the patch of one output to that of the next in its row, and in its column.
     patches: [usize; 2],
+}
+
+/// Some groups of which the outputs are whole vectors: one product, in which other groups have weights of 0.
+struct Block {
+    matrix: usize,
+    /// Which of the matrices in that.
+    number: usize,
+    /// Its first input and output.
+    first: [usize; 2],
 }
 
 impl Convolution {
@@ -88,34 +105,79 @@ impl Convolution {
             product(&[columns.stride, pixel])?,
             product(&[rows.stride, row])?,
         ];
-        let depth = product(&[height, width, inputs])?;
-        let counted = product(&[depth, weights.outputs])? == weights.values.len()
-            && weights.bias.len() == weights.outputs;
-        if !counted {
+        let groups = weights.groups;
+        let (depth, wide) = (
+            inputs.checked_div(groups)?,
+            weights.outputs.checked_div(groups)?,
+        );
+        let counted = product(&[height, width, depth, weights.outputs])? == weights.values.len()
+            && weights.bias.len() == weights.outputs
+            && [depth * groups, wide * groups] == [inputs, weights.outputs]
+            && (groups == 1 || order == Order::ChannelsLast);
+        if !counted || wide == 0 {
             return None;
         }
-        // [row of the window][column][channel], or the channel first, so that offsets rise.
-        let split = |k: usize| match order {
-            Order::ChannelsLast => (k % inputs, k / inputs / width, k / inputs % width),
-            Order::Planar => (k / (height * width), k / width % height, k % width),
-        };
-        let offset = |k: usize| {
-            let (channel, y, x) = split(k);
-            y * rows.dilation * row + x * columns.dilation * pixel + channel * plane
-        };
-        let one_pixel = order == Order::ChannelsLast && height * width == 1;
-        let offsets = (!one_pixel).then(|| (0..depth).map(offset).collect());
-        let value = |_, k: usize, output: usize| {
-            let (channel, y, x) = split(k);
-            weights.values[((output * inputs + channel) * height + y) * width + x]
-        };
+        let padded_outputs = padded_to(weights.outputs, isa.lanes())?;
+        // Groups of a block.
+        let several = (1..=isa.lanes()).find(|n| (n * wide).is_multiple_of(isa.lanes()));
+        let several = several.unwrap_or(1).min(groups);
+        let (whole_blocks, left) = (groups / several, groups % several);
+        let mut blocks = Vec::new();
+        let mut matrices = Vec::new();
+        for (count, groups) in [(whole_blocks, several), (1, left)] {
+            if groups == 0 {
+                continue;
+            }
+            let (first, inputs, outputs) = (blocks.len() * several, groups * depth, groups * wide);
+            // [row of the window][column][channel], or the channel first, so that offsets rise.
+            let split = |k: usize| match order {
+                Order::ChannelsLast => (k % inputs, k / inputs / width, k / inputs % width),
+                Order::Planar => (k / (height * width), k / width % height, k % width),
+            };
+            let offset = |k: usize| {
+                let (channel, y, x) = split(k);
+                y * rows.dilation * row + x * columns.dilation * pixel + channel * plane
+            };
+            let taps = product(&[height, width, inputs])?;
+            // The group of each tap, and where its weight is among those of an output; both are asked for every weight.
+            let places = (0..taps).map(|k| {
+                let (channel, y, x) = split(k);
+                let group = channel.checked_div(depth).unwrap_or(0);
+                (group, ((channel - group * depth) * height + y) * width + x)
+            });
+            let places: Vec<(usize, usize)> = places.collect();
+            let group_of: Vec<usize> = (0..outputs).map(|output| output / wide).collect();
+            let each = depth * height * width;
+            let value = |i: usize, k: usize, output: usize| {
+                let (group, place) = places[k];
+                match group == group_of[output] {
+                    true => weights.values[((first + i * several) * wide + output) * each + place],
+                    false => 0.0,
+                }
+            };
+            let one_pixel = order == Order::ChannelsLast && height * width == 1;
+            let offsets = (!one_pixel).then(|| (0..taps).map(offset).collect());
+            let matrix = PackedMatrix::pack(isa, offsets, count, taps, outputs, value)?;
+            blocks.extend((0..count).map(|number| {
+                let group = first + number * several;
+                Block {
+                    matrix: matrices.len(),
+                    number,
+                    first: [group * depth, group * wide],
+                }
+            }));
+            matrices.push(matrix);
+        }
         Some(Convolution {
             rows,
             columns,
             inputs,
             outputs: weights.outputs,
+            depth,
             order,
-            matrix: PackedMatrix::pack(isa, offsets, 1, depth, weights.outputs, value)?,
+            matrices,
+            blocks,
+            padded: padded_outputs,
             bias: padded(weights.bias, isa.lanes()),
             clamp,
             pixel,
@@ -186,7 +248,7 @@ impl Step for Convolution {
     }
 
     fn multiply_adds(&self, output: &Shape) -> usize {
-        let depth = self.rows.size * self.columns.size * self.inputs;
+        let depth = self.rows.size * self.columns.size * self.depth;
         output.height * output.width * self.outputs * depth
     }
 
@@ -195,7 +257,7 @@ impl Step for Convolution {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.matrix.bytes()
+        self.matrices.iter().map(PackedMatrix::bytes).sum()
     }
 
     fn fits(&self, inputs: &[Shape], output: &Shape) -> bool {
@@ -211,14 +273,51 @@ impl Step for Convolution {
             && input.element == Element::Float
             && pixel
             && output.is_output_of(&self.rows, &self.columns)
-            && (output.channels, output.pixel) == (self.outputs, self.matrix.columns())
+            && (output.channels, output.pixel) == (self.outputs, self.padded)
             && output.element == Element::Float
             && matches!(residual, [] | [_])
             && residual.iter().all(|residual| residual == output)
     }
 
+    fn parts(&self) -> usize {
+        match &self.blocks[..] {
+            [_] => self.matrices[0].panels(),
+            blocks => blocks.len(),
+        }
+    }
+
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch) {
-        if rows.is_empty() {
+        // SAFETY: the caller's.
+        unsafe { self.run_some(inputs, output, rows, 0..self.parts(), scratch) };
+    }
+
+    unsafe fn run_parts(
+        &self,
+        inputs: &[Map],
+        output: Map,
+        parts: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let height = output.shape.height;
+        // SAFETY: the caller's.
+        unsafe { self.run_some(inputs, output, 0..height, parts, scratch) };
+    }
+}
+
+impl Convolution {
+    /// Computes some of the [`parts`](Step::parts) of `rows`.
+    ///
+    /// # Safety
+    /// As [`Step::run`].
+    unsafe fn run_some(
+        &self,
+        inputs: &[Map],
+        output: Map,
+        rows: Range<usize>,
+        parts: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        if rows.is_empty() || parts.is_empty() {
             return;
         }
         let residual = inputs.get(1).map(|map| map.row(rows.start).cast_const());
@@ -250,11 +349,36 @@ impl Step for Convolution {
             group: output.shape.row(),
         };
         let (groups, count) = left.without_gaps(rows.len(), output.shape.width);
-        // SAFETY: `Window::extent` counts the rows and columns that the patches of all outputs span; the copy has as
-        // many, and an input that is not copied has no fewer. Output and residual are as `fits` asks, with `rows`.
-        unsafe {
-            self.matrix
-                .multiply(0, groups, count, left, product, epilogue)
+        let (blocks, panels) = match &self.blocks[..] {
+            all @ [_] => (all, Some(parts)),
+            all => (&all[parts], None),
+        };
+        for block in blocks {
+            let [input, output] = block.first;
+            // SAFETY: `Window::extent` counts the rows and columns that the patches of all outputs span; the copy has as
+            // many, and an input that is not copied has no fewer. Output and residual are as `fits` asks, with `rows`.
+            // A block's inputs and outputs are some of the pixels', its outputs whole vectors or the last of them.
+            unsafe {
+                let left = Rows {
+                    data: left.data.add(input),
+                    ..left
+                };
+                let product = Rows {
+                    data: product.data.add(output),
+                    ..product
+                };
+                let epilogue = Epilogue {
+                    bias: epilogue.bias.add(output),
+                    residual: match epilogue.residual {
+                        residual if residual.is_null() => residual,
+                        residual => residual.add(output),
+                    },
+                    ..epilogue
+                };
+                let matrix = &self.matrices[block.matrix];
+                let panels = panels.clone().unwrap_or(0..matrix.panels());
+                matrix.multiply(block.number, panels, groups, count, left, product, epilogue);
+            }
         }
     }
 }

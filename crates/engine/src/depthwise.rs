@@ -64,24 +64,32 @@ impl Depthwise {
             && rows.stride == columns.stride
             && rows.dilation == 1
             && columns.dilation == 1;
-        // Where few windows reach over the edge, copying costs more than treating those alone.
-        const FEW_AT_THE_EDGE: f32 = 0.2;
+        // Where few windows reach over the edge, copying costs more than treating those alone, tap by tap.
+        const TAPS_AT_THE_EDGE: f32 = 1.8;
         let share = |w: &Window| w.inner().len() as f32 / w.output as f32;
-        let copied = share(&rows) * share(&columns) < 1.0 - FEW_AT_THE_EDGE;
-        let scratch_len = match copied && square {
-            true => floats(&[columns.extent(), rows.extent(), lanes])?,
-            false => 0,
+        let most = TAPS_AT_THE_EDGE / taps as f32;
+        let copied = share(&rows) * share(&columns) < 1.0 - most;
+        let in_place = match (rows.size, rows.stride) {
+            (3, 1) if square => Some(isa.entry::<InPlace<3, 1>>()),
+            (3, 2) if square => Some(isa.entry::<InPlace<3, 2>>()),
+            (5, 1) if square => Some(isa.entry::<InPlace<5, 1>>()),
+            (5, 2) if square => Some(isa.entry::<InPlace<5, 2>>()),
+            _ => None,
         };
-        let kernel = match (rows.size, rows.stride) {
-            (3, 1) if square && copied => isa.entry::<Copied<3, 1>>(),
-            (3, 2) if square && copied => isa.entry::<Copied<3, 2>>(),
-            (5, 1) if square && copied => isa.entry::<Copied<5, 1>>(),
-            (5, 2) if square && copied => isa.entry::<Copied<5, 2>>(),
-            (3, 1) if square => isa.entry::<InPlace<3, 1>>(),
-            (3, 2) if square => isa.entry::<InPlace<3, 2>>(),
-            (5, 1) if square => isa.entry::<InPlace<5, 1>>(),
-            (5, 2) if square => isa.entry::<InPlace<5, 2>>(),
-            _ => isa.entry::<Any>(),
+        let (kernel, scratch_len) = match in_place {
+            Some(kernel) if !copied => (kernel, 0),
+            _ => {
+                let kernel = match (rows.size, rows.stride) {
+                    (3, 1) if square => isa.entry::<Copied<3, 1>>(),
+                    (3, 2) if square => isa.entry::<Copied<3, 2>>(),
+                    (5, 1) if square => isa.entry::<Copied<5, 1>>(),
+                    (5, 2) if square => isa.entry::<Copied<5, 2>>(),
+                    (7, 1) if square => isa.entry::<Copied<7, 1>>(),
+                    (7, 2) if square => isa.entry::<Copied<7, 2>>(),
+                    _ => isa.entry::<CopiedAny>(),
+                };
+                (kernel, floats(&[columns.extent(), rows.extent(), lanes])?)
+            }
         };
         Some(Depthwise {
             rows,
@@ -179,30 +187,6 @@ unsafe fn pixel<S: Simd>(args: &Args, vector: usize, y: usize, x: usize, weights
     }
 }
 
-/// Windows of any size, stride and dilation.
-struct Any;
-
-impl Kernel for Any {
-    type Args = Args;
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(args: &Args) {
-        let taps = args.rows.size * args.columns.size;
-        for vector in 0..args.output.shape.pixel / S::LANES {
-            for y in args.range.clone() {
-                for x in 0..args.output.shape.width {
-                    // SAFETY: vector and place lie within the output, whose pixels the input has, as
-                    // `Depthwise::fits` checked; weights were made for every vector.
-                    unsafe {
-                        let weights = args.weights.add(vector * taps * S::LANES);
-                        pixel::<S>(args, vector, y, x, weights);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Output columns that are summed up side by side, to use each loaded pixel for several of them.
 const COLUMNS: usize = 7;
 
@@ -222,7 +206,7 @@ impl<const K: usize, const STRIDE: usize> Kernel for Copied<K, STRIDE> {
             for vector in 0..output.pixel / S::LANES {
                 let offset = vector * S::LANES;
                 copy_rows::<S>(args, offset);
-                let weights = load_weights::<S, K>(args.weights.add(vector * K * K * S::LANES));
+                let weights = args.weights.add(vector * K * K * S::LANES);
                 let bias = S::load(args.bias.add(offset));
                 for (i, y) in args.range.clone().enumerate() {
                     let top = args.copy.add(i * STRIDE * width).cast_const();
@@ -236,7 +220,7 @@ impl<const K: usize, const STRIDE: usize> Kernel for Copied<K, STRIDE> {
                             let to = to.add(start * output.pixel);
                             block::<S, K, STRIDE, COLUMNS>(
                                 args,
-                                &weights,
+                                weights,
                                 bias,
                                 from,
                                 [width, S::LANES],
@@ -250,12 +234,60 @@ impl<const K: usize, const STRIDE: usize> Kernel for Copied<K, STRIDE> {
                             let to = to.add(x * output.pixel);
                             block::<S, K, STRIDE, 1>(
                                 args,
-                                &weights,
+                                weights,
                                 bias,
                                 from,
                                 [width, S::LANES],
                                 to,
                             );
+                            x += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// As [`Copied`], for windows of any size, stride and dilation.
+struct CopiedAny;
+
+impl Kernel for CopiedAny {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        let output = args.output.shape;
+        let Args { rows, columns, .. } = args;
+        let width = columns.extent() * S::LANES;
+        // SAFETY: as in `Copied`.
+        unsafe {
+            for vector in 0..output.pixel / S::LANES {
+                let offset = vector * S::LANES;
+                copy_rows::<S>(args, offset);
+                let weights = args
+                    .weights
+                    .add(vector * rows.size * columns.size * S::LANES);
+                let bias = S::load(args.bias.add(offset));
+                for (i, y) in args.range.clone().enumerate() {
+                    let top = args.copy.add(i * rows.stride * width).cast_const();
+                    let to = args.output.row(y).add(offset);
+                    let mut x = 0;
+                    while x < output.width {
+                        // The last block may overlap the one before.
+                        let wide = output.width >= COLUMNS;
+                        let start = if wide {
+                            x.min(output.width - COLUMNS)
+                        } else {
+                            x
+                        };
+                        let from = top.add(start * columns.stride * S::LANES);
+                        let to = to.add(start * output.pixel);
+                        if wide {
+                            any_block::<S, COLUMNS>(args, weights, bias, from, width, to);
+                            x += COLUMNS;
+                        } else {
+                            any_block::<S, 1>(args, weights, bias, from, width, to);
                             x += 1;
                         }
                     }
@@ -282,18 +314,17 @@ impl<const K: usize, const STRIDE: usize> Kernel for InPlace<K, STRIDE> {
         unsafe {
             for vector in 0..output.pixel / S::LANES {
                 let offset = vector * S::LANES;
-                let from = args.weights.add(vector * K * K * S::LANES);
-                let weights = load_weights::<S, K>(from);
+                let weights = args.weights.add(vector * K * K * S::LANES);
                 let bias = S::load(args.bias.add(offset));
                 for y in args.range.clone() {
                     if !inner_rows.contains(&y) || inner.len() < APART {
                         for x in 0..output.width {
-                            pixel::<S>(args, vector, y, x, from);
+                            pixel::<S>(args, vector, y, x, weights);
                         }
                         continue;
                     }
                     for x in (0..inner.start).chain(inner.end..output.width) {
-                        pixel::<S>(args, vector, y, x, from);
+                        pixel::<S>(args, vector, y, x, weights);
                     }
                     let top = args.input.row(args.rows.at(y, 0)).add(offset);
                     let to = args.output.row(y).add(offset);
@@ -303,7 +334,7 @@ impl<const K: usize, const STRIDE: usize> Kernel for InPlace<K, STRIDE> {
                         let from = top.add(args.columns.at(x, 0) * input.pixel).cast_const();
                         let to = to.add(x * output.pixel);
                         let strides = [input.row(), input.pixel];
-                        block::<S, K, STRIDE, APART>(args, &weights, bias, from, strides, to);
+                        block::<S, K, STRIDE, APART>(args, weights, bias, from, strides, to);
                     }
                 }
             }
@@ -311,46 +342,91 @@ impl<const K: usize, const STRIDE: usize> Kernel for InPlace<K, STRIDE> {
     }
 }
 
-/// One vector's weights, in registers where there are enough.
+/// `N` outputs side by side, from the input at `from`, whose rows and pixels are `strides` apart. Each value of the input
+/// is loaded once for all windows of a row that have it.
 ///
 /// # Safety
-/// As [`Kernel::run`].
-#[inline(always)]
-unsafe fn load_weights<S: Simd, const K: usize>(from: *const f32) -> [[S::V; K]; K] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut weights = [[S::splat(0.0); K]; K];
-        for (ky, row) in weights.iter_mut().enumerate() {
-            for (kx, weight) in row.iter_mut().enumerate() {
-                *weight = S::load(from.add((ky * K + kx) * S::LANES));
-            }
-        }
-        weights
-    }
-}
-
-/// `N` outputs side by side, from the input at `from`, whose rows and pixels are `strides` apart.
-///
-/// # Safety
-/// As [`Kernel::run`]; the input and the output must hold the block.
+/// As [`Kernel::run`]; the input and the output must hold the block, `weights` be those of the vector.
 #[inline(always)]
 unsafe fn block<S: Simd, const K: usize, const STRIDE: usize, const N: usize>(
     args: &Args,
-    weights: &[[S::V; K]; K],
+    weights: *const f32,
     bias: S::V,
     from: *const f32,
     [row_stride, pixel_stride]: [usize; 2],
     to: *mut f32,
 ) {
+    macro_rules! columns {
+        ($row:ident, $taps:ident, $sums:ident: $($j:literal)*) => {
+            $(if $j < (N - 1) * STRIDE + K {
+                let value = S::load($row.add($j * pixel_stride));
+                column::<S, K, STRIDE, N>($j, value, &$taps, &mut $sums);
+            })*
+        };
+    }
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [bias; N];
-        for (ky, weights) in weights.iter().enumerate() {
+        for ky in 0..K {
             let row = from.add(ky * row_stride);
-            for (kx, &weight) in weights.iter().enumerate() {
+            let mut taps = [bias; K];
+            for (kx, tap) in taps.iter_mut().enumerate() {
+                *tap = S::load(weights.add((ky * K + kx) * S::LANES));
+            }
+            columns!(row, taps, sums: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
+        }
+        for (i, &sum) in sums.iter().enumerate() {
+            let to = to.add(i * args.output.shape.pixel);
+            S::store(to, args.clamp.of::<S>(sum));
+        }
+    }
+}
+
+/// Adds the value of column `j` to all sums whose windows have it.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn column<S: Simd, const K: usize, const STRIDE: usize, const N: usize>(
+    j: usize,
+    value: S::V,
+    taps: &[S::V; K],
+    sums: &mut [S::V; N],
+) {
+    for (i, sum) in sums.iter_mut().enumerate() {
+        let kx = j.wrapping_sub(i * STRIDE);
+        if kx < K {
+            // SAFETY: the caller's processor has the instruction set.
+            *sum = unsafe { S::mul_add(value, taps[kx], *sum) };
+        }
+    }
+}
+
+/// As [`block`], for windows of any size, stride and dilation.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+unsafe fn any_block<S: Simd, const N: usize>(
+    args: &Args,
+    weights: *const f32,
+    bias: S::V,
+    from: *const f32,
+    row_stride: usize,
+    to: *mut f32,
+) {
+    let Args { rows, columns, .. } = args;
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [bias; N];
+        for ky in 0..rows.size {
+            let row = from.add(ky * rows.dilation * row_stride);
+            for kx in 0..columns.size {
+                let tap = S::load(weights.add((ky * columns.size + kx) * S::LANES));
+                let start = row.add(kx * columns.dilation * S::LANES);
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    let value = S::load(row.add((i * STRIDE + kx) * pixel_stride));
-                    *sum = S::mul_add(value, weight, *sum);
+                    let value = S::load(start.add(i * columns.stride * S::LANES));
+                    *sum = S::mul_add(value, tap, *sum);
                 }
             }
         }

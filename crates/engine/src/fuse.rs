@@ -67,13 +67,8 @@ pub(super) fn fuse(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
 
 /// Whether a map can be added to what `node` computes before it is stored.
 fn takes_residual(node: &Node) -> bool {
-    matches!(
-        node.operation,
-        Operation::Convolution {
-            depthwise: false,
-            ..
-        }
-    ) && node.residual.is_none()
+    matches!(node.operation, Operation::Convolution { groups: 1, .. })
+        && node.residual.is_none()
         && node.clamp == Clamp::NONE
         && node.curve.is_none()
 }
@@ -82,13 +77,21 @@ fn takes_residual(node: &Node) -> bool {
 fn join(before: &mut Node, operation: &Operation) -> bool {
     let fixed = matches!(
         before.operation,
-        Operation::Input { .. } | Operation::Curve(_) | Operation::Concat
+        Operation::Input { .. }
+            | Operation::Curve(_)
+            | Operation::Concat
+            | Operation::Copy(_)
+            | Operation::Constant(_)
     ) || before.operation.is_integer();
     if fixed || before.curve.is_some() {
         return false;
     }
+    let is_clamped = !matches!(
+        before.operation,
+        Operation::Normalize { .. } | Operation::Attention(_)
+    );
     match operation {
-        Operation::Clamp(clamp) => {
+        Operation::Clamp(clamp) if is_clamped => {
             let within = |x: f32| x.max(clamp.low).min(clamp.high);
             before.clamp = Clamp {
                 low: within(before.clamp.low),
@@ -119,6 +122,11 @@ fn join(before: &mut Node, operation: &Operation) -> bool {
                 Operation::Affine {
                     scale: first_scale,
                     shift: first_shift,
+                }
+                | Operation::Normalize {
+                    scale: first_scale,
+                    shift: first_shift,
+                    ..
                 } => {
                     let first = first_scale.iter_mut().zip(first_shift);
                     for ((s, t), (scale, shift)) in first.zip(scale.iter().zip(shift)) {

@@ -256,14 +256,21 @@ impl PackedMatrix {
         self.values.len() * size_of::<f32>()
     }
 
-    /// Computes the product with matrix `i`: `groups` times `rows` rows.
+    /// Number of panels into which columns are cut.
+    pub(super) fn panels(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// Computes the columns of some panels of the product with matrix `i`: `groups` times `rows` rows.
     ///
     /// # Safety
     /// `left` must be valid for all rows of `depth` values, `product` and the epilogue's residual for as many
     /// rows of [`columns`](Self::columns), its bias for one.
+    #[allow(clippy::too_many_arguments)]
     pub(super) unsafe fn multiply(
         &self,
         i: usize,
+        panels: Range<usize>,
         groups: usize,
         rows: usize,
         left: Rows<*const f32>,
@@ -288,7 +295,7 @@ impl PackedMatrix {
             let groups = group..(group + group_block).min(groups);
             for row in (0..rows).step_by(row_block) {
                 let rows = row..(row + row_block).min(rows);
-                for &panel in &self.panels {
+                for &panel in &self.panels[panels.clone()] {
                     // A panel that is too deep to stay in the cache is cut, and the product summed up.
                     let cuts = self.depth.div_ceil(DEPTH).max(1);
                     let size = self.depth.div_ceil(cuts);
@@ -406,6 +413,78 @@ impl PackedMatrix {
                     }
                 }
                 fetched += depth.len() * step;
+                row += height;
+            }
+        }
+    }
+}
+
+/// Products whose right side is made as the network runs; the caller packs it.
+pub(super) struct Multiplier {
+    isa: InstructionSet,
+    tiles: Tiles,
+}
+
+impl Multiplier {
+    pub(super) fn new(isa: InstructionSet) -> Multiplier {
+        Multiplier {
+            isa,
+            tiles: Tiles::of(isa, false, false),
+        }
+    }
+
+    /// The panels of a right side of `columns`, which are whole vectors: first vector and width of each.
+    pub(super) fn panels(&self, columns: usize) -> Vec<(usize, usize)> {
+        let widest = if self.isa.tile_rows(3) == 0 { 2 } else { 3 };
+        panels(widest, columns / self.isa.lanes())
+    }
+
+    /// Computes `rows` of the product.
+    ///
+    /// # Safety
+    /// `left` must be valid for `rows` of `depth` values, `product` for as many of the columns of all `panels`, which
+    /// must be those of [`panels`](Self::panels), `right` for their values: `depth` rows of each panel, one panel after
+    /// the other.
+    pub(super) unsafe fn multiply(
+        &self,
+        panels: &[(usize, usize)],
+        depth: usize,
+        rows: usize,
+        left: Rows<*const f32>,
+        right: *const f32,
+        product: Rows<*mut f32>,
+    ) {
+        for &(first, vectors) in panels {
+            let tiles = &self.tiles.0[vectors - 1];
+            let column = first * self.isa.lanes();
+            let count = rows.div_ceil(self.isa.tile_rows(vectors).max(1)).max(1);
+            let (height, taller) = (rows / count, rows % count);
+            let mut row = 0;
+            for tile in 0..count {
+                let height = height + usize::from(tile < taller);
+                // SAFETY: rows and columns lie within the matrices that the caller vouches for.
+                unsafe {
+                    let args = TileArgs {
+                        depth,
+                        a: left.data.add(row * left.stride),
+                        a_stride: left.stride,
+                        offsets: std::ptr::null(),
+                        b: right.add(depth * column),
+                        ahead: std::ptr::null(),
+                        ahead_step: 0,
+                        c: product.data.add(row * product.stride + column),
+                        c_stride: product.stride,
+                        epilogue: Epilogue {
+                            bias: NO_BIAS.as_ptr(),
+                            residual: std::ptr::null(),
+                            low: f32::NEG_INFINITY,
+                            high: f32::INFINITY,
+                        },
+                    };
+                    if let Some(tile) = height.checked_sub(1).and_then(|i| tiles.get(i)) {
+                        tile(&args);
+                    }
+                }
                 row += height;
             }
         }

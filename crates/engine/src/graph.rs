@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::activation::Curve;
+use super::attention::Heads;
+use super::copy::Moves;
 use super::geometry::{Window, floats, padded_to, product};
 use super::integer::{IntegerWeights, QUAD, Steps};
 use super::map::{Element, Shape};
@@ -23,13 +25,13 @@ pub(super) enum Operation {
         strides: [usize; 3],
         element: Element,
     },
-    /// Convolution; weights `[output][input / groups][row][column]`. One group, or one for each channel.
+    /// Convolution; weights `[output][input / groups][row][column]`.
     Convolution {
         rows: Window,
         columns: Window,
         weights: Vec<f32>,
         bias: Vec<f32>,
-        depthwise: bool,
+        groups: usize,
     },
     /// `x · scale + shift`, by channel.
     Affine {
@@ -47,6 +49,20 @@ pub(super) enum Operation {
     PoolAll(Pooling),
     Pair(Pair),
     Concat,
+    /// A map put together from parts of its inputs.
+    Copy(Vec<Moves>),
+    /// Values that do not depend on an input, `[row][column][channel]`.
+    Constant(Vec<f32>),
+    /// Layer normalisation over the channels of each pixel, scaled and shifted by channel; that by the root mean square
+    /// if it is not centred.
+    Normalize {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        epsilon: f32,
+        is_centred: bool,
+    },
+    /// Attention from maps of queries, keys and values.
+    Attention(Heads),
     /// Floats to bytes.
     Quantize(Steps),
     /// Bytes to floats.
@@ -92,18 +108,33 @@ impl Operation {
             Operation::Convolution {
                 rows,
                 columns,
-                depthwise,
-                ..
+                weights,
+                bias,
+                groups,
             } => {
                 let taps = product(&[rows.size, columns.size])?;
-                let depth = if *depthwise { 1 } else { inputs };
+                let depthwise = is_depthwise(*groups, inputs, bias.len());
                 floats(&[
                     extents(rows, columns)?,
-                    if *depthwise { MOST_LANES } else { padded },
+                    if depthwise { MOST_LANES } else { padded },
                 ])?;
-                let weights = floats(&[taps, depth, outputs])?;
-                let times = if taps == 9 && !depthwise { WINOGRAD } else { 2 };
-                weights.checked_mul(times * size_of::<f32>())
+                // Groups of few channels are packed several at a time, as far as whole vectors ask for it.
+                let depth = match *groups {
+                    1 => inputs,
+                    _ if depthwise => 1,
+                    groups => product(&[inputs / groups, MOST_LANES])?.min(inputs),
+                };
+                let packed = floats(&[taps, depth, outputs])?;
+                let times = if taps == 9 && *groups == 1 {
+                    WINOGRAD
+                } else {
+                    2
+                };
+                let counted = product(&[taps, inputs / groups.max(&1), bias.len()])?;
+                if counted != weights.len() {
+                    return None;
+                }
+                packed.checked_mul(times * size_of::<f32>())
             }
             Operation::IntegerConvolution {
                 rows,
@@ -126,6 +157,25 @@ impl Operation {
                 }
                 product(&[taps, depth, outputs]).map(|bytes| 2 * bytes)
             }
+            Operation::Copy(moves) => {
+                let places = moves.iter().map(|moves| moves.places.len()).sum();
+                product(&[places, 2 * size_of::<[usize; 4]>()])
+            }
+            Operation::Constant(values) => product(&[values.len(), size_of::<f32>()]),
+            Operation::Attention(heads) => {
+                let [queries, keys] = heads.counts();
+                let keys = padded_to(keys, MOST_LANES)?;
+                let width = padded_to(heads.width, MOST_LANES)?;
+                for part in [
+                    [heads.depth, keys],
+                    [keys, width],
+                    [queries, heads.depth],
+                    [queries, width],
+                ] {
+                    floats(&part)?;
+                }
+                product(&[heads.bias_len()?, 2, size_of::<f32>()])
+            }
             _ => Some(0),
         }
     }
@@ -134,6 +184,11 @@ impl Operation {
     pub(super) fn is_integer(&self) -> bool {
         self.element() == Element::Byte || matches!(self, Operation::Dequantize(_))
     }
+}
+
+/// Whether a convolution of so many groups, inputs and outputs has a window of its own for each channel.
+pub(super) fn is_depthwise(groups: usize, inputs: usize, outputs: usize) -> bool {
+    groups > 1 && groups == inputs && inputs == outputs
 }
 
 /// An operation and what follows it in the same step.
@@ -232,6 +287,23 @@ impl Graph {
         })
     }
 
+    /// The factor in `x · sigmoid(factor · x)`, if that is the product of these two nodes.
+    pub(super) fn quick_gelu(&self, nodes: [NodeId; 2]) -> Option<f32> {
+        let [x, gate] = nodes;
+        let node = &self.nodes[gate];
+        let scaled = match node.operation {
+            Operation::Curve(Curve::Sigmoid) => &self.nodes[node.inputs[0]],
+            _ => return None,
+        };
+        match &scaled.operation {
+            Operation::Affine { scale, shift } if scaled.inputs[0] == x => {
+                let alike = scale.iter().all(|s| s == &scale[0]) && shift.iter().all(|&s| s == 0.0);
+                alike.then_some(scale[0])
+            }
+            _ => None,
+        }
+    }
+
     /// What the values of a node's output are.
     pub(super) fn element(&self, id: NodeId) -> Element {
         self.nodes[id].operation.element()
@@ -240,7 +312,10 @@ impl Graph {
     /// Whether there is a convolution in it, or an operation that tract does not have.
     pub(super) fn is_worthwhile(&self) -> bool {
         self.nodes.iter().any(|n| {
-            matches!(n.operation, Operation::Convolution { .. }) || n.operation.is_integer()
+            matches!(
+                n.operation,
+                Operation::Convolution { .. } | Operation::Attention(_)
+            ) || n.operation.is_integer()
         })
     }
 

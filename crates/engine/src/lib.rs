@@ -18,9 +18,13 @@
 mod activation;
 mod assemble;
 #[allow(unsafe_code)]
+mod attention;
+#[allow(unsafe_code)]
 mod buffer;
 #[allow(unsafe_code)]
 mod convolution;
+#[allow(unsafe_code)]
+mod copy;
 #[allow(unsafe_code)]
 mod depthwise;
 mod fuse;
@@ -32,6 +36,8 @@ mod graph;
 mod integer;
 mod lower;
 mod map;
+#[allow(unsafe_code)]
+mod normalize;
 mod operator;
 #[allow(unsafe_code)]
 mod peak;
@@ -42,6 +48,7 @@ mod plan;
 #[allow(unsafe_code)]
 mod pool;
 mod products;
+mod profile;
 pub mod proto;
 mod quantized;
 mod refusal;
@@ -53,6 +60,7 @@ mod rounding;
 mod simd;
 #[allow(unsafe_code)]
 mod step;
+mod strided;
 #[allow(unsafe_code)]
 mod winograd;
 
@@ -64,8 +72,6 @@ mod tests;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-use std::time::Duration;
-
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, MaxPool, SumPool};
@@ -73,11 +79,13 @@ use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, MaxPool, SumPool};
 use operator::IntegerOp;
 pub use operator::{framework, named_in};
 use plan::Workspace;
+pub use profile::{LayerTime, Profile};
 pub use refusal::Refusal;
 use region::{Region, RegionState};
 use replace::replace;
 pub use rounding::canonical;
 use simd::InstructionSet;
+pub use strided::declutter;
 
 /// Name of the environment variable that chooses the kernels.
 const VARIABLE: &str = "TL_ENGINE";
@@ -199,58 +207,20 @@ pub fn check_windows(model: &TypedModel) -> TractResult<()> {
     Ok(())
 }
 
-/// What one step of a region does and how long it took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerTime {
-    /// Name of the layer, as the graph has it.
-    pub name: String,
-    /// What it does, in a word.
-    pub kind: &'static str,
-    /// Shape of its output: height, width, channels.
-    pub shape: [usize; 3],
-    /// Multiply-adds for one picture, as its definition has them.
-    pub multiply_adds: usize,
-    /// Bytes of its weights, as they are kept.
-    pub weight_bytes: usize,
-    /// Time that it took in all runs since measuring began.
-    pub time: Duration,
-}
-
-/// Starts to measure the steps of all regions of `state`.
-pub fn start_profile(state: &mut TypedSimpleState) {
+/// Lets so many threads compute each picture of `state` together; one of them is the caller's. Results are the same to the
+/// bit for any number.
+///
+/// # Errors
+/// If the system has not as much memory.
+pub fn set_threads(state: &mut TypedSimpleState, threads: usize) -> TractResult<()> {
     let model = state.plan().model().clone();
     for node in model.nodes() {
-        let (Some(region), Some(workspace)) = (node.op_as::<Region>(), workspace(state, node.id))
-        else {
-            continue;
-        };
-        workspace.profile = Some(vec![Duration::ZERO; region.plan().steps().len()]);
-    }
-}
-
-/// What was measured since [`start_profile`], in the order in which steps run.
-pub fn profile(state: &mut TypedSimpleState) -> Vec<LayerTime> {
-    let model = state.plan().model().clone();
-    let mut layers = Vec::new();
-    for node in model.nodes() {
-        let (Some(region), Some(workspace)) = (node.op_as::<Region>(), workspace(state, node.id))
-        else {
-            continue;
-        };
-        let times = workspace.profile.iter().flatten();
-        for (placed, &time) in region.plan().steps().iter().zip(times) {
-            let shape = placed.shape;
-            layers.push(LayerTime {
-                name: placed.name.clone(),
-                kind: placed.step.kind(),
-                shape: [shape.height, shape.width, shape.channels],
-                multiply_adds: placed.step.multiply_adds(&shape),
-                weight_bytes: placed.step.weight_bytes(),
-                time,
-            });
+        if let (Some(region), Some(workspace)) = (node.op_as::<Region>(), workspace(state, node.id))
+        {
+            region.plan().set_threads(workspace, threads)?;
         }
     }
-    layers
+    Ok(())
 }
 
 /// Bytes of buffers that one worker keeps for the regions of `model`.

@@ -13,9 +13,11 @@ use super::step::{Clamp, Scratch, Step};
 pub(super) enum Pair {
     Sum,
     Product,
+    /// The first less the second.
+    Difference,
 }
 
-/// Sum or product of two maps of one shape, or of a map and one pixel for all its pixels.
+/// Sum, product or difference of two maps of one shape, or of a map and one pixel for all its pixels.
 pub(super) struct Binary {
     clamp: Clamp,
     lanes: usize,
@@ -50,6 +52,7 @@ impl Binary {
         let kernel = match pair {
             Pair::Sum => isa.entry::<Summed>(),
             Pair::Product => isa.entry::<Multiplied>(),
+            Pair::Difference => isa.entry::<Subtracted>(),
         };
         Binary {
             clamp,
@@ -201,6 +204,18 @@ impl Kernel for Multiplied {
     unsafe fn run<S: Simd>(args: &Args) {
         // SAFETY: the caller's.
         unsafe { each::<S>(args, |a, b, _| S::mul(a, b)) }
+    }
+}
+
+struct Subtracted;
+
+impl Kernel for Subtracted {
+    type Args = Args;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(args: &Args) {
+        // SAFETY: the caller's.
+        unsafe { each::<S>(args, |a, b, _| S::sub(a, b)) }
     }
 }
 

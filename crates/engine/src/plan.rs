@@ -14,6 +14,9 @@ use super::geometry::padded_to;
 use super::map::{Map, Shape};
 use super::refusal::Refusal;
 use super::step::{Scratch, Step};
+use team::Helper;
+
+mod team;
 
 /// Maps larger than this are made strip by strip where they can be.
 const LARGE_MAP_BYTES: usize = 768 << 10;
@@ -70,6 +73,9 @@ struct Chain {
 pub(super) struct Workspace {
     arena: Buffer,
     scratch: Scratch,
+    /// Memory of the threads beside the first, and how many of them work.
+    helpers: Vec<Helper>,
+    working: usize,
     /// Time spent in each step, if it is being measured.
     pub profile: Option<Vec<Duration>>,
 }
@@ -128,6 +134,8 @@ impl Plan {
         Ok(Workspace {
             arena,
             scratch: Scratch { values },
+            helpers: Vec::new(),
+            working: 0,
             profile: None,
         })
     }
@@ -156,12 +164,19 @@ impl Plan {
                 self.steps[i].shape,
             ),
         };
-        for chain in &self.chains {
+        let alone = workspace.working == 0 || workspace.profile.is_some();
+        if !alone {
+            // SAFETY: inputs are the caller's; the workspace was held against this plan.
+            unsafe { self.run_together(inputs, workspace)? };
+        }
+        for chain in self.chains.iter().filter(|_| alone) {
+            let height = self.steps[chain.steps.end - 1].shape.height;
             // SAFETY: inputs are the caller's; the arena, whose length was just asked, holds all places, and
             // `check_places` saw that each has room for the rows that are kept and lies beside those that are read.
             unsafe {
                 self.run_chain(
                     chain,
+                    0..height,
                     &place,
                     &mut workspace.scratch,
                     &mut workspace.profile,
@@ -175,25 +190,52 @@ impl Plan {
         Ok(self.outputs.iter().map(whole).collect())
     }
 
+    /// Computes some of the parts of step `i`; its curve is not applied.
+    ///
+    /// # Safety
+    /// As [`run_chain`](Self::run_chain).
+    unsafe fn run_parts(
+        &self,
+        i: usize,
+        parts: Range<usize>,
+        place: &impl Fn(Value) -> (*mut u8, Shape),
+        scratch: &mut Scratch,
+    ) {
+        let placed = &self.steps[i];
+        let whole = |value: Value| {
+            let (data, shape) = place(value);
+            Map::new(data, 0..shape.height, shape)
+        };
+        let maps: Vec<Map> = placed.inputs.iter().map(|&value| whole(value)).collect();
+        let output = whole(Value::Step(i));
+        // SAFETY: `check_steps` asked whether the step fits the maps, which are there whole, as the caller vouches.
+        unsafe { placed.step.run_parts(&maps, output, parts, scratch) };
+    }
+
+    /// Computes `rows` of the last map of a chain, from a multiple of its strip on.
+    ///
     /// # Safety
     /// `place` must give where the whole map of a value is, or those rows that the chain keeps, without overlap between
     /// a map that is written and those that it is made of. The scratch memory must be this plan's.
     unsafe fn run_chain(
         &self,
         chain: &Chain,
+        wanted: Range<usize>,
         place: &impl Fn(Value) -> (*mut u8, Shape),
         scratch: &mut Scratch,
         profile: &mut Option<Vec<Duration>>,
     ) {
         let first = chain.steps.start;
         let steps = &self.steps[chain.steps.clone()];
-        let mut strips = Strips::new(steps);
-        let height = steps.last().map_or(0, |s| s.shape.height);
-        // The rows of each map that are in memory start here.
-        let mut kept = vec![0; steps.len()];
+        let mut strips = Strips::new(steps, wanted.start);
+        // The rows of each map that are in memory start here; all of the last are.
+        let mut kept = strips.done.clone();
+        if let Some(last) = kept.last_mut() {
+            *last = 0;
+        }
         let mut maps: Vec<Map> = Vec::with_capacity(3);
-        for start in (0..height).step_by(chain.strip) {
-            let rows = strips.next(start..(start + chain.strip).min(height));
+        for start in wanted.clone().step_by(chain.strip) {
+            let rows = strips.next(start..(start + chain.strip).min(wanted.end));
             for (i, placed) in steps.iter().enumerate() {
                 let Rows { new, needed_from } = rows[i].clone();
                 let started = profile.is_some().then(Instant::now);
@@ -309,11 +351,18 @@ struct Strips<'a> {
 }
 
 impl<'a> Strips<'a> {
-    fn new(steps: &'a [PlacedStep]) -> Strips<'a> {
-        Strips {
-            steps,
-            done: vec![0; steps.len()],
+    /// Begins at the row `first` of the last map.
+    fn new(steps: &'a [PlacedStep], first: usize) -> Strips<'a> {
+        let mut done = vec![0; steps.len()];
+        let mut wanted = first;
+        for (done, placed) in done.iter_mut().zip(steps).rev() {
+            if wanted == 0 {
+                break;
+            }
+            *done = wanted - wanted % placed.step.granule();
+            wanted = placed.step.input_rows(&(*done..*done + 1)).start;
         }
+        Strips { steps, done }
     }
 
     /// The rows of every step for the next rows of the last.
@@ -347,12 +396,16 @@ impl<'a> Strips<'a> {
 /// Rows of each map that a chain keeps when it goes `strip` rows at a time.
 fn rows_kept(steps: &[PlacedStep], strip: usize) -> Vec<usize> {
     let height = steps.last().map_or(0, |s| s.shape.height);
-    let mut strips = Strips::new(steps);
+    let mut strips = Strips::new(steps, 0);
     let mut kept = vec![0; steps.len()];
     for start in (0..height).step_by(strip) {
-        let rows = strips.next(start..(start + strip).min(height));
-        for (kept, rows) in kept.iter_mut().zip(rows) {
-            *kept = rows.new.end.saturating_sub(rows.needed_from).max(*kept);
+        let wanted = start..(start + strip).min(height);
+        // As part of a sequence, and as the first that a thread computes.
+        let first = Strips::new(steps, start).next(wanted.clone());
+        for rows in [strips.next(wanted), first] {
+            for (kept, rows) in kept.iter_mut().zip(rows) {
+                *kept = rows.new.end.saturating_sub(rows.needed_from).max(*kept);
+            }
         }
     }
     if let (Some(last), Some(placed)) = (kept.last_mut(), steps.last()) {
@@ -384,6 +437,8 @@ fn chains(steps: &[PlacedStep], outputs: &[Value]) -> Vec<Chain> {
         next.inputs.first() == Some(&Value::Step(i))
             && readers[i] == 1
             && bytes > LARGE_MAP_BYTES
+            // What is made at once would be moved for every strip.
+            && this.step.granule() < this.shape.height
             && this.shape.height.max(next.shape.height) <= MOST_STRIPS
             && this.step.weight_bytes().max(next.step.weight_bytes()) <= CHAIN_WEIGHT_BYTES
             && !next.step.needs_all_rows()

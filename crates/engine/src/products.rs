@@ -14,6 +14,9 @@ use super::pixelwise::Pair;
 /// sum alone. `outputs` are renumbered.
 pub(super) fn join_products(nodes: Vec<Node>, outputs: &mut [NodeId]) -> Vec<Node> {
     let readers = readers(&nodes, outputs);
+    if !(0..nodes.len()).any(|id| terms(&nodes, &readers, id).is_some()) {
+        return nodes;
+    }
     // Orders in which maps are put side by side anyway, by the maps in order of their numbers.
     let orders: HashMap<Vec<NodeId>, Vec<NodeId>> = nodes
         .iter()
@@ -117,7 +120,7 @@ fn is_product(operation: &Operation) -> bool {
         Operation::Convolution {
             rows,
             columns,
-            depthwise: false,
+            groups: 1,
             ..
         } => one(rows) && one(columns),
         _ => false,
@@ -155,6 +158,6 @@ fn product(terms: &[&Node]) -> Operation {
         columns,
         weights: all,
         bias: sums,
-        depthwise: false,
+        groups: 1,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::tract_core::internal::*;
 
-use super::lower::{Axes, Axis};
+use super::lower::view::{View, places};
 use super::map::{Element, Map};
 use super::plan::{Plan, Workspace};
 
@@ -28,8 +28,8 @@ impl fmt::Debug for Content {
 
 /// A tensor that the region gives.
 pub(super) struct Output {
-    pub shape: TVec<usize>,
-    pub axes: Axes,
+    /// How it lies in its map.
+    pub view: View,
     pub element: Element,
 }
 
@@ -84,8 +84,8 @@ impl TypedOp for Region {
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let outputs = self.content.outputs.iter();
         let facts = outputs.map(|output| match output.element {
-            Element::Float => f32::fact(&output.shape),
-            Element::Byte => u8::fact(&output.shape),
+            Element::Float => f32::fact(output.view.shape()),
+            Element::Byte => u8::fact(output.view.shape()),
         });
         Ok(facts.collect())
     }
@@ -154,34 +154,36 @@ fn export(map: &Map, output: &Output) -> TractResult<TValue> {
 
 /// As [`export`], for a map of `T`.
 fn export_values<T: Datum + Copy>(map: &Map, output: &Output) -> TractResult<TValue> {
-    let mut tensor = Tensor::zero_dt(T::datum_type(), &output.shape)?;
-    let mut plain = tensor.try_as_plain_ram_mut()?;
-    let values = plain.as_slice_mut::<T>()?;
+    let View { first, axes, .. } = &output.view;
     let shape = map.shape;
     ensure!(
-        shape.element.bytes() == size_of::<T>() && shape.tensor_len() == values.len(),
-        "a map has another shape than its tensor"
+        shape.element.bytes() == size_of::<T>(),
+        "a map has other values than its tensor"
     );
-    let stride = |axis| {
-        let place = output.axes.iter().position(|&a| a == axis);
-        place.map_or(0, |i| output.shape[i + 1..].iter().product())
-    };
-    let (row, column, channel): (usize, usize, usize) = (
-        stride(Axis::Height),
-        stride(Axis::Width),
-        stride(Axis::Channel),
+    let mut tensor = Tensor::zero_dt(T::datum_type(), &output.view.shape())?;
+    let mut plain = tensor.try_as_plain_ram_mut()?;
+    let values = plain.as_slice_mut::<T>()?;
+    let inner = axes.last().map_or(vec![[0, 0]], |axis| axis.places());
+    let outer = places(*first, &axes[..axes.len().saturating_sub(1)]);
+    let pixels = shape.height * shape.width;
+    let most = |places: &[[usize; 2]], i: usize| places.iter().map(|place| place[i]).max();
+    let end = |i: usize| most(&inner, i).unwrap_or(0) + most(&outer, i).unwrap_or(0);
+    ensure!(
+        end(0) < pixels && end(1) < shape.channels,
+        "a tensor reaches out of its map"
     );
-    for y in 0..shape.height {
-        for x in 0..shape.width {
-            // SAFETY: the map is whole, of `T` as the caller chose by its element, and lies in the workspace, which nobody
-            // else holds; a pixel has at least as many values as channels, and its row is aligned as the arena is.
-            let pixel = unsafe {
-                let at = map.bytes(y).cast::<T>().add(x * shape.pixel);
-                std::slice::from_raw_parts(at, shape.channels)
-            };
-            for (c, &value) in pixel.iter().enumerate() {
-                values[y * row + x * column + c * channel] = value;
-            }
+    let at = |place: &[usize; 2]| place[0] * shape.pixel + place[1];
+    let inner: Vec<usize> = inner.iter().map(at).collect();
+    let from = map.bytes(0).cast::<T>();
+    for (start, values) in outer
+        .iter()
+        .map(at)
+        .zip(values.chunks_exact_mut(inner.len()))
+    {
+        for (value, &offset) in values.iter_mut().zip(&inner) {
+            // SAFETY: the map is whole, of `T` as the caller chose by its element, and lies in the workspace, which
+            // nobody else holds; all places lie in it, as was just asked, and its row is aligned as the arena is.
+            *value = unsafe { *from.add(start + offset) };
         }
     }
     Ok(tensor.into_tvalue())

@@ -7,8 +7,8 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::assemble::assemble;
-use super::geometry;
 use super::lower::Lowering;
+use super::lower::patterns::Patterns;
 use super::refusal::Refusal;
 use super::region::{Output, Region};
 use super::simd::InstructionSet;
@@ -98,6 +98,7 @@ fn find_parts(model: &TypedModel, isa: InstructionSet, most: u64) -> TractResult
         .collect();
     let mut pending: HashSet<usize> = waiting.iter().copied().collect();
     let mut parts = Vec::new();
+    let mut patterns = Patterns::find(model)?;
     while !waiting.is_empty() {
         let ready = |id: usize, pending: &HashSet<usize>| {
             let inputs = &model.node(id).inputs;
@@ -105,28 +106,41 @@ fn find_parts(model: &TypedModel, isa: InstructionSet, most: u64) -> TractResult
         };
         let mut lowering = Lowering::new(model);
         let mut members = Vec::new();
-        waiting.retain(|&id| {
-            let taken = ready(id, &pending) && lowering.take(model.node(id));
-            if taken {
+        for &id in &waiting {
+            let node = model.node(id);
+            if let Some(pattern) = patterns.ending(id) {
+                let is_ready = pattern.inputs.iter().all(|i| !pending.contains(&i.node));
+                let whole = pattern.inside.iter().all(|inner| pending.contains(inner));
+                if is_ready && whole && lowering.take_pattern(node, pattern) {
+                    for &id in pattern.inside.iter().chain([&id]) {
+                        pending.remove(&id);
+                        members.push(id);
+                    }
+                }
+            } else if !patterns.is_inside(id) && ready(id, &pending) && lowering.take(node) {
                 pending.remove(&id);
                 members.push(id);
             }
-            !taken
-        });
+        }
+        waiting.retain(|id| pending.contains(id));
         if lowering.graph.is_worthwhile() {
             parts.push(Part::Region(close(model, isa, most, lowering, &members)?));
         } else {
             parts.extend(members.into_iter().map(Part::Node));
         }
-        // What is ready now is none of the engine's.
-        let (others, rest): (Vec<usize>, Vec<usize>) =
-            waiting.into_iter().partition(|&id| ready(id, &pending));
+        // What is ready now is none of the engine's; patterns are cut only where nothing else is.
+        let is_free = |id: usize| ready(id, &pending) && !patterns.is_inside(id);
+        let cut = !waiting.iter().any(|&id| is_free(id));
+        let (others, rest): (Vec<usize>, Vec<usize>) = waiting
+            .into_iter()
+            .partition(|&id| is_free(id) || cut && ready(id, &pending));
         ensure!(
             !others.is_empty() || rest.is_empty(),
             "the graph has a cycle"
         );
         for &id in &others {
             pending.remove(&id);
+            patterns.forget(id);
         }
         parts.extend(others.into_iter().map(Part::Node));
         waiting = rest;
@@ -143,7 +157,7 @@ fn close(
     model: &TypedModel,
     isa: InstructionSet,
     most: u64,
-    lowering: Lowering,
+    mut lowering: Lowering,
     members: &[usize],
 ) -> TractResult<Found> {
     let mut outputs = Vec::new();
@@ -154,21 +168,13 @@ fn close(
         let is_output = model.output_outlets()?.contains(&outlet);
         let successors = &model.node(id).outputs[0].successors;
         if is_output || successors.iter().any(|s| !members.contains(&s.node)) {
-            let lowered = &lowering.known[&outlet];
-            let shape = model.outlet_fact(outlet)?.shape.as_concrete();
-            let shape: TVec<usize> = shape.context("a shape is not fixed")?.into();
-            let map = lowering.graph.shape(lowered.node);
-            ensure!(
-                geometry::product(&map) == geometry::product(&shape),
-                "{} is another map than its tensor",
-                model.node(id).name
-            );
+            let view = lowering.result(outlet);
+            let view = view.with_context(|| format!("{} is not known", model.node(id).name))?;
             outputs.push(outlet);
-            nodes.push(lowered.node);
+            nodes.push(view.node);
             tensors.push(Output {
-                shape,
-                element: lowering.graph.element(lowered.node),
-                axes: lowered.axes.clone(),
+                element: lowering.graph.element(view.node),
+                view,
             });
         }
     }

@@ -56,6 +56,11 @@ pub(super) trait Step: Send + Sync {
         1
     }
 
+    /// Parts of the output that can be computed apart, other than rows.
+    fn parts(&self) -> usize {
+        1
+    }
+
     /// Multiply-adds for the whole output, counted as the network's definition has them.
     fn multiply_adds(&self, output: &Shape) -> usize;
 
@@ -79,4 +84,22 @@ pub(super) trait Step: Send + Sync {
     /// input for [`input_rows`](Self::input_rows) or, if [it needs all](Self::needs_all_rows), whole, as further inputs
     /// are; `output` must not overlap an input. `scratch` must have [`scratch_len`](Self::scratch_len) values.
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, scratch: &mut Scratch);
+
+    /// Computes some of the [`parts`](Self::parts) of `output`.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run), for all rows.
+    unsafe fn run_parts(
+        &self,
+        inputs: &[Map],
+        output: Map,
+        parts: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        if !parts.is_empty() {
+            let height = output.shape.height;
+            // SAFETY: the caller's. There is only one part.
+            unsafe { self.run(inputs, output, 0..height, scratch) };
+        }
+    }
 }

@@ -11,6 +11,8 @@ use tract_onnx::tract_core::ops::{change_axes::AxisOp, math};
 use super::simd::InstructionSet;
 use super::{Engine, Region, replace};
 
+mod tokens;
+
 /// Largest difference, relative to the largest value of the reference.
 const TOLERANCE: f32 = 1e-4;
 
@@ -114,17 +116,22 @@ impl Sketch {
         shape.as_concrete().unwrap()[1]
     }
 
-    fn conv(
+    fn conv(&mut self, x: OutletId, outputs: usize, depthwise: bool, spec: PoolSpec) -> OutletId {
+        let groups = if depthwise { self.channels(x) } else { 1 };
+        self.grouped(x, outputs, groups, spec)
+    }
+
+    fn grouped(
         &mut self,
         x: OutletId,
         outputs: usize,
-        depthwise: bool,
+        groups: usize,
         mut spec: PoolSpec,
     ) -> OutletId {
         let inputs = self.channels(x);
         spec.input_channels = inputs;
         spec.output_channels = outputs;
-        let depth = if depthwise { 1 } else { inputs };
+        let depth = inputs / groups;
         let kernel = [outputs, depth, spec.kernel_shape[0], spec.kernel_shape[1]];
         let scale = (1.0 / (depth * kernel[2] * kernel[3]) as f32).sqrt();
         let weight = self.weight(&kernel, 2.0 * scale);
@@ -132,7 +139,7 @@ impl Sketch {
         let op = Conv {
             pool_spec: spec,
             kernel_fmt: KernelFormat::OIHW,
-            group: if depthwise { inputs } else { 1 },
+            group: groups,
             q_params: None,
         };
         self.wire(op, &[x, weight, bias])
@@ -164,19 +171,17 @@ impl Sketch {
             if !ours.nodes().iter().any(|n| n.op_is::<Region>()) {
                 return false;
             }
-            for (found, expected) in run(ours, &input).iter().zip(&expected) {
-                assert_eq!(found.len(), expected.len(), "{what}");
-                let least = 1e-3 * scale.min(1.0);
-                let largest = expected.iter().fold(least, |m, x| m.max(x.abs()));
-                for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-                    let difference = (a - b).abs() / largest;
-                    assert!(
-                        difference <= TOLERANCE,
-                        "{what} with {}: {a} for {b} at {i}",
-                        isa.name()
-                    );
-                }
-            }
+            let what = format!("{what} with {}", isa.name());
+            let plan = ours.into_optimized().unwrap().into_runnable().unwrap();
+            let mut state = plan.spawn().unwrap();
+            let found = outputs_of(&mut state, &input);
+            compare(&found, &expected, scale, &what);
+            crate::set_threads(&mut state, 2).unwrap();
+            let bits = |all: &[Vec<f32>]| -> Vec<u32> {
+                all.iter().flatten().map(|x| x.to_bits()).collect()
+            };
+            let together = outputs_of(&mut state, &input);
+            assert!(bits(&together) == bits(&found), "{what}, by two threads");
         }
         true
     }
@@ -189,13 +194,67 @@ impl Sketch {
 }
 
 fn run(model: TypedModel, input: &Tensor) -> Vec<Vec<f32>> {
-    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
-    let outputs = plan.run(tvec!(input.clone().into_tvalue())).unwrap();
+    values(
+        model.into_optimized().unwrap().into_runnable().unwrap(),
+        input,
+    )
+}
+
+fn values(plan: Arc<TypedRunnableModel>, input: &Tensor) -> Vec<Vec<f32>> {
+    outputs_of(&mut plan.spawn().unwrap(), input)
+}
+
+fn outputs_of(state: &mut TypedSimpleState, input: &Tensor) -> Vec<Vec<f32>> {
+    let outputs = state.run(tvec!(input.clone().into_tvalue())).unwrap();
     let values = outputs.iter().map(|o| {
         let plain = o.try_as_plain_ram().unwrap();
         plain.as_slice::<f32>().unwrap().to_vec()
     });
     values.collect()
+}
+
+/// Holds outputs, for an input of so large values, against what was expected.
+fn compare(found: &[Vec<f32>], expected: &[Vec<f32>], scale: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        let least = 1e-3 * scale.min(1.0);
+        let largest = expected.iter().fold(least, |m, x| m.max(x.abs()));
+        for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+            let difference = (a - b).abs() / largest;
+            assert!(difference <= TOLERANCE, "{what}: {a} for {b} at {i}");
+        }
+    }
+}
+
+#[test]
+fn grouped_convolutions_agree_with_tract() {
+    let mut choice = Random(11);
+    for case in 0..cases(60) {
+        let groups = choice.of(&[2, 3, 5, 6, 8, 13, 32]);
+        let inputs = groups * choice.of(&[1, 1, 2, 3, 4, 8]);
+        let outputs = groups * choice.of(&[1, 2, 3, 4, 8, 16]);
+        let (kernel, stride) = (choice.of(&[1, 2, 3, 3, 5, 7]), choice.of(&[1, 1, 2]));
+        let (height, width) = (choice.of(&[7, 8, 13]), choice.of(&[7, 9, 20]));
+        let what = format!(
+            "case {case}: {inputs} x {height} x {width} in {groups} groups to {outputs}, kernel {kernel}, stride {stride}"
+        );
+        let (mut sketch, input) = Sketch::new(case + 1, &[1, inputs, height, width]);
+        let first = sketch.conv(input, inputs, false, window(1, 1, 1, PaddingSpec::Valid));
+        let spec = window(
+            kernel,
+            stride,
+            1,
+            paddings(kernel)[case as usize % 3].clone(),
+        );
+        let from = if case % 4 == 0 { input } else { first };
+        let y = sketch.grouped(from, outputs, groups, spec);
+        let y = sketch.by_channel(math::mul(), y);
+        let other = sketch.conv(y, outputs, false, window(1, 1, 1, PaddingSpec::Valid));
+        let y = sketch.wire(math::sub(), &[y, other]);
+        let taken = sketch.agrees(&[y, first], 1.0, &what);
+        assert!(taken, "{what}: not taken over");
+    }
 }
 
 #[test]

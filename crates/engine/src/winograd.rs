@@ -104,17 +104,15 @@ impl Winograd {
             outputs,
             inputs,
             bias,
+            ..
         } = *weights;
-        // [output][input][place], in double precision: the weights are transformed once.
+        // [place][output][input], in double precision: the weights are transformed once.
         let counted = product(&[outputs, inputs, 9])? == values.len() && bias.len() == outputs;
         if !counted {
             return None;
         }
         let mut transformed = vec![0f32; floats(&[outputs, inputs, PLACES])?];
-        for (to, g) in transformed
-            .chunks_exact_mut(PLACES)
-            .zip(values.chunks_exact(9))
-        {
+        for (pair, g) in values.chunks_exact(9).enumerate() {
             for (i, left) in WEIGHTS.iter().enumerate() {
                 for (j, right) in WEIGHTS.iter().enumerate() {
                     let mut sum = 0.0;
@@ -123,13 +121,13 @@ impl Winograd {
                             sum += l * r * f64::from(g[y * 3 + x]);
                         }
                     }
-                    to[i * IN + j] = sum as f32;
+                    transformed[(i * IN + j) * outputs * inputs + pair] = sum as f32;
                 }
             }
         }
         let matrices =
             PackedMatrix::pack(isa, None, PLACES, inputs, outputs, |place, k, output| {
-                transformed[(output * inputs + k) * PLACES + place]
+                transformed[(place * outputs + output) * inputs + k]
             })?;
         let lanes = isa.lanes();
         let input_pixel = padded_to(inputs, lanes)?;
@@ -247,6 +245,7 @@ impl Step for Winograd {
                     low: f32::NEG_INFINITY,
                     high: f32::INFINITY,
                 };
+                let panels = 0..self.matrices.panels();
                 for place in 0..PLACES {
                     let left = Rows {
                         data: before.add(place * count * k).cast_const(),
@@ -258,8 +257,15 @@ impl Step for Winograd {
                         stride: n,
                         group: 0,
                     };
-                    self.matrices
-                        .multiply(place, 1, count, left, product, epilogue);
+                    self.matrices.multiply(
+                        place,
+                        panels.clone(),
+                        1,
+                        count,
+                        left,
+                        product,
+                        epilogue,
+                    );
                 }
                 args.map = output;
                 args.residual = inputs.get(1).copied();

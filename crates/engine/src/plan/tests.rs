@@ -283,8 +283,9 @@ fn random_graphs_give_what_maps_of_their_own_give() {
         let given: Vec<*const u8> = inputs.iter().map(|map| map.as_ptr()).collect();
         let expected = sketch.expected(&rows);
         let mut workspace = plan.workspace().unwrap();
-        // The second time, with what the first left behind.
-        for _ in 0..2 {
+        // The second time, with what the first left behind; then by several threads.
+        for threads in [1, 1, 2, 3] {
+            plan.set_threads(&mut workspace, threads).unwrap();
             // SAFETY: the inputs are as long as their maps.
             let maps = unsafe { plan.run(&given, &mut workspace) }.unwrap();
             for (map, expected) in maps.iter().zip(&expected) {
@@ -292,7 +293,10 @@ fn random_graphs_give_what_maps_of_their_own_give() {
                     // SAFETY: an output is there whole.
                     let row =
                         unsafe { std::slice::from_raw_parts(map.bytes(y), map.shape.row_bytes()) };
-                    assert!(row.iter().all(|b| b == byte), "graph {graph}, row {y}");
+                    assert!(
+                        row.iter().all(|b| b == byte),
+                        "graph {graph} by {threads}, row {y}"
+                    );
                 }
             }
         }

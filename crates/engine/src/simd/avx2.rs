@@ -61,6 +61,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_div_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn sqrt(v: __m256) -> __m256 {
+        // SAFETY: the processor has the instructions, as the trait asks.
+        unsafe { _mm256_sqrt_ps(v) }
+    }
+    #[inline(always)]
     unsafe fn two_to_the(n: __m256) -> __m256 {
         // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {

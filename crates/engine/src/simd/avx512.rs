@@ -61,6 +61,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn sqrt(v: __m512) -> __m512 {
+        // SAFETY: the processor has the instructions, as the trait asks.
+        unsafe { _mm512_sqrt_ps(v) }
+    }
+    #[inline(always)]
     unsafe fn two_to_the(n: __m512) -> __m512 {
         // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {

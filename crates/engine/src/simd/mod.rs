@@ -73,6 +73,8 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// The square root.
+    unsafe fn sqrt(v: Self::V) -> Self::V;
     /// `2^n` for lanes that hold whole numbers from -126 to 127.
     unsafe fn two_to_the(n: Self::V) -> Self::V;
     /// `a · b + c`.

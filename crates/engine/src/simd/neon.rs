@@ -66,6 +66,11 @@ impl Simd for Neon {
         unsafe { vdivq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn sqrt(v: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has the instructions, as the trait asks.
+        unsafe { vsqrtq_f32(v) }
+    }
+    #[inline(always)]
     unsafe fn two_to_the(n: float32x4_t) -> float32x4_t {
         // SAFETY: the processor has the instructions, as the trait asks.
         unsafe {

@@ -151,6 +151,12 @@ impl Simd for Neon {
         of_lanes(from_fn(|i| a[i] / b[i]))
     }
     #[inline(always)]
+    unsafe fn sqrt(v: [Pair; 2]) -> [Pair; 2] {
+        // There is no such instruction.
+        let v = lanes(v);
+        of_lanes(from_fn(|i| v[i].sqrt()))
+    }
+    #[inline(always)]
     unsafe fn two_to_the(n: [Pair; 2]) -> [Pair; 2] {
         let n = lanes(n);
         of_lanes(from_fn(|i| {

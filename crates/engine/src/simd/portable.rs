@@ -55,6 +55,10 @@ impl Simd for Portable {
         from_fn(|i| a[i] / b[i])
     }
     #[inline(always)]
+    unsafe fn sqrt(v: [f32; 4]) -> [f32; 4] {
+        v.map(f32::sqrt)
+    }
+    #[inline(always)]
     unsafe fn two_to_the(n: [f32; 4]) -> [f32; 4] {
         from_fn(|i| f32::from_bits(((n[i] as i32).wrapping_add(127) as u32) << 23))
     }
