@@ -4,8 +4,8 @@
 //! | fault | what is done |
 //! | --- | --- |
 //! | a convolution takes over a subtraction or division whose first operand has a number per channel, as if that was the second | `c - x` is `-1 · x + c`, `c / x` is `1/x · c` |
-//! | a slice with a stride moves before what makes its input: a convolution drops its start, a softmax along its axis sums what is left | a slice with a stride gathers |
-//! | a convolution of 1 x 1 with a stride becomes such a slice and one without | a softmax before it is made of single steps |
+//! | a slice with a stride moves before what makes its input: a convolution drops its start, a softmax along its axis sums what is left | `cnn_engine::declutter` leaves it where it is; one that goes backwards gathers |
+//! | a convolution of 1 x 1 with a stride becomes such a slice and one without | a softmax that it reads is made of single steps |
 //! | a convolution with `auto_pad` takes over the stride of what follows, and pads for the new stride | its padding is stated |
 //! | `Pad` with a constant value pads with it in every mode | modes other than `constant` have no value |
 //! | `Celu` scales its exponent wrongly | α is taken out of it |
@@ -13,6 +13,7 @@
 //! An operator that is wrong whatever its numbers is refused: see [`WRONG`].
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use tract_onnx::pb;
 use tract_onnx::tract_core::internal::*;
@@ -102,7 +103,6 @@ fn mend_celu(graph: &mut pb::GraphProto) {
 
 /// Rewrites the nodes of a model with shapes, before tract declutters it.
 pub(super) fn mend_model(mut model: TypedModel) -> TractResult<TypedModel> {
-    let has_slices = model.nodes().iter().any(becomes_slice);
     for id in model.eval_order()? {
         let node = model.node(id);
         let patch = if let Some(op) = node.op_as::<TypedBinOp>() {
@@ -111,7 +111,10 @@ pub(super) fn mend_model(mut model: TypedModel) -> TractResult<TypedModel> {
             strided(&model, node, op)?
         } else if let Some(op) = node.op_as::<Conv>() {
             padded(&model, node, op)?
-        } else if let Some(op) = node.op_as::<Softmax>().filter(|_| has_slices) {
+        } else if let Some(op) = node
+            .op_as::<Softmax>()
+            .filter(|_| reaches_slice(&model, node))
+        {
             in_steps(&model, node, op)?
         } else {
             None
@@ -156,6 +159,35 @@ fn reversed(
     TypedModelPatch::rewire(model, &node.inputs, &[outlet], &wire).map(Some)
 }
 
+/// Returns whether a convolution of which tract makes a slice and another convolution may take that slice back to `node`:
+/// over operators that have one input.
+fn reaches_slice(model: &TypedModel, node: &TypedNode) -> bool {
+    let is_constant = |&input: &OutletId| {
+        let fact = model.outlet_fact(input);
+        fact.is_ok_and(|fact| fact.konst.is_some())
+    };
+    let mut seen = HashSet::new();
+    let mut waiting = vec![node];
+    while let Some(node) = waiting.pop() {
+        for successor in node.outputs.iter().flat_map(|output| &output.successors) {
+            let next = model.node(successor.node);
+            if becomes_slice(next) {
+                return true;
+            }
+            let single = next
+                .inputs
+                .iter()
+                .filter(|input| !is_constant(input))
+                .count()
+                == 1;
+            if single && seen.insert(next.id) {
+                waiting.push(next);
+            }
+        }
+    }
+    false
+}
+
 /// Returns whether tract makes a slice and another convolution of a convolution.
 fn becomes_slice(node: &TypedNode) -> bool {
     let spec = node.op_as::<Conv>().map(|op| &op.pool_spec);
@@ -197,7 +229,7 @@ fn in_steps(
     TypedModelPatch::rewire(model, &node.inputs, &[outlet], &wire).map(Some)
 }
 
-/// A slice with a stride, as a gathering of its places.
+/// A slice that goes backwards, as a gathering of its places.
 fn strided(
     model: &TypedModel,
     node: &TypedNode,
@@ -207,14 +239,11 @@ fn strided(
     let (Ok(length), stride) = (fact.shape[op.axis].to_usize(), op.stride.unsigned_abs()) else {
         return Ok(None);
     };
-    if fact.konst.is_some() || stride == 0 || op.stride == 1 {
+    if fact.konst.is_some() || op.stride >= 0 {
         return Ok(None);
     }
-    let place = |place: usize| place as i64;
-    let places: Vec<i64> = match op.stride > 0 {
-        true => (op.modulo..length).step_by(stride).map(place).collect(),
-        false => (0..length).rev().step_by(stride).map(place).collect(),
-    };
+    let places = (0..length).rev().step_by(stride);
+    let places: Vec<i64> = places.map(|place| place as i64).collect();
     let wire = |patch: &mut TypedModelPatch, taps: &[OutletId]| {
         let places = patch.add_const(format!("{}.places", node.name), tensor1(&places))?;
         patch.wire_node(&node.name, Gather::new(op.axis), &[taps[0], places])

@@ -1,24 +1,18 @@
-//! tract's rewriting, and what is left out of it where it fails.
+//! tract's rewriting, without the rules for slices with a stride: they move these before operators that do not bear it, which
+//! is an error or, worse, another result.
 
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::StridedSlice;
 use tract_onnx::tract_core::ops::downsample::Downsample;
 
-/// `model` as tract rewrites it. Where a rule of tract fails, the model as it is rewritten without that rule, or else as it
+/// `model` as tract rewrites it, its slices with a stride left where they are. Where a rule of tract fails, the model as it
 /// was: it then runs slower, with the same results.
 ///
 /// # Errors
 /// What tract says of a graph that it cannot even wire.
 pub fn declutter(model: TypedModel) -> TractResult<TypedModel> {
-    let first = match model.clone().into_decluttered() {
-        Err(error) => error,
-        rewritten => return rewritten,
-    };
-    // Of tract's rules that one fails which moves strides before changes of axes that cannot be told apart there.
-    let Ok(without) = without_downsampling(&model) else {
-        return Err(first);
-    };
-    Ok(without.into_decluttered().unwrap_or(model))
+    let rewritten = without_downsampling(&model)?.into_decluttered();
+    Ok(rewritten.unwrap_or(model))
 }
 
 /// `model` with operators of our own, which no rule moves, in the place of tract's for strides.

@@ -216,7 +216,7 @@ impl Sketch {
 
 /// tract cannot move a stride before a reshape that makes the axis.
 #[test]
-fn a_graph_on_which_a_rule_of_tract_fails_runs_without_it() {
+fn strides_stay_where_they_are() {
     let (mut sketch, input) = Sketch::new(3, &[1, 12, 20]);
     let x = sketch.linear(input, 10);
     let map = sketch.reshape(x, 1, &[12], &[3, 4]);
