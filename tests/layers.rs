@@ -319,7 +319,7 @@ fn broken_and_malicious_graphs_are_refused_at_once_with_a_reason() {
         ("outside", outside),
         ("absolute", outside),
         ("link", outside),
-        ("folder", outside),
+        ("folder", "which is not a regular file"),
         ("offset", "which is too short"),
         (
             "repeated",
