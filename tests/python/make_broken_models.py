@@ -1,5 +1,6 @@
 """Writes ONNX files that a loader must refuse, or mend: make_broken_models.py DIR."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -26,11 +27,11 @@ def write(folder, name, nodes, weights=(), inputs=None):
     (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
-def external(name, location, offset, length=432):
+def external(name, location, offset, dims=(4, 3, 3, 3)):
     """A kernel that is kept in another file."""
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in [("location", location), ("offset", offset), ("length", str(length))]:
+    for key, value in [("location", location), ("offset", offset), ("length", str(4 * math.prod(dims)))]:
         tensor.external_data.add(key=key, value=value)
     return tensor
 
@@ -65,7 +66,7 @@ def main():
     with open(folder / "holes.bin", "wb") as file:
         file.truncate(length)
     many = [node("Conv", ["x", "k0"], "c"), *(node("Add", ["c", f"k{i}"], f"c{i}") for i in range(1, 9)), relu]
-    write(folder, "repeated", many, [external(f"k{i}", "holes.bin", "0", length) for i in range(9)])
+    write(folder, "repeated", many, [external(f"k{i}", "holes.bin", "0", [length // 4]) for i in range(9)])
     sides = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 10**6, 10**6])
     write(folder, "huge-picture", [conv, relu], [KERNEL], inputs=[sides])
     write(folder, "still", [node("Conv", ["x", "k"], "c", strides=[0, 0]), relu], [KERNEL])
