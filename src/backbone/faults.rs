@@ -21,6 +21,7 @@ use tract_onnx::tract_core::ops::Downsample;
 use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::{Conv, PaddingSpec};
+use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::math::{self, Div, Sub};
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, Softmax, SoftmaxKind};
 
@@ -160,12 +161,8 @@ fn reversed(
 }
 
 /// Returns whether a convolution of which tract makes a slice and another convolution may take that slice back to `node`:
-/// over operators that have one input.
+/// over all operators but products, whose inputs do not all have the axes of the result.
 fn reaches_slice(model: &TypedModel, node: &TypedNode) -> bool {
-    let is_constant = |&input: &OutletId| {
-        let fact = model.outlet_fact(input);
-        fact.is_ok_and(|fact| fact.konst.is_some())
-    };
     let mut seen = HashSet::new();
     let mut waiting = vec![node];
     while let Some(node) = waiting.pop() {
@@ -174,13 +171,7 @@ fn reaches_slice(model: &TypedModel, node: &TypedNode) -> bool {
             if becomes_slice(next) {
                 return true;
             }
-            let single = next
-                .inputs
-                .iter()
-                .filter(|input| !is_constant(input))
-                .count()
-                == 1;
-            if single && seen.insert(next.id) {
+            if !next.op_is::<EinSum>() && seen.insert(next.id) {
                 waiting.push(next);
             }
         }
