@@ -120,7 +120,7 @@ impl Attention {
                 most(1)?.checked_add(channels)?,
                 maps[i].pixel,
             ];
-            if !holds(maps[i], *least) {
+            if !maps[i].holds(*least) {
                 return None;
             }
         }
@@ -195,11 +195,6 @@ fn one_group<P>(data: P, stride: usize) -> Rows<P> {
     }
 }
 
-/// Whether a map has as many pixels and channels, and just as many values in a pixel.
-fn holds(shape: &Shape, [pixels, channels, pixel]: [usize; 3]) -> bool {
-    pixels <= shape.height * shape.width && channels <= shape.channels && pixel == shape.pixel
-}
-
 impl Step for Attention {
     fn kind(&self) -> &'static str {
         "attention"
@@ -231,7 +226,7 @@ impl Step for Attention {
             && maps
                 .iter()
                 .zip(self.least)
-                .all(|(map, least)| map.element == Element::Float && holds(map, least))
+                .all(|(map, least)| map.element == Element::Float && map.holds(least))
     }
 
     fn scratch_len(&self) -> usize {

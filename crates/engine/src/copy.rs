@@ -44,7 +44,7 @@ impl Copy {
                 let channels = most(side, 1).saturating_add(moves.run);
                 [most(side, 0).saturating_add(1), channels, pixels[side]]
             });
-            let sound = holds(input, least[0]) && holds(output, least[1]);
+            let sound = input.holds(least[0]) && output.holds(least[1]);
             if !sound {
                 return None;
             }
@@ -63,11 +63,6 @@ impl Copy {
             height: output.height,
         })
     }
-}
-
-/// Whether a map has as many pixels and channels, and just as many values in a pixel.
-fn holds(shape: &Shape, [pixels, channels, pixel]: [usize; 3]) -> bool {
-    pixels <= shape.height * shape.width && channels <= shape.channels && pixel == shape.pixel
 }
 
 impl Step for Copy {
@@ -107,7 +102,7 @@ impl Step for Copy {
                 .inputs
                 .iter()
                 .zip(inputs)
-                .all(|(part, input)| holds(input, part.least[0]) && holds(output, part.least[1]))
+                .all(|(part, input)| input.holds(part.least[0]) && output.holds(part.least[1]))
     }
 
     unsafe fn run(&self, inputs: &[Map], output: Map, rows: Range<usize>, _: &mut Scratch) {

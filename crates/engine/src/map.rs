@@ -109,6 +109,11 @@ impl Shape {
         [self.height, self.width] == [rows.output, columns.output]
     }
 
+    /// Whether the map has as many pixels and channels, and just as many values in a pixel.
+    pub(super) fn holds(&self, [pixels, channels, pixel]: [usize; 3]) -> bool {
+        pixels <= self.height * self.width && channels <= self.channels && pixel == self.pixel
+    }
+
     /// Values of a tensor from outside: without padding.
     pub(super) fn tensor_len(&self) -> usize {
         self.height * self.width * self.channels

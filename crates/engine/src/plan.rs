@@ -164,23 +164,23 @@ impl Plan {
                 self.steps[i].shape,
             ),
         };
-        let alone = workspace.working == 0 || workspace.profile.is_some();
-        if !alone {
+        if workspace.working > 0 && workspace.profile.is_none() {
             // SAFETY: inputs are the caller's; the workspace was held against this plan.
             unsafe { self.run_together(inputs, workspace)? };
-        }
-        for chain in self.chains.iter().filter(|_| alone) {
-            let height = self.steps[chain.steps.end - 1].shape.height;
-            // SAFETY: inputs are the caller's; the arena, whose length was just asked, holds all places, and
-            // `check_places` saw that each has room for the rows that are kept and lies beside those that are read.
-            unsafe {
-                self.run_chain(
-                    chain,
-                    0..height,
-                    &place,
-                    &mut workspace.scratch,
-                    &mut workspace.profile,
-                );
+        } else {
+            for chain in &self.chains {
+                let height = self.steps[chain.steps.end - 1].shape.height;
+                // SAFETY: inputs are the caller's; the arena, whose length was just asked, holds all places, and
+                // `check_places` saw that each has room for the rows that are kept and lies beside those that are read.
+                unsafe {
+                    self.run_chain(
+                        chain,
+                        0..height,
+                        &place,
+                        &mut workspace.scratch,
+                        &mut workspace.profile,
+                    );
+                }
             }
         }
         let whole = |&value: &Value| {

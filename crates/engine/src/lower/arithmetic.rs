@@ -311,7 +311,8 @@ impl Lowering<'_> {
         self.pointwise(&name, node, vec![factor; channels], [height, width, 1])
     }
 
-    fn scaled(&mut self, name: &str, view: View, factor: f32) -> Option<View> {
+    /// A tensor with the values of its map multiplied by `factor`.
+    pub(super) fn scaled(&mut self, name: &str, view: View, factor: f32) -> Option<View> {
         let map = self.graph.shape(view.node);
         let operation = Operation::Affine {
             scale: vec![factor; map[2]],

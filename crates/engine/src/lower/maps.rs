@@ -172,8 +172,7 @@ impl Lowering<'_> {
 
     fn joined(&mut self, node: &TypedNode, op: &TypedConcat, known: &View) -> Option<View> {
         let shape = self.shape(node.id.into())?;
-        let is_channel = |axis: &Axis| axis.len() > 1 && axis.is_in_pixel();
-        let is_channel: Vec<bool> = known.axes.iter().map(is_channel).collect();
+        let is_channel = known.in_pixel();
         let (axes, pixels, channels) = row_major(&shape, &is_channel);
         let (mut inputs, mut parts) = (Vec::new(), Vec::new());
         let mut start = 0;

@@ -177,16 +177,15 @@ impl<'a> Lowering<'a> {
         if view.factor == 1.0 {
             return Some(view);
         }
-        let map = self.graph.shape(view.node);
-        let operation = Operation::Affine {
-            scale: vec![view.factor; map[2]],
-            shift: vec![0.0; map[2]],
-        };
-        let view = View {
-            node: self.graph.add(name, operation, &[view.node], map)?,
-            factor: 1.0,
-            ..view
-        };
+        let factor = view.factor;
+        let view = self.scaled(
+            name,
+            View {
+                factor: 1.0,
+                ..view
+            },
+            factor,
+        )?;
         self.learn(outlet, view.clone());
         Some(view)
     }
@@ -197,13 +196,7 @@ impl<'a> Lowering<'a> {
         if view.is_whole(self.graph.shape(view.node)) {
             return Some(view);
         }
-        let is_channel: Vec<bool> = view.axes.iter().map(|axis| axis.is_in_pixel()).collect();
-        let is_channel: Vec<bool> = is_channel
-            .iter()
-            .zip(&view.axes)
-            .map(|(&channel, axis)| channel && axis.len() > 1)
-            .collect();
-        let copy = self.arranged(name, &view, &is_channel)?;
+        let copy = self.arranged(name, &view, &view.in_pixel())?;
         self.learn(outlet, copy.clone());
         Some(copy)
     }
@@ -329,7 +322,7 @@ fn moves(from: &View, to: &View) -> Option<Moves> {
 
 /// Values from one row, column and channel to the next of a dense tensor that has the given axes in a map; none if
 /// these are not the same everywhere.
-fn outer_strides(axes: &[Axis], [height, width, channels]: [usize; 3]) -> Option<[usize; 3]> {
+fn outer_strides(axes: &[Axis], [_, width, channels]: [usize; 3]) -> Option<[usize; 3]> {
     let mut strides: [Option<usize>; 3] = [None; 3];
     let mut stride: usize = 1;
     for axis in axes.iter().rev() {
@@ -359,7 +352,6 @@ fn outer_strides(axes: &[Axis], [height, width, channels]: [usize; 3]) -> Option
     let channel = strides[2].or((channels == 1).then_some(1))?;
     let column = strides[1].unwrap_or(if channel == 1 { channels } else { 1 });
     let row = strides[0].unwrap_or(column * width);
-    let _ = height;
     Some([row, column, channel])
 }
 

@@ -174,6 +174,12 @@ impl View {
         self.axes.iter().map(Axis::len).collect()
     }
 
+    /// Which of its axes, of those longer than one, lie in the pixels.
+    pub(crate) fn in_pixel(&self) -> Vec<bool> {
+        let in_pixel = |axis: &Axis| axis.len() > 1 && axis.is_in_pixel();
+        self.axes.iter().map(in_pixel).collect()
+    }
+
     /// Whether every value of the map, of so many rows, columns and channels, is in the tensor just once.
     pub(crate) fn is_whole(&self, [height, width, channels]: [usize; 3]) -> bool {
         let parts = || self.axes.iter().flat_map(Axis::parts);
